@@ -1,0 +1,1 @@
+"""Where it runs: connecting to Ray and sizing a run to it."""

@@ -1,0 +1,1 @@
+"""FastAPI: the application, its routes, schemas and errors."""

@@ -1,0 +1,106 @@
+"""Finished stages: each is a folder that counts only once its manifest is written, last.
+
+``artifacts/<stage>/<fingerprint>/manifest.json`` commits; the files lie in a folder of the builder's own
+below ``builds/``, so that a straggler of an older attempt can spoil nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from workloads.storage import Storage
+
+SCHEMA_VERSION = 1
+_LIBRARIES = ("torch", "transformers", "ray", "pyarrow", "datasets")
+
+
+@dataclass(frozen=True)
+class Key:
+    """What decides a stage's result; device and versions are recorded in the manifest, not hashed.
+
+    Attributes:
+        stage: Such as ``corpus`` or ``superlm``.
+        inputs: JSON-like values, other stages by their fingerprint.
+    """
+
+    stage: str
+    inputs: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """24 hexadecimal digits over the stage, the code's schema version and the inputs."""
+        text = json.dumps([self.stage, SCHEMA_VERSION, self.inputs], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+    @property
+    def folder(self) -> str:
+        """The artefact's folder, relative to the storage."""
+        return f"artifacts/{self.stage}/{self.fingerprint}"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A committed stage.
+
+    Attributes:
+        files: Folder of its files, relative to the storage.
+        summary: What later stages and people read of it without opening the files.
+    """
+
+    stage: str
+    fingerprint: str
+    files: str
+    summary: dict[str, Any]
+    inputs: dict[str, Any]
+    schema_version: int = SCHEMA_VERSION
+    created_at: str = ""
+    builder: str = ""
+    device: str = ""
+    libraries: dict[str, str] = field(default_factory=dict)
+
+
+def find(storage: Storage, key: Key) -> Artifact | None:
+    """Give the committed artefact of ``key``, if there is one."""
+    try:
+        document = storage.read_json(f"{key.folder}/manifest.json")
+    except FileNotFoundError:
+        return None
+    return Artifact(**document)
+
+
+def build_folder(key: Key, builder: str) -> str:
+    """The folder that ``builder`` (such as ``cmp_x-1``: job and attempt) writes the files of ``key`` into."""
+    return f"{key.folder}/builds/{builder}"
+
+
+def commit(storage: Storage, key: Key, builder: str, summary: dict[str, Any], device: str = "cpu") -> Artifact:
+    """Write the manifest, which makes the builder's folder the artefact, and return it."""
+    artifact = Artifact(
+        stage=key.stage,
+        fingerprint=key.fingerprint,
+        files=build_folder(key, builder),
+        summary=summary,
+        inputs=key.inputs,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        builder=builder,
+        device=device,
+        libraries=_versions(),
+    )
+    storage.write_json(f"{key.folder}/manifest.json", asdict(artifact))
+    return artifact
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

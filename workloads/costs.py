@@ -1,0 +1,87 @@
+"""What an architecture costs: exact counts, and the closed forms that the AutoDistil paper prints.
+
+Counts are of the extracted student as it is saved (embeddings and, where the teacher has one, the pooler
+included). ``flops`` are multiply-accumulates of one sequence at a stated length, padding not counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from workloads.architecture import Architecture, TeacherShape
+
+PAPER_SEQUENCE_LENGTH = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The cost of one student.
+
+    Attributes:
+        params: Parameters of the saved model, embeddings included.
+        params_without_embeddings: The same less the word, position and token-type tables.
+        flops: Multiply-accumulates of one forward of one sequence of ``sequence_length`` tokens.
+        sequence_length: The length that ``flops`` holds for, in tokens.
+    """
+
+    params: int
+    params_without_embeddings: int
+    flops: int
+    sequence_length: int
+
+
+def student_cost(shape: TeacherShape, architecture: Architecture, sequence_length: int = 128) -> Cost:
+    """Count the parameters and multiply-accumulates of a student of ``architecture``.
+
+    Args:
+        shape: The teacher, for the vocabulary, positions, token types, relative bias and pooler.
+        architecture: The student.
+        sequence_length: Tokens of the sequence that ``flops`` is counted for.
+    """
+    hidden, length = architecture.hidden_size, sequence_length
+    tables = (shape.vocab_size + shape.positions + shape.token_types) * hidden
+    params = 2 * hidden  # the embeddings' LayerNorm
+    flops = 0
+    for layer in architecture.layers:
+        width, inner = layer.heads * layer.head_width, layer.intermediate_size
+        params += 3 * (hidden * width + width) + (width * hidden + hidden)
+        params += (hidden * inner + inner) + (inner * hidden + hidden)
+        params += 4 * hidden  # two LayerNorms
+        flops += length * (4 * hidden * width + 2 * hidden * inner) + 2 * length * length * width
+    if shape.relative_buckets:
+        params += shape.relative_buckets * max(layer.heads for layer in architecture.layers)
+    if shape.pooler:
+        params += hidden * hidden + hidden
+        flops += hidden * hidden
+    return Cost(tables + params, params, flops, length)
+
+
+def teacher_architecture(shape: TeacherShape) -> Architecture:
+    """Give the teacher's own shape as an architecture."""
+    return Architecture.alike(
+        layers=shape.layers,
+        hidden_size=shape.hidden_size,
+        heads=shape.heads,
+        head_width=shape.head_width,
+        intermediate_size=shape.intermediate_size,
+        teacher_layers=shape.layers,
+    )
+
+
+def paper_params(layers: int, hidden: int, mlp_ratio: float, heads: int) -> int:
+    """Parameters by the closed form behind AutoDistil's printed tables (arXiv 2201.12507, Table 2).
+
+    It describes another model than the one trained (attention width ``hidden * heads / 12``), so it
+    serves for comparison with the paper only; budgets are met in :func:`student_cost`.
+    """
+    h, a, r = Fraction(hidden), Fraction(heads), Fraction(mlp_ratio)
+    per_layer = (h * h + 3 * h * h * a / 12 + 6 * h) + (2 * h * h * r + h * r + 3 * h)
+    return round(31038 * h + per_layer * layers + h * h + 2 * h)
+
+
+def paper_flops(layers: int, hidden: int, mlp_ratio: float, heads: int) -> int:
+    """Multiply-accumulates at 128 tokens by the paper's closed form; see :func:`paper_params`."""
+    h, a, r, n = Fraction(hidden), Fraction(heads), Fraction(mlp_ratio), PAPER_SEQUENCE_LENGTH
+    per_layer = 3 * n * h * h * a / 12 + 2 * n * n * h * a / 12 + n * h * h + 2 * n * r * h * h
+    return round(per_layer * layers + n * h * h + 2 * h)

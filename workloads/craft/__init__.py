@@ -1,0 +1,1 @@
+"""Plain PyTorch, no Ray, testable alone: families, the SuperLM, objectives, extraction, export."""

@@ -1,0 +1,1 @@
+"""Families of teachers: one module each, with the same few functions."""

@@ -1,0 +1,72 @@
+"""What a teacher or a student gives for a batch, and which parts of it an objective wants.
+
+Shape letters: B rows, L tokens, A attention width (heads x head width), H hidden size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Token rows as a model takes them.
+
+    Attributes:
+        input_ids_BL: int64 token ids.
+        mask_BL: bool, True at real tokens; None where no row has padding.
+        token_types_BL: int64, or None for zeros (and for families without token types).
+    """
+
+    input_ids_BL: Tensor
+    mask_BL: Tensor | None = None
+    token_types_BL: Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """Move it to a device."""
+        moved = (None if part is None else part.to(device, non_blocking=True) for part in self._parts())
+        return Batch(*moved)  # type: ignore[arg-type]
+
+    def _parts(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        return self.input_ids_BL, self.mask_BL, self.token_types_BL
+
+
+@dataclass(frozen=True)
+class Wants:
+    """Which signals to give; nothing else is computed or kept.
+
+    Attributes:
+        relations: Layers (from 0) whose queries, keys and values are wanted.
+        hidden: Layers whose outputs are wanted.
+        output: Whether the last layer's output is wanted.
+        logits: Whether the head's logits are wanted (the model must have been loaded with a head).
+    """
+
+    relations: frozenset[int] = frozenset()
+    hidden: frozenset[int] = frozenset()
+    output: bool = False
+    logits: bool = False
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What a model gave.
+
+    Attributes:
+        queries: By layer, the projected queries, all heads side by side, ``[B, L, A]``.
+        keys: The same for keys.
+        values: The same for values.
+        hidden: By layer, its output, ``[B, L, H]``.
+        output_BLH: The last layer's output.
+        logits: The head's logits: ``[B, L, vocabulary]`` or ``[B, classes]``.
+    """
+
+    queries: dict[int, Tensor] = field(default_factory=dict)
+    keys: dict[int, Tensor] = field(default_factory=dict)
+    values: dict[int, Tensor] = field(default_factory=dict)
+    hidden: dict[int, Tensor] = field(default_factory=dict)
+    output_BLH: Tensor | None = None
+    logits: Tensor | None = None

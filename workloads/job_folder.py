@@ -1,0 +1,178 @@
+"""The job's folder: the one channel between the service and the run.
+
+::
+
+    jobs/<job>/request.json                    written by the service
+    jobs/<job>/attempts/<n>/progress.json      the steps, rewritten as they move
+    jobs/<job>/attempts/<n>/events.jsonl       what happened, one JSON object a line
+    jobs/<job>/attempts/<n>/result.json        written last of all; commits the attempt
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from workloads.storage import Storage
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+_D = TypeVar("_D", bound=_Document)
+
+
+class StepDocument(_Document):
+    """One stage of a run; ``rate`` is in units a second over the last part of the work."""
+
+    name: str
+    status: Literal["pending", "running", "succeeded", "failed"] = "pending"
+    done: int = 0
+    total: int | None = None
+    unit: str = ""
+    rate: float | None = None
+    seconds_left: float | None = None
+    reused: bool = False
+    note: str | None = None
+
+
+class ErrorDocument(_Document):
+    """Why a job failed; ``field`` and ``remedy`` are set where the user can mend it."""
+
+    code: Literal["invalid_input", "internal", "storage", "lost"]
+    message: str
+    field: str | None = None
+    remedy: str | None = None
+
+
+class StudentDocument(_Document):
+    """A chosen student; ``files`` is its folder, relative to the storage."""
+
+    id: str
+    budget: str
+    subspace: str
+    architecture: dict[str, Any]
+    params: int
+    flops: int
+    sequence_length: int
+    heldout_loss: float
+    files: str
+
+
+class NearestDocument(_Document):
+    """A candidate that misses a budget; ``misses`` gives its cost over the limit, by limit."""
+
+    architecture: dict[str, Any]
+    subspace: str
+    params: int
+    flops: int
+    heldout_loss: float
+    misses: dict[str, float]
+
+
+class InfeasibleDocument(_Document):
+    """A budget that nothing meets, with the candidates that come nearest."""
+
+    budget: str
+    nearest: list[NearestDocument]
+
+
+class EventDocument(_Document):
+    """Something that happened, numbered from 1 within the attempt."""
+
+    sequence: int
+    time: str
+    type: str
+    message: str
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class ProgressDocument(_Document):
+    """Where a run stands."""
+
+    updated_at: str
+    steps: list[StepDocument] = Field(default_factory=list)
+
+
+class ResultDocument(_Document):
+    """How an attempt ended."""
+
+    status: Literal["succeeded", "failed"]
+    students: list[StudentDocument] = Field(default_factory=list)
+    infeasible: list[InfeasibleDocument] = Field(default_factory=list)
+    error: ErrorDocument | None = None
+    artifacts: dict[str, list[str]] = Field(default_factory=dict, description="Fingerprints by stage.")
+    seconds: float = 0.0
+
+
+class JobFolder:
+    """Reads and writes the documents of one job.
+
+    Args:
+        storage: The storage that holds ``jobs/``.
+        job: The job's id.
+    """
+
+    def __init__(self, storage: Storage, job: str) -> None:
+        self.storage = storage
+        self.job = job
+
+    def path(self, name: str, attempt: int | None = None) -> str:
+        """Path of a document, relative to the storage."""
+        part = f"attempts/{attempt}/" if attempt is not None else ""
+        return f"jobs/{self.job}/{part}{name}"
+
+    def write_request(self, request: dict[str, Any]) -> None:
+        """Write what the run is to do."""
+        self.storage.write_json(self.path("request.json"), request)
+
+    def read_request(self) -> Any:
+        """Read what the run is to do, as JSON-like data."""
+        return self.storage.read_json(self.path("request.json"))
+
+    def write_progress(self, attempt: int, progress: ProgressDocument) -> None:
+        """Replace the attempt's progress."""
+        self._write(self.path("progress.json", attempt), progress)
+
+    def read_progress(self, attempt: int) -> ProgressDocument | None:
+        """Read the attempt's progress, None before it has any."""
+        return self._read(self.path("progress.json", attempt), ProgressDocument)
+
+    def write_result(self, attempt: int, result: ResultDocument) -> None:
+        """Commit the attempt."""
+        self._write(self.path("result.json", attempt), result)
+
+    def read_result(self, attempt: int) -> ResultDocument | None:
+        """Read how the attempt ended, None while it has not."""
+        return self._read(self.path("result.json", attempt), ResultDocument)
+
+    def write_events(self, attempt: int, events: list[EventDocument]) -> None:
+        """Replace the attempt's events (object stores cannot append)."""
+        lines = "".join(f"{event.model_dump_json()}\n" for event in events)
+        self.storage.write_bytes(self.path("events.jsonl", attempt), lines.encode())
+
+    def read_events(self, attempt: int) -> list[EventDocument]:
+        """Read the attempt's events, oldest first."""
+        try:
+            text = self.storage.read_bytes(self.path("events.jsonl", attempt)).decode()
+        except FileNotFoundError:
+            return []
+        return [EventDocument.model_validate(json.loads(line)) for line in text.splitlines()]
+
+    def _write(self, path: str, document: _Document) -> None:
+        self.storage.write_bytes(path, document.model_dump_json(indent=1).encode())
+
+    def _read(self, path: str, kind: type[_D]) -> _D | None:
+        try:
+            return kind.model_validate_json(self.storage.read_bytes(path))
+        except FileNotFoundError:
+            return None
+
+
+def now() -> str:
+    """The time as RFC 3339, UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,1 @@
+"""AutoDistil, KD-NAS and AutoDisc: each a short module that composes stages."""

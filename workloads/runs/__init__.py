@@ -1,0 +1,1 @@
+"""The Ray programs that drive the craft."""

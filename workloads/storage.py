@@ -1,0 +1,178 @@
+"""Where everything is kept: a local folder, ``s3://`` or ``gs://``, through pyarrow filesystems."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+from pyarrow import fs as pafs
+
+from workloads.errors import InputError
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A folder in a filesystem; paths given to its methods are relative to it and use ``/``.
+
+    Attributes:
+        url: As the user wrote it; :meth:`open` gives the same storage again on another node.
+        filesystem: The pyarrow filesystem.
+        root: The folder inside it.
+    """
+
+    url: str
+    filesystem: pafs.FileSystem
+    root: str
+
+    @classmethod
+    def open(cls, url: str) -> Storage:
+        """Open a local path or a URL (``s3://bucket/path?endpoint_override=…&scheme=http`` for other S3 servers).
+
+        Raises:
+            InputError: The URL cannot be understood.
+        """
+        if "://" not in url:
+            path = str(Path(url).expanduser().resolve())
+            return cls(path, pafs.LocalFileSystem(), path)
+        try:
+            filesystem, path = pafs.FileSystem.from_uri(url)
+        except (pa.ArrowInvalid, ValueError, OSError) as error:
+            raise InputError.of(
+                "storage", f"{url!r} cannot be opened: {error}.", "Use a folder, s3://bucket/path or gs://bucket/path."
+            ) from error
+        return cls(url, filesystem, path.rstrip("/"))
+
+    @property
+    def local(self) -> bool:
+        """Whether it lies on this machine's file system."""
+        return isinstance(self.filesystem, pafs.LocalFileSystem)
+
+    def path(self, relative: str) -> str:
+        """Give the path inside :attr:`filesystem`."""
+        assert not relative.startswith("/") and ".." not in relative.split("/"), relative
+        return f"{self.root}/{relative}" if relative else self.root
+
+    def exists(self, relative: str) -> bool:
+        """Whether a file or folder is there."""
+        return bool(self.filesystem.get_file_info(self.path(relative)).type != pafs.FileType.NotFound)
+
+    def read_bytes(self, relative: str) -> bytes:
+        """Read a whole file.
+
+        Raises:
+            FileNotFoundError: It is not there.
+        """
+        with self.filesystem.open_input_stream(self.path(relative)) as stream:
+            return bytes(stream.read())
+
+    def write_bytes(self, relative: str, data: bytes) -> None:
+        """Write a whole file; a reader sees the old content or the new, never a part.
+
+        Raises:
+            OSError: It cannot be written (no room, no right); nothing of it is left.
+        """
+        target = self.path(relative)
+        self.make_folder(relative.rpartition("/")[0])
+        if not self.local:  # object stores put a file whole or not at all
+            with self.filesystem.open_output_stream(target) as stream:
+                stream.write(data)
+            return
+        beside = Path(f"{target}.{uuid.uuid4().hex}.part")
+        try:
+            with beside.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(target)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
+
+    def read_json(self, relative: str) -> Any:
+        """Read a JSON file."""
+        return json.loads(self.read_bytes(relative))
+
+    def write_json(self, relative: str, document: Any) -> None:
+        """Write a JSON file; see :meth:`write_bytes`."""
+        self.write_bytes(relative, json.dumps(document, indent=1, sort_keys=True).encode())
+
+    def make_folder(self, relative: str) -> None:
+        """Create a folder and its parents."""
+        self.filesystem.create_dir(self.path(relative), recursive=True)
+
+    def list(self, relative: str, *, recursive: bool = False) -> list[str]:
+        """Names below a folder, relative to it and sorted; with ``recursive`` only files, at any depth."""
+        base = self.path(relative)
+        selector = pafs.FileSelector(base, recursive=recursive, allow_not_found=True)
+        infos = self.filesystem.get_file_info(selector)
+        kept = (info for info in infos if not recursive or info.type == pafs.FileType.File)
+        return sorted(info.path[len(base) :].strip("/") for info in kept)
+
+    def size(self, relative: str) -> int:
+        """Bytes of a file."""
+        return int(self.filesystem.get_file_info(self.path(relative)).size)
+
+    def stream(self, relative: str, chunk: int = 1 << 20) -> Iterator[bytes]:
+        """Read a file piece by piece."""
+        with self.filesystem.open_input_stream(self.path(relative)) as stream:
+            while piece := stream.read(chunk):
+                yield bytes(piece)
+
+    def open_input(self, relative: str) -> pa.NativeFile:
+        """Open a file for random access."""
+        return self.filesystem.open_input_file(self.path(relative))
+
+    def upload(self, local: Path, relative: str) -> None:
+        """Copy a local file or folder into the storage."""
+        if local.is_dir():
+            for file in sorted(path for path in local.rglob("*") if path.is_file()):
+                self.upload(file, f"{relative}/{file.relative_to(local).as_posix()}")
+            return
+        self.make_folder(relative.rpartition("/")[0])
+        with local.open("rb") as source, self.filesystem.open_output_stream(self.path(relative)) as sink:
+            _copy(source, sink)
+
+    def download(self, relative: str, local: Path) -> Path:
+        """Copy a folder of the storage to a local one and return it."""
+        for name in self.list(relative, recursive=True):
+            target = local / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with self.open_input(f"{relative}/{name}") as source, target.open("wb") as sink:
+                _copy(source, sink)
+        return local
+
+    def remove(self, relative: str) -> None:
+        """Remove a file or a folder; nothing there is no error."""
+        info = self.filesystem.get_file_info(self.path(relative))
+        if info.type == pafs.FileType.Directory:
+            self.filesystem.delete_dir(info.path)
+        elif info.type == pafs.FileType.File:
+            self.filesystem.delete_file(info.path)
+
+    def check_writable(self) -> None:
+        """Try to write and remove a file.
+
+        Raises:
+            InputError: It cannot be written, with the cause.
+        """
+        probe = f"probe-{uuid.uuid4().hex}"
+        try:
+            self.write_bytes(probe, b"stillroom")
+            self.remove(probe)
+        except OSError as error:
+            raise InputError.of(
+                "storage",
+                f"{self.url} cannot be written: {error}.",
+                "Choose a folder or bucket that the service and the cluster may write, with room left.",
+            ) from error
+
+
+def _copy(source: IO[bytes] | pa.NativeFile, sink: IO[bytes] | pa.NativeFile) -> None:
+    while piece := source.read(1 << 22):
+        sink.write(piece)
