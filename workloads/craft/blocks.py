@@ -1,0 +1,173 @@
+"""Token blocks read back: a held-out set by index, and an endless shuffled training stream that resumes anywhere.
+
+Shape letters: B rows of a batch, L tokens of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from workloads.artifacts import Artifact
+from workloads.craft.text.packing import Rows
+from workloads.craft.text.shards import Shard, Side, read_shard
+from workloads.storage import Storage
+
+WINDOW_TOKENS = 1 << 23
+"""Tokens shuffled together (32 MiB); twice that is in memory while the next window is read."""
+
+
+class TokenRows(NamedTuple):
+    """Rows as a model takes them.
+
+    Attributes:
+        input_ids: int64 ``[B, L]``.
+        mask: bool ``[B, L]``, True at real tokens; None where no row has padding.
+    """
+
+    input_ids: npt.NDArray[np.int64]
+    mask: npt.NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """One side of a committed corpus.
+
+    Attributes:
+        storage: Where it lies.
+        folder: Folder of the shards, relative to the storage.
+        shards: In the corpus's own order.
+        sequence_length: L.
+    """
+
+    storage: Storage
+    folder: str
+    shards: tuple[Shard, ...]
+    sequence_length: int
+
+    @classmethod
+    def open(cls, storage: Storage, artifact: Artifact, side: Side) -> Blocks:
+        """Open the ``train`` or the ``heldout`` side of a corpus; reads nothing yet."""
+        summary = artifact.summary
+        shards = tuple(Shard(**shard) for shard in summary["sides"][side]["shards"])
+        return cls(storage, artifact.files, shards, summary["sequence_length"])
+
+    @property
+    def rows(self) -> int:
+        """Rows in all."""
+        return sum(shard.rows for shard in self.shards)
+
+    def read(self, indices: Sequence[int] | None = None) -> TokenRows:
+        """Read rows by index, in the order of ``indices``; all of them by default. Holds what it returns in memory."""
+        wanted = np.arange(self.rows) if indices is None else np.asarray(indices, np.int64)
+        assert not len(wanted) or (wanted.min() >= 0 and wanted.max() < self.rows), "row out of range"
+        ids_BL = np.empty((len(wanted), self.sequence_length), np.int32)
+        lengths_B = np.empty(len(wanted), np.int32)
+        start = 0
+        for shard in self.shards:
+            here = np.flatnonzero((start <= wanted) & (wanted < start + shard.rows))
+            if len(here):
+                rows = self._load(shard)
+                ids_BL[here] = rows.ids_NL[wanted[here] - start]
+                lengths_B[here] = rows.lengths_N[wanted[here] - start]
+            start += shard.rows
+        return _token_rows(ids_BL, lengths_B)
+
+    def batches(self, seed: int, batch_size: int, start_step: int = 0) -> Iterator[TokenRows]:
+        """Yield training batches without end; batch n follows from ``seed`` and n alone.
+
+        Every epoch goes through all rows once: shards in a random order, grouped to windows of about
+        :data:`WINDOW_TOKENS`, and the rows of a window shuffled together. Batches run on over windows and epochs.
+        Starting at a later step reads none of the windows before it. All data-parallel ranks read the same
+        stream and take their slices. The next window is read in a thread of its own; close the generator to end it.
+
+        Args:
+            seed: Decides the order.
+            batch_size: B, over all ranks.
+            start_step: The first batch to give.
+        """
+        assert self.rows, "an empty side has no batches"
+        ids_BL = np.empty((batch_size, self.sequence_length), np.int32)
+        lengths_B = np.empty(batch_size, np.int32)
+        filled = 0
+        for rows in self._shuffled(seed, start_step * batch_size):
+            taken = 0
+            while taken < len(rows.lengths_N):
+                count = min(batch_size - filled, len(rows.lengths_N) - taken)
+                ids_BL[filled : filled + count] = rows.ids_NL[taken : taken + count]
+                lengths_B[filled : filled + count] = rows.lengths_N[taken : taken + count]
+                filled, taken = filled + count, taken + count
+                if filled == batch_size:
+                    yield _token_rows(ids_BL, lengths_B)
+                    filled = 0
+
+    def _shuffled(self, seed: int, start_row: int) -> Iterator[Rows]:
+        with ThreadPoolExecutor(1, thread_name_prefix="blocks") as pool:
+            windows = self._windows(seed, start_row)
+            ahead = pool.submit(self._load_window, next(windows))
+            for window in windows:
+                rows = ahead.result()
+                ahead = pool.submit(self._load_window, window)
+                yield rows
+                del rows  # not a third window while the next is awaited
+
+    def _windows(self, seed: int, start_row: int) -> Iterator[_Window]:
+        epoch, skip = divmod(start_row, self.rows)
+        largest = max(WINDOW_TOKENS // self.sequence_length, 1)
+        while True:
+            order = np.random.default_rng([seed, epoch]).permutation(len(self.shards))
+            group: list[Shard] = []
+            held = number = 0
+            for position, index in enumerate(order):
+                group.append(self.shards[index])
+                held += group[-1].rows
+                last = position + 1 == len(order)
+                if last or held + self.shards[order[position + 1]].rows > largest:
+                    if skip < held:
+                        yield _Window((seed, epoch, number), tuple(group), skip)
+                    skip = max(skip - held, 0)
+                    group, held, number = [], 0, number + 1
+            epoch += 1
+
+    def _load_window(self, window: _Window) -> Rows:
+        count = sum(shard.rows for shard in window.shards)
+        # Rows go straight to their places in the shuffled order, so that a window is in memory once.
+        places = np.random.default_rng(window.seed).permutation(count)
+        ids_NL = np.empty((count, self.sequence_length), np.int32)
+        lengths_N = np.empty(count, np.int32)
+        start = 0
+        for shard in window.shards:
+            rows = self._load(shard)
+            ids_NL[places[start : start + shard.rows]] = rows.ids_NL
+            lengths_N[places[start : start + shard.rows]] = rows.lengths_N
+            start += shard.rows
+        return Rows(ids_NL[window.skip :], lengths_N[window.skip :])
+
+    def _load(self, shard: Shard) -> Rows:
+        return read_shard(self.storage, f"{self.folder}/{shard.name}", self.sequence_length)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Shards whose rows are shuffled together.
+
+    Attributes:
+        seed: Decides the order: the seed, the epoch and the window's number in it.
+        shards: In the epoch's order.
+        skip: Shuffled rows that were used before the stream starts.
+    """
+
+    seed: tuple[int, int, int]
+    shards: tuple[Shard, ...]
+    skip: int
+
+
+def _token_rows(ids_BL: npt.NDArray[np.int32], lengths_B: npt.NDArray[np.int32]) -> TokenRows:
+    length = ids_BL.shape[1]
+    padded = bool((lengths_B < length).any())
+    return TokenRows(ids_BL.astype(np.int64), np.arange(length) < lengths_B[:, None] if padded else None)

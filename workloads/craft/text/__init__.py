@@ -1,0 +1,1 @@
+"""From files of text to token rows: sources, splits, readers, tokeniser, packing, shards; no Ray."""

@@ -1,0 +1,61 @@
+"""What a corpus is, whatever its files are called and wherever they lie."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from workloads.craft.text.sources import Source
+from workloads.request import CorpusSpec
+
+_CHUNK = 1 << 20
+
+
+def digest_of(source: Source) -> str:
+    """SHA-256 over a file's kind and content, read piece by piece.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    digest = hashlib.sha256(f"{source.kind}\n".encode())
+    with source.open() as file:
+        try:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+        except OSError as error:
+            raise source.unreadable(error) from error
+    return digest.hexdigest()
+
+
+def order_by_content(sources: Sequence[Source]) -> list[tuple[str, Source]]:
+    """Hash files side by side and sort them by (hash, path).
+
+    Splits are planned in this order, so that what they become follows from the contents alone: files alike in
+    hash are alike in content, and which of them comes first changes nothing.
+
+    Raises:
+        InputError: A file cannot be read.
+    """
+    with ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
+        digests = list(pool.map(digest_of, sources))
+    return sorted(zip(digests, sources, strict=True))
+
+
+def corpus_fingerprint(digests: Sequence[str], sources: Sequence[Source], spec: CorpusSpec) -> dict[str, Any]:
+    """What decides a corpus of files, for a stage's key; settings that touch none of the files are left out.
+
+    Args:
+        digests: Of all files, sorted.
+        sources: The files.
+        spec: The settings.
+    """
+    kinds = {source.kind for source in sources}
+    return {
+        "content": hashlib.sha256("\n".join(digests).encode()).hexdigest(),
+        "text_column": spec.text_column if kinds - {"text"} else None,
+        "documents": spec.documents if "text" in kinds else None,
+        "heldout_fraction": spec.heldout_fraction,
+    }

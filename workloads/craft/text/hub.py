@@ -1,0 +1,98 @@
+"""Datasets on the hub, streamed through the `datasets` library.
+
+Imported lazily: `datasets` takes seconds to load and most corpora are files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from workloads.craft.text.splits import HubPiece, Split
+from workloads.errors import InputError
+from workloads.request import CorpusSpec
+
+
+def is_hub_id(dataset: str) -> bool:
+    """Whether ``dataset`` names a dataset on the hub rather than a folder."""
+    folder = "://" in dataset or dataset.startswith(("/", ".", "~")) or dataset.count("/") > 1
+    return not folder and not Path(dataset).exists()
+
+
+def resolve_revision(dataset: str) -> str:
+    """Give the commit that the dataset's main branch stands at.
+
+    Raises:
+        InputError: The hub is not reached, or has no such dataset.
+    """
+    import httpx
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    try:
+        info = HfApi().dataset_info(dataset, timeout=30)
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
+        raise _not_found(dataset, error) from error
+    return str(info.sha)
+
+
+def plan_hub_splits(spec: CorpusSpec, revision: str | None) -> list[Split]:
+    """Give a split for each shard (file, mostly) of a dataset on the hub.
+
+    Raises:
+        InputError: The hub is not reached, or has no such dataset, configuration or split.
+    """
+    assert spec.dataset is not None
+    whole = HubPiece(spec.dataset, spec.dataset_config, spec.split, revision, 0, 1)
+    count = int(_open(whole).num_shards)
+    return [
+        Split(shard, (HubPiece(spec.dataset, spec.dataset_config, spec.split, revision, shard, count),))
+        for shard in range(count)
+    ]
+
+
+def read(piece: HubPiece, column: str) -> Iterator[str]:
+    """Yield the texts of a shard.
+
+    Raises:
+        InputError: It cannot be read, or has no such column.
+    """
+    dataset = _open(piece)
+    rows = iter(dataset.shard(piece.shards, piece.shard) if piece.shards > 1 else dataset)
+    while True:
+        try:
+            row = next(rows, None)
+        except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+            raise _not_found(piece.name, error) from error
+        if row is None:
+            return
+        if column not in row:
+            raise InputError.of(
+                "corpus.text_column", f"{piece.name} has no {column!r}.", f"Use one of: {', '.join(row)}."
+            )
+        if row[column] is not None and not isinstance(row[column], str):
+            raise InputError.of(
+                "corpus.text_column", f"{column!r} of {piece.name} is no text.", "Name the text's column."
+            )
+        if row[column]:
+            yield row[column]
+
+
+def _open(piece: HubPiece) -> Any:
+    import datasets
+
+    try:
+        return datasets.load_dataset(
+            piece.name, piece.config, split=piece.split, revision=piece.revision, streaming=True
+        )
+    except (OSError, ValueError) as error:  # DatasetNotFoundError and no network; no such configuration or split
+        raise _not_found(piece.name, error) from error
+
+
+def _not_found(dataset: str, error: Exception) -> InputError:
+    return InputError.of(
+        "corpus.dataset",
+        f"{dataset!r} cannot be loaded from the hub: {' '.join(str(error).split())}.",
+        "Correct the id, dataset_config and split, check the network, or use a folder written by save_to_disk.",
+    )

@@ -1,0 +1,129 @@
+"""Lines of a byte range and documents of at most one MiB, in flat memory whatever the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import pyarrow as pa
+
+LONGEST_DOCUMENT = 1 << 20
+"""Bytes (of a text file) or characters (of a value) over which a document is parted, each part a document."""
+
+LONGEST_LINE = 64 << 20
+"""Bytes of a line that must be read whole (JSONL); a longer one is no line but, mostly, a JSON array."""
+
+_CHUNK = 1 << 20
+
+
+class LineTooLongError(Exception):
+    """A line that must be read whole is over :data:`LONGEST_LINE`; ``offset`` is where it starts."""
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(offset)
+        self.offset = offset
+
+
+def read_lines(file: pa.NativeFile, start: int, stop: int, longest: int | None = None) -> Iterator[tuple[int, bytes]]:
+    """Yield (offset, line without its end) for the bytes ``start`` to ``stop`` of a file.
+
+    Args:
+        file: Stands at ``start``.
+        start: Offset of the first byte, a line's first.
+        stop: Offset after the last byte.
+        longest: Lines of more bytes are cut, at a space where there is one; None for never.
+
+    Raises:
+        LineTooLongError: Lines are not cut, and there is one over :data:`LONGEST_LINE`.
+    """
+    held, offset, unread = b"", start, stop - start
+    while unread > 0 and (chunk := file.read(min(_CHUNK, unread))):
+        unread -= len(chunk)
+        *lines, held = (held + chunk).split(b"\n")
+        for line in lines:
+            for piece in _cut_bytes(line, longest):
+                yield offset, piece
+                offset += len(piece)
+            offset += 1
+        if longest is None and len(held) > LONGEST_LINE:
+            raise LineTooLongError(offset)
+        if longest is not None and len(held) > longest:
+            *pieces, held = _cut_bytes(held, longest)
+            for piece in pieces:
+                yield offset, piece
+                offset += len(piece)
+    for piece in _cut_bytes(held, longest) if held else ():
+        yield offset, piece
+        offset += len(piece)
+
+
+def _cut_bytes(line: bytes, longest: int | None) -> Iterator[bytes]:
+    while longest is not None and len(line) > longest:
+        cut = line.rfind(b" ", 1, longest)
+        if cut < 0:
+            cut = longest
+            while cut > 1 and line[cut] & 0xC0 == 0x80:  # within a UTF-8 character
+                cut -= 1
+        yield line[:cut]
+        line = line[cut:]
+    yield line
+
+
+def documents_of_lines(lines: Iterable[str], mode: Literal["file", "paragraph", "line"]) -> Iterator[str]:
+    """Join lines to documents: all of them, paragraphs (parted by blank lines), or each line.
+
+    A document that would grow beyond :data:`LONGEST_DOCUMENT` ends at the line before.
+    """
+    held: list[str] = []
+    size = 0
+    for line in lines:
+        blank = not line or line.isspace()
+        full = size + len(line) > LONGEST_DOCUMENT
+        if held and (full or mode == "line" or (mode == "paragraph" and blank)):
+            yield "\n".join(held)
+            held, size = [], 0
+        if not blank or (held and mode == "file"):
+            held.append(line)
+            size += len(line) + 1
+    if held:
+        yield "\n".join(held)
+
+
+def parts_of(text: str, longest: int = LONGEST_DOCUMENT) -> Iterator[str]:
+    """Cut a text into parts of at most ``longest`` characters: at a line end, else a space, else anywhere."""
+    start = 0
+    while len(text) - start > longest:
+        cut = text.rfind("\n", start + 1, start + longest)
+        if cut < 0:
+            cut = text.rfind(" ", start + 1, start + longest)
+        if cut < 0:
+            cut = start + longest
+        yield text[start:cut]
+        start = cut
+    yield text[start:] if start else text
+
+
+def next_start(file: pa.NativeFile, offset: int, size: int, *, paragraphs: bool) -> int:
+    """Find where the next line (or, within one MiB, paragraph) after ``offset`` starts; ``size`` if nowhere.
+
+    Args:
+        file: Open for random access.
+        offset: Bytes from the file's start.
+        size: Bytes of the file.
+        paragraphs: Look for an empty line first. Where there is none within :data:`LONGEST_DOCUMENT` the
+            paragraph will be parted anyhow, so that the next line's start does as well.
+    """
+    file.seek(offset)
+    if paragraphs:
+        head = file.read(min(LONGEST_DOCUMENT, size - offset))
+        position = 0
+        while (end := head.find(b"\n", position)) >= 0:
+            if position and not head[position:end].strip():
+                return int(offset + end + 1)
+            position = end + 1
+        file.seek(offset)
+    while offset < size and (chunk := file.read(min(_CHUNK, size - offset))):
+        if (end := chunk.find(b"\n")) >= 0:
+            return offset + int(end) + 1
+        offset += len(chunk)
+    return size

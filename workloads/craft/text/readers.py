@@ -1,0 +1,184 @@
+"""The documents of a piece of a corpus, one after the other, in flat memory.
+
+Every reader checks as it goes; what is wrong with a file is an :class:`InputError` that names the file (and the
+line). Errors of other parts (a full disk where rows are written) pass through untouched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from workloads.craft.text import hub
+from workloads.craft.text.lines import LONGEST_DOCUMENT, LineTooLongError, documents_of_lines, parts_of, read_lines
+from workloads.craft.text.sources import Source
+from workloads.craft.text.splits import FilePiece, HubPiece
+from workloads.errors import InputError
+from workloads.request import CorpusSpec
+
+_ROWS = 256
+_BUFFER = 1 << 20
+
+
+def read_documents(piece: FilePiece | HubPiece, spec: CorpusSpec) -> Iterator[str]:
+    """Yield the documents of a piece that hold any text, stripped, none much over a MiB.
+
+    Raises:
+        InputError: The file cannot be read, or is not what its ending says.
+    """
+    if isinstance(piece, HubPiece):
+        texts = hub.read(piece, spec.text_column)
+    elif piece.source.kind == "text":
+        texts = _text(piece, spec)
+    elif piece.source.kind == "jsonl":
+        texts = _jsonl(piece, spec.text_column)
+    elif piece.source.kind == "parquet":
+        texts = _parquet(piece, spec.text_column)
+    else:
+        texts = _arrow(piece, spec.text_column)
+    for text in texts:
+        for part in parts_of(text):
+            if stripped := part.strip():
+                yield stripped
+
+
+def _text(piece: FilePiece, spec: CorpusSpec) -> Iterator[str]:
+    lines = (_decode(piece.source, offset, line) for offset, line in _lines(piece, LONGEST_DOCUMENT))
+    return documents_of_lines(lines, spec.documents)
+
+
+def _jsonl(piece: FilePiece, column: str) -> Iterator[str]:
+    source = piece.source
+    for offset, line in _lines(piece, None):
+        text = _decode(source, offset, line)
+        if not text or text.isspace():
+            continue
+        try:
+            row = json.loads(text)
+        except ValueError as error:
+            raise _bad_line(source, offset, f"is not valid JSON ({error})") from None
+        if not isinstance(row, dict):
+            raise _bad_line(source, offset, "is not a JSON object")
+        if column not in row:
+            raise _no_column(source, column, [str(key) for key in row], f", line {_line_number(source, offset)},")
+        value = row[column]
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            raise InputError.of(
+                "corpus.text_column",
+                f"{source.url}, line {_line_number(source, offset)}: {column!r} is no text.",
+                "Name the key that holds the text.",
+            )
+        yield value.encode("utf-8", "replace").decode()  # JSON can spell half of a surrogate pair; UTF-8 cannot
+
+
+def _parquet(piece: FilePiece, column: str) -> Iterator[str]:
+    source = piece.source
+    with source.open() as file:
+        try:
+            # Without pre-buffering a column is read through a buffer, not a row group at once.
+            parquet = pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
+            _check_column(source, parquet.schema_arrow, column)
+            stop = parquet.num_row_groups if piece.stop is None else piece.stop
+            groups = range(piece.start, stop)
+            batches = parquet.iter_batches(_ROWS, row_groups=list(groups), columns=[column], use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise source.unreadable(error) from error
+        yield from _values(source, batches)
+
+
+def _arrow(piece: FilePiece, column: str) -> Iterator[str]:
+    source = piece.source
+    with source.open() as file:
+        try:
+            reader = pa.ipc.open_stream(file)
+            _check_column(source, reader.schema, column)
+        except (OSError, pa.ArrowException) as error:
+            raise source.unreadable(error) from error
+        yield from _values(source, (batch.select([column]) for batch in reader))
+
+
+def _values(source: Source, batches: Iterator[pa.RecordBatch]) -> Iterator[str]:
+    while True:
+        try:  # around the reading alone: what the consumer raises comes in at the yield
+            batch = next(batches, None)
+            values = None if batch is None else batch.column(0).to_pylist()
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+            raise source.unreadable(error) from error
+        if values is None:
+            return
+        for value in values:
+            if value is not None:
+                yield value
+
+
+def _lines(piece: FilePiece, longest: int | None) -> Iterator[tuple[int, bytes]]:
+    source = piece.source
+    stop = source.size if piece.stop is None else piece.stop
+    with source.open(piece.start) as file:
+        lines = read_lines(file, piece.start, stop, longest)
+        while True:
+            try:
+                found = next(lines, None)
+            except LineTooLongError as error:
+                raise _bad_line(source, error.offset, "is over 64 MiB (is the file one JSON array?)") from None
+            except (OSError, pa.ArrowException) as error:
+                raise source.unreadable(error) from error
+            if found is None:
+                return
+            yield found
+
+
+def _decode(source: Source, offset: int, line: bytes) -> str:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        raise InputError.of(
+            source.field,
+            f"{source.url} is not UTF-8 (byte {offset + error.start}, line {_line_number(source, offset)}).",
+            "Convert it to UTF-8, or leave it out.",
+        ) from None
+    return text.removeprefix("\ufeff").removesuffix("\r") if offset == 0 else text.removesuffix("\r")
+
+
+def _check_column(source: Source, schema: pa.Schema, column: str) -> None:
+    if column not in schema.names:
+        raise _no_column(source, column, schema.names)
+    kind = schema.field(column).type
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if not (pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value)):
+        raise InputError.of(
+            "corpus.text_column",
+            f"Column {column!r} of {source.url} holds {kind}, not text.",
+            "Name the text's column.",
+        )
+
+
+def _no_column(source: Source, column: str, there: list[str], where: str = "") -> InputError:
+    return InputError.of(
+        "corpus.text_column",
+        f"{source.url}{where} has no {column!r}.",
+        f"Use one of: {', '.join(there) or '(there is none)'}.",
+    )
+
+
+def _bad_line(source: Source, offset: int, problem: str) -> InputError:
+    return InputError.of(
+        source.field,
+        f"{source.url}, line {_line_number(source, offset)}, {problem}.",
+        "Write one JSON object a line, or leave the file out.",
+    )
+
+
+def _line_number(source: Source, offset: int) -> int:
+    """Line (from 1) of a byte; only ever counted for an error, so the file's head is read again."""
+    number, unread = 1, offset
+    with source.open() as file:
+        while unread > 0 and (chunk := file.read(min(_BUFFER, unread))):
+            number += chunk.count(b"\n")
+            unread -= len(chunk)
+    return number

@@ -1,0 +1,291 @@
+"""Prepare a corpus: read, hold out, tokenise and pack it, once, on the cluster.
+
+Large corpora go through Ray Data, a task a split, each writing its own shards; nothing but a line of statistics
+comes back, so that memory stays flat as the corpus grows. Small ones take the same road in a plain loop: starting
+Ray Data's workers would cost more than the work.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from workloads import artifacts
+from workloads.artifacts import Artifact, Key
+from workloads.craft.text import hub
+from workloads.craft.text.fingerprint import corpus_fingerprint, order_by_content
+from workloads.craft.text.packing import Layout
+from workloads.craft.text.shards import SIDES, Shard
+from workloads.craft.text.sources import list_sources
+from workloads.craft.text.splits import Split, plan_splits
+from workloads.craft.text.tokenise import HASHES, Recipe, SideStats, SplitStats, tokenise_split
+from workloads.craft.text.tokenizer import Tokenizer
+from workloads.errors import FieldError, InputError
+from workloads.request import CorpusSpec
+from workloads.storage import Storage
+
+Progress = Callable[[int, int | None, str], None]
+DIRECT_BYTES = 4 << 20
+"""A corpus of fewer bytes is tokenised in this process."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class CorpusPlan:
+    """What preparing a corpus would do.
+
+    Attributes:
+        key: The artefact's.
+        splits: The work.
+        recipe: How it is done.
+        tokenizer: The teacher's.
+    """
+
+    key: Key
+    splits: list[Split]
+    recipe: Recipe
+    tokenizer: Tokenizer
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of input, None where they are not known before (the hub)."""
+        return sum(split.size for split in self.splits) or None
+
+
+def plan_corpus(spec: CorpusSpec, tokenizer: Tokenizer, sequence_length: int, layout: Layout) -> CorpusPlan:
+    """List, hash and share out the files of a corpus; reads them once, writes nothing.
+
+    Args:
+        spec: The corpus.
+        tokenizer: The teacher's.
+        sequence_length: Tokens of a row, special ones included.
+        layout: ``packed`` rows, or ``documents``: one a row, padded.
+
+    Raises:
+        InputError: A file or dataset cannot be found or read.
+    """
+    if spec.dataset is not None and hub.is_hub_id(spec.dataset):
+        revision = hub.resolve_revision(spec.dataset)
+        inputs: dict[str, Any] = {
+            "dataset": [spec.dataset, spec.dataset_config, spec.split, revision],
+            "text_column": spec.text_column,
+            "heldout_fraction": spec.heldout_fraction,
+        }
+        splits = hub.plan_hub_splits(spec, revision)
+    else:
+        ordered = order_by_content(list_sources(spec))
+        sources = [source for _, source in ordered]
+        inputs = corpus_fingerprint([digest for digest, _ in ordered], sources, spec)
+        splits = plan_splits(sources, spec)
+    inputs |= {"tokenizer": tokenizer.fingerprint, "sequence_length": sequence_length, "layout": layout}
+    recipe = Recipe(spec, sequence_length, layout, round(spec.heldout_fraction * HASHES))
+    return CorpusPlan(Key("corpus", inputs), splits, recipe, tokenizer)
+
+
+def build_corpus(storage: Storage, plan: CorpusPlan, builder: str, progress: Progress) -> Artifact:
+    """Tokenise a corpus and commit it; :func:`prepare_corpus` looks first whether it is there.
+
+    A document is held out by the hash of its text, at ``heldout_fraction``. Where that puts all documents on one
+    side (few documents), a second pass moves the bound to just include the smallest hash, or exclude the largest,
+    so that two different documents always give both sides.
+
+    Raises:
+        InputError: A file cannot be read, or there are not two different documents; nothing is committed.
+        OSError: The storage cannot be written; nothing is committed.
+    """
+    folder = artifacts.build_folder(plan.key, builder)
+    recipe = plan.recipe
+    try:
+        stats = _run(storage, folder, plan, recipe, progress)
+        if (threshold := _better_threshold(stats, recipe)) is not None:
+            _log.info("all documents fell on one side; splitting again", documents=_documents(stats))
+            storage.remove(folder)
+            recipe = replace(recipe, threshold=threshold)
+            stats = _run(storage, folder, plan, recipe, progress)
+    except BaseException:
+        _remove_quietly(storage, folder)
+        raise
+    return artifacts.commit(storage, plan.key, builder, _summary(plan, recipe, stats))
+
+
+def prepare_corpus(
+    storage: Storage,
+    spec: CorpusSpec,
+    *,
+    tokenizer_folder: Path,
+    sequence_length: int,
+    layout: Layout,
+    batch_size: int,
+    builder: str,
+    progress: Progress,
+) -> Artifact:
+    """Give the corpus as token blocks, built by this call or by an earlier one (then ``builder`` is another).
+
+    Args:
+        storage: Where artefacts are kept; the cluster's nodes must reach it.
+        spec: The corpus.
+        tokenizer_folder: The teacher's folder on this machine; workers do not need it.
+        sequence_length: Tokens of a row, special ones included.
+        layout: ``packed`` rows, or ``documents``: one a row, padded.
+        batch_size: Rows of a training step; a corpus must hold at least one.
+        builder: Names the job and attempt.
+        progress: Called with bytes done, bytes in all (None where unknown) and ``"bytes"``.
+
+    Raises:
+        InputError: The corpus is empty, unreadable, too short for a batch, or cannot be held out from.
+        OSError: The storage cannot be written.
+    """
+    plan = plan_corpus(spec, Tokenizer.load(tokenizer_folder), sequence_length, layout)
+    artifact = artifacts.find(storage, plan.key) or build_corpus(storage, plan, builder, progress)
+    rows = artifact.summary["sides"]["train"]["rows"]
+    if rows < batch_size:
+        raise InputError.of(
+            _field(spec),
+            f"The corpus gives {rows} training rows of {sequence_length} tokens, less than a batch of {batch_size}.",
+            "Give more text, or lower training.batch_size or training.sequence_length.",
+        )
+    return artifact
+
+
+def _run(storage: Storage, folder: str, plan: CorpusPlan, recipe: Recipe, progress: Progress) -> list[SplitStats]:
+    direct = plan.size is not None and plan.size < DIRECT_BYTES
+    work = _in_process if direct else _on_ray
+    stats: list[SplitStats] = []
+    done = 0
+    progress(0, plan.size, "bytes")
+    for found in work(storage, folder, plan, recipe):
+        stats.append(found)
+        done += found.size
+        progress(done, plan.size, "bytes")
+    return stats
+
+
+def _in_process(storage: Storage, folder: str, plan: CorpusPlan, recipe: Recipe) -> Iterator[SplitStats]:
+    for split in plan.splits:
+        yield tokenise_split(storage, folder, split, recipe, plan.tokenizer)
+
+
+def _on_ray(storage: Storage, folder: str, plan: CorpusPlan, recipe: Recipe) -> Iterator[SplitStats]:
+    import ray
+    import ray.data
+
+    assert ray.is_initialized(), "The caller connects to Ray."
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    task = _SplitTask(storage.url, folder, recipe, ray.put(plan.tokenizer))
+    items = [{"split": split} for split in plan.splits]
+    # One block a split: a task each, scheduled as CPUs come free on any node.
+    dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(task, num_cpus=1)
+    for row in dataset.iter_rows():
+        outcome = json.loads(row["outcome"])
+        if errors := outcome.get("input_errors"):
+            raise InputError([FieldError(*error) for error in errors])
+        if os_error := outcome.get("os_error"):
+            raise OSError(*os_error)
+        yield _stats_from(outcome)
+
+
+@dataclass(frozen=True)
+class _SplitTask:
+    """One split on a worker.
+
+    Errors that another try cannot mend are answered, not raised: Ray retries nothing, prints no traces of its
+    own, and the driver gets back exactly what was raised.
+    """
+
+    storage_url: str
+    folder: str
+    recipe: Recipe
+    tokenizer: Any  # an object reference; workers of a node share one copy
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
+        import ray
+
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a task has one CPU
+        storage = Storage.open(self.storage_url)
+        try:
+            stats = tokenise_split(storage, self.folder, row["split"], self.recipe, ray.get(self.tokenizer))
+        except InputError as error:
+            outcome: dict[str, Any] = {"input_errors": [[e.field, e.problem, e.remedy] for e in error.errors]}
+        except OSError as error:
+            outcome = {"os_error": [error.errno, error.strerror or str(error)]}
+        else:
+            outcome = asdict(stats)
+        return {"outcome": json.dumps(outcome)}
+
+
+def _stats_from(outcome: dict[str, Any]) -> SplitStats:
+    sides = {
+        side: SideStats(found["documents"], found["bytes"], [Shard(**shard) for shard in found["shards"]])
+        for side, found in outcome["sides"].items()
+    }
+    return SplitStats(**{**outcome, "sides": sides})
+
+
+def _documents(stats: list[SplitStats]) -> int:
+    return sum(side.documents for found in stats for side in found.sides.values())
+
+
+def _better_threshold(stats: list[SplitStats], recipe: Recipe) -> int | None:
+    """The bound that gives both sides a document, None where this one does."""
+    smallest = min((found.smallest for found in stats if found.smallest is not None), default=None)
+    largest = max((found.largest for found in stats if found.largest is not None), default=None)
+    field = _field(recipe.spec)
+    if smallest is None or largest is None:
+        raise InputError.of(field, "There is no text in the corpus.", "Give files that hold text.")
+    if smallest == largest:
+        count = _documents(stats)
+        what = "is one document" if count == 1 else f"is {count} times the same document"
+        raise InputError.of(
+            field,
+            f"The corpus {what}, so nothing can be held out to score students on.",
+            "Give more documents, or set corpus.documents to 'paragraph' or 'line' to part .txt files.",
+        )
+    if smallest >= recipe.threshold:
+        return smallest + 1
+    return largest if largest < recipe.threshold else None
+
+
+def _summary(plan: CorpusPlan, recipe: Recipe, stats: list[SplitStats]) -> dict[str, Any]:
+    stats = sorted(stats, key=lambda found: found.index)
+    return {
+        "sequence_length": recipe.sequence_length,
+        "layout": recipe.layout,
+        "pad_id": plan.tokenizer.pad_id,
+        "splits": len(stats),
+        "heldout_threshold": recipe.threshold / HASHES,
+        "sides": {side: _side_summary([found.sides[side] for found in stats]) for side in SIDES},
+    }
+
+
+def _side_summary(parts: list[SideStats]) -> dict[str, Any]:
+    shards = [shard for part in parts for shard in part.shards]
+    return {
+        "documents": sum(part.documents for part in parts),
+        "bytes": sum(part.bytes for part in parts),
+        "rows": sum(shard.rows for shard in shards),
+        "tokens": sum(shard.tokens for shard in shards),
+        "shards": [asdict(shard) for shard in shards],
+    }
+
+
+def _field(spec: CorpusSpec) -> str:
+    return "corpus.paths" if spec.paths else "corpus.dataset"
+
+
+def _remove_quietly(storage: Storage, folder: str) -> None:
+    # Only room is at stake: without a manifest nothing counts. The error that brought us here is the one to tell.
+    try:
+        storage.remove(folder)
+    except OSError as error:
+        _log.warning("the unfinished corpus was not removed", folder=folder, error=str(error))
