@@ -1,0 +1,163 @@
+"""The model card that lies beside a student."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from workloads import teacher_files
+from workloads.architecture import Architecture
+from workloads.costs import Cost
+
+_FOLDER = "path/to/this/folder"
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What a student's card says.
+
+    Attributes:
+        name: The card's title.
+        teacher: As in the request: a hub id or a folder.
+        teacher_license: Its licence where it is known; see :func:`license_of`.
+        corpus: Names of the corpora.
+        documents: Documents of the training text.
+        tokens: Tokens that the student's SuperLM was trained for.
+        cost: Counted on the saved student.
+        objective: In words, such as ``kl relations (12 heads)``.
+        heldout_loss: The objective's value on held-out text, None if it was not scored.
+        output_trained: Whether the objective had a term on the output.
+        fingerprints: Of the stages it came from, by stage.
+        pooler: Whether the student carries a pooler.
+        projection: Whether a learned output projection lies beside it.
+    """
+
+    name: str
+    teacher: str
+    corpus: tuple[str, ...]
+    documents: int
+    tokens: int
+    method: str
+    family: str
+    architecture: Architecture
+    cost: Cost
+    objective: str
+    heldout_loss: float | None
+    output_trained: bool
+    seed: int
+    pooler: bool = True
+    projection: bool = False
+    teacher_license: str | None = None
+    fingerprints: dict[str, str] = field(default_factory=dict)
+
+
+def license_of(teacher_folder: Path) -> str | None:
+    """Read the licence from the front matter of a teacher's model card, None where it says nothing."""
+    card = teacher_folder / "README.md"
+    if not card.is_file():
+        return None
+    match = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
+    try:
+        header = yaml.safe_load(match.group(1)) if match else None
+    except yaml.YAMLError:
+        return None
+    found = header.get("license") if isinstance(header, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def load_lines(architecture: Architecture, folder: str) -> list[str]:
+    """Give the three lines of Python that load a student and its tokenizer."""
+    trust = "" if architecture.stock else ", trust_remote_code=True"
+    return [
+        "from transformers import AutoModel, AutoTokenizer",
+        f"model = AutoModel.from_pretrained({folder!r}{trust})",
+        f"tokenizer = AutoTokenizer.from_pretrained({folder!r})",
+    ]
+
+
+def embedding_lines(folder: str) -> list[str]:
+    """Give the lines that embed texts with a loaded student and its projection, in the teacher's space."""
+    return [
+        "import torch",
+        "from safetensors.torch import load_file",
+        f"projection = load_file({f'{folder}/projection.safetensors'!r})",
+        'batch = tokenizer(["A sentence."], padding=True, return_tensors="pt")',
+        "with torch.inference_mode():",
+        "    output = model(**batch).last_hidden_state",
+        'mask = batch["attention_mask"].unsqueeze(-1)',
+        "pooled = (output * mask).sum(1) / mask.sum(1)",
+        'embedding = torch.nn.functional.linear(pooled, projection["weight"], projection["bias"])',
+    ]
+
+
+def render(facts: CardFacts, folder: str = _FOLDER) -> str:
+    """Write the card: YAML front matter and Markdown.
+
+    Args:
+        facts: What it says.
+        folder: The path in the lines that load the student.
+    """
+    shape, cost = facts.architecture.to_json(), facts.cost
+    loss = "not scored" if facts.heldout_loss is None else f"{facts.heldout_loss:.4f}"
+    rows = {
+        "Teacher": facts.teacher,
+        "Text": f"{', '.join(facts.corpus)}: {facts.documents:,} documents, trained for {facts.tokens:,} tokens",
+        "Method": facts.method,
+        "Layers": shape["layers"],
+        "Hidden size": shape["hidden_size"],
+        "Heads": f"{shape['heads']} of width {shape['head_width']}",
+        "Feed-forward width": shape["intermediate_size"],
+        "Teacher layers it started from": shape["source_layers"],
+        "Parameters": f"{cost.params:,} ({cost.params_without_embeddings:,} without embedding tables)",
+        "FLOPs": f"{cost.flops:,} multiply-accumulates for one sequence of {cost.sequence_length} tokens",
+        "Objective": facts.objective,
+        "Held-out loss": f"{loss} (of that objective)",
+        "Seed": facts.seed,
+    } | {f"Fingerprint: {stage}": f"`{value}`" for stage, value in facts.fingerprints.items()}
+    parts = [
+        f"---\n{yaml.safe_dump(_front_matter(facts), sort_keys=False)}---",
+        f"# {facts.name}",
+        "A small model distilled by stillroom from a larger one.",
+        "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())]),
+        "## How to load it",
+        _code(load_lines(facts.architecture, folder)),
+    ]
+    if facts.projection:
+        parts += [
+            "Mean-pool its output and apply the learned projection to come to the teacher's embedding space:",
+            _code(embedding_lines(folder)),
+        ]
+    return "\n\n".join([*parts, "## Limits", "\n".join(f"- {limit}" for limit in _limits(facts)), ""])
+
+
+def _front_matter(facts: CardFacts) -> dict[str, Any]:
+    header: dict[str, Any] = {"library_name": "transformers", "tags": ["stillroom", "distillation", facts.family]}
+    if facts.teacher_license is not None:
+        header["license"] = facts.teacher_license
+    if not teacher_files.is_path(facts.teacher):  # the hub takes only its own ids here
+        header["base_model"] = facts.teacher
+    return header
+
+
+def _limits(facts: CardFacts) -> list[str]:
+    limits = ["It has seen only the text named above; the held-out loss is of the same source, and no task's score."]
+    if not facts.output_trained:
+        limits.append(
+            "Trained on the relations of attention alone: the feed-forward network and the attention output of its "
+            "last layer had no training as the last, so its output is a start for fine-tuning, no embedding."
+        )
+    elif facts.projection:
+        limits.append("Its output is the teacher's only after the projection beside it.")
+    if not facts.pooler:
+        limits.append("There is no pooler: `pooler_output` of a stock class is random; use `last_hidden_state`.")
+    if not facts.architecture.stock:
+        limits.append("Loading it runs the modelling file beside it (`trust_remote_code=True`); read it first.")
+    return limits
+
+
+def _code(lines: list[str]) -> str:
+    return "\n".join(["```python", *lines, "```"])

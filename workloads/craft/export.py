@@ -1,0 +1,114 @@
+"""A student's folder, as plain ``transformers`` loads it: configuration, weights, tokenizer, card.
+
+A shape that a stock class expresses is saved as that class. The others (attention width unlike the hidden
+size, layers that differ) are saved with the modelling files of ``stillroom_model`` and an ``auto_map``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from workloads.architecture import Architecture, Layer
+from workloads.craft import stillroom_model
+from workloads.craft.card import CardFacts, render
+from workloads.craft.stillroom_model.configuration_stillroom import StillroomConfig
+from workloads.craft.stillroom_model.modeling_stillroom import StillroomModel
+from workloads.craft.teacher import Teacher
+
+PROJECTION_FILE = "projection.safetensors"
+_PROJECTION = "projection."
+_MODEL_FILES = ("configuration_stillroom.py", "modeling_stillroom.py")
+_AUTO_MAP = {
+    "AutoConfig": "configuration_stillroom.StillroomConfig",
+    "AutoModel": "modeling_stillroom.StillroomModel",
+    "AutoModelForSequenceClassification": "modeling_stillroom.StillroomForSequenceClassification",
+}
+_TABLES = ("embeddings.word", "embeddings.position", "embeddings.token_type", "relative_bias")
+
+
+def build_student(teacher: Teacher, architecture: Architecture, weights: dict[str, Tensor]) -> PreTrainedModel:
+    """Build the module that a student is saved as, stock where the shape allows it, in evaluation mode.
+
+    Args:
+        teacher: What the configuration is derived from.
+        architecture: The student's shape.
+        weights: Its canonical weights, layers numbered from 0; a ``projection`` among them is left out.
+    """
+    own = {name: tensor for name, tensor in weights.items() if not name.startswith(_PROJECTION)}
+    if architecture.stock:
+        return teacher.family.student(teacher.config, architecture, own)
+    return stillroom_student(teacher, architecture, own)
+
+
+def stillroom_student(teacher: Teacher, architecture: Architecture, weights: dict[str, Tensor]) -> PreTrainedModel:
+    """Build a student of any shape, stock or not, as our own module; see :func:`build_student`."""
+    shape, facts, config, layers = teacher.shape, teacher.facts, teacher.config, architecture.layers
+    student = StillroomModel(
+        StillroomConfig(
+            vocab_size=shape.vocab_size,
+            hidden_size=architecture.hidden_size,
+            num_hidden_layers=len(layers),
+            num_attention_heads=_number_or_list(layers, "heads"),
+            head_width=_number_or_list(layers, "head_width"),
+            intermediate_size=_number_or_list(layers, "intermediate_size"),
+            hidden_act=facts.activation,
+            hidden_dropout_prob=config.hidden_dropout_prob,
+            attention_probs_dropout_prob=config.attention_probs_dropout_prob,
+            max_position_embeddings=shape.positions,
+            position_counting=teacher.family.position_counting,
+            type_vocab_size=shape.token_types,
+            relative_attention_num_buckets=shape.relative_buckets,
+            has_pooler="pooler.weight" in weights,
+            initializer_range=config.initializer_range,
+            layer_norm_eps=facts.layer_norm_eps,
+            pad_token_id=facts.pad_token_id,
+            auto_map=dict(_AUTO_MAP),
+        )
+    )
+    state = {f"{name}.weight" if name in _TABLES else name: tensor for name, tensor in weights.items()}
+    student.load_state_dict(state, strict=True)
+    return student.eval()
+
+
+def export_student(
+    folder: Path, teacher: Teacher, architecture: Architecture, weights: dict[str, Tensor], card: CardFacts
+) -> None:
+    """Write a student's folder.
+
+    Args:
+        folder: A local folder, made if need be.
+        teacher: For the configuration and the tokenizer.
+        architecture: The student's shape.
+        weights: Its canonical weights, layers numbered from 0, float32. A learned output projection among them
+            (``projection.weight`` ``[H_teacher, H]``, ``projection.bias``) goes to ``projection.safetensors``.
+        card: What its model card says.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    student = build_student(teacher, architecture, weights)
+    student.save_pretrained(folder)
+    if not architecture.stock:
+        for name in _MODEL_FILES:
+            shutil.copyfile(Path(stillroom_model.__file__).parent / name, folder / name)
+    teacher.tokenizer.save_pretrained(folder)
+    projection = {
+        name.removeprefix(_PROJECTION): tensor.detach().cpu().contiguous()
+        for name, tensor in weights.items()
+        if name.startswith(_PROJECTION)
+    }
+    if projection:
+        save_file(projection, folder / PROJECTION_FILE)
+    (folder / "README.md").write_text(render(card), encoding="utf-8")
+
+
+def _number_or_list(layers: Sequence[Layer], name: str) -> int | list[int]:
+    values = [getattr(layer, name) for layer in layers]
+    return values[0] if len(set(values)) == 1 else values

@@ -1,0 +1,232 @@
+"""What the encoder families have in common: one encoder behind stock ``transformers`` classes.
+
+A family differs in its classes, in where its modules lie, in how it counts positions and in a relative bias.
+
+Shape letters: B rows, L tokens, A attention width, H hidden size.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from workloads import teacher_files
+from workloads.architecture import Architecture, TeacherShape
+from workloads.craft.families.family import Facts, Head, PositionCounting
+from workloads.craft.signals import Batch, Signals, Wants
+from workloads.errors import InputError
+
+_RELATIONS = ("query", "key", "value")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a stock model keeps its parts.
+
+    Attributes:
+        tables: Canonical name of each table to its module, seen from the encoder model.
+        layer: Canonical name of each linear and norm of a layer to its module, seen from the layer.
+    """
+
+    tables: dict[str, str]
+    layer: dict[str, str]
+
+    def parameters(self, layers: int, *, pooler: bool) -> dict[str, str]:
+        """Canonical name of every parameter to its stock name."""
+        modules = {"embeddings.norm": "embeddings.LayerNorm"}
+        if pooler:
+            modules["pooler"] = "pooler.dense"
+        for index in range(layers):
+            modules |= {f"layers.{index}.{name}": f"encoder.layer.{index}.{at}" for name, at in self.layer.items()}
+        names = {name: f"{at}.weight" for name, at in self.tables.items()}
+        return names | {f"{name}.{kind}": f"{at}.{kind}" for name, at in modules.items() for kind in ("weight", "bias")}
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A family of encoders; see :class:`~workloads.craft.families.family.Family` for its functions.
+
+    Attributes:
+        name: The ``model_type``.
+        classes: The stock class for each head, and for none.
+        layout: Where the parts lie.
+        position_counting: How positions are counted.
+        attention: The attention implementation to load with.
+        pad_token_id: The padding id where the family's code fixes it, whatever the configuration says.
+        buckets: Relative-bias buckets for a length in tokens.
+    """
+
+    name: str
+    classes: dict[Head | None, Any]
+    layout: Layout
+    position_counting: PositionCounting
+    attention: str = "sdpa"
+    pad_token_id: int | None = None
+    buckets: Callable[[int], Tensor] | None = None
+
+    def load(self, folder: Path, head: Head | None = None) -> PreTrainedModel:
+        """Load a frozen teacher; see :meth:`Family.load`."""
+        # A pooler that the checkpoint lacks would be made up of random numbers.
+        extra = {"add_pooling_layer": teacher_files.shape_of(folder).pooler} if head is None else {}
+        try:
+            model, info = self.classes[head].from_pretrained(
+                folder,
+                dtype=torch.float32,
+                attn_implementation=self.attention,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                **extra,
+            )
+        except (RuntimeError, ValueError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError.of(
+                teacher_files.FIELD, f"{folder} cannot be loaded: {reason}", "Write it again with save_pretrained."
+            ) from error
+        missing = sorted(info["missing_keys"])
+        if missing:
+            what = f"a {head} head" if head is not None else "some weights"
+            raise InputError.of(
+                teacher_files.FIELD,
+                f"{folder} lacks {what}: {', '.join(missing[:3])}.",
+                "Use a checkpoint that has them all.",
+            )
+        return model.eval().requires_grad_(False)
+
+    def read(self, model: PreTrainedModel, batch: Batch, wants: Wants) -> Signals:
+        """Run the model no further than needed; see :meth:`Family.read`."""
+        layers = _base(model).encoder.layer
+        taken = _Taken(wants, len(layers))
+        with ExitStack() as hooks:
+            for kind, index in taken.waiting - {("logits", 0)}:
+                module = layers[index].get_submodule(self.layout.layer[kind]) if kind in _RELATIONS else layers[index]
+                hooks.callback(module.register_forward_hook(taken.hook(kind, index)).remove)
+            try:
+                output = model(**self._inputs(batch))
+            except _Enough:
+                return taken.signals(wants)
+        if wants.logits:
+            taken.found["logits"][0] = output.logits
+        return taken.signals(wants)
+
+    def weights(self, model: PreTrainedModel) -> dict[str, Tensor]:
+        """Give the canonical weights; see :meth:`Family.weights`."""
+        base = _base(model)
+        state = dict(base.named_parameters())
+        names = self.layout.parameters(len(base.encoder.layer), pooler=_has_pooler(base))
+        assert set(names.values()) == set(state), set(names.values()) ^ set(state)
+        return {name: state[stock].detach() for name, stock in names.items()}
+
+    def positions(self, input_ids_BL: Tensor, pad_token_id: int) -> Tensor:
+        """Give position ids; see :meth:`Family.positions`."""
+        if self.position_counting == "from-zero":
+            return torch.arange(input_ids_BL.shape[1], device=input_ids_BL.device)[None]
+        real_BL = input_ids_BL.ne(pad_token_id)
+        return torch.cumsum(real_BL, dim=1) * real_BL + pad_token_id
+
+    def relative_buckets(self, length: int) -> Tensor | None:
+        """Give the relative-bias buckets; see :meth:`Family.relative_buckets`."""
+        return None if self.buckets is None else self.buckets(length)
+
+    def shape(self, model: PreTrainedModel) -> TeacherShape:
+        """Give the dimensions of a loaded model; see :meth:`Family.shape`."""
+        base, config = _base(model), model.config
+        tables = self.layout.tables
+        return TeacherShape(
+            family=self.name,
+            layers=config.num_hidden_layers,
+            hidden_size=config.hidden_size,
+            heads=config.num_attention_heads,
+            intermediate_size=config.intermediate_size,
+            vocab_size=config.vocab_size,
+            positions=config.max_position_embeddings,
+            token_types=config.type_vocab_size if "embeddings.token_type" in tables else 0,
+            relative_buckets=config.relative_attention_num_buckets if "relative_bias" in tables else 0,
+            pooler=_has_pooler(base),
+        )
+
+    def facts(self, config: PreTrainedConfig) -> Facts:
+        """Give what a forward needs of the configuration; see :meth:`Family.facts`."""
+        fixed = self.pad_token_id
+        return Facts(config.layer_norm_eps, config.hidden_act, config.pad_token_id if fixed is None else fixed)
+
+    def student(
+        self, teacher_config: PreTrainedConfig, architecture: Architecture, weights: dict[str, Tensor]
+    ) -> PreTrainedModel:
+        """Build a stock student; see :meth:`Family.student`."""
+        assert architecture.stock, architecture
+        config = copy.deepcopy(teacher_config)
+        config.hidden_size = architecture.hidden_size
+        config.num_hidden_layers = len(architecture.layers)
+        config.num_attention_heads = architecture.layers[0].heads
+        config.intermediate_size = architecture.layers[0].intermediate_size
+        config.architectures = None  # save_pretrained writes the student's own
+        pooler = "pooler.weight" in weights
+        model = self.classes[None](config, add_pooling_layer=pooler)
+        names = self.layout.parameters(config.num_hidden_layers, pooler=pooler)
+        assert set(names) == set(weights), set(names) ^ set(weights)
+        model.load_state_dict({names[name]: tensor for name, tensor in weights.items()}, strict=True)
+        return model.eval()
+
+    def _inputs(self, batch: Batch) -> dict[str, Tensor]:
+        inputs = {"input_ids": batch.input_ids_BL}
+        if batch.mask_BL is not None:
+            inputs["attention_mask"] = batch.mask_BL
+        if batch.token_types_BL is not None and "embeddings.token_type" in self.layout.tables:
+            inputs["token_type_ids"] = batch.token_types_BL
+        return inputs
+
+
+class _Enough(Exception):
+    pass
+
+
+class _Taken:
+    """What the hooks of one forward have taken so far."""
+
+    def __init__(self, wants: Wants, layers: int) -> None:
+        self.found: dict[str, dict[int, Tensor]] = defaultdict(dict)
+        self.waiting = {(kind, index) for kind in _RELATIONS for index in wants.relations}
+        self.waiting |= {("layer", index) for index in wants.hidden}
+        if wants.output:
+            self.waiting.add(("layer", layers - 1))
+        if wants.logits:
+            self.waiting.add(("logits", 0))
+
+    def hook(self, kind: str, index: int) -> Callable[[nn.Module, Any, Any], None]:
+        def take(module: nn.Module, arguments: Any, output: Any) -> None:
+            self.found[kind][index] = output[0] if isinstance(output, tuple) else output
+            self.waiting.discard((kind, index))
+            if not self.waiting:
+                raise _Enough
+
+        return take
+
+    def signals(self, wants: Wants) -> Signals:
+        layers = self.found["layer"]
+        return Signals(
+            queries=self.found["query"],
+            keys=self.found["key"],
+            values=self.found["value"],
+            hidden={index: layers[index] for index in wants.hidden},
+            output_BLH=layers[max(layers)] if wants.output else None,
+            logits=self.found["logits"].get(0),
+        )
+
+
+def _base(model: PreTrainedModel) -> PreTrainedModel:
+    return getattr(model, model.base_model_prefix, model)
+
+
+def _has_pooler(base: PreTrainedModel) -> bool:
+    return getattr(base, "pooler", None) is not None

@@ -1,0 +1,103 @@
+"""What stillroom asks of a family of teachers; nothing outside the families asks which one it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from workloads.architecture import Architecture, TeacherShape
+from workloads.craft.signals import Batch, Signals, Wants
+
+Head = Literal["masked-lm", "classification"]
+PositionCounting = Literal["from-zero", "after-padding"]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a forward needs of the configuration beside the dimensions.
+
+    Attributes:
+        layer_norm_eps: Of every LayerNorm.
+        activation: Name of the feed-forward activation in ``transformers.activations.ACT2FN``.
+        pad_token_id: The padding id, from which some families count positions.
+    """
+
+    layer_norm_eps: float
+    activation: str
+    pad_token_id: int
+
+
+class Family(Protocol):
+    """The same few functions for every family.
+
+    Canonical weight names (``i`` counts layers from 0): ``embeddings.word`` ``[V, H]``, ``embeddings.position``,
+    ``embeddings.token_type`` (where there are any), ``embeddings.norm.weight|bias``;
+    ``layers.{i}.query|key|value|attention_output|attention_norm|intermediate|output|output_norm.weight|bias``;
+    ``relative_bias`` ``[buckets, heads]`` (where there is one); ``pooler.weight|bias`` (where the checkpoint
+    carries one). Linear weights are ``[outputs, inputs]``.
+    """
+
+    @property
+    def name(self) -> str:
+        """The ``model_type`` of its configurations."""
+        ...
+
+    @property
+    def position_counting(self) -> PositionCounting:
+        """Whether positions count from 0, or over real tokens from behind the padding id."""
+        ...
+
+    def load(self, folder: Path, head: Head | None = None) -> PreTrainedModel:
+        """Load a frozen teacher: the stock class, float32, evaluation mode, no gradients.
+
+        Args:
+            folder: A folder that :func:`workloads.teacher_files.check_teacher` passes.
+            head: Which head to load with it.
+
+        Raises:
+            InputError: The weights do not fit the configuration, or lack the head.
+        """
+        ...
+
+    def read(self, model: PreTrainedModel, batch: Batch, wants: Wants) -> Signals:
+        """Run the model, no further than what is wanted, and give it.
+
+        Widths are the model's: queries, keys and values ``[B, L, A]`` before the split into heads.
+        """
+        ...
+
+    def weights(self, model: PreTrainedModel) -> dict[str, Tensor]:
+        """Give the encoder's weights by canonical name; they share the model's memory."""
+        ...
+
+    def positions(self, input_ids_BL: Tensor, pad_token_id: int) -> Tensor:
+        """Give position ids ``[B, L]``, or ``[1, L]`` where all rows have the same."""
+        ...
+
+    def relative_buckets(self, length: int) -> Tensor | None:
+        """Give the relative-bias bucket of each query (row) and key (column), int64 ``[L, L]``; or None."""
+        ...
+
+    def shape(self, model: PreTrainedModel) -> TeacherShape:
+        """Give the dimensions of a loaded model."""
+        ...
+
+    def facts(self, config: PreTrainedConfig) -> Facts:
+        """Give what a forward needs of the configuration."""
+        ...
+
+    def student(
+        self, teacher_config: PreTrainedConfig, architecture: Architecture, weights: dict[str, Tensor]
+    ) -> PreTrainedModel:
+        """Build a stock model of a student's shape (``architecture.stock``), in evaluation mode.
+
+        Args:
+            teacher_config: What the student's configuration is derived from.
+            architecture: The student's shape.
+            weights: Its canonical weights, layers numbered from 0; all of them are used.
+        """
+        ...
