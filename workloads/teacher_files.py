@@ -267,6 +267,12 @@ def _check_weights(where: str, folder: _Folder) -> None:
 
 def _check_tokenizer(where: str, folder: _Folder, family: str) -> None:
     vocabulary = _VOCABULARIES[family]
+    if "tokenizer_config.json" in folder.names and folder.json("tokenizer_config.json").get("auto_map"):
+        raise InputError.of(
+            FIELD,
+            f"The tokenizer of {where} needs code of its own (auto_map), which is never run.",
+            "Use a teacher with a stock fast tokenizer.",
+        )
     if "tokenizer.json" in folder.names or (vocabulary and folder.names.issuperset(vocabulary)):
         return
     raise InputError.of(

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -49,28 +50,28 @@ def build_student(teacher: Teacher, architecture: Architecture, weights: dict[st
 def stillroom_student(teacher: Teacher, architecture: Architecture, weights: dict[str, Tensor]) -> PreTrainedModel:
     """Build a student of any shape, stock or not, as our own module; see :func:`build_student`."""
     shape, facts, config, layers = teacher.shape, teacher.facts, teacher.config, architecture.layers
-    student = StillroomModel(
-        StillroomConfig(
-            vocab_size=shape.vocab_size,
-            hidden_size=architecture.hidden_size,
-            num_hidden_layers=len(layers),
-            num_attention_heads=_number_or_list(layers, "heads"),
-            head_width=_number_or_list(layers, "head_width"),
-            intermediate_size=_number_or_list(layers, "intermediate_size"),
-            hidden_act=facts.activation,
-            hidden_dropout_prob=config.hidden_dropout_prob,
-            attention_probs_dropout_prob=config.attention_probs_dropout_prob,
-            max_position_embeddings=shape.positions,
-            position_counting=teacher.family.position_counting,
-            type_vocab_size=shape.token_types,
-            relative_attention_num_buckets=shape.relative_buckets,
-            has_pooler="pooler.weight" in weights,
-            initializer_range=config.initializer_range,
-            layer_norm_eps=facts.layer_norm_eps,
-            pad_token_id=facts.pad_token_id,
-            auto_map=dict(_AUTO_MAP),
-        )
+    student_config = StillroomConfig(
+        vocab_size=shape.vocab_size,
+        hidden_size=architecture.hidden_size,
+        num_hidden_layers=len(layers),
+        num_attention_heads=_number_or_list(layers, "heads"),
+        head_width=_number_or_list(layers, "head_width"),
+        intermediate_size=_number_or_list(layers, "intermediate_size"),
+        hidden_act=facts.activation,
+        hidden_dropout_prob=config.hidden_dropout_prob,
+        attention_probs_dropout_prob=config.attention_probs_dropout_prob,
+        max_position_embeddings=shape.positions,
+        position_counting=teacher.family.position_counting,
+        type_vocab_size=shape.token_types,
+        relative_attention_num_buckets=shape.relative_buckets,
+        has_pooler="pooler.weight" in weights,
+        initializer_range=config.initializer_range,
+        layer_norm_eps=facts.layer_norm_eps,
+        pad_token_id=facts.pad_token_id,
+        auto_map=dict(_AUTO_MAP),
     )
+    with torch.random.fork_rng(devices=[]):  # the initial values are random, and replaced below
+        student = StillroomModel(student_config)
     state = {f"{name}.weight" if name in _TABLES else name: tensor for name, tensor in weights.items()}
     student.load_state_dict(state, strict=True)
     return student.eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +52,10 @@ class Teacher:
 
     folder: Path
     family: Family
-    model: PreTrainedModel
+    model: PreTrainedModel = field(repr=False)
     shape: TeacherShape
-    config: PreTrainedConfig
-    tokenizer: PreTrainedTokenizerBase
+    config: PreTrainedConfig = field(repr=False)
+    tokenizer: PreTrainedTokenizerBase = field(repr=False)
     fingerprint: str
 
     @property

@@ -172,7 +172,8 @@ class Encoder:
         config.intermediate_size = architecture.layers[0].intermediate_size
         config.architectures = None  # save_pretrained writes the student's own
         pooler = "pooler.weight" in weights
-        model = self.classes[None](config, add_pooling_layer=pooler)
+        with torch.random.fork_rng(devices=[]):  # the initial values are random, and replaced below
+            model = self.classes[None](config, add_pooling_layer=pooler)
         names = self.layout.parameters(config.num_hidden_layers, pooler=pooler)
         assert set(names) == set(weights), set(names) ^ set(weights)
         model.load_state_dict({names[name]: tensor for name, tensor in weights.items()}, strict=True)
