@@ -1,11 +1,28 @@
 from __future__ import annotations
 
+import atexit
+import os
+import secrets
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import s3, teachers
+
+
+def _own_ray_token() -> None:
+    """Give this session's Ray clusters a token of their own; Ray reads the mode once, as it is imported."""
+    folder = Path(tempfile.mkdtemp(prefix="sr-token-"))
+    (folder / "token").write_text(secrets.token_hex(32))
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+_own_ray_token()
+os.environ |= s3.ENVIRONMENT
 
 
 @pytest.fixture(scope="session")

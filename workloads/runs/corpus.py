@@ -24,7 +24,7 @@ from workloads.craft.text.fingerprint import corpus_fingerprint, order_by_conten
 from workloads.craft.text.packing import Layout
 from workloads.craft.text.shards import SIDES, Shard
 from workloads.craft.text.sources import list_sources
-from workloads.craft.text.splits import Split, plan_splits
+from workloads.craft.text.splits import HubPiece, Split, plan_splits
 from workloads.craft.text.tokenise import HASHES, Recipe, SideStats, SplitStats, tokenise_split
 from workloads.craft.text.tokenizer import Tokenizer
 from workloads.errors import FieldError, InputError
@@ -57,7 +57,8 @@ class CorpusPlan:
     @property
     def size(self) -> int | None:
         """Bytes of input, None where they are not known before (the hub)."""
-        return sum(split.size for split in self.splits) or None
+        known = not any(isinstance(piece, HubPiece) for split in self.splits for piece in split.pieces)
+        return sum(split.size for split in self.splits) if known else None
 
 
 def plan_corpus(spec: CorpusSpec, tokenizer: Tokenizer, sequence_length: int, layout: Layout) -> CorpusPlan:
@@ -182,8 +183,9 @@ def _on_ray(storage: Storage, folder: str, plan: CorpusPlan, recipe: Recipe) -> 
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # "Progress bars disabled"
     task = _SplitTask(storage.url, folder, recipe, ray.put(plan.tokenizer))
-    items = [{"split": split} for split in plan.splits]
+    items = [{"split": split.to_json()} for split in plan.splits]
     # One block a split: a task each, scheduled as CPUs come free on any node.
     dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(task, num_cpus=1)
     for row in dataset.iter_rows():
@@ -208,13 +210,14 @@ class _SplitTask:
     recipe: Recipe
     tokenizer: Any  # an object reference; workers of a node share one copy
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
+    def __call__(self, row: dict[str, str]) -> dict[str, str]:
         import ray
 
         os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a task has one CPU
         storage = Storage.open(self.storage_url)
         try:
-            stats = tokenise_split(storage, self.folder, row["split"], self.recipe, ray.get(self.tokenizer))
+            split = Split.from_json(row["split"])
+            stats = tokenise_split(storage, self.folder, split, self.recipe, ray.get(self.tokenizer))
         except InputError as error:
             outcome: dict[str, Any] = {"input_errors": [[e.field, e.problem, e.remedy] for e in error.errors]}
         except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
@@ -14,6 +15,7 @@ LONGEST_LINE = 64 << 20
 """Bytes of a line that must be read whole (JSONL); a longer one is no line but, mostly, a JSON array."""
 
 _CHUNK = 1 << 20
+_BLANK_LINE = re.compile(rb"(?<=\n)[ \t\r]*\n")
 
 
 class LineTooLongError(Exception):
@@ -103,27 +105,28 @@ def parts_of(text: str, longest: int = LONGEST_DOCUMENT) -> Iterator[str]:
     yield text[start:] if start else text
 
 
-def next_start(file: pa.NativeFile, offset: int, size: int, *, paragraphs: bool) -> int:
-    """Find where the next line (or, within one MiB, paragraph) after ``offset`` starts; ``size`` if nowhere.
+def start_near(file: pa.NativeFile, after: int, offset: int, size: int, *, paragraphs: bool) -> int:
+    """Find where a line (or, where one is near, a paragraph) starts: the last at or before ``offset``.
+
+    Looks back one MiB, so that a file of such pieces gives documents of about that length and no small rests. A
+    line that is longer is not parted: then it is the next line's start, and ``size`` where there is none.
 
     Args:
         file: Open for random access.
+        after: The start must lie beyond this byte.
         offset: Bytes from the file's start.
         size: Bytes of the file.
-        paragraphs: Look for an empty line first. Where there is none within :data:`LONGEST_DOCUMENT` the
-            paragraph will be parted anyhow, so that the next line's start does as well.
+        paragraphs: Look for a line after an empty one first.
     """
-    file.seek(offset)
-    if paragraphs:
-        head = file.read(min(LONGEST_DOCUMENT, size - offset))
-        position = 0
-        while (end := head.find(b"\n", position)) >= 0:
-            if position and not head[position:end].strip():
-                return int(offset + end + 1)
-            position = end + 1
-        file.seek(offset)
-    while offset < size and (chunk := file.read(min(_CHUNK, size - offset))):
+    first = max(after, offset - LONGEST_DOCUMENT)
+    file.seek(first)
+    head = bytes(file.read(offset - first))
+    if paragraphs and (ends := [match.end() for match in _BLANK_LINE.finditer(head)]):
+        return first + ends[-1]
+    if (end := head.rfind(b"\n")) >= 0:
+        return first + end + 1
+    while offset < size and (chunk := bytes(file.read(min(_CHUNK, size - offset)))):
         if (end := chunk.find(b"\n")) >= 0:
-            return offset + int(end) + 1
+            return offset + end + 1
         offset += len(chunk)
     return size

@@ -81,7 +81,7 @@ def _parquet(piece: FilePiece, column: str) -> Iterator[str]:
     with source.open() as file:
         try:
             # Without pre-buffering a column is read through a buffer, not a row group at once.
-            parquet = pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
+            parquet = pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True)
             _check_column(source, parquet.schema_arrow, column)
             stop = parquet.num_row_groups if piece.stop is None else piece.stop
             groups = range(piece.start, stop)

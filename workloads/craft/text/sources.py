@@ -7,6 +7,7 @@ In a folder every file counts, at any depth, but those whose name (or whose fold
 from __future__ import annotations
 
 import functools
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,8 @@ def open_filesystem(url: str) -> tuple[pafs.FileSystem, str]:
     place, mark, options = rest.partition("?")
     if scheme == "file":
         return pafs.LocalFileSystem(), place
+    if not place.strip("/"):
+        raise InputError.of("corpus.paths", f"{url!r} names no bucket.", f"Use {scheme}://bucket/path.")
     try:
         return _remote(f"{scheme}://{place.partition('/')[0]}", mark + options), place.rstrip("/")
     except (pa.ArrowException, ValueError, OSError) as error:
@@ -137,8 +140,16 @@ def _expand(url: str) -> list[Source]:
 
 
 def _files_below(filesystem: pafs.FileSystem, base: str) -> list[pafs.FileInfo]:
-    infos = filesystem.get_file_info(pafs.FileSelector(base or "/", recursive=True, allow_not_found=True))
-    return [info for info in infos if info.type == pafs.FileType.File]
+    if isinstance(filesystem, pafs.LocalFileSystem):  # pyarrow's own listing leaves dangling links out
+
+        def refuse(error: OSError) -> None:
+            raise error
+
+        walk = os.walk(base or "/", onerror=refuse, followlinks=True)
+        infos = filesystem.get_file_info([f"{folder}/{name}" for folder, _, names in walk for name in names])
+    else:
+        infos = filesystem.get_file_info(pafs.FileSelector(base, recursive=True, allow_not_found=True))
+    return [info for info in infos if info.type != pafs.FileType.Directory]
 
 
 def _hidden(relative: str) -> bool:
@@ -152,6 +163,10 @@ def _source(url: str, info: pafs.FileInfo) -> Source:
             "corpus.paths",
             f"{_url_of(url, info.path)} has none of the endings {', '.join(ENDINGS)}.",
             "Convert or rename it, or pick the other files by a glob such as folder/**/*.txt.",
+        )
+    if info.type != pafs.FileType.File:  # a dangling link, a pipe
+        raise InputError.of(
+            "corpus.paths", f"{_url_of(url, info.path)} cannot be read: it is no file.", "Mend it, or leave it out."
         )
     return Source(info.path, _url_of(url, info.path), kind, info.size)
 

@@ -7,14 +7,16 @@ cut at line (or paragraph) starts, large Parquet files at row groups; small file
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from workloads.craft.text.lines import next_start
+from workloads.craft.text.lines import start_near
 from workloads.craft.text.sources import Source
 from workloads.request import CorpusSpec
 
@@ -57,12 +59,28 @@ class Split:
     """Pieces that are read, tokenised and packed one after the other."""
 
     index: int
-    pieces: tuple[FilePiece, ...] | tuple[HubPiece, ...]
+    pieces: tuple[FilePiece | HubPiece, ...]
 
     @property
     def size(self) -> int:
         """Bytes of input; 0 where they are not known before."""
         return sum(piece.size for piece in self.pieces)
+
+    def to_json(self) -> str:
+        """Write it down; :meth:`from_json` reads it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Split:
+        """Read what :meth:`to_json` wrote."""
+        document = json.loads(text)
+        return cls(document["index"], tuple(_piece(piece) for piece in document["pieces"]))
+
+
+def _piece(document: dict[str, Any]) -> FilePiece | HubPiece:
+    if "source" in document:
+        return FilePiece(**{**document, "source": Source(**document["source"])})
+    return HubPiece(**document)
 
 
 def split_size(total: int) -> int:
@@ -102,7 +120,7 @@ def _cut(source: Source, spec: CorpusSpec, target: int) -> list[FilePiece]:
             paragraphs = source.kind == "text" and spec.documents == "paragraph"
             starts = [0]
             while (near := starts[-1] + target) < source.size:
-                starts.append(next_start(file, near, source.size, paragraphs=paragraphs))
+                starts.append(start_near(file, starts[-1], near, source.size, paragraphs=paragraphs))
         except (OSError, pa.ArrowException) as error:
             raise source.unreadable(error) from error
     ends = [*starts[1:], source.size]

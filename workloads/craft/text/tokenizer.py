@@ -48,15 +48,20 @@ class Tokenizer:
         """
         from transformers import AutoTokenizer
 
+        problem = "it has no tokenizer files"
         try:
             loaded = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
             backend = Backend.from_str(loaded.backend_tokenizer.to_str())
+            # Without any file transformers builds a tokenizer that knows its special tokens alone.
+            found = any((folder / str(name)).is_file() for name in loaded.vocab_files_names.values())
         except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
+            found, problem = False, " ".join(str(error).split())
+        if not found:
             raise InputError.of(
                 "teacher.model",
-                f"{folder} has no tokenizer that can be loaded: {' '.join(str(error).split())}.",
+                f"The tokenizer of {folder} cannot be loaded: {problem}.",
                 "Put the teacher's tokenizer files (tokenizer.json, tokenizer_config.json) into its folder.",
-            ) from error
+            )
         ids = {"cls": loaded.cls_token_id, "sep": loaded.sep_token_id, "pad": loaded.pad_token_id}
         if missing := [name for name, value in ids.items() if value is None]:
             raise InputError.of(
