@@ -7,10 +7,11 @@ Ray Data's workers would cost more than the work.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,11 @@ def prepare_corpus(
     """
     plan = plan_corpus(spec, Tokenizer.load(tokenizer_folder), sequence_length, layout)
     artifact = artifacts.find(storage, plan.key) or build_corpus(storage, plan, builder, progress)
-    rows = artifact.summary["sides"]["train"]["rows"]
+    rows, heldout = (artifact.summary["sides"][side]["rows"] for side in SIDES)
+    if not heldout:  # its documents hold signs alone that the tokenizer drops
+        raise InputError.of(
+            _field(spec), "The held-out documents give no tokens.", "Give more text, or raise corpus.heldout_fraction."
+        )
     if rows < batch_size:
         raise InputError.of(
             _field(spec),
@@ -162,19 +167,20 @@ def _run(storage: Storage, folder: str, plan: CorpusPlan, recipe: Recipe, progre
     stats: list[SplitStats] = []
     done = 0
     progress(0, plan.size, "bytes")
-    for found in work(storage, folder, plan, recipe):
-        stats.append(found)
-        done += found.size
-        progress(done, plan.size, "bytes")
+    with contextlib.closing(work(storage, folder, plan, recipe)) as outcomes:
+        for found in outcomes:
+            stats.append(found)
+            done += found.size
+            progress(done, plan.size, "bytes")
     return stats
 
 
-def _in_process(storage: Storage, folder: str, plan: CorpusPlan, recipe: Recipe) -> Iterator[SplitStats]:
+def _in_process(storage: Storage, folder: str, plan: CorpusPlan, recipe: Recipe) -> Generator[SplitStats, None, None]:
     for split in plan.splits:
         yield tokenise_split(storage, folder, split, recipe, plan.tokenizer)
 
 
-def _on_ray(storage: Storage, folder: str, plan: CorpusPlan, recipe: Recipe) -> Iterator[SplitStats]:
+def _on_ray(storage: Storage, folder: str, plan: CorpusPlan, recipe: Recipe) -> Generator[SplitStats, None, None]:
     import ray
     import ray.data
 
@@ -188,13 +194,12 @@ def _on_ray(storage: Storage, folder: str, plan: CorpusPlan, recipe: Recipe) -> 
     items = [{"split": split.to_json()} for split in plan.splits]
     # One block a split: a task each, scheduled as CPUs come free on any node.
     dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(task, num_cpus=1)
-    for row in dataset.iter_rows():
-        outcome = json.loads(row["outcome"])
-        if errors := outcome.get("input_errors"):
-            raise InputError([FieldError(*error) for error in errors])
-        if os_error := outcome.get("os_error"):
-            raise OSError(*os_error)
-        yield _stats_from(outcome)
+    # Without prefetching: a split's answer, an error perhaps, would wait for the next one's. Closing cancels the rest.
+    tables = iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
+    with contextlib.closing(tables):
+        for table in tables:
+            for text in table["outcome"].to_pylist():
+                yield _stats_of(json.loads(text))
 
 
 @dataclass(frozen=True)
@@ -227,7 +232,11 @@ class _SplitTask:
         return {"outcome": json.dumps(outcome)}
 
 
-def _stats_from(outcome: dict[str, Any]) -> SplitStats:
+def _stats_of(outcome: dict[str, Any]) -> SplitStats:
+    if errors := outcome.get("input_errors"):
+        raise InputError([FieldError(*error) for error in errors])
+    if os_error := outcome.get("os_error"):
+        raise OSError(*os_error)
     sides = {
         side: SideStats(found["documents"], found["bytes"], [Shard(**shard) for shard in found["shards"]])
         for side, found in outcome["sides"].items()

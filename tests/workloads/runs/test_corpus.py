@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.resources
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -282,6 +284,34 @@ def test_on_ray_the_rows_are_those_of_a_plain_loop(tmp_path: Path, monkeypatch: 
     assert _contents(alone, other) == _contents(cluster, artifact)
     named = {shard["name"] for found in artifact.summary["sides"].values() for shard in found["shards"]}
     assert set(_contents(cluster, artifact)) == named
+
+
+def _splitting_workers() -> Iterator[psutil.Process]:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:  # between two tasks a worker bears another title
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "ray::Map" in " ".join(child.cmdline()):
+                    yield child
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_on_ray_a_killed_worker_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = _speeches(tmp_path / "text", 130)
+    killed: list[int] = []
+
+    def kill_one(done: int, total: int | None, unit: str) -> None:
+        if done and not killed:
+            worker = next(_splitting_workers())
+            worker.kill()
+            killed.append(worker.pid)
+
+    cluster, alone = Storage.open(str(tmp_path / "cluster")), Storage.open(str(tmp_path / "alone"))
+    artifact = _prepare(cluster, spec, progress=kill_one)
+    assert killed
+    monkeypatch.setattr(corpus, "DIRECT_BYTES", 1 << 60)
+    assert _contents(cluster, artifact) == _contents(alone, _prepare(alone, spec))
 
 
 @pytest.mark.ray
