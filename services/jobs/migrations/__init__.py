@@ -1,1 +1,1 @@
-"""Alembic migrations of the job database."""
+"""Alembic migrations of the jobs database."""

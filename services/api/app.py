@@ -1,0 +1,25 @@
+"""The application; opening and closing the service is its caller's."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from services.api import compressions, health, students
+from services.api.problems import add_problem_handlers
+from services.service import Service
+
+
+def create_app(service: Service) -> FastAPI:
+    """Build the application on an open service."""
+    app = FastAPI(
+        title="stillroom",
+        summary="Compress Transformer language models to any budget.",
+        version=version("stillroom"),
+    )
+    app.state.service = service
+    add_problem_handlers(app)
+    for module in (compressions, students, health):
+        app.include_router(module.router)
+    return app

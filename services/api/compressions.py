@@ -1,0 +1,66 @@
+"""Routes of compressions. Plain functions: FastAPI runs them in threads, so none holds up the others."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Query, Response
+
+from services.api.dependencies import JSON_TYPES, YAML_TYPES, BodyDep, JobDep, ServiceDep
+from services.api.problems import RESPONSES
+from services.api.schemas import EventPage, JobPage
+from services.jobs.documents import JobDocument, job_events
+from services.jobs.states import JobStatus
+from services.jobs.store import MAX_PAGE
+from workloads.request import CompressionRequest
+
+PREFIX = "/v1/compressions"
+router = APIRouter(prefix=PREFIX, tags=["compressions"], responses=RESPONSES)
+
+_BODY = {kind: {"schema": CompressionRequest.model_json_schema()} for kind in sorted(JSON_TYPES | YAML_TYPES)}
+
+
+@router.post("", status_code=202, openapi_extra={"requestBody": {"required": True, "content": _BODY}})
+def submit(body: BodyDep, service: ServiceDep, response: Response) -> JobDocument:
+    """Queue a compression."""
+    job = service.submit(body)
+    response.headers["Location"] = f"{PREFIX}/{job.id}"
+    return service.document(job)
+
+
+@router.get("")
+def page(
+    service: ServiceDep,
+    status: JobStatus | None = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+    after: str | None = None,
+) -> JobPage:
+    """List compressions, newest first."""
+    jobs = service.store.page(status=status, limit=limit + 1, after=after)
+    following = jobs[limit - 1].id if len(jobs) > limit else None
+    return JobPage(compressions=[service.document(job) for job in jobs[:limit]], next=following)
+
+
+@router.get("/{job_id}")
+def read(job: JobDep, service: ServiceDep) -> JobDocument:
+    """Show one compression."""
+    return service.document(job)
+
+
+@router.get("/{job_id}/events")
+def events(
+    job: JobDep, service: ServiceDep, after: Annotated[str, Query(description="`<attempt>-<sequence>`.")] = "0-0"
+) -> EventPage:
+    """List what happened, over all attempts."""
+    match = re.fullmatch(r"(\d{1,9})-(\d{1,9})", after)
+    if match is None:
+        raise HTTPException(422, "'after' is no event. Give the 'next' of an earlier answer, such as 1-12.")
+    found = job_events(job, service.storage, (int(match[1]), int(match[2])))
+    return EventPage(events=found, next=f"{found[-1].attempt}-{found[-1].sequence}" if found else after)
+
+
+@router.post("/{job_id}/cancel", status_code=202)
+def cancel(job_id: str, service: ServiceDep) -> JobDocument:
+    """Ask for the end of a compression; asking again changes nothing."""
+    return service.document(service.cancel(job_id))

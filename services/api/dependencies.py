@@ -1,0 +1,74 @@
+"""What routes ask for, as ``Annotated`` aliases."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import yaml
+from fastapi import Depends, HTTPException, Request
+
+from services.jobs.records import Job
+from services.service import Service
+from workloads.errors import InputError
+from workloads.job_folder import StudentDocument
+
+MAX_BODY_BYTES = 1 << 20
+JSON_TYPES = frozenset({"application/json"})
+YAML_TYPES = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
+
+
+def _service(request: Request) -> Service:
+    service = request.app.state.service
+    assert isinstance(service, Service)
+    return service
+
+
+ServiceDep = Annotated[Service, Depends(_service)]
+
+
+def _job(job_id: str, service: ServiceDep) -> Job:
+    return service.store.get(job_id)
+
+
+JobDep = Annotated[Job, Depends(_job)]
+
+
+def _student(student_id: str, job: JobDep) -> StudentDocument:
+    """The student as the run wrote it, with its folder relative to the storage."""
+    for student in job.result.students if job.result else []:
+        if student.id == student_id:
+            return student
+    raise HTTPException(404, f"{job.id} is {job.status} and has no student {student_id}.")
+
+
+StudentDep = Annotated[StudentDocument, Depends(_student)]
+
+
+async def _body(request: Request) -> Any:
+    """The request's body as JSON-like data.
+
+    A content type is asked for: web pages of others cannot send these without the browser asking us first.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in JSON_TYPES | YAML_TYPES:
+        raise HTTPException(415, "Send the request with 'Content-Type: application/json' or 'application/yaml'.")
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BODY_BYTES:
+            raise HTTPException(413, f"A request has at most {MAX_BODY_BYTES} bytes.")
+    try:
+        return json.loads(body) if kind in JSON_TYPES else _load_yaml(bytes(body))
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise InputError.of("request", f"It cannot be read: {error}.", "Write it as JSON or YAML.") from None
+
+
+def _load_yaml(body: bytes) -> Any:
+    # Aliases can make a small text stand for gigabytes, and no request needs them.
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(body, Loader=yaml.SafeLoader)):
+        raise ValueError("YAML aliases are not taken")
+    return yaml.safe_load(body)
+
+
+BodyDep = Annotated[Any, Depends(_body)]

@@ -1,0 +1,68 @@
+"""What the API answers with, beside the job's own document."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from services.jobs.documents import EventEntry, JobDocument, RayDocument
+from workloads.job_folder import InfeasibleDocument, StudentDocument
+
+
+class JobPage(BaseModel):
+    """Jobs, newest first."""
+
+    compressions: list[JobDocument]
+    next: str | None = Field(None, description="Give it as `after` for the next page; null at the end.")
+
+
+class EventPage(BaseModel):
+    """Events, oldest first."""
+
+    events: list[EventEntry]
+    next: str = Field(description="Give it as `after` to get only what comes later.")
+
+
+class StudentList(BaseModel):
+    """The students of a job."""
+
+    students: list[StudentDocument]
+    infeasible: list[InfeasibleDocument]
+
+
+class StudentFile(BaseModel):
+    """A file of a student."""
+
+    path: str
+    bytes: int
+
+
+class StudentDetail(StudentDocument):
+    """A student with its files."""
+
+    contents: list[StudentFile]
+    archive: str = Field(description="Where its folder can be fetched as a tar.")
+
+
+class Health(BaseModel):
+    """Whether the service answers, and whether runs can be started."""
+
+    status: str
+    ray: RayDocument | None = None
+
+
+class ErrorEntry(BaseModel):
+    """One thing wrong with a request."""
+
+    field: str
+    problem: str
+    remedy: str
+
+
+class Problem(BaseModel):
+    """What went wrong."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[ErrorEntry] = []

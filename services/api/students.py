@@ -1,0 +1,55 @@
+"""Routes of students: what was chosen, and the files."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, HTTPException
+from fastapi.responses import StreamingResponse
+
+from services.api.archive import FolderArchive
+from services.api.compressions import PREFIX
+from services.api.dependencies import JobDep, ServiceDep, StudentDep
+from services.api.problems import RESPONSES
+from services.api.schemas import StudentDetail, StudentFile, StudentList
+
+router = APIRouter(prefix=f"{PREFIX}/{{job_id}}/students", tags=["students"], responses=RESPONSES)
+
+
+@router.get("")
+def listing(job: JobDep, service: ServiceDep) -> StudentList:
+    """List the students, and the budgets that nothing meets."""
+    document = service.document(job)
+    return StudentList(students=document.students, infeasible=document.infeasible)
+
+
+@router.get("/{student_id}")
+def read(job: JobDep, student: StudentDep, service: ServiceDep) -> StudentDetail:
+    """Show one student and its files."""
+    archive = FolderArchive.of(service.storage, student.files, student.id)
+    placed = next(each for each in service.document(job).students if each.id == student.id)
+    return StudentDetail(
+        **placed.model_dump(),
+        contents=[StudentFile(path=path, bytes=size) for path, size in archive.files],
+        archive=f"{PREFIX}/{job.id}/students/{student.id}/archive",
+    )
+
+
+@router.get("/{student_id}/archive", response_class=StreamingResponse)
+def archive(student: StudentDep, service: ServiceDep) -> StreamingResponse:
+    """Fetch a student's folder as a tar."""
+    folder = FolderArchive.of(service.storage, student.files, student.id)
+    headers = {
+        "Content-Length": str(folder.size),
+        "Content-Disposition": f'attachment; filename="{student.id}.tar"',
+    }
+    return StreamingResponse(folder.stream(), media_type="application/x-tar", headers=headers)
+
+
+@router.get("/{student_id}/files/{path:path}", response_class=StreamingResponse)
+def file(path: str, student: StudentDep, service: ServiceDep) -> StreamingResponse:
+    """Fetch one file of a student."""
+    # Only what the listing of its own folder shows can be had, so no path leads out of it.
+    if path not in service.storage.list(student.files, recursive=True):
+        raise HTTPException(404, f"{student.id} has no file {path!r}.")
+    place = f"{student.files}/{path}"
+    headers = {"Content-Length": str(service.storage.size(place))}
+    return StreamingResponse(service.storage.stream(place), media_type="application/octet-stream", headers=headers)

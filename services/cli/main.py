@@ -1,0 +1,17 @@
+"""``stillroom``: the verbs, a module each. What a verb needs is imported when it runs, so that help is instant."""
+
+from __future__ import annotations
+
+import typer
+
+from services.cli import compress, cost, serve, students, submit, watch
+
+app = typer.Typer(
+    name="stillroom",
+    help="Compress Transformer language models: a teacher and a budget in, small students out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for verb in (serve.serve, submit.submit, watch.watch, students.students, compress.compress, cost.cost):
+    app.command()(verb)

@@ -1,0 +1,64 @@
+"""``stillroom serve``: the HTTP API, the controller and, unless told otherwise, an embedded Ray."""
+
+from __future__ import annotations
+
+import socket
+from typing import Annotated
+
+import typer
+
+from services.cli.failures import told_plainly
+from services.cli.options import Storage
+
+
+@told_plainly
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default: 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for a free one; default: 8000.")] = None,
+    storage: Storage = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="URL of an existing Ray dashboard; default: an embedded Ray.")
+    ] = None,
+) -> None:
+    """Serve the HTTP API. Ctrl-C ends it and everything it started."""
+    import uvicorn
+
+    from services.api.app import create_app
+    from services.cli.signals import ending_in_order, stopping_on_signals
+    from services.logs import configure_logs
+    from services.service import Service
+    from services.settings import load_settings
+
+    configure_logs()
+    settings = load_settings(host=host, port=port, storage=storage, ray_address=ray_address)
+    with stopping_on_signals():
+        listener = _listen(settings.host, settings.port)
+        service = Service(settings)
+        try:
+            address = listener.getsockname()
+            shown = f"[{address[0]}]" if ":" in address[0] else address[0]
+            config = uvicorn.Config(create_app(service), log_level="warning", timeout_graceful_shutdown=3)
+            service.start()
+            typer.echo(
+                f"stillroom serves http://{shown}:{address[1]} with {service.storage.url}; Ctrl-C ends.", err=True
+            )
+            uvicorn.Server(config).run(sockets=[listener])
+        except KeyboardInterrupt:  # uvicorn passes on, at its end, the signal that ended it
+            return
+        finally:
+            with ending_in_order():
+                service.close()
+                listener.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port before anything is started, so that one in use is told at once."""
+    from workloads.errors import InputError
+
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise InputError.of(
+            "port", f"{host}:{port} cannot be listened on: {error}.", "Stop what uses it, or give another --port."
+        ) from error

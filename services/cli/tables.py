@@ -1,0 +1,46 @@
+"""Tables: by rich on a terminal, tab-separated lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from workloads.architecture import Architecture
+from workloads.job_folder import InfeasibleDocument, StudentDocument
+
+_COLUMNS = ("budget", "shape", "params", "FLOPs", "held-out loss", "folder")
+
+
+def print_students(students: Sequence[StudentDocument], infeasible: Sequence[InfeasibleDocument]) -> None:
+    """Print the students, then the budgets that nothing meets."""
+    console = Console()
+    rows = [_row(student) for student in students]
+    if not console.is_terminal:
+        for line in [_COLUMNS, *rows] if rows else []:
+            console.file.write("\t".join(line) + "\n")
+    elif rows:
+        table = Table(title="Students")
+        for column in _COLUMNS:
+            right = column in {"params", "FLOPs", "held-out loss"}
+            table.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=right)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    for item in infeasible:
+        console.print(f"Nothing meets the budget {item.budget}.{_nearest(item)}", markup=False, highlight=False)
+
+
+def _row(student: StudentDocument) -> tuple[str, ...]:
+    shape = Architecture.from_json(student.architecture).describe()
+    flops = f"{student.flops:,} @{student.sequence_length}"
+    return student.budget, shape, f"{student.params:,}", flops, f"{student.heldout_loss:.4f}", student.files
+
+
+def _nearest(item: InfeasibleDocument) -> str:
+    if not item.nearest:
+        return ""
+    nearest = item.nearest[0]
+    misses = ", ".join(f"{ratio:.2f} x {limit}" for limit, ratio in nearest.misses.items())
+    return f" The nearest: {Architecture.from_json(nearest.architecture).describe()}, at {misses}."

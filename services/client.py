@@ -1,0 +1,156 @@
+"""A client of the service's HTTP API; what the command line uses, and what programs may."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self, cast
+
+import httpx
+from pydantic import ValidationError
+
+from services.api.schemas import ErrorEntry, EventPage, Health, JobPage, Problem, StudentDetail, StudentList
+from services.jobs.documents import JobDocument
+from services.jobs.states import JobStatus
+
+
+class ServerUnreachableError(RuntimeError):
+    """The server does not answer; trying again may help."""
+
+
+class ApiError(RuntimeError):
+    """The server has refused.
+
+    Attributes:
+        problem: Its answer.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        super().__init__(problem.detail)
+
+    @property
+    def errors(self) -> list[ErrorEntry]:
+        """What is wrong with which field, and the remedy."""
+        return self.problem.errors
+
+
+class StillroomClient:
+    """Talks to one server.
+
+    Args:
+        server: Its URL, such as ``http://127.0.0.1:8000``.
+        timeout: Seconds to wait for an answer.
+
+    Example:
+        >>> with StillroomClient("http://127.0.0.1:8000") as client:
+        ...     job = client.submit({"teacher": {"model": "…"}, "corpus": {"paths": ["…"]}, "budgets": [...]})
+    """
+
+    def __init__(self, server: str, timeout: float = 30.0) -> None:
+        self.server = server.rstrip("/")
+        self._http = httpx.Client(base_url=self.server, timeout=timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def submit(self, request: Any) -> JobDocument:
+        """Queue a compression.
+
+        Raises:
+            ApiError: The request is refused.
+            ServerUnreachableError: There is no answer.
+        """
+        return JobDocument.model_validate_json(self._send("POST", "/v1/compressions", json=request).content)
+
+    def get(self, job_id: str) -> JobDocument:
+        """Read a compression."""
+        return JobDocument.model_validate_json(self._send("GET", f"/v1/compressions/{job_id}").content)
+
+    def page(self, *, status: JobStatus | None = None, limit: int = 50, after: str | None = None) -> JobPage:
+        """List compressions, newest first."""
+        given = {"status": status, "limit": limit, "after": after}
+        params = {name: value for name, value in given.items() if value is not None}
+        return JobPage.model_validate_json(self._send("GET", "/v1/compressions", params=params).content)
+
+    def events(self, job_id: str, after: str = "0-0") -> EventPage:
+        """List events after one."""
+        answer = self._send("GET", f"/v1/compressions/{job_id}/events", params={"after": after})
+        return EventPage.model_validate_json(answer.content)
+
+    def cancel(self, job_id: str) -> JobDocument:
+        """Ask for a compression's end."""
+        return JobDocument.model_validate_json(self._send("POST", f"/v1/compressions/{job_id}/cancel").content)
+
+    def students(self, job_id: str) -> StudentList:
+        """List the students of a compression."""
+        return StudentList.model_validate_json(self._send("GET", f"/v1/compressions/{job_id}/students").content)
+
+    def student(self, job_id: str, student_id: str) -> StudentDetail:
+        """Read one student and its files."""
+        answer = self._send("GET", f"/v1/compressions/{job_id}/students/{student_id}")
+        return StudentDetail.model_validate_json(answer.content)
+
+    def ready(self) -> Health:
+        """Ask whether runs can be started."""
+        return Health.model_validate_json(self._send("GET", "/readyz", accept={503}).content)
+
+    def download(self, job_id: str, student_id: str, folder: Path) -> Path:
+        """Fetch a student into ``folder / student_id`` and return that.
+
+        A file is unpacked as it arrives, and the archive's names cannot lead out of ``folder``.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with self._http.stream("GET", f"/v1/compressions/{job_id}/students/{student_id}/archive") as answer:
+                if answer.is_error:
+                    answer.read()
+                _checked(answer)
+                with tarfile.open(fileobj=cast(IO[bytes], _Pieces(answer.iter_bytes())), mode="r|") as archive:
+                    archive.extractall(folder, filter="data")
+        except httpx.HTTPError as error:
+            raise ServerUnreachableError(f"{self.server} does not answer: {error}.") from error
+        return folder / student_id
+
+    def _send(self, method: str, path: str, accept: set[int] | None = None, **options: Any) -> httpx.Response:
+        try:
+            answer = self._http.request(method, path, **options)
+        except httpx.HTTPError as error:
+            detail = str(error) or type(error).__name__
+            raise ServerUnreachableError(f"{self.server} does not answer: {detail}.") from error
+        return answer if answer.status_code in (accept or set()) else _checked(answer)
+
+
+def _checked(answer: httpx.Response) -> httpx.Response:
+    if not answer.is_error:
+        return answer
+    try:
+        problem = Problem.model_validate_json(answer.content)
+    except ValidationError:  # something else than a stillroom answers there, or stands in between
+        problem = Problem(title=answer.reason_phrase, status=answer.status_code, detail=answer.text[:500])
+    raise ApiError(problem)
+
+
+class _Pieces:
+    """Reads from an iterator of bytes as from a file."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = b""
+
+    def read(self, size: int) -> bytes:
+        """Give up to ``size`` bytes; fewer only at the end."""
+        parts, missing = [self._rest[:size]], size - len(self._rest[:size])
+        self._rest = self._rest[size:]
+        while missing > 0 and (piece := next(self._pieces, None)) is not None:
+            parts.append(piece[:missing])
+            self._rest = piece[missing:]
+            missing -= len(parts[-1])
+        return b"".join(parts)

@@ -1,0 +1,62 @@
+"""What is written down about the embedded Ray, so that a later service finds it or clears it away."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+FILE = "ray.json"
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRecord:
+    """An embedded Ray head.
+
+    Attributes:
+        marker: Value of the environment variable ``STILLROOM_RAY`` of all its processes.
+        pid: Its process; None while it is only about to be started.
+        create_time: When that process began, in seconds since 1970: a pid alone may have been given anew.
+        dashboard_url: Where the Jobs API answers.
+        gcs_address: ``host:port`` that drivers connect to.
+        temp_dir: Ray's own folder of sockets and logs.
+    """
+
+    marker: str
+    pid: int | None
+    create_time: float | None
+    dashboard_url: str
+    gcs_address: str
+    temp_dir: str
+
+    def save(self, state: Path) -> None:
+        """Write it into the state folder, whole or not at all."""
+        beside = state / f"{FILE}.part"
+        beside.write_text(json.dumps(asdict(self), indent=1))
+        beside.replace(state / FILE)
+
+    @classmethod
+    def load(cls, state: Path) -> HeadRecord | None:
+        """Read it back; None where there is none."""
+        try:
+            return cls(**json.loads((state / FILE).read_text()))
+        except FileNotFoundError:
+            return None
+
+    @staticmethod
+    def forget(state: Path) -> None:
+        """Remove it."""
+        (state / FILE).unlink(missing_ok=True)
+
+    @property
+    def process_lives(self) -> bool:
+        """Whether its process is still the one that was started."""
+        if self.pid is None or self.create_time is None:
+            return False
+        try:
+            process = psutil.Process(self.pid)
+            return abs(process.create_time() - self.create_time) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False

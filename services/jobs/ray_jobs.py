@@ -1,0 +1,146 @@
+"""A client of Ray's Jobs REST API; knows HTTP only, so that the service needs no Ray."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+# The first submission waits until the head's job agent is up: seconds on an idle machine, more on a busy one.
+_SUBMIT_SECONDS = 60.0
+_CALL_SECONDS = 10.0
+
+
+class RayUnreachableError(RuntimeError):
+    """Ray does not answer, or not as it should; trying later may help."""
+
+
+class RayJobStatus(StrEnum):
+    """Ray's own states of a job."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    STOPPED = "STOPPED"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether its driver has ended."""
+        return self not in {RayJobStatus.PENDING, RayJobStatus.RUNNING}
+
+
+@dataclass(frozen=True, slots=True)
+class RayJob:
+    """What Ray says of a job."""
+
+    status: RayJobStatus
+    message: str
+
+
+class RayJobs:
+    """Ray Jobs of one cluster; may be used by several threads.
+
+    Args:
+        url: The dashboard, such as ``http://127.0.0.1:8265``.
+        token: Bearer token, where the cluster asks for one.
+    """
+
+    def __init__(self, url: str, token: str | None) -> None:
+        self.url = url
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        # trust_env=False: a proxy of the environment must not get between us and a token.
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=_CALL_SECONDS, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def version(self, timeout: float = _CALL_SECONDS) -> str:
+        """Ray's version.
+
+        Raises:
+            RayUnreachableError: It does not answer, or refuses the token.
+        """
+        return str(self._call("GET", "/api/version", timeout=timeout).json()["ray_version"])
+
+    def submit(self, submission_id: str, command: Sequence[str], metadata: dict[str, str] | None = None) -> None:
+        """Start a job; one of that id which is there already is left as it is.
+
+        Raises:
+            RayUnreachableError: Whether it was started is not known; submit again.
+        """
+        if self.get(submission_id) is not None:
+            return
+        body = {"entrypoint": shlex.join(command), "submission_id": submission_id, "metadata": metadata or {}}
+        response = self._send("POST", "/api/jobs/", json=body, timeout=_SUBMIT_SECONDS)
+        # Ray answers 500 for an id used twice, as for its own troubles; the question tells them apart.
+        if response.is_error and self.get(submission_id) is None:
+            raise RayUnreachableError(f"Ray did not take the job: {_short(response)}")
+
+    def get(self, submission_id: str) -> RayJob | None:
+        """Ask for a job; None where Ray does not know it.
+
+        Raises:
+            RayUnreachableError: It does not answer.
+        """
+        response = self._send("GET", f"/api/jobs/{submission_id}")
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return None
+        document = self._checked(response).json()
+        return RayJob(RayJobStatus(document["status"]), document.get("message") or "")
+
+    def stop(self, submission_id: str) -> None:
+        """Ask Ray to end a job; one that has ended, or is not there, is fine.
+
+        Raises:
+            RayUnreachableError: It does not answer.
+        """
+        response = self._send("POST", f"/api/jobs/{submission_id}/stop")
+        if response.status_code != httpx.codes.NOT_FOUND:
+            self._checked(response)
+
+    def log_tail(self, submission_id: str, characters: int = 100_000) -> str:
+        """The last part of what the driver has written.
+
+        Raises:
+            RayUnreachableError: It does not answer.
+        """
+        response = self._send("GET", f"/api/jobs/{submission_id}/logs")
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return ""
+        return str(self._checked(response).json().get("logs") or "")[-characters:]
+
+    def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return self._checked(self._send(method, path, **options))
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **options)
+        except httpx.HTTPError as error:
+            raise RayUnreachableError(f"Ray at {self.url} does not answer: {error or type(error).__name__}.") from error
+
+    def _checked(self, response: httpx.Response) -> httpx.Response:
+        if response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+            raise RayUnreachableError(f"Ray at {self.url} refuses the token. Set STILLROOM_RAY_TOKEN to its own.")
+        if response.is_error:
+            raise RayUnreachableError(f"Ray at {self.url} answers {response.status_code}: {_short(response)}")
+        return response
+
+
+def _short(response: httpx.Response) -> str:
+    lines = [line for line in response.text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else f"HTTP {response.status_code}"

@@ -1,0 +1,64 @@
+"""Jobs and attempts as the rest of the service sees them: read-only, free of the database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from services.jobs.states import AttemptStatus, JobStatus
+from workloads.job_folder import ResultDocument, StepDocument
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One run of a job.
+
+    Attributes:
+        reason: Why it ended as it did, where that needs saying.
+        submission_id: Its name among the Ray Jobs.
+    """
+
+    number: int
+    status: AttemptStatus
+    reason: str | None
+    submission_id: str
+    started_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A compression.
+
+    Attributes:
+        request: As accepted, JSON-like.
+        attempt: Number of the latest attempt; 0 before the first.
+        not_before: A queued job waits until then (back-off).
+        result: How it ended, None before.
+        steps: The last attempt's steps, None before the end.
+        attempts: All of them, oldest first.
+    """
+
+    id: str
+    status: JobStatus
+    reason: str | None
+    request: dict[str, Any]
+    attempt: int
+    not_before: datetime | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    result: ResultDocument | None
+    steps: tuple[StepDocument, ...] | None
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def latest(self) -> Attempt | None:
+        """The latest attempt."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def failures(self) -> int:
+        """Attempts that failed or were lost."""
+        return sum(attempt.status.counts_as_failure for attempt in self.attempts)

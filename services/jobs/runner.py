@@ -1,0 +1,226 @@
+"""What is done for one job at a time: begin an attempt, follow it, end it, try again.
+
+The job's folder decides how an attempt ended (``result.json``); Ray only tells of a death without a result.
+Every method may be cut off anywhere: the next look at the same job goes on from what the store says.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from pydantic import ValidationError
+
+from services.jobs.ray_jobs import RayJobs, RayUnreachableError
+from services.jobs.records import Job
+from services.jobs.states import AttemptStatus, JobStatus
+from services.jobs.store import JobStore
+from workloads.job_folder import ErrorDocument, JobFolder, ResultDocument, StepDocument
+from workloads.storage import Storage
+
+MAX_BACKOFF_SECONDS = 300.0
+# The user's input, and a storage that is full, are not mended by trying again.
+RETRIED_CODES = frozenset({"internal", "lost"})
+DRIVER_LOG = "driver.log"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often a job may fail, and how long to wait in between.
+
+    Attributes:
+        max_attempts: Failed or lost attempts after which the job has failed.
+        backoff_seconds: Wait after the first; doubled each time, up to five minutes.
+    """
+
+    max_attempts: int
+    backoff_seconds: float
+
+    def wait(self, failures: int) -> timedelta:
+        """The wait after that many failures."""
+        return timedelta(seconds=min(MAX_BACKOFF_SECONDS, self.backoff_seconds * 2 ** min(failures - 1, 20)))
+
+
+class Runner:
+    """Moves jobs on.
+
+    Args:
+        store: The jobs.
+        storage: Where their folders are.
+        policy: When to try again.
+        run_module: The module that a run starts.
+    """
+
+    def __init__(self, store: JobStore, storage: Storage, policy: RetryPolicy, run_module: str) -> None:
+        self._store = store
+        self._storage = storage
+        self._policy = policy
+        self._run_module = run_module
+
+    def begin(self, job: Job, ray: RayJobs) -> None:
+        """Start the next attempt of a queued job."""
+        self._submit(self._store.begin_attempt(job.id), ray)
+
+    def follow(self, job: Job, ray: RayJobs | None) -> bool:
+        """Look at a running job; without Ray only at its folder.
+
+        Returns:
+            Whether the attempt has left a result, after which its driver should end by itself.
+        """
+        result = self._read_result(job)
+        if result is not None:
+            self._finish(job, result)
+            return True
+        if ray is None:
+            return False
+        attempt = job.latest
+        assert attempt is not None
+        found = ray.get(attempt.submission_id)
+        if found is None:
+            if attempt.status is AttemptStatus.STARTING:
+                self._submit(job, ray)
+            else:
+                self._lose(job, "Ray no longer knows the run: its head has died and was replaced.")
+            return False
+        if attempt.status is AttemptStatus.STARTING:
+            self._store.mark_submitted(job.id, attempt.number)
+        if found.status.is_terminal:
+            result = self._read_result(job)  # it may have been written between the two questions
+            if result is not None:
+                self._finish(job, result)
+            else:
+                self._lose(job, self._last_words(job, ray, found.status))
+        return False
+
+    def cancel(self, job: Job, ray: RayJobs | None) -> None:
+        """Have Ray end the run; once it has ended, the job is cancelled."""
+        attempt = job.latest
+        assert attempt is not None
+        if ray is None:
+            return
+        found = ray.get(attempt.submission_id)
+        if found is None or found.status.is_terminal:
+            self._end_cancelled(job)
+        else:
+            ray.stop(attempt.submission_id)
+
+    def interrupt(self, job: Job) -> None:
+        """Note that the service's own stop has ended the run: the job waits, and no failure is counted."""
+        if job.status is JobStatus.CANCELLING:
+            self._end_cancelled(job)
+            return
+        result = self._read_result(job)
+        # What a driver says while it is being ended is no finding about the job.
+        if result is not None and (result.error is None or result.error.code not in RETRIED_CODES):
+            self._finish(job, result)
+            return
+        self._store.end_attempt(
+            job.id, job.attempt, AttemptStatus.INTERRUPTED, "The service was stopped.", JobStatus.QUEUED
+        )
+        log.info("attempt_interrupted", job=job.id, attempt=job.attempt)
+
+    def _submit(self, job: Job, ray: RayJobs) -> None:
+        attempt = job.latest
+        assert attempt is not None
+        try:
+            self._folder(job).write_request(job.request)
+        except OSError as error:
+            message = f"The request could not be written to the storage: {error}."
+            self._fail(job, AttemptStatus.FAILED, ErrorDocument(code="storage", message=message), retry=True)
+            return
+        arguments = ["--storage", self._storage.url, "--job", job.id, "--attempt", str(attempt.number)]
+        # sys.executable: the raylet's PATH may hold another Python.
+        command = [sys.executable, "-m", self._run_module, *arguments]
+        ray.submit(attempt.submission_id, command, {"job": job.id, "attempt": str(attempt.number)})
+        self._store.mark_submitted(job.id, attempt.number)
+        log.info("attempt_submitted", job=job.id, attempt=attempt.number)
+
+    def _finish(self, job: Job, result: ResultDocument) -> None:
+        if result.status == "succeeded":
+            self._store.end_attempt(
+                job.id,
+                job.attempt,
+                AttemptStatus.SUCCEEDED,
+                None,
+                JobStatus.SUCCEEDED,
+                result=result,
+                steps=self._steps(job, failed=False),
+            )
+            log.info("job_succeeded", job=job.id, attempt=job.attempt, students=len(result.students))
+            return
+        error = result.error or ErrorDocument(code="internal", message="The run failed and did not say why.")
+        self._fail(job, AttemptStatus.FAILED, error, retry=error.code in RETRIED_CODES)
+
+    def _lose(self, job: Job, message: str) -> None:
+        self._fail(job, AttemptStatus.LOST, ErrorDocument(code="lost", message=message), retry=True)
+
+    def _fail(self, job: Job, status: AttemptStatus, error: ErrorDocument, *, retry: bool) -> None:
+        failures = job.failures + 1
+        if retry and failures < self._policy.max_attempts:
+            wait = self._policy.wait(failures)
+            self._store.end_attempt(
+                job.id, job.attempt, status, error.message, JobStatus.QUEUED, not_before=datetime.now(UTC) + wait
+            )
+            log.warning("attempt_failed", job=job.id, attempt=job.attempt, error=error.message, retry_in=str(wait))
+            return
+        self._store.end_attempt(
+            job.id,
+            job.attempt,
+            status,
+            error.message,
+            JobStatus.FAILED,
+            result=ResultDocument(status="failed", error=error),
+            steps=self._steps(job, failed=True),
+        )
+        log.warning("job_failed", job=job.id, attempt=job.attempt, code=error.code, error=error.message)
+
+    def _end_cancelled(self, job: Job) -> None:
+        self._store.end_attempt(
+            job.id,
+            job.attempt,
+            AttemptStatus.CANCELLED,
+            "It was cancelled by request.",
+            JobStatus.CANCELLED,
+            steps=self._steps(job, failed=True),
+        )
+        log.info("job_cancelled", job=job.id, attempt=job.attempt)
+
+    def _last_words(self, job: Job, ray: RayJobs, status: str) -> str:
+        """Keep the driver's output in the attempt's folder and give its last line."""
+        attempt = job.latest
+        assert attempt is not None
+        path = self._folder(job).path(DRIVER_LOG, attempt.number)
+        try:
+            text = ray.log_tail(attempt.submission_id)
+            self._storage.write_bytes(path, text.encode())
+        except (RayUnreachableError, OSError) as error:
+            log.warning("driver_log_not_kept", job=job.id, attempt=attempt.number, error=str(error))
+            return f"The run ended without a result (Ray says {status})."
+        last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it wrote nothing")
+        return f"The run ended without a result (Ray says {status}): {last[:300]} (all output: {path})"
+
+    def _read_result(self, job: Job) -> ResultDocument | None:
+        try:
+            return self._folder(job).read_result(job.attempt)
+        except ValidationError as error:
+            message = f"The result of attempt {job.attempt} cannot be understood: {error.errors()[0]['msg']}."
+            return ResultDocument(status="failed", error=ErrorDocument(code="internal", message=message))
+
+    def _steps(self, job: Job, *, failed: bool) -> list[StepDocument]:
+        """The attempt's last steps; in one that failed, the step it was at has failed."""
+        try:
+            progress = self._folder(job).read_progress(job.attempt)
+        except ValidationError:
+            return []
+        steps = progress.steps if progress else []
+        if not failed:
+            return steps
+        ended = {"status": "failed", "rate": None, "seconds_left": None}
+        return [step.model_copy(update=ended) if step.status == "running" else step for step in steps]
+
+    def _folder(self, job: Job) -> JobFolder:
+        return JobFolder(self._storage, job.id)

@@ -1,0 +1,58 @@
+"""The states of a job and of an attempt, and which may follow which."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class JobStatus(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing follows any more."""
+        return not _FOLLOWS[self]
+
+    def may_become(self, other: JobStatus) -> bool:
+        """Whether ``other`` may follow."""
+        return other in _FOLLOWS[self]
+
+
+# A run that died goes back to the queue, and from there to its next attempt.
+_FOLLOWS: dict[JobStatus, frozenset[JobStatus]] = {
+    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED}),
+    JobStatus.RUNNING: frozenset({JobStatus.QUEUED, JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLING}),
+    JobStatus.CANCELLING: frozenset({JobStatus.CANCELLED}),
+    JobStatus.SUCCEEDED: frozenset(),
+    JobStatus.FAILED: frozenset(),
+    JobStatus.CANCELLED: frozenset(),
+}
+
+
+class AttemptStatus(StrEnum):
+    """How an attempt stands; ``interrupted`` is one that the service itself ended when it was stopped."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    LOST = "lost"
+    INTERRUPTED = "interrupted"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the attempt has ended."""
+        return self not in {AttemptStatus.STARTING, AttemptStatus.RUNNING}
+
+    @property
+    def counts_as_failure(self) -> bool:
+        """Whether it uses up one of the attempts that a job may fail."""
+        return self in {AttemptStatus.FAILED, AttemptStatus.LOST}

@@ -1,0 +1,237 @@
+"""The store of jobs: every change is one short transaction that checks the state it starts from."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from services.jobs.records import Attempt, Job
+from services.jobs.states import AttemptStatus, JobStatus
+from services.jobs.tables import AttemptRow, JobRow
+from workloads.job_folder import ResultDocument, StepDocument
+
+MAX_PAGE = 200
+
+
+class UnknownJobError(LookupError):
+    """There is no job of that id."""
+
+
+class TransitionError(RuntimeError):
+    """The job's state does not allow the change; it has moved on since it was read.
+
+    Attributes:
+        status: The state that the job is in.
+    """
+
+    def __init__(self, job_id: str, status: JobStatus, wanted: str) -> None:
+        self.status = status
+        super().__init__(f"{job_id} is {status} and cannot become {wanted}.")
+
+
+class JobStore:
+    """Jobs and their attempts in a database.
+
+    Args:
+        engine: From :func:`services.jobs.database.open_database`, migrated.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._readers = engine
+        self._writers = engine.execution_options(write=True)
+
+    def create(self, request: dict[str, Any]) -> Job:
+        """Add a queued job and give it an id."""
+        with self._write() as session:
+            row = JobRow(
+                id=f"cmp_{uuid.uuid4().hex[:16]}",
+                status=JobStatus.QUEUED,
+                request=request,
+                attempt=0,
+                created_at=_now(),
+            )
+            session.add(row)
+            session.flush()
+            return _job(row)
+
+    def get(self, job_id: str) -> Job:
+        """Read a job.
+
+        Raises:
+            UnknownJobError: There is none of that id.
+        """
+        with Session(self._readers) as session:
+            return _job(_row(session, job_id))
+
+    def page(self, *, status: JobStatus | None = None, limit: int = 50, after: str | None = None) -> list[Job]:
+        """Read up to ``limit`` jobs, newest first, older than the job ``after``.
+
+        Raises:
+            UnknownJobError: There is no job ``after``.
+        """
+        query = select(JobRow).order_by(JobRow.number.desc()).limit(min(limit, MAX_PAGE))
+        if status is not None:
+            query = query.where(JobRow.status == status)
+        with Session(self._readers) as session:
+            if after is not None:
+                query = query.where(JobRow.number < _row(session, after).number)
+            return [_job(row) for row in session.scalars(query)]
+
+    def unfinished(self) -> list[Job]:
+        """Read all jobs that something is still to be done for, oldest first."""
+        states = [status for status in JobStatus if not status.is_terminal]
+        query = select(JobRow).where(JobRow.status.in_(states)).order_by(JobRow.number)
+        with Session(self._readers) as session:
+            return [_job(row) for row in session.scalars(query)]
+
+    def begin_attempt(self, job_id: str) -> Job:
+        """Move a queued job to its next attempt, which is ``starting`` until it is submitted."""
+        with self._write() as session:
+            row = _row(session, job_id)
+            _move(row, JobStatus.RUNNING)
+            now = _now()
+            row.attempt += 1
+            row.reason, row.not_before = None, None
+            row.started_at = row.started_at or now
+            row.attempts.append(
+                AttemptRow(
+                    number=row.attempt,
+                    status=AttemptStatus.STARTING,
+                    submission_id=f"{row.id}-{row.attempt}",
+                    started_at=now,
+                )
+            )
+            session.flush()
+            return _job(row)
+
+    def mark_submitted(self, job_id: str, attempt: int) -> Job:
+        """Note that the attempt has reached Ray; a job that is being cancelled by now may have one too."""
+        with self._write() as session:
+            row = _row(session, job_id)
+            current = row.attempts[-1]
+            if current.number == attempt and current.status == AttemptStatus.STARTING:
+                current.status = AttemptStatus.RUNNING
+            return _job(row)
+
+    def end_attempt(
+        self,
+        job_id: str,
+        attempt: int,
+        status: AttemptStatus,
+        reason: str | None,
+        then: JobStatus,
+        *,
+        not_before: datetime | None = None,
+        result: ResultDocument | None = None,
+        steps: Sequence[StepDocument] | None = None,
+    ) -> Job:
+        """End the current attempt and move its job on.
+
+        Args:
+            job_id: The job.
+            attempt: Its number.
+            status: How the attempt ended.
+            reason: Why, where that needs saying.
+            then: The job's next state: the queue for another attempt, or a terminal one.
+            not_before: The next attempt waits until then.
+            result: The job's result, where ``then`` is terminal.
+            steps: The attempt's last steps, where ``then`` is terminal.
+
+        Raises:
+            TransitionError: Another attempt is current, or the job's state forbids it.
+        """
+        assert status.is_terminal
+        with self._write() as session:
+            row = _row(session, job_id)
+            current = row.attempts[-1] if row.attempts else None
+            if current is None or current.number != attempt or AttemptStatus(current.status).is_terminal:
+                raise TransitionError(job_id, JobStatus(row.status), f"{then} by attempt {attempt}")
+            _move(row, then)
+            now = _now()
+            current.status, current.reason, current.finished_at = status, reason, now
+            row.reason, row.not_before = reason, not_before
+            if then.is_terminal:
+                row.finished_at = now
+                row.result = result.model_dump(mode="json") if result else None
+                row.steps = [step.model_dump(mode="json") for step in steps] if steps is not None else None
+            session.flush()
+            return _job(row)
+
+    def request_cancel(self, job_id: str) -> Job:
+        """Ask for a job's end: a queued one is cancelled at once, a running one by the controller.
+
+        Asking again changes nothing.
+
+        Raises:
+            TransitionError: It has succeeded or failed already.
+        """
+        with self._write() as session:
+            row = _row(session, job_id)
+            status = JobStatus(row.status)
+            if status in {JobStatus.CANCELLING, JobStatus.CANCELLED}:
+                return _job(row)
+            if status is JobStatus.QUEUED:
+                _move(row, JobStatus.CANCELLED)
+                row.finished_at = _now()
+            else:
+                _move(row, JobStatus.CANCELLING)
+            row.reason = "It was cancelled by request."
+            session.flush()
+            return _job(row)
+
+    @contextmanager
+    def _write(self) -> Iterator[Session]:
+        with Session(self._writers) as session, session.begin():
+            yield session
+
+
+def _row(session: Session, job_id: str) -> JobRow:
+    row = session.scalar(select(JobRow).where(JobRow.id == job_id))
+    if row is None:
+        raise UnknownJobError(job_id)
+    return row
+
+
+def _move(row: JobRow, target: JobStatus) -> None:
+    status = JobStatus(row.status)
+    if not status.may_become(target):
+        raise TransitionError(row.id, status, target)
+    row.status = target
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _job(row: JobRow) -> Job:
+    return Job(
+        id=row.id,
+        status=JobStatus(row.status),
+        reason=row.reason,
+        request=row.request,
+        attempt=row.attempt,
+        not_before=row.not_before,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        result=None if row.result is None else ResultDocument.model_validate(row.result),
+        steps=None if row.steps is None else tuple(StepDocument.model_validate(step) for step in row.steps),
+        attempts=tuple(_attempt(attempt) for attempt in row.attempts),
+    )
+
+
+def _attempt(row: AttemptRow) -> Attempt:
+    return Attempt(
+        number=row.number,
+        status=AttemptStatus(row.status),
+        reason=row.reason,
+        submission_id=row.submission_id,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )

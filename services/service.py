@@ -1,0 +1,118 @@
+"""The service put together: settings, storage, lock, database, Ray and controller, opened and closed as one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from services.embedded.cluster import EmbeddedRay, ExistingRay, RayCluster
+from services.embedded.head import HeadOptions
+from services.embedded.lock import ServiceLock
+from services.jobs.controller import Controller
+from services.jobs.database import migrate, open_database
+from services.jobs.documents import JobDocument, job_document
+from services.jobs.intake import accept_request
+from services.jobs.records import Job
+from services.jobs.runner import RetryPolicy, Runner
+from services.jobs.store import JobStore
+from services.settings import Settings
+from workloads.errors import InputError
+from workloads.storage import Storage
+
+DATABASE_FILE = "jobs.sqlite"
+
+log = structlog.get_logger(__name__)
+
+
+class Service:
+    """One stillroom on one storage. Opening takes no Ray; :meth:`start` begins to look after jobs.
+
+    Args:
+        settings: What it was told.
+
+    Raises:
+        InputError: The storage or the state folder cannot be written, or another service has it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.storage = Storage.open(settings.storage)
+        self.storage.check_writable()
+        self.state = settings.state_path(self.storage)
+        _make_state_folder(self.state)
+        self._lock = ServiceLock(self.state)
+        self._engine = open_database(self.state / DATABASE_FILE)
+        migrate(self._engine)
+        self.store = JobStore(self._engine)
+        self.cluster = self._make_cluster()
+        self._controller: Controller | None = None
+
+    def start(self, *, only: str | None = None) -> None:
+        """Begin to look after Ray and the jobs, or ``only`` one of them, in the background."""
+        settings = self.settings
+        policy = RetryPolicy(settings.max_attempts, settings.backoff_seconds)
+        self._controller = Controller(
+            self.store,
+            Runner(self.store, self.storage, policy, settings.run_module),
+            self.cluster,
+            max_running=settings.max_running,
+            poll_seconds=settings.poll_seconds,
+            only=only,
+        )
+        self.cluster.start()
+        self._controller.start()
+        log.info("service_started", storage=self.storage.url, state=str(self.state))
+
+    def close(self) -> None:
+        """Stop; an embedded Ray is ended with its runs, whose jobs go back to the queue."""
+        embedded = self.settings.ray_address is None
+        if self._controller is not None:
+            self._controller.stop()
+            self.cluster.close()
+            self._controller.close(runs_have_ended=embedded)
+        self._engine.dispose()
+        self._lock.release()
+        log.info("service_stopped")
+
+    def submit(self, data: Any) -> Job:
+        """Check a request and queue it.
+
+        Raises:
+            InputError: It cannot be worked with.
+        """
+        job = self.store.create(accept_request(data))
+        log.info("job_queued", job=job.id)
+        self._wake()
+        return job
+
+    def cancel(self, job_id: str) -> Job:
+        """Ask for a job's end; see :meth:`JobStore.request_cancel`."""
+        job = self.store.request_cancel(job_id)
+        self._wake()
+        return job
+
+    def document(self, job: Job) -> JobDocument:
+        """A job's document."""
+        return job_document(job, self.storage, self.cluster.readiness())
+
+    def _wake(self) -> None:
+        if self._controller is not None:
+            self._controller.wake()
+
+    def _make_cluster(self) -> RayCluster:
+        settings = self.settings
+        if settings.ray_address is not None:
+            token = settings.ray_token.get_secret_value() if settings.ray_token else None
+            return ExistingRay(settings.ray_address, token)
+        return EmbeddedRay(HeadOptions(self.state, settings.ray_cpus, settings.ray_object_store_bytes))
+
+
+def _make_state_folder(state: Path) -> None:
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError.of(
+            "state_folder", f"{state} cannot be made: {error}.", "Set STILLROOM_STATE_FOLDER to a folder of your own."
+        ) from error

@@ -1,0 +1,113 @@
+"""What the service can be told: by the command line, by ``STILLROOM_*`` in the environment, or left as it is."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from workloads.errors import FieldError, InputError
+from workloads.storage import Storage
+
+MIN_OBJECT_STORE_BYTES = 80 << 20  # Ray refuses less than 75 MiB
+
+
+class Settings(BaseSettings):
+    """The service's settings; build them with :func:`load_settings`, which words errors for people."""
+
+    model_config = SettingsConfigDict(env_prefix="STILLROOM_", frozen=True, extra="forbid", env_ignore_empty=True)
+
+    storage: str = Field("stillroom-data", min_length=1, description="A folder, s3://bucket/path or gs://bucket/path.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    allow_remote: bool = Field(False, description="Allow a host that other machines can reach; there is no login yet.")
+    state_folder: Path | None = Field(None, description="Local folder of the database, the lock and Ray's record.")
+
+    ray_address: str | None = Field(None, description="URL of an existing Ray dashboard; none: an embedded Ray.")
+    ray_token: SecretStr | None = Field(None, description="Token of the existing Ray.")
+    ray_cpus: int | None = Field(None, ge=1, description="CPUs of the embedded Ray; none: all of the machine.")
+    ray_object_store_bytes: int | None = Field(
+        None,
+        ge=MIN_OBJECT_STORE_BYTES,
+        description="Its object store; none: 20 % of RAM, at most 2 GB.",
+    )
+
+    max_attempts: int = Field(3, ge=1, le=100, description="Attempts of a job that may fail before the job has failed.")
+    max_running: int = Field(2, ge=1, le=1000, description="Jobs that run at the same time.")
+    poll_seconds: float = Field(0.5, ge=0.05, le=60, description="Seconds between two looks at a running job.")
+    backoff_seconds: float = Field(2.0, ge=0, le=3600, description="Wait before the second attempt; then doubled.")
+    run_module: str = Field(
+        "workloads.runs.compression",
+        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$",
+        description="Python module that a run starts.",
+    )
+
+    @field_validator("ray_address")
+    @classmethod
+    def _address_is_a_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError(f"{value!r} is no URL of a Ray dashboard. Use http://host:8265.")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _safe_and_possible(self) -> Self:
+        if not self.allow_remote and not _is_loopback(self.host):
+            raise ValueError(
+                f"'host' {self.host} lets other machines in, and the API asks for no login. "
+                "Use 127.0.0.1, or set STILLROOM_ALLOW_REMOTE=true where something else guards the port."
+            )
+        if self.ray_address is None and self.ray_token is not None:
+            raise ValueError("'ray_token' is for an existing Ray. Set 'ray_address' too, or leave both out.")
+        if self.ray_address is not None and (self.ray_cpus or self.ray_object_store_bytes):
+            raise ValueError(
+                "'ray_cpus' and 'ray_object_store_bytes' are for the embedded Ray. Leave them out with 'ray_address'."
+            )
+        return self
+
+    def state_path(self, storage: Storage) -> Path:
+        """The folder of the database, the lock and Ray's record; always on this machine."""
+        if self.state_folder is not None:
+            return self.state_folder.expanduser().resolve()
+        if storage.local:
+            return Path(storage.root) / "service"
+        digest = hashlib.sha256(storage.url.encode()).hexdigest()[:12]
+        return Path.home() / ".local" / "state" / "stillroom" / digest
+
+
+def load_settings(**given: Any) -> Settings:
+    """Build the settings; ``None`` means not given, so that the environment or the default holds.
+
+    Raises:
+        InputError: A value is impossible or unsafe, with the remedy.
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise InputError([_finding(dict(item)) for item in error.errors()]) from None
+
+
+def _finding(item: dict[str, Any]) -> FieldError:
+    field = ".".join(str(part) for part in item["loc"]) or "settings"
+    if item["type"] == "value_error":
+        problem, _, remedy = str(item["ctx"]["error"]).partition(". ")
+        return FieldError(field, f"{problem}.", remedy)
+    description = Settings.model_fields[field].description if field in Settings.model_fields else None
+    remedy = f"It is: {description}" if description else "Remove it."
+    return FieldError(field, f"{item.get('input')!r} does not fit: {item['msg']}.", remedy)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
