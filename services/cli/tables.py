@@ -29,7 +29,9 @@ def print_students(students: Sequence[StudentDocument], infeasible: Sequence[Inf
             table.add_row(*row)
         console.print(table)
     for item in infeasible:
-        console.print(f"Nothing meets the budget {item.budget}.{_nearest(item)}", markup=False, highlight=False)
+        console.print(
+            f"Nothing meets the budget {item.budget}.{_nearest(item)}", markup=False, highlight=False, soft_wrap=True
+        )
 
 
 def _row(student: StudentDocument) -> tuple[str, ...]:

@@ -88,7 +88,9 @@ def main() -> int:
         folder.write_result(attempt, ResultDocument(status="failed", error=error))
         return 1
     progress(10, "succeeded")
-    events = [EventDocument(sequence=n, time=now(), type=kind, message=kind) for n, kind in ((1, "started"), (2, "done"))]
+    events = [
+        EventDocument(sequence=n, time=now(), type=kind, message=kind) for n, kind in ((1, "started"), (2, "done"))
+    ]
     folder.write_events(attempt, events)
     folder.write_result(attempt, _success(storage, given.job, attempt))
     return 0

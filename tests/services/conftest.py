@@ -1,0 +1,77 @@
+"""What the service's tests share: a request, a storage, a service, and a real server in front of it."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from services.api.app import create_app
+from services.client import StillroomClient
+from services.service import Service
+from services.settings import load_settings
+
+HERE = Path(__file__).parent
+RUN_MODULE = "scripted_run"  # tests/services/scripted_run.py, found by PYTHONPATH
+
+
+def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
+    """Wait for a condition, or fail."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} took more than {seconds} s"
+        time.sleep(0.1)
+
+
+@contextmanager
+def serving(service: Service) -> Iterator[StillroomClient]:
+    """Serve an open service by a real uvicorn on a free port."""
+    server = uvicorn.Server(uvicorn.Config(create_app(service), port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until(lambda: server.started, 10, "starting uvicorn")
+        port = server.servers[0].sockets[0].getsockname()[1]
+        with StillroomClient(f"http://127.0.0.1:{port}") as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("corpus") / "speech.txt"
+    file.write_text("Four score and seven years ago.\n")
+    return file
+
+
+@pytest.fixture(scope="session")
+def make_request(text: Path) -> Callable[..., dict]:
+    def make(**labels: object) -> dict:
+        return {
+            "teacher": {"model": "someone/some-hub-model"},
+            "corpus": {"paths": [str(text)]},
+            "budgets": [{"name": "edge", "max_params": 8_000_000}],
+            "labels": {name: str(value) for name, value in labels.items()},
+        }
+
+    return make
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """A service whose Ray is not there: jobs are kept, and none is started."""
+    service = Service(load_settings(storage=str(tmp_path / "storage"), ray_address="http://127.0.0.1:9"))
+    service.start()
+    yield service
+    service.close()
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[StillroomClient]:
+    with serving(service) as client:
+        yield client

@@ -1,0 +1,144 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from services.jobs.database import migrate, open_database
+from services.jobs.states import AttemptStatus, JobStatus
+from services.jobs.store import JobStore, TransitionError, UnknownJobError
+from services.jobs.tables import Base
+from workloads.job_folder import ErrorDocument, ResultDocument, StepDocument
+
+
+@pytest.fixture
+def engine(tmp_path):
+    engine = open_database(tmp_path / "jobs.sqlite")
+    migrate(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def store(engine):
+    return JobStore(engine)
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_code(engine):
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_migrating_again_keeps_the_jobs(engine, store):
+    job = store.create({"seed": 1})
+    migrate(engine)
+    assert store.get(job.id) == job
+
+
+def test_a_job_goes_from_the_queue_through_a_retry_to_its_result(store):
+    job = store.create({"seed": 1})
+    assert (job.status, job.attempt, job.attempts) == (JobStatus.QUEUED, 0, ())
+
+    job = store.begin_attempt(job.id)
+    assert (job.status, job.attempt, job.latest.status) == (JobStatus.RUNNING, 1, AttemptStatus.STARTING)
+    assert job.latest.submission_id == f"{job.id}-1"
+    assert store.mark_submitted(job.id, 1).latest.status is AttemptStatus.RUNNING
+
+    job = store.end_attempt(job.id, 1, AttemptStatus.LOST, "Its worker died.", JobStatus.QUEUED)
+    assert (job.status, job.reason, job.failures, job.finished_at) == (JobStatus.QUEUED, "Its worker died.", 1, None)
+
+    first_start = job.started_at
+    store.begin_attempt(job.id)
+    result = ResultDocument(status="succeeded", seconds=3)
+    steps = [StepDocument(name="train", status="succeeded")]
+    job = store.end_attempt(
+        job.id, 2, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=steps
+    )  # fmt: skip
+    assert (job.status, job.result, job.steps, job.started_at) == (
+        JobStatus.SUCCEEDED,
+        result,
+        tuple(steps),
+        first_start,
+    )
+    assert [(a.number, a.status, a.reason) for a in job.attempts] == [
+        (1, AttemptStatus.LOST, "Its worker died."),
+        (2, AttemptStatus.SUCCEEDED, None),
+    ]
+    assert store.unfinished() == []
+
+
+def test_a_straggling_report_of_an_older_attempt_is_refused(store):
+    job = store.create({})
+    store.begin_attempt(job.id)
+    store.end_attempt(job.id, 1, AttemptStatus.LOST, "gone", JobStatus.QUEUED)
+    current = store.begin_attempt(job.id)
+    with pytest.raises(TransitionError):
+        store.end_attempt(job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED)
+    assert store.get(job.id) == current
+
+
+def test_a_success_that_comes_after_the_cancellation_does_not_undo_it(store):
+    job = store.create({})
+    store.begin_attempt(job.id)
+    assert store.request_cancel(job.id).status is JobStatus.CANCELLING
+    with pytest.raises(TransitionError, match="cancelling"):
+        store.end_attempt(job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED)
+    assert store.get(job.id).latest.status is AttemptStatus.STARTING
+    job = store.end_attempt(job.id, 1, AttemptStatus.CANCELLED, None, JobStatus.CANCELLED)
+    assert job.status is JobStatus.CANCELLED
+    assert job.finished_at is not None
+
+
+def test_cancelling_a_queued_job_ends_it_and_asking_again_changes_nothing(store):
+    job = store.request_cancel(store.create({}).id)
+    assert job.status is JobStatus.CANCELLED
+    assert store.request_cancel(job.id) == job
+    with pytest.raises(TransitionError):
+        store.begin_attempt(job.id)
+
+
+def test_a_failed_job_cannot_be_cancelled(store):
+    job = store.begin_attempt(store.create({}).id)
+    error = ErrorDocument(code="invalid_input", message="no")
+    result = ResultDocument(status="failed", error=error)
+    store.end_attempt(job.id, 1, AttemptStatus.FAILED, "no", JobStatus.FAILED, result=result)
+    with pytest.raises(TransitionError):
+        store.request_cancel(job.id)
+
+
+def test_of_many_that_begin_the_same_job_exactly_one_does(store):
+    job = store.create({})
+
+    def begin(_):
+        try:
+            return store.begin_attempt(job.id).attempt
+        except TransitionError:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(begin, range(8)))
+    assert [outcome for outcome in outcomes if outcome is not None] == [1]
+    assert store.get(job.id).attempt == 1
+
+
+def test_pages_go_from_the_newest_to_the_oldest_and_miss_none(store):
+    ids = [store.create({"seed": n}).id for n in range(5)]
+    store.request_cancel(ids[2])
+    first = store.page(limit=2)
+    assert [job.id for job in first] == [ids[4], ids[3]]
+    store.create({"seed": 99})  # what comes meanwhile does not shift the next page
+    assert [job.id for job in store.page(limit=10, after=first[-1].id)] == [ids[2], ids[1], ids[0]]
+    assert [job.id for job in store.page(status=JobStatus.CANCELLED)] == [ids[2]]
+    with pytest.raises(UnknownJobError):
+        store.page(after="cmp_none")
+
+
+def test_jobs_outlive_the_process_that_made_them(tmp_path):
+    engine = open_database(tmp_path / "jobs.sqlite")
+    migrate(engine)
+    job = JobStore(engine).create({"seed": 7})
+    engine.dispose()
+    again = open_database(tmp_path / "jobs.sqlite")
+    migrate(again)
+    assert JobStore(again).get(job.id) == job
+    again.dispose()
