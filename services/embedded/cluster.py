@@ -10,11 +10,11 @@ from typing import Literal, Protocol
 
 import structlog
 
-from services.embedded.head import HeadOptions, end_head, log_tail, read_token, start_head
+from services.embedded.head import HeadOptions, agent_listens, end_head, log_tail, read_token, start_head
 from services.embedded.record import HeadRecord
 from services.jobs.ray_jobs import RayJobs, RayUnreachableError
 
-START_SECONDS = 180.0
+START_SECONDS = 120.0
 # A busy two-core machine can keep the dashboard from answering for long; the process is the surer sign of life.
 SILENT_SECONDS = 90.0
 _PROBE_SECONDS = 5.0
@@ -142,7 +142,7 @@ class EmbeddedRay(_Watched):
                 self._bring_up()
                 pause = 1.0
                 self._follow()
-            except (RayUnreachableError, OSError) as error:
+            except Exception as error:  # whatever it was, trying again is all there is to do
                 log.error("ray_failed", error=str(error), output=log_tail(self._options.state))
                 self._say(Readiness("unavailable", f"Ray failed and is being started anew: {error}"))
                 self._clear()
@@ -162,6 +162,8 @@ class EmbeddedRay(_Watched):
         while not self._closing.is_set():
             try:
                 version = self._jobs.version(timeout=_PROBE_SECONDS)
+                if not agent_listens(self._record):
+                    raise RayUnreachableError("Its job agent does not listen.")
             except RayUnreachableError:
                 self._require_process()
                 if time.monotonic() > deadline:

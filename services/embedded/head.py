@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import psutil
@@ -77,16 +78,17 @@ def start_head(options: HeadOptions) -> tuple[HeadRecord, subprocess.Popen[bytes
     """
     read_token(options)
     _make_private(options.temp_dir)
-    with _free_ports(3) as (gcs, dashboard, client):
+    with _free_ports(4) as (gcs, dashboard, client, agent):
         record = HeadRecord(
             marker=uuid.uuid4().hex,
             pid=None,
             create_time=None,
             dashboard_url=f"http://127.0.0.1:{dashboard}",
             gcs_address=f"127.0.0.1:{gcs}",
+            agent_port=agent,
             temp_dir=str(options.temp_dir),
         )
-    command = _command(options, gcs=gcs, dashboard=dashboard, client=client)
+    command = _command(options, gcs=gcs, dashboard=dashboard, client=client, agent=agent)
     record.save(options.state)
     with (options.state / LOG_FILE).open("ab") as output:
         process = subprocess.Popen(
@@ -101,6 +103,12 @@ def start_head(options: HeadOptions) -> tuple[HeadRecord, subprocess.Popen[bytes
     record.save(options.state)
     log.info("ray_started", pid=process.pid, dashboard=record.dashboard_url, temp_dir=record.temp_dir)
     return record, process
+
+
+def agent_listens(record: HeadRecord) -> bool:
+    """Whether the agent that starts jobs is up. When its port was taken, Ray goes on without it, and takes no job."""
+    own = [each.address for each in chain(*psutil.net_if_addrs().values()) if each.family == socket.AF_INET]
+    return any(_accepts(address, record.agent_port) for address in own)
 
 
 def end_head(state: Path, record: HeadRecord) -> None:
@@ -123,7 +131,7 @@ def log_tail(state: Path, lines: int = 15) -> str:
     return "\n".join(text.splitlines()[-lines:])
 
 
-def _command(options: HeadOptions, *, gcs: int, dashboard: int, client: int) -> list[str]:
+def _command(options: HeadOptions, *, gcs: int, dashboard: int, client: int, agent: int) -> list[str]:
     memory = options.object_store_bytes or min(MAX_OBJECT_STORE_BYTES, psutil.virtual_memory().total // 5)
     command = [
         str(Path(sys.executable).parent / "ray"),
@@ -133,6 +141,7 @@ def _command(options: HeadOptions, *, gcs: int, dashboard: int, client: int) -> 
         "--dashboard-host=127.0.0.1",
         f"--dashboard-port={dashboard}",
         f"--ray-client-server-port={client}",
+        f"--dashboard-agent-listen-port={agent}",  # its default is one fixed port, for one Ray a machine
         f"--temp-dir={options.temp_dir}",
         f"--object-store-memory={memory}",
     ]
@@ -147,6 +156,12 @@ def _environment(options: HeadOptions, marker: str) -> dict[str, str]:
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # at the default 2 s, a checkpoint just before a kill is lost
         MARKER_VARIABLE: marker,
     }
+
+
+def _accepts(address: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((address, port)) == 0
 
 
 def _make_private(folder: Path) -> None:

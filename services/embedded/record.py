@@ -21,6 +21,7 @@ class HeadRecord:
         create_time: When that process began, in seconds since 1970: a pid alone may have been given anew.
         dashboard_url: Where the Jobs API answers.
         gcs_address: ``host:port`` that drivers connect to.
+        agent_port: Where the head's agent, which starts jobs, listens; Ray chooses the address.
         temp_dir: Ray's own folder of sockets and logs.
     """
 
@@ -29,6 +30,7 @@ class HeadRecord:
     create_time: float | None
     dashboard_url: str
     gcs_address: str
+    agent_port: int
     temp_dir: str
 
     def save(self, state: Path) -> None:
@@ -39,11 +41,19 @@ class HeadRecord:
 
     @classmethod
     def load(cls, state: Path) -> HeadRecord | None:
-        """Read it back; None where there is none."""
+        """Read it back; None where there is none.
+
+        One that another version has written gives no more than its marker, by which its Ray can be ended.
+        """
         try:
-            return cls(**json.loads((state / FILE).read_text()))
+            document = json.loads((state / FILE).read_text())
         except FileNotFoundError:
             return None
+        try:
+            return cls(**document)
+        except TypeError:
+            temp_dir = str(document.get("temp_dir", ""))
+            return cls(str(document["marker"]), None, None, "", "", 0, temp_dir)
 
     @staticmethod
     def forget(state: Path) -> None:

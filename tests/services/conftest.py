@@ -1,5 +1,6 @@
 """What the service's tests share: a request, a storage, a service, and a real server in front of it."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -75,3 +76,10 @@ def service(tmp_path: Path) -> Iterator[Service]:
 def client(service: Service) -> Iterator[StillroomClient]:
     with serving(service) as client:
         yield client
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -62,7 +62,7 @@ def main() -> int:
     if attempt >= int(labels.get("good_attempt", "1000")):
         act = "succeed"
 
-    print(f"attempt {attempt} will {act}", flush=True)
+    sys.stdout.write(f"attempt {attempt} will {act}\n")
     folder.write_events(attempt, [EventDocument(sequence=1, time=now(), type="started", message=act)])
     storage.write_bytes(folder.path(f"pid-{os.getpid()}", attempt), b"")
 
@@ -73,11 +73,12 @@ def main() -> int:
 
     progress(1, "running")
     if act == "hang":
-        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])  # noqa: S603
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
         time.sleep(1000)
     time.sleep(float(labels.get("seconds", "0")))
     if act == "crash":
-        print("about to die", flush=True)
+        sys.stdout.write("about to die\n")
+        sys.stdout.flush()
         os._exit(9)
     if act == "garbage":
         storage.write_bytes(folder.path("result.json", attempt), b'{"status": "splendid"}')

@@ -1,0 +1,262 @@
+"""The command line as users start it: real processes, against a real server, and with a real Ray of their own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from services.client import ServerUnreachableError, StillroomClient
+from services.embedded.processes import marked_processes
+from services.embedded.record import HeadRecord
+from services.jobs.states import AttemptStatus, JobStatus
+from services.service import Service
+from tests.services.conftest import HERE, RUN_MODULE, wait_until
+from workloads.job_folder import ErrorDocument, ResultDocument, StudentDocument
+
+STILLROOM = str(Path(sys.executable).parent / "stillroom")
+SMALL_RAY = {"STILLROOM_RAY_CPUS": "2", "STILLROOM_RAY_OBJECT_STORE_BYTES": str(100 << 20)}
+ENVIRONMENT = os.environ | SMALL_RAY | {"PYTHONPATH": str(HERE), "STILLROOM_RUN_MODULE": RUN_MODULE}
+
+
+def _stillroom(*arguments, **options):
+    return subprocess.run(
+        [STILLROOM, *arguments], capture_output=True, text=True, timeout=120, env=ENVIRONMENT, **options
+    )
+
+
+@pytest.fixture
+def request_file(tmp_path, make_request):
+    def write(**labels):
+        file = tmp_path / "request.json"
+        file.write_text(json.dumps(make_request(**labels)))
+        return str(file)
+
+    return write
+
+
+def _finish(service, job_id, files="artifacts/student/abc"):
+    service.store.begin_attempt(job_id)
+    service.storage.write_bytes(f"{files}/config.json", b"{}")
+    architecture = {
+        "layers": 1, "hidden_size": 8, "intermediate_size": 16, "heads": 2, "head_width": 4, "source_layers": [0],
+    }  # fmt: skip
+    student = StudentDocument(
+        id="stu_1", budget="edge", subspace="tiny", architecture=architecture, params=1234, flops=5678,
+        sequence_length=128, heldout_loss=0.5, files=files,
+    )  # fmt: skip
+    result = ResultDocument(status="succeeded", students=[student])
+    service.store.end_attempt(job_id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
+
+
+def test_the_cost_of_the_papers_largest_student():
+    done = _stillroom(
+        *[
+            "cost",
+            "--teacher",
+            "bert-base",
+            "--layers",
+            "11",
+            "--hidden",
+            "352",
+            "--mlp-ratio",
+            "4",
+            "--heads",
+            "10",
+            "--json",
+        ]
+    )
+    document = json.loads(done.stdout)
+    assert (document["params"], document["flops"], document["sequence_length"]) == (31925344, 2895242240, 128)
+    assert round(document["paper_params"] / 1e6, 3) == 26.774
+    assert round(document["paper_flops"] / 1e9, 3) == 2.128
+
+
+def test_the_cost_of_an_unknown_teacher_is_told_with_the_remedy():
+    done = _stillroom(*["cost", "--teacher", "berd-base", "--layers", "1", "--hidden", "64", "--heads", "1"])
+    assert done.returncode == 2
+    assert "bert-base" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_job_is_submitted_watched_and_its_student_fetched(service, client, request_file, tmp_path):
+    done = _stillroom("submit", request_file(), "--server", client.server)
+    job_id = done.stdout.strip()
+    assert re.fullmatch(r"cmp_[0-9a-f]{16}", job_id)
+    watcher = subprocess.Popen(
+        [STILLROOM, "watch", job_id, "--server", client.server],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert "queued" in watcher.stderr.readline()
+    _finish(service, job_id)
+    output, _ = watcher.communicate(timeout=30)
+    assert watcher.returncode == 0
+    assert "edge\t1 x 8, heads 2, ffn 16\t1,234\t5,678 @128\t0.5000\t" in output
+
+    target = tmp_path / "here"
+    done = _stillroom("students", job_id, "--server", client.server, "--download", str(target), "--json")
+    assert json.loads(done.stdout)["students"][0]["files"] == str(target / "stu_1")
+    assert (target / "stu_1" / "config.json").read_text() == "{}"
+
+
+def test_watching_a_job_that_fails_ends_with_its_error(service, client, request_file):
+    job = json.loads(_stillroom("submit", request_file(), "--server", client.server, "--json").stdout)
+    service.store.begin_attempt(job["id"])
+    error = ErrorDocument(code="invalid_input", message="The corpus is empty.", field="corpus.paths", remedy="Fill it.")
+    result = ResultDocument(status="failed", error=error)
+    service.store.end_attempt(job["id"], 1, AttemptStatus.FAILED, "x", JobStatus.FAILED, result=result)
+    done = _stillroom("watch", job["id"], "--server", client.server)
+    assert done.returncode == 1
+    assert "error: corpus.paths: The corpus is empty. Fill it." in done.stderr
+
+
+def test_a_request_that_is_refused_is_told_by_field_and_remedy(client, request_file, tmp_path):
+    done = _stillroom("submit", request_file(), "--server", "http://127.0.0.1:9")
+    assert (done.returncode, "stillroom serve" in done.stderr) == (1, True)
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(
+        "teacher: {model: /nowhere/teacher}\ncorpus: {paths: [x.txt]}\nbudgets: [{name: a, max_params: 1}]\n"
+    )
+    done = _stillroom("submit", str(bad), "--server", client.server)
+    assert done.returncode == 2
+    assert "error: teacher.model:" in done.stderr
+    assert "error: corpus.paths.0:" in done.stderr
+
+
+def test_a_port_in_use_is_told_before_anything_is_started(client, tmp_path):
+    port = client.server.rpartition(":")[2]
+    done = _stillroom("serve", "--port", port, "--storage", str(tmp_path / "other"))
+    assert (done.returncode, "--port" in done.stderr) == (2, True)
+
+
+@pytest.fixture
+def storage(tmp_path):
+    """A storage whose Ray is ended even if a test fails half way."""
+    folder = tmp_path / "storage"
+    yield folder
+    record = HeadRecord.load(folder / "service") if folder.exists() else None
+    for process in marked_processes(record.marker) if record else []:
+        process.kill()
+
+
+class _Serve:
+    """A ``stillroom serve`` of its own process, on a port that stays the same."""
+
+    def __init__(self, storage, port):
+        self.log = storage.parent / "serve.log"
+        with self.log.open("a") as output:
+            command = [STILLROOM, "serve", "--port", str(port), "--storage", str(storage)]
+            self.process = subprocess.Popen(command, stderr=output, env=ENVIRONMENT)
+
+
+@pytest.mark.ray
+def test_a_killed_service_finds_its_run_again_and_ctrl_c_leaves_nothing(storage, make_request, unused_port):
+    serve = _Serve(storage, unused_port)
+    with StillroomClient(f"http://127.0.0.1:{unused_port}") as client:
+        _wait_for_answer(client, serve)
+        job = client.submit(make_request(seconds=12))
+        wait_until(lambda: any(step.name == "train" for step in client.get(job.id).steps), 90, "the run's start")
+        record = HeadRecord.load(storage / "service")
+
+        serve.process.send_signal(signal.SIGKILL)
+        serve.process.wait()
+        assert psutil.pid_exists(record.pid)
+        with pytest.raises(ServerUnreachableError):
+            client.get(job.id)
+
+        serve = _Serve(storage, unused_port)
+        _wait_for_answer(client, serve)
+        wait_until(lambda: client.get(job.id).status.is_terminal, 60, "the rest of the run")
+        done = client.get(job.id)
+        assert (done.status, done.attempt, len(done.attempts)) == ("succeeded", 1, 1)
+        assert "found again" in done.ray.note
+        assert HeadRecord.load(storage / "service") == record
+
+        hanging = client.submit(make_request(act="hang", good_attempt=2))
+        wait_until(lambda: client.get(hanging.id).steps, 60, "the second run's start")
+        serve.process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        serve.process.send_signal(signal.SIGINT)  # impatience does no harm
+        assert serve.process.wait(30) == 0
+        assert marked_processes(record.marker) == []
+        assert not Path(record.temp_dir).exists()
+
+    # What the service itself has ended waits in the queue, and counts as no failure.
+    from services.settings import load_settings
+
+    after = Service(load_settings(storage=str(storage)))
+    job = after.store.get(hanging.id)
+    after.close()
+    assert (job.status, job.failures) == (JobStatus.QUEUED, 0)
+    assert job.latest.status is AttemptStatus.INTERRUPTED
+
+
+def _wait_for_answer(client, serve):
+    def answers():
+        assert serve.process.poll() is None, serve.log.read_text()
+        try:
+            return client.ready()
+        except ServerUnreachableError:
+            return False
+
+    wait_until(answers, 30, "the service's start")
+
+
+@pytest.mark.ray
+def test_compress_prints_the_final_document_and_leaves_other_jobs_and_no_process(storage, make_request, request_file):
+    from services.settings import load_settings
+
+    before = Service(load_settings(storage=str(storage)))
+    other = before.submit(make_request())
+    before.close()
+
+    done = _stillroom("compress", request_file(seconds=1), "--storage", str(storage), "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["status"], document["attempt"]) == ("succeeded", 1)
+    assert Path(document["students"][0]["files"], "config.json").exists()
+    assert "train: succeeded" in done.stderr
+    assert not (storage / "service" / "ray.json").exists()
+
+    after = Service(load_settings(storage=str(storage)))
+    assert after.store.get(other.id) == other
+    after.close()
+
+
+@pytest.mark.ray
+def test_ctrl_c_on_compress_cancels_the_job_and_leaves_nothing(storage, request_file):
+    command = [STILLROOM, "compress", request_file(act="hang"), "--storage", str(storage), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    line = ""
+    while "train: running" not in line:
+        line = process.stderr.readline()
+        assert line, "it ended before the run began"
+    record = HeadRecord.load(storage / "service")
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert time.monotonic() - begun < 20
+    assert process.returncode == 130
+    assert "Cancelling" in errors
+    assert "Traceback" not in errors
+    assert output == ""
+    assert marked_processes(record.marker) == []
+    assert "cancelled" in _statuses(storage)
+
+
+def _statuses(storage):
+    from services.settings import load_settings
+
+    service = Service(load_settings(storage=str(storage)))
+    try:
+        return {job.status.value for job in service.store.page()}
+    finally:
+        service.close()
