@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import yaml
@@ -45,8 +46,14 @@ def _student(student_id: str, job: JobDep) -> StudentDocument:
 StudentDep = Annotated[StudentDocument, Depends(_student)]
 
 
-async def _body(request: Request) -> Any:
-    """The request's body as JSON-like data.
+@dataclass(frozen=True)
+class _RawBody:
+    kind: str
+    data: bytes
+
+
+async def _raw_body(request: Request) -> _RawBody:
+    """Read the request's body, up to its limit.
 
     A content type is asked for: web pages of others cannot send these without the browser asking us first.
     """
@@ -58,8 +65,13 @@ async def _body(request: Request) -> Any:
         body += piece
         if len(body) > MAX_BODY_BYTES:
             raise HTTPException(413, f"A request has at most {MAX_BODY_BYTES} bytes.")
+    return _RawBody(kind, bytes(body))
+
+
+def _body(raw: Annotated[_RawBody, Depends(_raw_body)]) -> Any:
+    """Give the body as JSON-like data; not async, so that a large YAML is parsed in a thread of its own."""
     try:
-        return json.loads(body) if kind in JSON_TYPES else _load_yaml(bytes(body))
+        return json.loads(raw.data) if raw.kind in JSON_TYPES else _load_yaml(raw.data)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError.of("request", f"It cannot be read: {error}.", "Write it as JSON or YAML.") from None
 

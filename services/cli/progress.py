@@ -128,7 +128,7 @@ def _table(job: JobDocument) -> Table:
 
 def _amount(step: StepDocument) -> str:
     rate = f"{_number(step.rate)} {step.unit}/s" if step.rate is not None else ""
-    left = f"{_left(step)} left" if step.seconds_left is not None else ""
+    left = f"{_left(step)} left" if _left(step) else ""
     return ", ".join(part for part in (_done(step), rate, left) if part)
 
 
@@ -142,7 +142,7 @@ def _done(step: StepDocument) -> str:
 
 
 def _left(step: StepDocument) -> str:
-    if step.seconds_left is None:
+    if step.seconds_left is None or step.status != "running":
         return ""
     minutes, seconds = divmod(round(step.seconds_left), 60)
     hours, minutes = divmod(minutes, 60)

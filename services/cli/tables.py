@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -26,7 +27,7 @@ def print_students(students: Sequence[StudentDocument], infeasible: Sequence[Inf
             right = column in {"params", "FLOPs", "held-out loss"}
             table.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=right)
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*row[:-1], _short(row[-1]))
         console.print(table)
     for item in infeasible:
         console.print(
@@ -38,6 +39,12 @@ def _row(student: StudentDocument) -> tuple[str, ...]:
     shape = Architecture.from_json(student.architecture).describe()
     flops = f"{student.flops:,} @{student.sequence_length}"
     return student.budget, shape, f"{student.params:,}", flops, f"{student.heldout_loss:.4f}", student.files
+
+
+def _short(folder: str) -> str:
+    """A terminal is narrow: below the current folder, the rest of the path is enough."""
+    here = Path.cwd()
+    return str(Path(folder).relative_to(here)) if Path(folder).is_relative_to(here) else folder
 
 
 def _nearest(item: InfeasibleDocument) -> str:

@@ -116,7 +116,7 @@ def end_head(state: Path, record: HeadRecord) -> None:
     left = end_marked(record.marker)
     if left:
         log.error("ray_processes_left", pids=left)
-    shutil.rmtree(record.temp_dir, ignore_errors=True)
+    shutil.rmtree(HeadOptions(state).temp_dir, ignore_errors=True)
     HeadRecord.forget(state)
 
 

@@ -5,6 +5,11 @@ import tracemalloc
 import pytest
 
 from services.api.archive import FolderArchive
+from services.jobs.states import AttemptStatus, JobStatus
+from services.service import Service
+from services.settings import load_settings
+from tests.services.conftest import serving
+from workloads.job_folder import ResultDocument, StudentDocument
 from workloads.storage import Storage
 
 
@@ -40,3 +45,29 @@ def test_a_file_that_changes_under_way_cuts_the_archive_short(tmp_path):
     storage.write_bytes("student/a", b"12")
     with pytest.raises(OSError, match="not the 4"):
         list(archive.stream())
+
+
+def test_a_service_keeps_its_jobs_and_serves_students_on_s3(s3_server, make_request, tmp_path):
+    settings = load_settings(
+        storage=s3_server.url("service"), state_folder=tmp_path / "state", ray_address="http://127.0.0.1:9"
+    )
+    service = Service(settings)
+    data = bytes(3 << 20)
+    try:
+        service.start()
+        job = service.submit(make_request())
+        service.store.begin_attempt(job.id)
+        files = f"artifacts/student/abc/builds/{job.id}-1"
+        service.storage.write_bytes(f"{files}/sub/model.safetensors", data)
+        student = StudentDocument(
+            id="stu_1", budget="edge", subspace="tiny", architecture={}, params=1, flops=1,
+            sequence_length=128, heldout_loss=0.5, files=files,
+        )  # fmt: skip
+        result = ResultDocument(status="succeeded", students=[student])
+        service.store.end_attempt(job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result)
+        with serving(service) as client:
+            assert client.students(job.id).students[0].files == f"s3://{s3_server.bucket}/service/{files}"
+            folder = client.download(job.id, "stu_1", tmp_path / "fetched")
+    finally:
+        service.close()
+    assert (folder / "sub/model.safetensors").read_bytes() == data

@@ -27,7 +27,7 @@ ENVIRONMENT = os.environ | SMALL_RAY | {"PYTHONPATH": str(HERE), "STILLROOM_RUN_
 
 def _stillroom(*arguments, **options):
     return subprocess.run(
-        [STILLROOM, *arguments], capture_output=True, text=True, timeout=120, env=ENVIRONMENT, **options
+        [STILLROOM, *arguments], check=False, capture_output=True, text=True, timeout=120, env=ENVIRONMENT, **options
     )
 
 
