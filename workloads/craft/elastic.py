@@ -1,0 +1,171 @@
+"""Layers that run on the leading part of a shared weight, and the flat buffers the weights live in.
+
+A plain slice would have autograd pad each gradient with zeros to the full size and add it up, once a
+subnet: for a small subnet of a wide SuperLM that costs more than its matrix products. Here the backward
+adds straight into the leading part of the preallocated ``.grad``, and returns none to autograd.
+
+Shape letters: B rows, L tokens, I inputs, O outputs, V vocabulary, H hidden size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+class FlatParameters(nn.Module):
+    """Named parameters as views into two flat tensors: those that weight decay applies to, and the rest.
+
+    One optimiser update, one norm and one all-reduce then serve a whole SuperLM. Decay leaves out biases
+    and LayerNorm weights, which are the vectors.
+
+    Args:
+        tensors: Initial values by name; copied.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        self.decay = nn.Parameter(_flat([t for t in tensors.values() if t.ndim > 1]))
+        self.plain = nn.Parameter(_flat([t for t in tensors.values() if t.ndim <= 1]))
+        self._views: dict[str, Tensor] = {}
+        self._bind()
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._views[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._views
+
+    @property
+    def flats(self) -> tuple[nn.Parameter, nn.Parameter]:
+        """The two flat tensors, the decaying one first."""
+        return self.decay, self.plain
+
+    def zero_grad(self, set_to_none: bool = False) -> None:
+        """Set gradients to zero in place, making the buffers on the first call.
+
+        Args:
+            set_to_none: Not supported, for the views would be lost.
+        """
+        assert not set_to_none
+        if self.decay.grad is None or self.plain.grad is None:
+            for flat in self.flats:
+                flat.grad = torch.zeros_like(flat)
+            self._bind()
+        else:
+            torch._foreach_zero_([self.decay.grad, self.plain.grad])
+
+    def _apply(self, fn: Any, recurse: bool = True) -> FlatParameters:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._bind()
+        return self
+
+    def _bind(self) -> None:
+        at = {True: 0, False: 0}
+        for name, shape in self.shapes.items():
+            decays, size = len(shape) > 1, math.prod(shape)
+            flat = self.decay if decays else self.plain
+            start = at[decays]
+            view = flat.detach()[start : start + size].view(shape).requires_grad_()
+            if flat.grad is not None:
+                view.grad = flat.grad[start : start + size].view(shape)
+            self._views[name] = view
+            at[decays] = start + size
+
+
+def _flat(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([tensor.detach().reshape(-1).float() for tensor in tensors])
+
+
+def linear(x_BLI: Tensor, weight_OI: Tensor, bias_O: Tensor, outputs: int) -> Tensor:
+    """Apply the first ``outputs`` rows of a shared linear layer to as many inputs as ``x`` has."""
+    return _Linear.apply(x_BLI, weight_OI, bias_O, outputs)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def layer_norm(x_BLH: Tensor, weight_H: Tensor, bias_H: Tensor, eps: float) -> Tensor:
+    """Normalise over as many leading dimensions of a shared LayerNorm as ``x`` has."""
+    return _LayerNorm.apply(x_BLH, weight_H, bias_H, eps)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def embedding(ids: Tensor, table_VH: Tensor, hidden: int) -> Tensor:
+    """Look up the first ``hidden`` columns of a shared table; gives ``[*ids.shape, hidden]``."""
+    return _Embedding.apply(ids, table_VH, hidden)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _grad(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None, "call zero_grad() before the backward"
+    return parameter.grad
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, outputs: int) -> Tensor:
+        part, offset = weight[:outputs, : x.shape[-1]], bias[:outputs]
+        if torch.is_autocast_enabled(x.device.type):  # the backward must see what the forward multiplied
+            low = torch.get_autocast_dtype(x.device.type)
+            x, part, offset = x.to(low), part.to(low), offset.to(low)
+        ctx.save_for_backward(x, part)
+        ctx.weight, ctx.bias = weight, bias
+        return F.linear(x, part, offset)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None]:
+        x, part = ctx.saved_tensors
+        outputs, inputs = part.shape
+        grad_2d, x_2d = grad.reshape(-1, outputs), x.reshape(-1, inputs)
+        into = _grad(ctx.weight)[:outputs, :inputs]
+        if grad_2d.dtype == into.dtype:
+            into.addmm_(grad_2d.t(), x_2d)
+        else:
+            into.add_(grad_2d.t() @ x_2d)
+        _grad(ctx.bias)[:outputs].add_(grad_2d.sum(0, dtype=torch.float32))
+        return (grad @ part if ctx.needs_input_grad[0] else None), None, None, None
+
+
+class _LayerNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        x = x.float()
+        hidden = x.shape[-1]
+        part, offset = weight[:hidden], bias[:hidden]
+        out, mean, rstd = torch.native_layer_norm(x, [hidden], part, offset, eps)
+        ctx.save_for_backward(x, mean, rstd, part, offset)
+        ctx.weight, ctx.bias = weight, bias
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        x, mean, rstd, part, offset = ctx.saved_tensors
+        hidden = part.shape[0]
+        grad_x, grad_weight, grad_bias = torch.ops.aten.native_layer_norm_backward(
+            grad.contiguous(), x, [hidden], mean, rstd, part, offset, [True, True, True]
+        )
+        _grad(ctx.weight)[:hidden].add_(grad_weight)
+        _grad(ctx.bias)[:hidden].add_(grad_bias)
+        return grad_x, None, None, None
+
+
+class _Embedding(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, ids: Tensor, table: Tensor, hidden: int) -> Tensor:
+        ctx.save_for_backward(ids)
+        ctx.table, ctx.hidden = table, hidden
+        return F.embedding(ids, table[:, :hidden])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, None]:
+        (ids,) = ctx.saved_tensors
+        # Only the rows that occur are touched; a dense gradient would write the whole vocabulary.
+        into = _grad(ctx.table)[:, : ctx.hidden]
+        into.index_add_(0, ids.reshape(-1), grad.reshape(-1, ctx.hidden).to(into.dtype))
+        return None, None, None

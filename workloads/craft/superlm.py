@@ -1,0 +1,206 @@
+"""The SuperLM: one weight-sharing Transformer encoder that holds every student of a sub-space.
+
+Its weights are the teacher's, cut to the largest student (AutoDistil, section 3): a subnet takes leading
+slices of every table and matrix, the leftmost heads, the first neurons, and teacher layers spread evenly.
+
+Shape letters: B rows, L tokens, H hidden size of the subnet, A attention width, N heads, D head width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+
+from workloads.architecture import Architecture, Layer
+from workloads.craft.elastic import FlatParameters, embedding, layer_norm, linear
+from workloads.craft.signals import Batch, Signals, Wants
+from workloads.spaces import SubSpace
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What a family's forward needs beside its weights.
+
+    Attributes:
+        layer_norm_eps: Of every LayerNorm.
+        activation: Name of the feed-forward activation, as in the teacher's configuration.
+        positions: Position ids of ``input_ids [B, L]``, as ``[B, L]`` or ``[1, L]``.
+        relative_buckets: Bucket of each query-key distance, ``[L, L]``, or None for families without.
+    """
+
+    layer_norm_eps: float
+    activation: str
+    positions: Callable[[Tensor], Tensor]
+    relative_buckets: Callable[[int], Tensor | None]
+
+
+class SuperLM(nn.Module):
+    """Every student of one sub-space, in one set of weights.
+
+    Args:
+        weights: Canonical weights of the largest extents; layers are named by the teacher's numbers.
+        wiring: What the family's forward needs.
+        dropout: Probability, applied where BERT applies it; only in training mode.
+    """
+
+    def __init__(self, weights: dict[str, Tensor], wiring: Wiring, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.flat = FlatParameters(weights)
+        self.wiring = wiring
+        self.dropout = dropout
+        self._activation = ACT2FN[wiring.activation]
+
+    @classmethod
+    def from_teacher(cls, teacher: dict[str, Tensor], space: SubSpace, wiring: Wiring, dropout: float = 0.0) -> SuperLM:
+        """Cut the teacher's (ordered) canonical weights to the extents of a sub-space.
+
+        Layers that no depth of the sub-space uses are left out.
+        """
+        largest = space.largest
+        sources = sorted({layer.source for one in space.architectures() for layer in one.layers})
+        layer = largest.layers[0]
+        return cls(_cut(teacher, largest.hidden_size, {source: (source, layer) for source in sources}), wiring, dropout)
+
+    def forward(self, batch: Batch, architecture: Architecture, wants: Wants) -> Signals:
+        """Run one subnet, no further than ``wants`` needs.
+
+        Args:
+            batch: Token rows ``[B, L]``.
+            architecture: The subnet.
+            wants: Which signals to give; layers are numbered as in the subnet.
+
+        Returns:
+            The signals, widths being those of the subnet.
+        """
+        assert not wants.logits, "a SuperLM has no head"
+        queries: dict[int, Tensor] = {}
+        keys: dict[int, Tensor] = {}
+        values: dict[int, Tensor] = {}
+        hidden: dict[int, Tensor] = {}
+        x_BLH = self._embed(batch, architecture.hidden_size)
+        bias = self._attention_bias(batch, max(layer.heads for layer in architecture.layers), x_BLH.dtype)
+        last = len(architecture.layers) - 1
+        through = last if wants.output else max(wants.hidden, default=-1)
+        for index, layer in enumerate(architecture.layers):
+            if index > max(through, max(wants.relations, default=-1)):
+                break
+            q_BLA, k_BLA, v_BLA = self._project(x_BLH, layer)
+            if index in wants.relations:
+                queries[index], keys[index], values[index] = q_BLA, k_BLA, v_BLA
+            if index > through and index >= max(wants.relations, default=-1):
+                break  # nothing wanted lies beyond these projections
+            x_BLH = self._finish_layer(x_BLH, q_BLA, k_BLA, v_BLA, layer, bias)
+            if index in wants.hidden:
+                hidden[index] = x_BLH
+        return Signals(queries, keys, values, hidden, x_BLH if wants.output else None)
+
+    def project(self, x_BH: Tensor) -> Tensor:
+        """Map a subnet's output ``[..., H]`` to the teacher's width by the learned projection."""
+        weight = self.flat["projection.weight"]
+        return linear(x_BH, weight, self.flat["projection.bias"], weight.shape[0])
+
+    @property
+    def projects(self) -> bool:
+        """Whether it carries a learned output projection."""
+        return "projection.weight" in self.flat
+
+    @torch.no_grad()
+    def extract(self, architecture: Architecture) -> dict[str, Tensor]:
+        """Cut out one student: its own canonical weights, layers numbered from 0.
+
+        A learned projection comes along as ``projection.weight`` ``[H_teacher, H]`` and ``projection.bias``.
+        """
+        weights = {name: self.flat[name].detach() for name in self.flat.shapes}
+        layers = {index: (layer.source, layer) for index, layer in enumerate(architecture.layers)}
+        return _cut(weights, architecture.hidden_size, layers)
+
+    def _embed(self, batch: Batch, hidden: int) -> Tensor:
+        ids_BL = batch.input_ids_BL
+        x_BLH = embedding(ids_BL, self.flat["embeddings.word"], hidden)
+        x_BLH = x_BLH + embedding(self.wiring.positions(ids_BL), self.flat["embeddings.position"], hidden)
+        if "embeddings.token_type" in self.flat:
+            types = batch.token_types_BL
+            if types is None:
+                types = torch.zeros(1, 1, dtype=torch.long, device=ids_BL.device)
+            x_BLH = x_BLH + embedding(types, self.flat["embeddings.token_type"], hidden)
+        return self._drop(self._norm(x_BLH, "embeddings.norm"))
+
+    def _attention_bias(self, batch: Batch, heads: int, dtype: torch.dtype) -> Tensor | None:
+        """The mask, the relative bias, or their sum: ``[B or 1, N or 1, L, L]``, None where there is neither."""
+        mask = None if batch.mask_BL is None else batch.mask_BL[:, None, None, :]
+        length = batch.input_ids_BL.shape[1]
+        buckets = self.wiring.relative_buckets(length)
+        if buckets is None:
+            return mask
+        table = self.flat["relative_bias"][:, :heads]
+        bias = F.embedding(buckets.to(table.device), table).permute(2, 0, 1)[None].to(dtype)
+        return bias if mask is None else bias.masked_fill(~mask, torch.finfo(dtype).min)
+
+    def _project(self, x_BLH: Tensor, layer: Layer) -> tuple[Tensor, Tensor, Tensor]:
+        prefix, width = f"layers.{layer.source}", layer.heads * layer.head_width
+        q_BLA = self._linear(x_BLH, f"{prefix}.query", width)
+        return q_BLA, self._linear(x_BLH, f"{prefix}.key", width), self._linear(x_BLH, f"{prefix}.value", width)
+
+    def _finish_layer(
+        self, x_BLH: Tensor, q_BLA: Tensor, k_BLA: Tensor, v_BLA: Tensor, layer: Layer, bias: Tensor | None
+    ) -> Tensor:
+        prefix, hidden = f"layers.{layer.source}", x_BLH.shape[-1]
+        shape = (*q_BLA.shape[:2], layer.heads, layer.head_width)
+        q_BNLD, k_BNLD, v_BNLD = (part.view(shape).transpose(1, 2) for part in (q_BLA, k_BLA, v_BLA))
+        if bias is not None and bias.shape[1] > layer.heads:
+            bias = bias[:, : layer.heads]
+        drop = self.dropout if self.training else 0.0
+        context_BNLD = F.scaled_dot_product_attention(q_BNLD, k_BNLD, v_BNLD, attn_mask=bias, dropout_p=drop)
+        context_BLA = context_BNLD.transpose(1, 2).reshape(q_BLA.shape)
+        attended = self._drop(self._linear(context_BLA, f"{prefix}.attention_output", hidden))
+        x_BLH = self._norm(attended + x_BLH, f"{prefix}.attention_norm")
+        inner = self._activation(self._linear(x_BLH, f"{prefix}.intermediate", layer.intermediate_size))
+        fed = self._drop(self._linear(inner, f"{prefix}.output", hidden))
+        return self._norm(fed + x_BLH, f"{prefix}.output_norm")
+
+    def _linear(self, x: Tensor, name: str, outputs: int) -> Tensor:
+        return linear(x, self.flat[f"{name}.weight"], self.flat[f"{name}.bias"], outputs)
+
+    def _norm(self, x: Tensor, name: str) -> Tensor:
+        return layer_norm(x, self.flat[f"{name}.weight"], self.flat[f"{name}.bias"], self.wiring.layer_norm_eps)
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout) if self.training and self.dropout else x
+
+
+def _cut(weights: dict[str, Tensor], hidden: int, layers: dict[int, tuple[int, Layer]]) -> dict[str, Tensor]:
+    """Take leading slices; ``layers`` gives, by new number, the old number and the extents."""
+    cut = {name: weights[name][:, :hidden] for name in _TABLES if name in weights}
+    cut |= {name: weights[name][:hidden] for name in ("embeddings.norm.weight", "embeddings.norm.bias")}
+    for new, (old, layer) in layers.items():
+        width, inner = layer.heads * layer.head_width, layer.intermediate_size
+        extents = {
+            **dict.fromkeys(("query", "key", "value"), (width, hidden)),
+            "attention_output": (hidden, width),
+            "intermediate": (inner, hidden),
+            "output": (hidden, inner),
+        }
+        for part, (rows, columns) in extents.items():
+            cut[f"layers.{new}.{part}.weight"] = weights[f"layers.{old}.{part}.weight"][:rows, :columns]
+            cut[f"layers.{new}.{part}.bias"] = weights[f"layers.{old}.{part}.bias"][:rows]
+        for part in ("attention_norm", "output_norm"):
+            for kind in ("weight", "bias"):
+                cut[f"layers.{new}.{part}.{kind}"] = weights[f"layers.{old}.{part}.{kind}"][:hidden]
+    if "relative_bias" in weights:
+        most = max(layer.heads for _, layer in layers.values())
+        cut["relative_bias"] = weights["relative_bias"][:, :most]
+    if "pooler.weight" in weights:
+        cut["pooler.weight"] = weights["pooler.weight"][:hidden, :hidden]
+        cut["pooler.bias"] = weights["pooler.bias"][:hidden]
+    if "projection.weight" in weights:
+        cut["projection.weight"] = weights["projection.weight"][:, :hidden]
+        cut["projection.bias"] = weights["projection.bias"]
+    return {name: tensor.contiguous() for name, tensor in cut.items()}
+
+
+_TABLES = ("embeddings.word", "embeddings.position", "embeddings.token_type")
