@@ -1,0 +1,115 @@
+"""Importance: which heads, neurons and hidden dimensions matter, so that leading slices keep the best.
+
+The orders change nothing in the full-size model; they only decide what the first n of anything are.
+Measured on a few batches of training text, without labels:
+
+- a neuron by its mean absolute activation times the norm of its outgoing weights;
+- a head by the mean norm of what it adds to the residual stream;
+- a hidden dimension by its root mean square over the outputs of all layers, weighted by the norm of the
+  weights that read it.
+
+Shape letters: H hidden size, A attention width, F feed-forward width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers.activations import ACT2FN
+
+from workloads.craft.signals import Batch, Wants
+from workloads.craft.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class Order:
+    """New places: entry i names the old index that comes i-th.
+
+    Attributes:
+        hidden: ``[H]``, one for the whole residual stream.
+        heads: By layer, ``[heads]``; the same in all layers where they share a relative bias.
+        neurons: By layer, ``[F]``.
+        head_width: Width of a head.
+    """
+
+    hidden: Tensor
+    heads: tuple[Tensor, ...]
+    neurons: tuple[Tensor, ...]
+    head_width: int
+
+    def width_order(self, layer: int) -> Tensor:
+        """The order of a layer's attention width ``[A]`` that its head order makes."""
+        offsets = torch.arange(self.head_width)
+        return (self.heads[layer][:, None] * self.head_width + offsets).reshape(-1)
+
+
+@torch.no_grad()
+def importance_order(teacher: Teacher, batches: Iterable[Batch]) -> Order:
+    """Measure the teacher on ``batches`` and order its parts, the most important first."""
+    shape, weights = teacher.shape, teacher.weights
+    activation = ACT2FN[teacher.facts.activation]
+    layers = range(shape.layers)
+    hidden_power = torch.zeros(shape.hidden_size)
+    heads = torch.zeros(shape.layers, shape.heads)
+    neurons = torch.zeros(shape.layers, shape.intermediate_size)
+    everything = Wants(relations=frozenset(layers), hidden=frozenset(layers))
+    for batch in batches:
+        signals = teacher.family.read(teacher.model, batch, everything)
+        mask = batch.mask_BL if batch.mask_BL is not None else torch.ones_like(batch.input_ids_BL, dtype=torch.bool)
+        for layer in layers:
+            prefix = f"layers.{layer}"
+            hidden_power += signals.hidden[layer][mask].square().sum(0)
+            # The head's share of the residual stream, its values standing for what attention mixes of them.
+            value = signals.values[layer][mask].view(-1, shape.heads, shape.head_width)
+            out = weights[f"{prefix}.attention_output.weight"].view(shape.hidden_size, shape.heads, shape.head_width)
+            heads[layer] += torch.einsum("tnd,hnd->tnh", value, out).norm(dim=-1).sum(0)
+            inputs = signals.hidden[layer - 1][mask] if layer else None
+            if inputs is not None:
+                inner = F.linear(
+                    inputs, weights[f"{prefix}.intermediate.weight"], weights[f"{prefix}.intermediate.bias"]
+                )
+                neurons[layer] += activation(inner).abs().sum(0)
+            else:
+                neurons[layer] += 1.0  # the first layer's neurons are ordered by their outgoing weights alone
+    readers = torch.zeros(shape.hidden_size)
+    for layer in layers:
+        prefix = f"layers.{layer}"
+        for part in ("query", "key", "value", "intermediate"):
+            readers += weights[f"{prefix}.{part}.weight"].square().sum(0)
+        neurons[layer] *= weights[f"{prefix}.output.weight"].norm(dim=0)
+    if shape.relative_buckets:  # one bias table serves all layers, so their heads can only move alike
+        heads = heads.mean(0, keepdim=True).expand_as(heads)
+    return Order(
+        hidden=torch.argsort(hidden_power.sqrt() * readers.sqrt(), descending=True, stable=True),
+        heads=tuple(torch.argsort(row, descending=True, stable=True) for row in heads),
+        neurons=tuple(torch.argsort(row, descending=True, stable=True) for row in neurons),
+        head_width=shape.head_width,
+    )
+
+
+def apply_order(weights: dict[str, Tensor], order: Order, head_width: int) -> dict[str, Tensor]:
+    """Reorder canonical weights; the model they make gives the same outputs, with hidden dimensions reordered."""
+    assert head_width == order.head_width
+    hidden = order.hidden
+    new: dict[str, Tensor] = {}
+    for name, tensor in weights.items():
+        parts = name.split(".")
+        if parts[0] == "layers":
+            layer, part, kind = int(parts[1]), parts[2], parts[3]
+            width, neurons = order.width_order(layer), order.neurons[layer]
+            rows = {"query": width, "key": width, "value": width, "intermediate": neurons}.get(part, hidden)
+            columns = {"attention_output": width, "output": neurons}.get(part, hidden)
+            new[name] = tensor[rows][:, columns] if tensor.ndim == 2 and kind == "weight" else tensor[rows]
+        elif parts[0] == "embeddings":
+            new[name] = tensor[..., hidden]
+        elif parts[0] == "pooler":
+            new[name] = tensor[hidden][:, hidden] if tensor.ndim == 2 else tensor[hidden]
+        elif name == "relative_bias":
+            new[name] = tensor[:, order.heads[0]]
+        else:
+            new[name] = tensor
+    return new

@@ -1,0 +1,126 @@
+"""Self-attention relation distillation: match how tokens relate to one another, not the vectors themselves.
+
+``R = X X^T / sqrt(d)`` for each relation head, X being the queries, keys or values of one layer with all
+heads side by side, split anew into relation heads. Sources: MiniLMv2 (arXiv 2012.15828) for ``kl``, AutoDistil
+(arXiv 2201.12507, section 3.2) for ``softmax-mse``, its released code for ``raw-mse``.
+
+Shape letters: B rows, L tokens, A attention width, R relation heads, D width of a relation head.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from workloads.request import RelationForm
+
+
+@dataclass(frozen=True)
+class RelationTarget:
+    """The teacher's side of one relation, ``[B, R, L, L]``.
+
+    Attributes:
+        relation: Raw scaled scores for ``raw-mse``, row-wise probabilities otherwise.
+        entropy_part: For ``kl``: the sum of ``p log p`` over the rows that count.
+    """
+
+    relation: Tensor
+    entropy_part: Tensor
+
+
+@dataclass(frozen=True)
+class RelationLoss:
+    """The loss of one relation (queries, keys or values).
+
+    Attributes:
+        form: Which of the three forms.
+        heads: Relation heads R.
+        remainder: ``spread`` makes the first ``A mod R`` heads one wider; ``drop`` leaves the rest out.
+    """
+
+    form: RelationForm
+    heads: int
+    remainder: str
+
+    def target(self, x_BLA: Tensor, mask_BL: Tensor | None) -> RelationTarget:
+        """Prepare the teacher's side once for all subnets of a batch.
+
+        Args:
+            x_BLA: The teacher's queries, keys or values.
+            mask_BL: True at real tokens; None where all are.
+        """
+        scores = relation_scores(x_BLA.float(), self.heads, self.remainder)
+        if self.form == "raw-mse":
+            return RelationTarget(scores, scores.new_zeros(()))
+        logs = _log_softmax(scores, mask_BL)
+        probabilities = logs.exp()
+        entropy = scores.new_zeros(())
+        if self.form == "kl":
+            products = probabilities * logs
+            entropy = (products if mask_BL is None else products * mask_BL[:, None, :, None]).sum()
+        return RelationTarget(probabilities, entropy)
+
+    def __call__(self, x_BLA: Tensor, target: RelationTarget, mask_BL: Tensor | None, counts: RelationCounts) -> Tensor:
+        """Compare a student with the teacher; padded query rows and padded key columns do not count.
+
+        Args:
+            x_BLA: The student's queries, keys or values; its width may differ from the teacher's.
+            target: What :meth:`target` gave for the same batch.
+            mask_BL: As there.
+            counts: What to divide by; those of a whole batch make the parts of it add up.
+
+        Returns:
+            A scalar: the mean over heads and real query rows of the divergence (``kl``), or over heads and
+            real pairs of the squared difference.
+        """
+        scores = relation_scores(x_BLA.float(), self.heads, self.remainder)
+        if self.form == "kl":
+            logs = _log_softmax(scores, mask_BL)
+            products = target.relation * logs
+            if mask_BL is not None:
+                products = products * mask_BL[:, None, :, None]
+            return (target.entropy_part - products.sum()) / (self.heads * counts.rows)
+        student = scores if self.form == "raw-mse" else _log_softmax(scores, mask_BL).exp()
+        squares = (student - target.relation).square()
+        if mask_BL is not None:
+            squares = squares * (mask_BL[:, None, :, None] & mask_BL[:, None, None, :])
+        return squares.sum() / (self.heads * counts.pairs)
+
+
+@dataclass(frozen=True)
+class RelationCounts:
+    """Real query rows, and real query-key pairs, of a batch."""
+
+    rows: int
+    pairs: int
+
+
+def relation_scores(x_BLA: Tensor, heads: int, remainder: str = "spread") -> Tensor:
+    """Scaled products of all token pairs in each relation head: ``[B, R, L, L]``.
+
+    Each head is scaled by the root of its own width. Widths that ``heads`` does not divide are spread over
+    uneven heads, or cut off with ``remainder="drop"`` as in AutoDistil's released code.
+    """
+    batch, length, width = x_BLA.shape
+    assert width >= heads, (width, heads)
+    narrow, wider = divmod(width, heads)
+    if remainder == "drop":
+        wider = 0
+    parts = []
+    start = 0
+    for count, size in ((wider, narrow + 1), (heads - wider, narrow)):
+        if count:
+            part = x_BLA[..., start : start + count * size].reshape(batch, length, count, size).transpose(1, 2)
+            parts.append((part * (1 / math.sqrt(size))) @ part.transpose(-1, -2))
+            start += count * size
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _log_softmax(scores_BRLL: Tensor, mask_BL: Tensor | None) -> Tensor:
+    if mask_BL is not None:
+        # Finite, so that a probability of 0 times its logarithm stays 0.
+        scores_BRLL = scores_BRLL.masked_fill(~mask_BL[:, None, None, :], torch.finfo(scores_BRLL.dtype).min / 2)
+    return torch.log_softmax(scores_BRLL, dim=-1)

@@ -1,0 +1,68 @@
+"""Building a SuperLM from a teacher, and keeping its weights in a file."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from workloads.craft.importance import Order, apply_order
+from workloads.craft.superlm import SuperLM, Wiring
+from workloads.craft.teacher import Teacher
+from workloads.spaces import SubSpace
+
+FILE = "superlm.safetensors"
+
+
+@dataclass(frozen=True)
+class Built:
+    """A fresh SuperLM, and the order in which objectives must read the teacher's last layer (None: as it is)."""
+
+    superlm: SuperLM
+    head_order: Tensor | None
+
+
+def wiring_of(teacher: Teacher) -> Wiring:
+    """What the teacher's family's forward needs beside weights."""
+    facts = teacher.facts
+    positions = functools.partial(teacher.family.positions, pad_token_id=facts.pad_token_id)
+    return Wiring(facts.layer_norm_eps, facts.activation, positions, teacher.family.relative_buckets)
+
+
+def build_superlm(teacher: Teacher, space: SubSpace, *, order: Order | None, projection: bool, dropout: float) -> Built:
+    """Start a SuperLM from the teacher.
+
+    Args:
+        teacher: Where its weights come from.
+        space: The sub-space it must hold.
+        order: The importance order, or None to slice the weights as they lie.
+        projection: Whether it carries an output projection to the teacher's width; it starts as the map of each
+            kept dimension onto its own place.
+        dropout: In training.
+    """
+    weights = dict(teacher.weights)
+    if order is not None:
+        weights = apply_order(weights, order, teacher.shape.head_width)
+    if projection:
+        hidden = teacher.shape.hidden_size
+        places = torch.arange(hidden) if order is None else order.hidden
+        weights["projection.weight"] = torch.eye(hidden)[:, places]
+        weights["projection.bias"] = torch.zeros(hidden)
+    superlm = SuperLM.from_teacher(weights, space, wiring_of(teacher), dropout)
+    return Built(superlm, None if order is None else order.width_order(teacher.shape.layers - 1))
+
+
+def save_superlm(folder: Path, superlm: SuperLM) -> None:
+    """Write the weights into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: superlm.flat[name].detach().cpu().clone() for name in superlm.flat.shapes}
+    save_file(weights, folder / FILE, {"format": "pt"})
+
+
+def load_superlm(folder: Path, wiring: Wiring, dropout: float = 0.0) -> SuperLM:
+    """Read the weights back."""
+    return SuperLM(load_file(folder / FILE), wiring, dropout)
