@@ -1,0 +1,113 @@
+"""Leases: of two jobs that need the same stage at once, one builds it and the other waits for it.
+
+A lease only saves work. A builder that lost it (its machine slept) still spoils nothing: each builder writes
+below a folder of its own, and what it commits is the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import structlog
+
+EXPIRY_SECONDS = 15.0
+BEAT_SECONDS = 3.0
+POLL_SECONDS = 0.5
+ACTOR = "stillroom-leases"
+NAMESPACE = "stillroom"
+
+_log = structlog.get_logger(__name__)
+
+
+class LeaseTable:
+    """Who holds what until when.
+
+    Args:
+        clock: Seconds, growing.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._held: dict[str, tuple[str, float]] = {}
+
+    def take(self, name: str, owner: str, seconds: float) -> bool:
+        """Lend ``name`` to ``owner``, or renew it; False while another holds it."""
+        now = self._clock()
+        holder, until = self._held.get(name, (owner, 0.0))
+        if holder != owner and until > now:
+            return False
+        self._held[name] = (owner, now + seconds)
+        return True
+
+    def give_back(self, name: str, owner: str) -> None:
+        """End a lease; one that is no longer the owner's is left alone."""
+        if self._held.get(name, ("", 0.0))[0] == owner:
+            del self._held[name]
+
+
+def _table() -> Any:
+    import ray
+
+    # Detached, so that it outlives the driver that happens to start it; a restarted one is refilled by the beats.
+    return (
+        ray.remote(LeaseTable)
+        .options(
+            name=ACTOR, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, num_cpus=0, max_restarts=-1,
+            max_task_retries=3,
+        )
+        .remote()
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def lease(
+    fingerprint: str,
+    owner: str,
+    waiting: Callable[[], None] | None = None,
+    *,
+    expiry_seconds: float = EXPIRY_SECONDS,
+    beat_seconds: float = BEAT_SECONDS,
+) -> Iterator[None]:
+    """Hold the right to build ``fingerprint``, once it is free; look again then whether it is there by now.
+
+    Args:
+        fingerprint: What is built.
+        owner: Unique among the builders, such as job and attempt.
+        waiting: Called once if another holds it.
+        expiry_seconds: After which a holder that gives no sign has lost it.
+        beat_seconds: Time between two signs.
+    """
+    import ray
+
+    table = _table()
+    told = False
+    while not ray.get(table.take.remote(fingerprint, owner, expiry_seconds)):
+        if waiting is not None and not told:
+            waiting()
+        told = True
+        time.sleep(POLL_SECONDS)
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(beat_seconds):
+            try:
+                if not ray.get(table.take.remote(fingerprint, owner, expiry_seconds), timeout=expiry_seconds):
+                    _log.warning("lease_lost", fingerprint=fingerprint, owner=owner)
+            except ray.exceptions.RayError as error:
+                _log.warning("lease_not_renewed", fingerprint=fingerprint, error=str(error))
+
+    beats = threading.Thread(target=beat, name="lease", daemon=True)
+    beats.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        beats.join(expiry_seconds)
+        try:
+            ray.get(table.give_back.remote(fingerprint, owner), timeout=expiry_seconds)
+        except ray.exceptions.RayError as error:  # it expires by itself
+            _log.warning("lease_not_given_back", fingerprint=fingerprint, error=str(error))
