@@ -20,7 +20,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class TeacherSpec(_Part):
@@ -71,7 +71,9 @@ class SubspacesSpec(_Part):
     preset: Literal["relative", "autodistil-paper"] = Field(
         "relative", description="Ranges relative to the teacher, or the paper's three for 12 x 768 teachers."
     )
-    spaces: list[SubspaceSpec] | None = Field(None, description="Sub-spaces by hand, instead of count and preset.")
+    spaces: list[SubspaceSpec] | None = Field(
+        None, min_length=1, max_length=16, description="Sub-spaces by hand, instead of count and preset."
+    )
     importance: bool | None = Field(
         None,
         description="Order heads, neurons and hidden dimensions before slicing; default: yes, but for the paper's.",
@@ -219,7 +221,9 @@ def parse_request(data: Any) -> CompressionRequest:
     try:
         return CompressionRequest.model_validate(data)
     except ValidationError as error:
-        raise InputError([_finding(dict(item)) for item in error.errors()]) from None
+        findings = [_finding(dict(item)) for item in error.errors()]
+        # A field that may be one of two things has a finding for each; the first will do.
+        raise InputError(list({finding.field: finding for finding in reversed(findings)}.values())[::-1]) from None
 
 
 def parse_request_text(text: str) -> CompressionRequest:
@@ -236,8 +240,10 @@ def parse_request_text(text: str) -> CompressionRequest:
 
 
 def _finding(item: dict[str, Any]) -> FieldError:
-    field = ".".join(str(part) for part in item["loc"]) or "request"
     kind, context = item["type"], item.get("ctx", {})
+    # pydantic puts the tried type between the names where there are several: "placement.list[list[str]].0".
+    parts = [str(part) for part in item["loc"]]
+    field = ".".join(part for part in parts if part != "int" and "[" not in part) or "request"
     if kind == "extra_forbidden":
         known = _fields_at(item["loc"][:-1])
         close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)

@@ -90,8 +90,9 @@ class Storage:
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(target)
-        except OSError:
+        except OSError as error:
             beside.unlink(missing_ok=True)
+            error.filename = target  # a failed write alone does not say where
             raise
 
     def read_json(self, relative: str) -> Any:

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from workloads import artifacts
+from workloads.artifacts import Key
+from workloads.storage import Storage
+
+KEY = Key("superlm", {"seed": 1, "corpus": "abc"})
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage.open(str(tmp_path))
+
+
+def test_a_build_counts_only_once_it_is_committed(storage: Storage) -> None:
+    folder = artifacts.build_folder(KEY, "cmp_x-1")
+    storage.write_bytes(f"{folder}/superlm.safetensors", b"half")
+    assert artifacts.find(storage, KEY) is None
+    committed = artifacts.commit(storage, KEY, "cmp_x-1", {"final_loss": 0.5})
+    found = artifacts.find(storage, KEY)
+    assert found == committed and found is not None
+    assert (found.files, found.summary, found.inputs) == (folder, {"final_loss": 0.5}, KEY.inputs)
+    assert storage.list(found.files) == ["superlm.safetensors"]
+
+
+def test_a_straggler_spoils_no_files_of_the_committed_builder(storage: Storage) -> None:
+    storage.write_bytes(f"{artifacts.build_folder(KEY, 'cmp_x-2')}/weights", b"whole")
+    committed = artifacts.commit(storage, KEY, "cmp_x-2", {})
+    storage.write_bytes(f"{artifacts.build_folder(KEY, 'cmp_x-1')}/weights", b"late")
+    assert artifacts.find(storage, KEY) == committed
+    assert storage.read_bytes(f"{committed.files}/weights") == b"whole"
+
+
+def test_the_manifest_says_where_and_with_what_it_was_made(storage: Storage) -> None:
+    made = artifacts.commit(storage, KEY, "cmp_x-1", {}, device="cuda")
+    assert (made.builder, made.device) == ("cmp_x-1", "cuda") and made.created_at
+    assert {"python", "torch", "transformers"} <= set(made.libraries)
+
+
+def test_the_fingerprint_follows_stage_and_inputs_and_not_their_order() -> None:
+    assert Key("superlm", {"corpus": "abc", "seed": 1}).fingerprint == KEY.fingerprint
+    others = {Key("superlm", {"seed": 2, "corpus": "abc"}).fingerprint, Key("scores", KEY.inputs).fingerprint}
+    assert KEY.fingerprint not in others and len(others) == 2
