@@ -148,6 +148,12 @@ class Storage:
                 _copy(source, sink)
         return local
 
+    def fetch(self, relative: str, into: Path) -> Path:
+        """Give a folder as a local one: itself where the storage is local, else a copy below ``into``."""
+        if self.local:
+            return Path(self.path(relative))
+        return self.download(relative, into / relative.replace("/", "-"))
+
     def remove(self, relative: str) -> None:
         """Remove a file or a folder; nothing there is no error."""
         info = self.filesystem.get_file_info(self.path(relative))

@@ -1,0 +1,20 @@
+"""The sandwich rule: which subnets of a SuperLM a step trains (AutoDistil, section 3.3)."""
+
+from __future__ import annotations
+
+import random
+
+from workloads.architecture import Architecture
+from workloads.spaces import SubSpace
+
+
+def sandwich(space: SubSpace, *, seed: int, step: int, randoms: int) -> list[Architecture]:
+    """Give the largest, the smallest and ``randoms`` random subnets of a step.
+
+    The draw depends on the seed, the sub-space's name and the global step alone, so that all workers agree and a
+    resumed run draws the same.
+    """
+    if len(space) == 1:
+        return [space.largest]
+    draw = random.Random(f"{seed}/{space.name}/{step}")
+    return [space.largest, space.smallest, *(space.sample(draw) for _ in range(randoms))]
