@@ -110,7 +110,7 @@ def relative_spaces(shape: TeacherShape, count: int) -> list[SubSpace]:
             f"A teacher of {shape.heads} heads leaves room for at most {len(units)} sub-spaces, not {count}.",
             f"Use a count of at most {len(units)}.",
         )
-    names = _NAMES.get(count, [f"s{index + 1}" for index in range(count)])
+    names = _names(count)
     own_ratio = shape.intermediate_size / shape.hidden_size
     spaces = []
     for index, name in enumerate(names):
@@ -169,9 +169,20 @@ def spaces_for(spec: SubspacesSpec, shape: TeacherShape) -> list[SubSpace]:
     return relative_spaces(shape, spec.count)
 
 
+def space_names(spec: SubspacesSpec) -> list[str]:
+    """Give the names of the sub-spaces that a request asks for; they do not depend on the teacher."""
+    if spec.spaces is not None:
+        return [one.name for one in spec.spaces]
+    return _names(3 if spec.preset == "autodistil-paper" else spec.count)
+
+
 def orders_by_importance(spec: SubspacesSpec) -> bool:
     """Whether weights are ordered by importance before slicing: unless set, yes but for the paper's preset."""
     return spec.importance if spec.importance is not None else spec.spaces is not None or spec.preset == "relative"
+
+
+def _names(count: int) -> list[str]:
+    return _NAMES.get(count, [f"s{index + 1}" for index in range(count)])
 
 
 def _depths(teacher_layers: int, place: float, *, alone: bool) -> tuple[int, ...]:

@@ -147,6 +147,16 @@ def prepare_corpus(
     """
     plan = plan_corpus(spec, Tokenizer.load(tokenizer_folder), sequence_length, layout)
     artifact = artifacts.find(storage, plan.key) or build_corpus(storage, plan, builder, progress)
+    check_corpus(artifact, spec, batch_size)
+    return artifact
+
+
+def check_corpus(artifact: Artifact, spec: CorpusSpec, batch_size: int) -> None:
+    """Refuse a corpus that is too short to train and score on.
+
+    Raises:
+        InputError: It has no held-out rows, or fewer training rows than a step takes.
+    """
     rows, heldout = (artifact.summary["sides"][side]["rows"] for side in SIDES)
     if not heldout:  # its documents hold signs alone that the tokenizer drops
         raise InputError.of(
@@ -155,10 +165,10 @@ def prepare_corpus(
     if rows < batch_size:
         raise InputError.of(
             _field(spec),
-            f"The corpus gives {rows} training rows of {sequence_length} tokens, less than a batch of {batch_size}.",
+            f"The corpus gives {rows} training rows of {artifact.summary['sequence_length']} tokens, less than a batch "
+            f"of {batch_size}.",
             "Give more text, or lower training.batch_size or training.sequence_length.",
         )
-    return artifact
 
 
 def _run(storage: Storage, folder: str, plan: CorpusPlan, recipe: Recipe, progress: Progress) -> list[SplitStats]:

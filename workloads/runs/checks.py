@@ -1,0 +1,53 @@
+"""What of a request can be judged only once the teacher is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workloads.architecture import TeacherShape
+from workloads.craft.families import family_of
+from workloads.errors import InputError
+from workloads.request import CompressionRequest, TrainingSpec
+
+
+def check_fits(request: CompressionRequest, shape: TeacherShape, pad_id: int, names: Sequence[str]) -> None:
+    """Refuse training settings that do not fit the teacher or the sub-spaces.
+
+    Args:
+        request: The settings.
+        shape: The teacher's.
+        pad_id: Its padding id, behind which some families start counting positions.
+        names: Of the sub-spaces.
+
+    Raises:
+        InputError: Rows longer than the teacher can read, or settings for other sub-spaces than there are.
+    """
+    training = request.training
+    before = 0 if family_of(shape.family).position_counting == "from-zero" else pad_id + 1
+    longest = shape.positions - before
+    if training.sequence_length > longest:
+        raise InputError.of(
+            "training.sequence_length",
+            f"The teacher reads at most {longest} tokens, not {training.sequence_length}.",
+            f"Use at most {longest}.",
+        )
+    tokens = training.tokens_per_superlm
+    if isinstance(tokens, dict) and set(tokens) != set(names):
+        raise InputError.of(
+            "training.tokens_per_superlm",
+            f"It names {', '.join(sorted(tokens))}; the sub-spaces are {', '.join(names)}.",
+            "Give one number for all, or one for each of the sub-spaces.",
+        )
+    _check_placement(training, names)
+
+
+def _check_placement(training: TrainingSpec, names: Sequence[str]) -> None:
+    if isinstance(training.placement, str):
+        return
+    placed = [name for group in training.placement for name in group]
+    if sorted(placed) != sorted(names) or not all(training.placement):
+        raise InputError.of(
+            "training.placement",
+            f"Its groups hold {', '.join(sorted(placed)) or 'nothing'}; the sub-spaces are {', '.join(names)}.",
+            "Put every sub-space into exactly one group, or use 'auto'.",
+        )

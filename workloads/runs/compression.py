@@ -1,0 +1,123 @@
+"""One attempt of a compression: ``python -m workloads.runs.compression --storage URL --job ID --attempt N``.
+
+Reads the job's request, walks the method's road and leaves ``result.json``, whatever happens short of a kill.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import structlog
+
+from cluster.connect import configure_driver_logs, connect
+from workloads.choosing import Choice
+from workloads.errors import InputError
+from workloads.job_folder import InfeasibleDocument, JobFolder, NearestDocument, ResultDocument
+from workloads.methods.autodistil import autodistil
+from workloads.methods.stages import TeacherStage
+from workloads.request import CompressionRequest, parse_request
+from workloads.runs.failures import error_document
+from workloads.runs.progress import Progress
+from workloads.storage import Storage
+
+METHODS = {"autodistil": autodistil}
+GRACE_SECONDS = 1.5
+"""From a SIGTERM to the end, whatever still runs."""
+
+_log = structlog.get_logger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one attempt and give its exit code: 0 where the result is a success."""
+    parser = argparse.ArgumentParser(prog="python -m workloads.runs.compression")
+    parser.add_argument("--storage", required=True, help="folder, s3:// or gs:// URL")
+    parser.add_argument("--job", required=True)
+    parser.add_argument("--attempt", type=int, required=True)
+    given = parser.parse_args(arguments)
+    configure_driver_logs()
+    structlog.contextvars.bind_contextvars(job=given.job, attempt=given.attempt)
+    storage = Storage.open(given.storage)
+    folder = JobFolder(storage, given.job)
+    result = _attempt(storage, folder, given.job, given.attempt)
+    try:
+        folder.write_result(given.attempt, result)
+    except OSError as error:
+        # The last line is what the service shows of a run that left no result.
+        message = result.error.message if result.error else "The students are saved."
+        sys.stderr.write(f"The result cannot be written to {storage.url} ({error}). {message}\n")
+        return 1
+    return 0 if result.status == "succeeded" else 1
+
+
+def _attempt(storage: Storage, folder: JobFolder, job: str, attempt: int) -> ResultDocument:
+    started = time.monotonic()
+    with Progress(folder, attempt) as progress:
+        try:
+            storage.check_writable()
+            request = parse_request(folder.read_request())
+            connect()
+            signal.signal(signal.SIGTERM, _end_quickly)  # after Ray, which has a slower way of its own
+            result = _compress(storage, request, job, attempt, progress)
+        except Exception as error:
+            document = error_document(error)
+            if not isinstance(error, InputError):
+                _log.exception("run_failed", code=document.code)
+            progress.fail(document.message)
+            result = ResultDocument(status="failed", error=document)
+    return result.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
+
+
+def _compress(
+    storage: Storage, request: CompressionRequest, job: str, attempt: int, progress: Progress
+) -> ResultDocument:
+    from workloads.runs.stages import StoredStages, step_names  # torch and Ray, after connect() has prepared for them
+
+    progress.declare(step_names(request))
+    progress.event("started", f"Attempt {attempt} of the method {request.method}.")
+    with tempfile.TemporaryDirectory(prefix="stillroom-run-") as work:
+        stages = StoredStages(storage, request, job=job, attempt=attempt, progress=progress, work=Path(work))
+        teacher, choices, students = METHODS[request.method](request, stages)
+    infeasible = [_infeasible(teacher, choice) for choice in choices if choice.chosen is None]
+    progress.event("succeeded", f"{len(students)} of {len(choices)} budgets are met.")
+    return ResultDocument(status="succeeded", students=students, infeasible=infeasible, artifacts=stages.used)
+
+
+def _infeasible(teacher: TeacherStage, choice: Choice) -> InfeasibleDocument:
+    nearest = []
+    for miss in choice.nearest:
+        candidate = miss.candidate
+        cost = teacher.cost(candidate.architecture, choice.budget.sequence_length)
+        nearest.append(
+            NearestDocument(
+                architecture=candidate.architecture.to_json(),
+                subspace=candidate.subspace,
+                params=cost.params,
+                flops=cost.flops,
+                heldout_loss=candidate.heldout_loss,
+                misses=miss.misses,
+            )
+        )
+    return InfeasibleDocument(budget=choice.budget.name, nearest=nearest)
+
+
+def _end_quickly(number: int, frame: FrameType | None) -> NoReturn:
+    """Leave in order, giving leases back, but not for longer than the grace: a trainer may hold on."""
+    code = 128 + number
+    ending = threading.Timer(GRACE_SECONDS, os._exit, [code])
+    ending.daemon = True
+    ending.start()
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
