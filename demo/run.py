@@ -26,6 +26,8 @@ from services.cli.signals import ending_in_order, stopping_on_signals
 from services.client import ServerUnreachableError, StillroomClient
 from services.jobs.documents import JobDocument
 from services.jobs.states import JobStatus
+from workloads.architecture import Architecture
+from workloads.craft.card import load_lines
 from workloads.request import parse_request
 
 HERE = Path(__file__).resolve().parent
@@ -175,12 +177,11 @@ def _finish(job: JobDocument, seconds: float) -> int:
         console.print(f"Reused from before: {', '.join(reused)}.")
     code = report(job, json=False)
     if job.students:
-        folder = job.students[0].files
+        student = job.students[0]
+        lines = load_lines(Architecture.from_json(student.architecture), student.files)
         out = Console(highlight=False, soft_wrap=True)
-        out.print(f"\nLoad one ({job.students[0].budget}):\n")
-        out.print("    from transformers import AutoModel, AutoTokenizer", markup=False)
-        out.print(f'    tokenizer = AutoTokenizer.from_pretrained("{folder}")', markup=False)
-        out.print(f'    student = AutoModel.from_pretrained("{folder}")\n', markup=False)
+        out.print(f"\nLoad one ({student.budget}):\n")
+        out.print("\n".join(f"    {line}" for line in lines), markup=False)
     console.print(f"{seconds:.0f} s from start to end.")
     return code
 
