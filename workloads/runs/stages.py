@@ -25,7 +25,7 @@ from workloads.runs.checks import check_fits
 from workloads.runs.corpus import build_corpus, check_corpus, plan_corpus
 from workloads.runs.leases import lease
 from workloads.runs.progress import Progress
-from workloads.runs.search import read_scores, search_candidates
+from workloads.runs.search import read_scores, scores_key, search_candidates
 from workloads.runs.students import Origin, build_student, student_key
 from workloads.runs.train import superlm_key, train_superlms
 from workloads.spaces import SubSpace, space_names, spaces_for
@@ -179,13 +179,10 @@ class StoredStages:
     ) -> list[Scored]:
         """See the protocol."""
         self._progress.start(SEARCH, sum(len(space) for space in spaces), "candidates")
-        # Decides the same as the scores' own key; what is built at the same time by two jobs is what matters here.
-        inputs = {
-            "superlms": sorted(artifact.fingerprint for artifact in superlms.values()),
-            "search": self._request.search.model_dump(mode="json"),
-        }
-        with self._lease(SEARCH, Key("search-lease", inputs)):
-            scores = search_candidates(
+        key = scores_key(self._request, list(spaces), superlms, teacher.fingerprint, corpus.fingerprint)
+
+        def build() -> Artifact:
+            return search_candidates(
                 self._storage,
                 self._request,
                 teacher_files=teacher.artifact.files,
@@ -196,6 +193,8 @@ class StoredStages:
                 builder=self._builder,
                 progress=functools.partial(self._progress.advance, SEARCH),
             )
+
+        scores = self._once(SEARCH, key, build)
         self._end(SEARCH, scores)
         return read_scores(self._storage, scores)
 
