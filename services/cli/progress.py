@@ -100,7 +100,8 @@ class ProgressView:
             state, printed = self._steps.get(step.name, ("pending", 0.0))
             due = step.status == "running" and time.monotonic() - printed > LINE_SECONDS
             if step.status != state or due:
-                self._line(f"  {step.name}: {step.status} {_amount(step)}".rstrip())
+                told = step.model_copy(update={"note": None}) if step.status == state else step  # a note once is enough
+                self._line(f"  {step.name}: {step.status} {_amount(told)}".rstrip())
                 self._steps[step.name] = (step.status, time.monotonic())
 
     def _line(self, text: str) -> None:
