@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from workloads.architecture import Architecture
+from workloads.craft.blocks import TokenRows
+from workloads.craft.objectives import Objective, objective_for
+from workloads.craft.scoring import HeldoutTargets, heldout_batches, read_teacher, score
+from workloads.craft.signals import Batch
+from workloads.craft.superlm import SuperLM
+from workloads.craft.superlm_files import build_superlm
+from workloads.craft.teacher import Teacher, open_teacher
+from workloads.request import ObjectiveSpec
+from workloads.spaces import SubSpace
+
+SPACE = SubSpace("tiny", (1, 2), (16, 32), (2.0, 3.0), None, 16, 4)
+SPECS = [
+    ObjectiveSpec(relation="kl"),
+    ObjectiveSpec(relation="softmax-mse", output={"kind": "pooled"}),
+    ObjectiveSpec(relation="raw-mse", output={"kind": "token"}),
+]
+
+
+@pytest.fixture(scope="module")
+def teacher(make_teacher: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Teacher:
+    return open_teacher(make_teacher(tmp_path_factory.mktemp("teacher")))
+
+
+def _rows(count: int = 7, length: int = 12, padded: int = 3) -> TokenRows:
+    draw = np.random.default_rng(0)
+    lengths = np.full(count, length)
+    lengths[count - padded :] = draw.integers(2, length, padded)
+    return TokenRows(draw.integers(5, 60, (count, length)), np.arange(length) < lengths[:, None])
+
+
+def _superlm(teacher: Teacher, objective: Objective) -> SuperLM:
+    projection = objective.needs_projection
+    return build_superlm(teacher, SPACE, order=None, projection=projection, dropout=0.5).superlm
+
+
+def _score(teacher: Teacher, superlm: SuperLM, objective: Objective, one: Architecture, batch_size: int) -> float:
+    batches = heldout_batches(_rows(), batch_size)
+    signals = read_teacher(teacher, objective, batches)
+    return score(superlm, one, objective, HeldoutTargets.prepare(objective, batches, signals, None))
+
+
+def test_batches_hold_all_rows_in_order_and_a_mask_only_where_there_is_padding() -> None:
+    rows = _rows(count=7, padded=3)
+    batches = heldout_batches(rows, 2)
+    assert [len(batch.input_ids_BL) for batch in batches] == [2, 2, 2, 1]
+    assert torch.cat([batch.input_ids_BL for batch in batches]).equal(torch.from_numpy(rows.input_ids))
+    assert [batch.mask_BL is None for batch in batches] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.relation)
+def test_a_score_is_the_loss_of_all_heldout_text_in_one_batch_however_it_is_cut(
+    teacher: Teacher, spec: ObjectiveSpec
+) -> None:
+    objective = objective_for(spec, teacher.shape)
+    superlm = _superlm(teacher, objective)
+    rows = _rows()
+    assert rows.mask is not None
+    batch = Batch(torch.from_numpy(rows.input_ids), torch.from_numpy(rows.mask))
+    with torch.no_grad():
+        read = teacher.family.read(teacher.model, batch, objective.teacher_wants)
+        targets = objective.targets(read, batch)
+        superlm.eval()
+        signals = superlm(batch, SPACE.largest, objective.student_wants(SPACE.largest))
+        plain = objective.loss(signals, targets, batch, objective.counts(batch), superlm.project).item()
+    for size in (1, 3, 16):
+        assert _score(teacher, superlm, objective, SPACE.largest, size) == pytest.approx(plain, rel=1e-5)
+
+
+def test_scores_are_without_dropout_and_leave_a_superlm_in_training_as_it_was(teacher: Teacher) -> None:
+    objective = objective_for(ObjectiveSpec(), teacher.shape)
+    superlm = _superlm(teacher, objective).train()
+    first, second = (_score(teacher, superlm, objective, SPACE.smallest, 4) for _ in range(2))
+    assert first == second
+    assert superlm.training
+
+
+def test_the_teacher_is_read_in_the_superlm_s_head_order(teacher: Teacher) -> None:
+    objective = objective_for(ObjectiveSpec(), teacher.shape)
+    batches = heldout_batches(_rows(), 4)
+    signals = read_teacher(teacher, objective, batches)
+    width = teacher.shape.hidden_size
+    plain, same, reversed_ = (
+        HeldoutTargets.prepare(objective, batches, signals, order)
+        for order in (None, list(range(width)), list(range(width))[::-1])
+    )
+    superlm = _superlm(teacher, objective)
+    scores = [score(superlm, SPACE.largest, objective, heldout) for heldout in (plain, same, reversed_)]
+    assert scores[0] == scores[1]
+    assert scores[2] != pytest.approx(scores[0], rel=1e-3)
