@@ -14,6 +14,7 @@ _DEFAULTS = {
     "RAY_AUTH_MODE": "token",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # at the default 2 s, a checkpoint just before a kill is lost
     "TOKENIZERS_PARALLELISM": "false",  # Ray forks and threads around it
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # transformers heeds it too
 }
 # Loud at INFO, and nothing in it that the job's folder does not say better.
 _QUIET = ("ray.train", "ray.tune", "ray.data")
