@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def superlm_key(request: CompressionRequest, space: SubSpace, teacher_fingerprin
         {
             "teacher": teacher_fingerprint,
             "corpus": corpus_fingerprint,
-            "space": [space.name, space.layers, space.hidden_sizes, space.mlp_ratios, space.heads, space.head_width],
+            "space": json.loads(json.dumps(asdict(space))),
             "importance": orders_by_importance(request.subspaces),
             "objective": request.objective.model_dump(mode="json"),
             "training": training.model_dump(mode="json", exclude=_HOW_NOT_WHAT),

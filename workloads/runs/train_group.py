@@ -111,7 +111,7 @@ def run_group(job: GroupJob, queue: Any) -> BaseException | None:
 def _cause(error: Any) -> BaseException:
     failures = list(getattr(error, "worker_failures", {}).values())
     for failure in failures:
-        inner = getattr(failure, "cause", failure)
+        inner = getattr(failure, "_base_exc", failure)  # Ray wraps what a worker raised
         if isinstance(inner, InputError | OSError):
             return inner
     return RuntimeError(str(failures[0]) if failures else str(error))
