@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import math
+import os
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -189,7 +190,9 @@ def _run(shared: _Shared, folder: Path, progress: Callable[[int, int], None]) ->
     watcher = _Watcher(total, progress)
     trainable = tune.with_resources(tune.with_parameters(_ScoreCandidate, shared=shared), {"cpu": _CPUS})
     concurrent = max(1, int(ray.cluster_resources().get("CPU", 1)) // _CPUS)
-    logging.getLogger("ray.tune").setLevel(logging.WARNING)  # verbose=0 leaves some of it
+    # verbose=0 alone leaves Tune's opening table on standard output, and some log lines.
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    logging.getLogger("ray.tune").setLevel(logging.WARNING)
     progress(0, total)
     results = tune.Tuner(
         trainable,
@@ -235,6 +238,10 @@ class _Watcher(tune.Callback):  # type: ignore[misc]
         self.losses: dict[int, float] = {}
         self._total = total
         self._progress = progress
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles the callbacks for a restore, which we never ask for; what listens may hold locks.
+        return self.__dict__ | {"_progress": None}
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.losses[trial.config["candidate"]] = trial.last_result[_METRIC]

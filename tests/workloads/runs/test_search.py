@@ -122,8 +122,12 @@ def _plain_scores(stage: Stage) -> list[float]:
 
 
 @pytest.mark.ray
-def test_every_candidate_is_scored_as_a_plain_loop_scores_it_and_only_once(stage: Stage, ray_cluster: None) -> None:
+def test_every_candidate_is_scored_as_a_plain_loop_scores_it_and_only_once(
+    stage: Stage, ray_cluster: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
     artifact, seen = stage.search()
+    assert "xperiment" not in capsys.readouterr().out, "Tune's own output"
     scored = read_scores(stage.storage, artifact)
     expected = [(space.name, one) for space in SPACES for one in space.architectures()]
     assert [(row.subspace, row.architecture) for row in scored] == expected
@@ -144,7 +148,7 @@ def test_every_candidate_is_scored_as_a_plain_loop_scores_it_and_only_once(stage
 def test_a_superlm_that_cannot_be_run_fails_the_search_with_its_cause(stage: Stage, ray_cluster: None) -> None:
     # The weights of the tiny sub-space know nothing of the layers and widths that the small one draws.
     wrong = stage.superlms | {"small": stage.superlms["tiny"]}
-    with pytest.raises(RuntimeError, match="could not be scored"):
+    with pytest.raises(RuntimeError, match="could not be scored: RuntimeError: shape"):
         stage.search(superlms=wrong)
     assert not stage.storage.list("artifacts/scores")
 
