@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from services.jobs.documents import JobDocument
 from services.settings import Settings
+from workloads.job_folder import StepDocument, StudentDocument
 from workloads.request import CompressionRequest, parse_request
 
 ROOT = Path(__file__).parents[1]
@@ -69,3 +71,11 @@ def test_the_demos_request_is_one():
     given = yaml.safe_load((ROOT / "demo" / "request.yaml").read_text())
     request = parse_request(given | {"teacher": {"model": "m"}, "corpus": {"paths": ["t"]}})
     assert request.training.steps_for("tiny") >= 150
+
+
+def test_the_answer_in_the_readme_has_the_job_documents_form():
+    answer = json.loads(_blocks("json")[1])
+    assert set(answer) <= set(JobDocument.model_fields)
+    for kind, items in ((StepDocument, answer["steps"]), (StudentDocument, answer["students"])):
+        assert [set(item) - set(kind.model_fields) for item in items] == [set()] * len(items)
+        assert all(kind.model_validate(item) for item in items)
