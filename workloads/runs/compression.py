@@ -33,7 +33,9 @@ from workloads.storage import Storage
 METHODS = {"autodistil": autodistil}
 GRACE_SECONDS = 1.5
 """From a SIGTERM to the end, whatever still runs."""
+_TERMINATED = 128 + signal.SIGTERM
 
+_ending = threading.Event()
 _log = structlog.get_logger(__name__)
 
 
@@ -69,6 +71,8 @@ def _attempt(storage: Storage, folder: JobFolder, job: str, attempt: int) -> Res
             signal.signal(signal.SIGTERM, _end_quickly)  # after Ray, which has a slower way of its own
             result = _compress(storage, request, job, attempt, progress)
         except Exception as error:
+            if _ending.is_set():  # what breaks because we leave is no finding about the job
+                raise SystemExit(_TERMINATED) from error
             document = error_document(error)
             if not isinstance(error, InputError):
                 _log.exception("run_failed", code=document.code)
@@ -112,11 +116,11 @@ def _infeasible(teacher: TeacherStage, choice: Choice) -> InfeasibleDocument:
 
 def _end_quickly(number: int, frame: FrameType | None) -> NoReturn:
     """Leave in order, giving leases back, but not for longer than the grace: a trainer may hold on."""
-    code = 128 + number
-    ending = threading.Timer(GRACE_SECONDS, os._exit, [code])
-    ending.daemon = True
-    ending.start()
-    raise SystemExit(code)
+    _ending.set()
+    deadline = threading.Timer(GRACE_SECONDS, os._exit, [_TERMINATED])
+    deadline.daemon = True
+    deadline.start()
+    raise SystemExit(_TERMINATED)
 
 
 if __name__ == "__main__":
