@@ -8,21 +8,22 @@ from workloads.architecture import TeacherShape
 from workloads.craft.families import family_of
 from workloads.errors import InputError
 from workloads.request import CompressionRequest, TrainingSpec
+from workloads.spaces import SubSpace
 
 
-def check_fits(request: CompressionRequest, shape: TeacherShape, pad_id: int, names: Sequence[str]) -> None:
+def check_fits(request: CompressionRequest, shape: TeacherShape, pad_id: int, spaces: Sequence[SubSpace]) -> None:
     """Refuse training settings that do not fit the teacher or the sub-spaces.
 
     Args:
         request: The settings.
         shape: The teacher's.
         pad_id: Its padding id, behind which some families start counting positions.
-        names: Of the sub-spaces.
+        spaces: The sub-spaces.
 
     Raises:
         InputError: Rows longer than the teacher can read, or settings for other sub-spaces than there are.
     """
-    training = request.training
+    training, names = request.training, [space.name for space in spaces]
     before = 0 if family_of(shape.family).position_counting == "from-zero" else pad_id + 1
     longest = shape.positions - before
     if training.sequence_length > longest:
@@ -39,6 +40,7 @@ def check_fits(request: CompressionRequest, shape: TeacherShape, pad_id: int, na
             "Give one number for all, or one for each of the sub-spaces.",
         )
     _check_placement(training, names)
+    _check_relation_heads(request, shape, spaces)
 
 
 def _check_placement(training: TrainingSpec, names: Sequence[str]) -> None:
@@ -51,3 +53,16 @@ def _check_placement(training: TrainingSpec, names: Sequence[str]) -> None:
             f"Its groups hold {', '.join(sorted(placed)) or 'nothing'}; the sub-spaces are {', '.join(names)}.",
             "Put every sub-space into exactly one group, or use 'auto'.",
         )
+
+
+def _check_relation_heads(request: CompressionRequest, shape: TeacherShape, spaces: Sequence[SubSpace]) -> None:
+    heads = request.objective.relation_heads or shape.heads
+    for space in spaces:
+        layer = space.smallest.layers[0]
+        width = layer.heads * layer.head_width
+        if request.objective.relation is not None and heads > width:
+            raise InputError.of(
+                "objective.relation_heads",
+                f"{heads} relation heads cannot split the narrowest student of {space.name!r}, {width} wide.",
+                f"Use at most {width}.",
+            )

@@ -107,9 +107,8 @@ class StoredStages:
             InputError: They, or the settings of their training, do not fit the teacher.
         """
         spaces = spaces_for(self._request.subspaces, teacher.shape)
-        names = [space.name for space in spaces]
         pad_id = Tokenizer.load(self._local(teacher.artifact)).pad_id
-        check_fits(self._request, teacher.shape, pad_id, names)
+        check_fits(self._request, teacher.shape, pad_id, spaces)
         return spaces
 
     def corpus(self, teacher: TeacherStage) -> Artifact:

@@ -17,7 +17,6 @@ from ray.util.queue import Empty, Queue
 from cluster.sizing import Resources, cpus_per_worker, read_resources
 from workloads.artifacts import Artifact, Key, build_folder, commit, find
 from workloads.craft.objectives import objective_for
-from workloads.errors import InputError
 from workloads.request import CompressionRequest
 from workloads.runs.placement import plan_placement
 from workloads.runs.train_group import GroupJob, Loss, Progress, run_group
@@ -82,10 +81,9 @@ def train_superlms(
         The committed SuperLMs, by name of the sub-space.
 
     Raises:
-        InputError: The request does not fit the sub-spaces, or the training diverged.
+        InputError: The training diverged.
         OSError: A checkpoint could not be written.
     """
-    _check(request, spaces)
     keys = {space.name: superlm_key(request, space, teacher_fingerprint, corpus.fingerprint) for space in spaces}
     done = {name: artifact for name, key in keys.items() if (artifact := find(storage, key))}
     todo = [_Todo(space, keys[space.name]) for space in spaces if space.name not in done]
@@ -173,24 +171,3 @@ def _drain(queue: Any, report: Callable[[str, int, int, dict[str, float]], None]
 def _metrics(loss: Loss) -> dict[str, float]:
     metrics = {"loss_largest": loss.largest, "loss_smallest": loss.smallest, "learning_rate": loss.learning_rate}
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
-
-
-def _check(request: CompressionRequest, spaces: Sequence[SubSpace]) -> None:
-    names = {space.name for space in spaces}
-    tokens = request.training.tokens_per_superlm
-    if isinstance(tokens, dict) and set(tokens) != names:
-        raise InputError.of(
-            "training.tokens_per_superlm",
-            f"It names {sorted(tokens)}, but the sub-spaces are {sorted(names)}.",
-            "Give one number for all, or one for each of these names.",
-        )
-    heads = request.objective.relation_heads
-    for space in spaces:
-        layer = space.smallest.layers[0]
-        if heads is not None and heads > layer.heads * layer.head_width:
-            raise InputError.of(
-                "objective.relation_heads",
-                f"{heads} relation heads cannot split the narrowest student of {space.name!r}, "
-                f"{layer.heads * layer.head_width} wide.",
-                f"Use at most {layer.heads * layer.head_width}.",
-            )

