@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.small_disk import run_on_small_disk
 from workloads.errors import InputError
 from workloads.storage import Storage
 
@@ -59,14 +57,7 @@ def storage(tmp_path: Path) -> Storage:
 
 
 def test_a_full_disk_leaves_the_old_content_and_no_part_of_the_new(tmp_path: Path) -> None:
-    unshare = shutil.which("unshare")
-    inside = 'mount -t tmpfs -o size=1m tmpfs "$0" && exec "$@"'
-    enter = [str(unshare), "--user", "--map-root-user", "--mount", "sh", "-c"]
-    trial = [*enter, inside, str(tmp_path), "true"]
-    if unshare is None or subprocess.run(trial, capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets no one mount a small file system")
-    command = [*enter, inside, str(tmp_path), sys.executable, "-c", _ON_A_FULL_DISK, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
+    done = run_on_small_disk(_ON_A_FULL_DISK, tmp_path)
     assert done.stdout == "all held\n", done.stderr
 
 
