@@ -18,7 +18,7 @@ from workloads.costs import student_cost, teacher_architecture
 from workloads.runs.placement import step_flops
 from workloads.spaces import SubSpace
 
-STEPS, PAIRS, BAR = 8, 5, 0.90
+STEPS, PAIRS, BAR = 6, 4, 0.90
 
 
 def main() -> None:
