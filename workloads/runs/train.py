@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import structlog
 from ray.util.queue import Empty, Queue
 
 from cluster.sizing import Resources, cpus_per_worker, read_resources
@@ -24,7 +23,6 @@ from workloads.spaces import SubSpace, orders_by_importance
 from workloads.storage import Storage
 from workloads.teacher_files import shape_of
 
-_log = structlog.get_logger(__name__)
 _HOW_NOT_WHAT = {"tokens_per_superlm", "placement", "checkpoint_every_steps", "max_failures"}
 
 

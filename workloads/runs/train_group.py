@@ -12,7 +12,6 @@ from typing import Any
 
 import ray.train
 import ray.train.torch
-import structlog
 import torch
 import torch.distributed as dist
 from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -33,7 +32,6 @@ from workloads.runs.checkpoints import Checkpoints
 from workloads.spaces import SubSpace, orders_by_importance
 from workloads.storage import Storage
 
-_log = structlog.get_logger(__name__)
 _REPORT_EVERY = 5  # steps between looks at the losses, which all workers take at once
 _CALIBRATION_BATCHES = 8
 
@@ -104,7 +102,7 @@ def run_group(job: GroupJob, queue: Any) -> BaseException | None:
     except ray.train.TrainingFailedError as error:
         return _cause(error)
     finally:
-        storage.remove(f"{job.checkpoints}-ray")
+        storage.remove(f"{job.checkpoints}-ray/{job.builder}")  # only what is this attempt's own
     return _read_failure(storage, job)
 
 
