@@ -17,7 +17,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from transformers.activations import ACT2FN
 
@@ -56,25 +55,17 @@ def importance_order(teacher: Teacher, batches: Iterable[Batch]) -> Order:
     hidden_power = torch.zeros(shape.hidden_size)
     heads = torch.zeros(shape.layers, shape.heads)
     neurons = torch.zeros(shape.layers, shape.intermediate_size)
-    everything = Wants(relations=frozenset(layers), hidden=frozenset(layers))
+    everything = Wants(hidden=frozenset(layers), insides=frozenset(layers))
     for batch in batches:
         signals = teacher.family.read(teacher.model, batch, everything)
         mask = batch.mask_BL if batch.mask_BL is not None else torch.ones_like(batch.input_ids_BL, dtype=torch.bool)
         for layer in layers:
-            prefix = f"layers.{layer}"
             hidden_power += signals.hidden[layer][mask].square().sum(0)
-            # The head's share of the residual stream, its values standing for what attention mixes of them.
-            value = signals.values[layer][mask].view(-1, shape.heads, shape.head_width)
-            out = weights[f"{prefix}.attention_output.weight"].view(shape.hidden_size, shape.heads, shape.head_width)
-            heads[layer] += torch.einsum("tnd,hnd->tnh", value, out).norm(dim=-1).sum(0)
-            inputs = signals.hidden[layer - 1][mask] if layer else None
-            if inputs is not None:
-                inner = F.linear(
-                    inputs, weights[f"{prefix}.intermediate.weight"], weights[f"{prefix}.intermediate.bias"]
-                )
-                neurons[layer] += activation(inner).abs().sum(0)
-            else:
-                neurons[layer] += 1.0  # the first layer's neurons are ordered by their outgoing weights alone
+            context = signals.contexts[layer][mask].view(-1, shape.heads, shape.head_width)
+            out = weights[f"layers.{layer}.attention_output.weight"]
+            added = torch.einsum("tnd,hnd->tnh", context, out.view(shape.hidden_size, shape.heads, shape.head_width))
+            heads[layer] += added.norm(dim=-1).sum(0)
+            neurons[layer] += activation(signals.inner[layer][mask]).abs().sum(0)
     readers = torch.zeros(shape.hidden_size)
     for layer in layers:
         prefix = f"layers.{layer}"

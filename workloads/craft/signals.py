@@ -1,6 +1,6 @@
 """What a teacher or a student gives for a batch, and which parts of it an objective wants.
 
-Shape letters: B rows, L tokens, A attention width (heads x head width), H hidden size.
+Shape letters: B rows, L tokens, A attention width (heads x head width), H hidden size, F feed-forward width.
 """
 
 from __future__ import annotations
@@ -41,12 +41,14 @@ class Wants:
     Attributes:
         relations: Layers (from 0) whose queries, keys and values are wanted.
         hidden: Layers whose outputs are wanted.
+        insides: Layers of a teacher whose heads' contexts and feed-forward pre-activations are wanted.
         output: Whether the last layer's output is wanted.
         logits: Whether the head's logits are wanted (the model must have been loaded with a head).
     """
 
     relations: frozenset[int] = frozenset()
     hidden: frozenset[int] = frozenset()
+    insides: frozenset[int] = frozenset()
     output: bool = False
     logits: bool = False
 
@@ -60,6 +62,8 @@ class Signals:
         keys: The same for keys.
         values: The same for values.
         hidden: By layer, its output, ``[B, L, H]``.
+        contexts: By layer, what attention mixed of the values, all heads side by side, ``[B, L, A]``.
+        inner: By layer, what goes into the feed-forward activation, ``[B, L, F]``.
         output_BLH: The last layer's output.
         logits: The head's logits: ``[B, L, vocabulary]`` or ``[B, classes]``.
     """
@@ -68,5 +72,7 @@ class Signals:
     keys: dict[int, Tensor] = field(default_factory=dict)
     values: dict[int, Tensor] = field(default_factory=dict)
     hidden: dict[int, Tensor] = field(default_factory=dict)
+    contexts: dict[int, Tensor] = field(default_factory=dict)
+    inner: dict[int, Tensor] = field(default_factory=dict)
     output_BLH: Tensor | None = None
     logits: Tensor | None = None

@@ -97,7 +97,7 @@ class SuperLM(nn.Module):
             x_BLH = self._finish_layer(x_BLH, q_BLA, k_BLA, v_BLA, layer, bias)
             if index in wants.hidden:
                 hidden[index] = x_BLH
-        return Signals(queries, keys, values, hidden, x_BLH if wants.output else None)
+        return Signals(queries, keys, values, hidden, output_BLH=x_BLH if wants.output else None)
 
     def project(self, x_BH: Tensor) -> Tensor:
         """Map a subnet's output ``[..., H]`` to the teacher's width by the learned projection."""

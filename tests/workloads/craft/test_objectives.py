@@ -31,14 +31,14 @@ def objective(**spec: Any) -> Objective:
 def signals(layer: int, width: int, seed: int) -> Signals:
     generator = torch.Generator().manual_seed(seed)
     parts = [torch.randn(3, 5, width, generator=generator) for _ in range(4)]
-    return Signals({layer: parts[0]}, {layer: parts[1]}, {layer: parts[2]}, {}, parts[3])
+    return Signals({layer: parts[0]}, {layer: parts[1]}, {layer: parts[2]}, output_BLH=parts[3])
 
 
 def changed(given: Signals, change: Any) -> Signals:
     def each(part: dict[int, Tensor]) -> dict[int, Tensor]:
         return {layer: change(x) for layer, x in part.items()}
 
-    return Signals(each(given.queries), each(given.keys), each(given.values), {}, change(given.output_BLH))
+    return Signals(each(given.queries), each(given.keys), each(given.values), output_BLH=change(given.output_BLH))
 
 
 def spoil_padding(x_BLA: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from workloads.craft.signals import Batch, Signals, Wants
 from workloads.errors import InputError
 
 _RELATIONS = ("query", "key", "value")
+_INSIDES = ("attention_output", "intermediate")
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ class Encoder:
         taken = _Taken(wants, len(layers))
         with ExitStack() as hooks:
             for kind, index in taken.waiting - {("logits", 0)}:
-                module = layers[index].get_submodule(self.layout.layer[kind]) if kind in _RELATIONS else layers[index]
+                at = self.layout.layer.get(kind)
+                module = layers[index] if at is None else layers[index].get_submodule(at)
                 hooks.callback(module.register_forward_hook(taken.hook(kind, index)).remove)
             try:
                 output = model(**self._inputs(batch))
@@ -199,6 +201,7 @@ class _Taken:
         self.found: dict[str, dict[int, Tensor]] = defaultdict(dict)
         self.waiting = {(kind, index) for kind in _RELATIONS for index in wants.relations}
         self.waiting |= {("layer", index) for index in wants.hidden}
+        self.waiting |= {(kind, index) for kind in _INSIDES for index in wants.insides}
         if wants.output:
             self.waiting.add(("layer", layers - 1))
         if wants.logits:
@@ -206,7 +209,8 @@ class _Taken:
 
     def hook(self, kind: str, index: int) -> Callable[[nn.Module, Any, Any], None]:
         def take(module: nn.Module, arguments: Any, output: Any) -> None:
-            self.found[kind][index] = output[0] if isinstance(output, tuple) else output
+            given = arguments[0] if kind == "attention_output" else output
+            self.found[kind][index] = given[0] if isinstance(given, tuple) else given
             self.waiting.discard((kind, index))
             if not self.waiting:
                 raise _Enough
@@ -220,6 +224,8 @@ class _Taken:
             keys=self.found["key"],
             values=self.found["value"],
             hidden={index: layers[index] for index in wants.hidden},
+            contexts=self.found["attention_output"],
+            inner=self.found["intermediate"],
             output_BLH=layers[max(layers)] if wants.output else None,
             logits=self.found["logits"].get(0),
         )
