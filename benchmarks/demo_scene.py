@@ -39,8 +39,8 @@ class DemoScene:
         self.objective: Objective = objective_for(ObjectiveSpec(), self.teacher.shape)
         self.spaces: list[SubSpace] = relative_spaces(self.teacher.shape, 3)
         self._folder = tempfile.TemporaryDirectory()
-        self._storage = Storage.open(self._folder.name)
-        self._corpus = self._prepare()
+        self.storage = Storage.open(self._folder.name)
+        self.corpus = self._prepare()
         with closing(self.batches()) as batches:
             calibration = list(itertools.islice(batches, CALIBRATION_BATCHES))
         self.order: Order = importance_order(self.teacher, calibration)
@@ -66,12 +66,12 @@ class DemoScene:
 
     def batches(self) -> Iterator[Batch]:
         """Training batches, from the first."""
-        for rows in Blocks.open(self._storage, self._corpus, "train").batches(SEED, BATCH, 0):
+        for rows in Blocks.open(self.storage, self.corpus, "train").batches(SEED, BATCH, 0):
             yield Batch(torch.as_tensor(rows.input_ids), None if rows.mask is None else torch.as_tensor(rows.mask))
 
     def heldout(self, rows: int) -> Batch:
         """The first held-out rows."""
-        read = Blocks.open(self._storage, self._corpus, "heldout").read(list(range(rows)))
+        read = Blocks.open(self.storage, self.corpus, "heldout").read(list(range(rows)))
         return Batch(torch.as_tensor(read.input_ids), None if read.mask is None else torch.as_tensor(read.mask))
 
     @torch.no_grad()
@@ -88,7 +88,7 @@ class DemoScene:
         spec = CorpusSpec(paths=[f"{speeches}/**/*.txt"])
         with local_ray():  # the speeches are too long for the direct path
             return prepare_corpus(
-                self._storage,
+                self.storage,
                 spec,
                 tokenizer_folder=self.teacher.folder,
                 sequence_length=LENGTH,
@@ -100,14 +100,14 @@ class DemoScene:
 
 
 @contextlib.contextmanager
-def local_ray() -> Iterator[None]:
-    """A local Ray of two CPUs with a token of its own, ended afterwards."""
+def local_ray(cpus: int = 2) -> Iterator[None]:
+    """A local Ray of so many CPUs with a token of its own, ended afterwards."""
     with tempfile.TemporaryDirectory(prefix="sr-") as folder:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": f"{folder}/token"}
         Path(folder, "token").write_text(secrets.token_hex(32))
         import ray  # reads its authentication mode when it is imported
 
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _temp_dir=folder)
+        ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, _temp_dir=folder)
         try:
             yield
         finally:

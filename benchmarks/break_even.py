@@ -1,0 +1,134 @@
+"""One compression against distilling fixed students one by one, the same tokens for each.
+
+    python -m benchmarks.break_even [--rounds 3]
+
+The pieces are CPU-seconds of a step of 16 x 64 tokens, in one process, in rounds that alternate:
+
+- *compression*: the demo's three SuperLMs together, one teacher forward, the largest, the smallest and two random
+  subnets of each (the sandwich of the demo);
+- *fixed*: each of 27 students, nine a sub-space spread evenly over its FLOPs from the smallest to the largest, alone:
+  one teacher forward, one forward and backward of that shape, its own AdamW. The same code without any sharing, which
+  costs about what a plain `BertModel` costs (`superlm_overhead`).
+
+The break-even is the compression's step over the mean fixed student's. Ray's start, which one by one would pay 27
+times, and the search are left out of it; the search is measured beside it (the demo's candidates and held-out rows).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import time
+from contextlib import closing
+
+import torch
+
+from benchmarks.demo_scene import BATCH, LENGTH, DemoScene
+from benchmarks.record import record
+from workloads.architecture import Architecture
+from workloads.costs import student_cost
+from workloads.craft.scoring import HeldoutTargets, read_teacher, score
+from workloads.craft.signals import Batch
+from workloads.craft.training import GroupTrainer
+from workloads.spaces import SubSpace
+
+BREAK_EVEN_BAR, SHARE_BAR = 7.0, 0.25
+STEPS_OF_A_RUN, PER_SPACE, HELDOUT_ROWS = 160, 9, 64
+_STEPS = 4
+
+
+def main() -> None:
+    """Measure and record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
+    torch.set_num_threads(2)
+    scene = DemoScene()
+    with closing(scene.batches()) as source:
+        batches = list(itertools.islice(source, _STEPS + 1))
+    students = [(space, one) for space in scene.spaces for one in _spread(scene, space)]
+    assert len(students) == 27, students
+    compressions, fixed = [], []
+    for _ in range(rounds):
+        compressions.append(_step_seconds(scene.trainer(scene.spaces, STEPS_OF_A_RUN, order=scene.order), batches))
+        fixed.append(
+            [
+                _step_seconds(scene.trainer([_only(space, one)], STEPS_OF_A_RUN, order=scene.order), batches)
+                for space, one in students
+            ]
+        )
+    break_evens = [whole / statistics.mean(ones) for whole, ones in zip(compressions, fixed, strict=True)]
+    search, candidates = _search_seconds(scene)
+    whole = statistics.median(compressions) * STEPS_OF_A_RUN
+    one_by_one = sum(statistics.median(round_[i] for round_ in fixed) for i in range(27)) * STEPS_OF_A_RUN
+    record(
+        "break_even",
+        value=statistics.median(break_evens),
+        unit="fixed students, distilled one by one, that cost what one compression costs (training alone)",
+        bar=BREAK_EVEN_BAR,
+        spread=sorted(break_evens),
+        command="python -m benchmarks.break_even",
+        share_of_27=whole / one_by_one,
+        share_of_27_bar=SHARE_BAR,
+        share_of_27_with_search=(whole + search) / one_by_one,
+        break_even_with_search=(whole + search) / (one_by_one / 27),
+        steps=STEPS_OF_A_RUN,
+        tokens_of_a_step=BATCH * LENGTH,
+        cpu_seconds={
+            "compression": whole,
+            "27 fixed students": one_by_one,
+            "search": search,
+            "compression, a step": statistics.median(compressions),
+        },
+        search={"candidates": candidates, "heldout_rows": HELDOUT_ROWS},
+        fixed_students=[
+            {
+                "subspace": space.name,
+                "shape": one.describe(),
+                "cpu_seconds_a_step": round(statistics.median(round_[i] for round_ in fixed), 4),
+            }
+            for i, (space, one) in enumerate(students)
+        ],
+    )
+
+
+def _spread(scene: DemoScene, space: SubSpace) -> list[Architecture]:
+    ordered = sorted(space.architectures(), key=lambda one: student_cost(scene.teacher.shape, one, LENGTH).flops)
+    return [ordered[round(i * (len(ordered) - 1) / (PER_SPACE - 1))] for i in range(PER_SPACE)]
+
+
+def _only(space: SubSpace, one: Architecture) -> SubSpace:
+    """The sub-space that holds this one architecture, so that its SuperLM is a plain model of that shape."""
+    hidden, inner = one.hidden_size, one.layers[0].intermediate_size
+    ratio = next(ratio for ratio in space.mlp_ratios if int(hidden * ratio) == inner)
+    return SubSpace(
+        space.name, (len(one.layers),), (hidden,), (ratio,), space.heads, space.head_width, space.teacher_layers
+    )
+
+
+def _step_seconds(trainer: GroupTrainer, batches: list[Batch]) -> float:
+    trainer.step(0, batches[0])  # the optimiser makes its moments
+    started = time.process_time()
+    for step, batch in enumerate(batches[1:], start=1):
+        trainer.step(step, batch)
+    return (time.process_time() - started) / (len(batches) - 1)
+
+
+def _search_seconds(scene: DemoScene) -> tuple[float, int]:
+    rows = scene.heldout(HELDOUT_ROWS)
+    batches = [Batch(rows.input_ids_BL[at : at + BATCH]) for at in range(0, HELDOUT_ROWS, BATCH)]
+    members = scene.trainer(scene.spaces, STEPS_OF_A_RUN, order=scene.order).members
+    started, scored = time.process_time(), 0
+    signals = read_teacher(scene.teacher, scene.objective, batches)
+    for member in members.values():
+        order = None if member.head_order is None else member.head_order.tolist()
+        heldout = HeldoutTargets.prepare(scene.objective, batches, signals, order)
+        for architecture in member.space.architectures():
+            score(member.superlm, architecture, scene.objective, heldout)
+            scored += 1
+    return time.process_time() - started, scored
+
+
+if __name__ == "__main__":
+    main()

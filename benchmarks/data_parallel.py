@@ -1,0 +1,104 @@
+"""Two data-parallel workers against one: the same losses, and how much quicker.
+
+    python -m benchmarks.data_parallel
+
+The demo's three SuperLMs together through Ray Train, dropout off, 40 steps: one worker on one core, two workers on a
+core each, one worker on both cores. Rates are tokens a second between the first report and the last, without the
+run's start. The largest difference between the losses that one worker and two report, over the loss, shows that they
+train the same.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from benchmarks.demo_scene import BATCH, LENGTH, DemoScene, local_ray
+from benchmarks.record import record
+from workloads import teacher_files
+from workloads.request import CompressionRequest, parse_request
+from workloads.runs.train import train_superlms
+
+STEPS = 40
+
+
+def main() -> None:
+    """Measure and record."""
+    scene = DemoScene()
+    scene.storage.upload(scene.teacher.folder, "teacher")
+    one = _run(scene, cores=1, workers=1)
+    two = _run(scene, cores=2, workers=2)
+    threads = _run(scene, cores=2, workers=1)
+    difference = max(
+        abs(one["losses"][point] - two["losses"][point]) / one["losses"][point]
+        for point in one["losses"].keys() & two["losses"].keys()
+    )
+    record(
+        "data_parallel",
+        value=two["tokens_per_second"] / one["tokens_per_second"],
+        unit="speed of two workers on a core each / one worker on one core",
+        bar=None,
+        spread=None,
+        command="python -m benchmarks.data_parallel",
+        against_one_worker_on_two_cores=two["tokens_per_second"] / threads["tokens_per_second"],
+        largest_relative_difference_of_losses=difference,
+        tokens_per_second={
+            "one worker, one core": one["tokens_per_second"],
+            "two workers, a core each": two["tokens_per_second"],
+            "one worker, two cores": threads["tokens_per_second"],
+        },
+        compared_points=len(one["losses"].keys() & two["losses"].keys()),
+        steps=STEPS,
+        tokens_of_a_step=BATCH * LENGTH,
+    )
+
+
+def _run(scene: DemoScene, *, cores: int, workers: int) -> dict[str, Any]:
+    reports: list[tuple[float, int]] = []
+    losses: dict[str, float] = {}
+
+    def report(name: str, done: int, total: int, metrics: dict[str, float]) -> None:
+        if name == "base":
+            reports.append((time.monotonic(), done))
+        for metric in ("loss_largest", "loss_smallest"):
+            losses[f"{name}/{done}/{metric}"] = metrics[metric]
+
+    with local_ray(cores):
+        train_superlms(
+            scene.storage,
+            _request(workers),
+            teacher_files="teacher",
+            teacher_fingerprint=teacher_files.fingerprint(scene.teacher.folder),
+            corpus=scene.corpus,
+            spaces=scene.spaces,
+            builder=f"benchmark-{cores}-{workers}",
+            report=report,
+            note=lambda _: None,
+        )
+    scene.storage.remove("artifacts/superlm")  # the next run trains again
+    (began, first), (ended, last) = reports[0], reports[-1]
+    return {"tokens_per_second": (last - first) / (ended - began), "losses": losses}
+
+
+def _request(workers: int) -> CompressionRequest:
+    return parse_request(
+        {
+            "teacher": {"model": "teacher"},
+            "corpus": {"paths": ["speeches"]},
+            "training": {
+                "tokens_per_superlm": STEPS * BATCH * LENGTH,
+                "sequence_length": LENGTH,
+                "batch_size": BATCH,
+                "learning_rate": 2e-3,
+                "dropout": 0.0,
+                "workers": workers,
+                "placement": "together",
+            },
+            "budgets": [{"name": "any", "max_params": 10**9}],
+            "seed": 1,
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()
