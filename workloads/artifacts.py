@@ -16,7 +16,7 @@ from typing import Any
 
 from workloads.storage import Storage
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _LIBRARIES = ("torch", "transformers", "ray", "pyarrow", "datasets")
 
 

@@ -1,4 +1,4 @@
-"""Choosing students: for each budget the best candidate that meets it, or the nearest that do not.
+"""Choosing students: for each budget the candidates that meet it, best first, or the nearest that do not.
 
 Light to import: it works on the scores table's rows, without the models.
 """
@@ -9,17 +9,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from workloads.architecture import Architecture
+from workloads.budgets import Budget
 from workloads.costs import Cost
-from workloads.request import Budget
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A candidate and its loss on held-out text."""
+    """A candidate and how good it is.
+
+    Attributes:
+        subspace: The name of its sub-space.
+        architecture: Its shape.
+        heldout_loss: The objective on held-out text.
+        task_score: On the proxy task, where it was fine-tuned on one; the more the better.
+        spread: Standard error of ``heldout_loss`` over the held-out rows; 0 where it was not measured.
+    """
 
     subspace: str
     architecture: Architecture
     heldout_loss: float
+    task_score: float | None = None
+    spread: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,44 +42,86 @@ class Miss:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The answer to one budget: ``chosen``, or None and the ``nearest``."""
+    """The answer to one budget.
+
+    Attributes:
+        budget: What was asked.
+        ranked: All candidates within it, the best first.
+        nearest: Where there are none, those that come nearest.
+    """
 
     budget: Budget
-    chosen: Scored | None
+    ranked: tuple[Scored, ...]
     nearest: tuple[Miss, ...] = ()
+
+    @property
+    def chosen(self) -> Scored | None:
+        """The best candidate within the budget."""
+        return self.ranked[0] if self.ranked else None
+
+
+CostOf = Callable[[Architecture, int], Cost]
+"""The real cost of an architecture at a sequence length."""
+LatencyOf = Callable[[Architecture, Budget], float]
+"""The latency in milliseconds of an architecture on a budget's target, as far as it is known."""
 
 
 def choose(
-    candidates: Sequence[Scored], budget: Budget, cost_of: Callable[[Architecture, int], Cost], nearest: int = 3
+    candidates: Sequence[Scored],
+    budget: Budget,
+    cost_of: CostOf,
+    latency_of: LatencyOf | None = None,
+    nearest: int = 3,
 ) -> Choice:
     """Answer one budget.
 
     Args:
         candidates: The scores table.
         budget: All its limits must hold; a cost equal to a limit meets it.
-        cost_of: The real cost of an architecture at a sequence length.
+        cost_of: What a candidate costs.
+        latency_of: How long it takes; needed where the budget limits it.
         nearest: How many candidates to give where nothing meets the budget.
 
     Returns:
-        The candidate of the smallest held-out loss within the budget, the cheaper one of equals.
+        The candidates within the budget: those with a score on the proxy task first, the best score first; then by
+        held-out loss, the cheaper one of equals. Where nothing is within it, the nearest by the limit that they miss
+        most.
     """
     assert candidates
-    within: list[tuple[float, int, Scored]] = []
+    assert latency_of is not None or budget.max_latency_ms is None, budget
+    within: list[tuple[float, float, int, Scored]] = []
     over: list[tuple[float, float, Miss]] = []
     for candidate in candidates:
         cost = cost_of(candidate.architecture, budget.sequence_length)
-        broken = misses(cost, budget)
+        limits_latency = latency_of is not None and budget.max_latency_ms is not None
+        latency_ms = latency_of(candidate.architecture, budget) if latency_of and limits_latency else None
+        broken = misses(cost, budget, latency_ms)
         if broken:
             over.append((max(broken.values()), candidate.heldout_loss, Miss(candidate, broken)))
         else:
-            within.append((candidate.heldout_loss, cost.flops, candidate))
+            score = float("-inf") if candidate.task_score is None else candidate.task_score
+            within.append((-score, candidate.heldout_loss, cost.flops, candidate))
     if within:
-        return Choice(budget, min(within, key=lambda item: item[:2])[2])
+        within.sort(key=lambda item: item[:3])
+        return Choice(budget, tuple(candidate for *_, candidate in within))
     over.sort(key=lambda item: item[:2])
-    return Choice(budget, None, tuple(miss for _, _, miss in over[:nearest]))
+    return Choice(budget, (), tuple(miss for _, _, miss in over[:nearest]))
 
 
-def misses(cost: Cost, budget: Budget) -> dict[str, float]:
-    """By each limit that ``cost`` breaks, how many times over the limit it is."""
-    costs = {"max_params": cost.params, "max_flops": cost.flops}
-    return {name: costs[name] / limit for name, limit in budget.limits.items() if costs[name] > limit}
+def misses(cost: Cost, budget: Budget, latency_ms: float | None = None) -> dict[str, float]:
+    """By each limit that is broken, how many times over the limit the cost is."""
+    costs = {
+        "max_params": cost.params,
+        "max_params_without_embeddings": cost.params_without_embeddings,
+        "max_flops": cost.flops,
+        "max_weight_bytes": cost.weight_bytes(budget.weight_dtype),
+        "max_activation_bytes": cost.activation_bytes,
+        "max_latency_ms": latency_ms,
+    }
+    broken = {}
+    for name, limit in budget.limits.items():
+        value = costs[name]
+        assert value is not None, name
+        if value > limit:
+            broken[name] = value / limit
+    return broken

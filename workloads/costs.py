@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from workloads.architecture import Architecture, TeacherShape
+from workloads.budgets import Dtype
 
 PAPER_SEQUENCE_LENGTH = 128
+BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +24,19 @@ class Cost:
         params: Parameters of the saved model, embeddings included.
         params_without_embeddings: The same less the word, position and token-type tables.
         flops: Multiply-accumulates of one forward of one sequence of ``sequence_length`` tokens.
-        sequence_length: The length that ``flops`` holds for, in tokens.
+        sequence_length: The length that ``flops`` and ``activation_bytes`` hold for, in tokens.
+        activation_bytes: Peak bytes of activations of that forward in float32, with fused attention.
     """
 
     params: int
     params_without_embeddings: int
     flops: int
     sequence_length: int
+    activation_bytes: int = 0
+
+    def weight_bytes(self, dtype: Dtype) -> int:
+        """Bytes of all weights in ``dtype``."""
+        return self.params * BYTES[dtype]
 
 
 def student_cost(shape: TeacherShape, architecture: Architecture, sequence_length: int = 128) -> Cost:
@@ -42,19 +50,21 @@ def student_cost(shape: TeacherShape, architecture: Architecture, sequence_lengt
     hidden, length = architecture.hidden_size, sequence_length
     tables = (shape.vocab_size + shape.positions + shape.token_types) * hidden
     params = 2 * hidden  # the embeddings' LayerNorm
-    flops = 0
+    flops = peak = 0
     for layer in architecture.layers:
         width, inner = layer.heads * layer.head_width, layer.intermediate_size
         params += 3 * (hidden * width + width) + (width * hidden + hidden)
         params += (hidden * inner + inner) + (inner * hidden + hidden)
         params += 4 * hidden  # two LayerNorms
         flops += length * (4 * hidden * width + 2 * hidden * inner) + 2 * length * length * width
+        # Beside the residual stream: queries, keys, values and the context, or both sides of the activation.
+        peak = max(peak, length * (hidden + 4 * width), length * (hidden + 2 * inner))
     if shape.relative_buckets:
         params += shape.relative_buckets * max(layer.heads for layer in architecture.layers)
     if shape.pooler:
         params += hidden * hidden + hidden
         flops += hidden * hidden
-    return Cost(tables + params, params, flops, length)
+    return Cost(tables + params, params, flops, length, peak * BYTES["float32"])
 
 
 def teacher_architecture(shape: TeacherShape) -> Architecture:

@@ -8,29 +8,27 @@ from __future__ import annotations
 
 import difflib
 import json
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from workloads.budgets import Budget, LatencyTarget
 from workloads.errors import FieldError, InputError
+from workloads.part import Name, Part
+from workloads.search_spec import ExportSpec, PolishSpec, ProxyTaskSpec, SearchSpec
 
 RelationForm = Literal["softmax-mse", "raw-mse", "kl"]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class TeacherSpec(_Part):
+class TeacherSpec(Part):
     """The model to compress."""
 
     model: str = Field(min_length=1, description="A folder (local, s3://, gs://) or a hub id.")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub id.")
 
 
-class CorpusSpec(_Part):
+class CorpusSpec(Part):
     """The unlabelled text to distil on."""
 
     paths: list[str] = Field(
@@ -52,7 +50,7 @@ class CorpusSpec(_Part):
         return self
 
 
-class SubspaceSpec(_Part):
+class SubspaceSpec(Part):
     """One sub-space written out by hand; all its layers are alike."""
 
     name: Name
@@ -64,7 +62,7 @@ class SubspaceSpec(_Part):
     )
 
 
-class SubspacesSpec(_Part):
+class SubspacesSpec(Part):
     """Which architectures students are chosen from."""
 
     count: int = Field(3, ge=1, le=16, description="K, the number of compact sub-spaces (and of SuperLMs).")
@@ -80,14 +78,14 @@ class SubspacesSpec(_Part):
     )
 
 
-class OutputSpec(_Part):
+class OutputSpec(Part):
     """A term on the model's output, for teachers whose output is the product (embedding models)."""
 
     kind: Literal["pooled", "token"] = Field(description="Mean-pooled output of a document, or every token's output.")
     weight: float = Field(1.0, gt=0, description="Weight of the term beside the relation loss.")
 
 
-class ObjectiveSpec(_Part):
+class ObjectiveSpec(Part):
     """What a student is trained to match."""
 
     relation: RelationForm | None = Field("kl", description="Self-attention relation distillation; null for none.")
@@ -109,7 +107,7 @@ class ObjectiveSpec(_Part):
         return self
 
 
-class TrainingSpec(_Part):
+class TrainingSpec(Part):
     """How the SuperLMs are trained."""
 
     tokens_per_superlm: int | dict[str, int] = Field(
@@ -160,34 +158,7 @@ class TrainingSpec(_Part):
         return self.tokens_for(name) // (self.sequence_length * self.batch_size)
 
 
-class SearchSpec(_Part):
-    """How candidates are scored."""
-
-    heldout_blocks: int = Field(128, ge=1, description="Held-out rows that each candidate is scored on.")
-
-
-class Budget(_Part):
-    """What a student may cost; all limits hold at once."""
-
-    name: Name
-    max_params: int | None = Field(None, gt=0, description="Parameters, embeddings included.")
-    max_flops: int | None = Field(None, gt=0, description="Multiply-accumulates at sequence_length.")
-    sequence_length: int = Field(128, ge=1, le=4096, description="Tokens that max_flops is counted at.")
-
-    @model_validator(mode="after")
-    def _some_limit(self) -> Budget:
-        if not self.limits:
-            raise ValueError("The budget limits nothing. Set 'max_params' or 'max_flops'.")
-        return self
-
-    @property
-    def limits(self) -> dict[str, int]:
-        """The limits that are set, by field name."""
-        limits = {"max_params": self.max_params, "max_flops": self.max_flops}
-        return {name: value for name, value in limits.items() if value is not None}
-
-
-class CompressionRequest(_Part):
+class CompressionRequest(Part):
     """One teacher, one corpus, and the budgets to find students for."""
 
     teacher: TeacherSpec
@@ -197,16 +168,27 @@ class CompressionRequest(_Part):
     objective: ObjectiveSpec = ObjectiveSpec()
     training: TrainingSpec = TrainingSpec()
     search: SearchSpec = SearchSpec()
+    proxy_task: ProxyTaskSpec | None = Field(
+        None, description="Rank by the score on this task; none: by held-out loss."
+    )
+    polish: PolishSpec | None = Field(None, description="Distil the chosen students alone for longer; none: do not.")
+    export: ExportSpec = ExportSpec()
+    latency_targets: list[LatencyTarget] = Field(
+        default_factory=list, max_length=64, description="Targets of the request's own, beside those of the service."
+    )
     budgets: list[Budget] = Field(min_length=1, max_length=64)
     seed: int = Field(0, ge=0, lt=2**31)
     labels: dict[Name, str] = Field(default_factory=dict, max_length=16, description="Free labels to find it by.")
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> CompressionRequest:
-        names = [budget.name for budget in self.budgets]
-        doubled = sorted({name for name in names if names.count(name) > 1})
-        if doubled:
-            raise ValueError(f"Two budgets are named {doubled[0]!r}. Give each budget a name of its own in 'budgets'.")
+        for field, names in (
+            ("budgets", [budget.name for budget in self.budgets]),
+            ("latency_targets", [target.name for target in self.latency_targets]),
+        ):
+            doubled = sorted({name for name in names if names.count(name) > 1})
+            if doubled:
+                raise ValueError(f"Two of '{field}' are named {doubled[0]!r}. Give each a name of its own.")
         return self
 
 

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 from workloads.architecture import Architecture
+from workloads.budgets import Budget
 from workloads.choosing import Scored, choose, misses
 from workloads.costs import Cost
-from workloads.request import Budget
 
 
 def scored(params: int, loss: float, flops: int = 10) -> Scored:

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import yaml
 
+from workloads.budgets import Budget
 from workloads.errors import InputError
-from workloads.request import Budget, CompressionRequest, parse_request, parse_request_text
+from workloads.request import CompressionRequest, parse_request, parse_request_text
 
 SMALLEST: dict[str, Any] = {
     "teacher": {"model": "teacher"},
@@ -86,7 +87,7 @@ def test_an_unknown_objective_is_answered_with_the_choices() -> None:
         ({"corpus": {"paths": ["a"], "dataset": "b"}}, "either 'paths' or 'dataset'"),
         ({"objective": {"relation": None}}, "Set 'relation' or 'output'"),
         ({"objective": {"relation_weights": [0, 0, 0]}}, "'relation_weights'"),
-        ({"budgets": [{"name": "a"}]}, "Set 'max_params' or 'max_flops'"),
+        ({"budgets": [{"name": "a"}]}, "Set one of 'max_params', "),
         ({"budgets": [{"name": "a", "max_params": 1}] * 2}, "'a'"),
         ({"training": {"tokens_per_superlm": 4095}}, "at least 4096"),
         ({"training": {"tokens_per_superlm": {"tiny": 5}}}, "tokens_per_superlm.tiny"),
