@@ -70,9 +70,12 @@ def _attempt(storage: Storage, folder: JobFolder, job: str, attempt: int) -> Res
             connect()
             signal.signal(signal.SIGTERM, _end_quickly)  # after Ray, which has a slower way of its own
             result = _compress(storage, request, job, attempt, progress)
-        except Exception as error:
-            if _ending.is_set():  # what breaks because we leave is no finding about the job
+        except BaseException as error:
+            # What breaks because we leave is no finding about the job; and Ray's waits turn our exit's code into 1.
+            if _ending.is_set():
                 raise SystemExit(_TERMINATED) from error
+            if not isinstance(error, Exception):
+                raise
             document = error_document(error)
             if not isinstance(error, InputError):
                 _log.exception("run_failed", code=document.code)
@@ -116,6 +119,7 @@ def _infeasible(teacher: TeacherStage, choice: Choice) -> InfeasibleDocument:
 
 def _end_quickly(number: int, frame: FrameType | None) -> NoReturn:
     """Leave in order, giving leases back, but not for longer than the grace: a trainer may hold on."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # another would only cut the giving back short
     _ending.set()
     deadline = threading.Timer(GRACE_SECONDS, os._exit, [_TERMINATED])
     deadline.daemon = True

@@ -12,8 +12,8 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """Local Ray of two CPUs; its workers inherit this process's environment."""
+def ray_cluster() -> Iterator[str]:
+    """Local Ray of two CPUs, by its address; its workers inherit this process's environment."""
     import ray
 
     # Ray's socket paths must stay below 107 bytes, so not pytest's own folder.
@@ -24,7 +24,7 @@ def ray_cluster() -> Iterator[None]:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])))
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _temp_dir=str(folder))
         try:
-            yield
+            yield ray.get_runtime_context().gcs_address
         finally:
             ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)

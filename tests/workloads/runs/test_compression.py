@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,75 +11,17 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from tests.teachers import SENTENCES
+from tests.workloads.runs.scenes import House
 from workloads.artifacts import Key
-from workloads.job_folder import JobFolder, ProgressDocument, ResultDocument
-from workloads.storage import Storage
+from workloads.job_folder import JobFolder, ResultDocument
 
 pytestmark = pytest.mark.ray
 
-TIMEOUT = 240
-
-
-@dataclass
-class House:
-    storage: Storage
-    teacher: Path
-    corpus: Path
-
-    def request(self, **changes: Any) -> dict[str, Any]:
-        spaces = [
-            {"name": "thin", "layers": [1, 2], "hidden_sizes": [16], "mlp_ratios": [2.0]},
-            {"name": "wide", "layers": [2], "hidden_sizes": [32, 48], "mlp_ratios": [3.0]},
-        ]
-        return {
-            "teacher": {"model": str(self.teacher)},
-            "corpus": {"paths": [str(self.corpus)], "documents": "line", "heldout_fraction": 0.2},
-            "subspaces": {"spaces": spaces},
-            "training": {
-                "tokens_per_superlm": 6 * 4 * 32, "sequence_length": 32, "batch_size": 4, "checkpoint_every_steps": 3,
-            },
-            "search": {"heldout_blocks": 8},
-            "budgets": [{"name": "any", "max_params": 10**9}, {"name": "none", "max_params": 10}],
-            "seed": 1,
-        } | changes  # fmt: skip
-
-    def start(self, job: str, attempt: int, request: dict[str, Any]) -> subprocess.Popen[str]:
-        import ray
-
-        JobFolder(self.storage, job).write_request(request)
-        command = [sys.executable, "-m", "workloads.runs.compression", "--storage", self.storage.url]
-        return subprocess.Popen(
-            [*command, "--job", job, "--attempt", str(attempt)],
-            env=os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address},
-            cwd=Path(__file__).parents[3],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def run(self, job: str, attempt: int, request: dict[str, Any]) -> tuple[int, ResultDocument]:
-        return self.end(self.start(job, attempt, request), job, attempt)
-
-    def end(self, process: subprocess.Popen[str], job: str, attempt: int) -> tuple[int, ResultDocument]:
-        output, _ = process.communicate(timeout=TIMEOUT)
-        result = JobFolder(self.storage, job).read_result(attempt)
-        assert result is not None, output
-        if result.error is not None:
-            sys.stdout.write(output)
-        return process.returncode, result
-
-    def progress(self, job: str, attempt: int = 1) -> ProgressDocument:
-        document = JobFolder(self.storage, job).read_progress(attempt)
-        assert document is not None
-        return document
-
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory, make_teacher: Callable[..., Path], ray_cluster: None) -> House:
+def house(tmp_path_factory: pytest.TempPathFactory, make_teacher: Callable[..., Path], ray_cluster: str) -> House:
     folder = tmp_path_factory.mktemp("house")
-    corpus = folder / "corpus.txt"
-    corpus.write_text("\n".join(f"{sentence} {number}" for number in range(40) for sentence in SENTENCES))
-    return House(Storage.open(str(folder / "storage")), make_teacher(folder / "teacher"), corpus)
+    return House.furnish(folder, str(folder / "storage"), make_teacher, ray_cluster)
 
 
 @pytest.fixture(scope="module")
@@ -185,24 +121,3 @@ def test_bad_input_is_told_with_its_field_and_remedy(house: House, changes: dict
     assert (result.error.code, result.error.field) == ("invalid_input", field)
     assert result.error.remedy
     assert not any(step.status == "running" for step in house.progress(job).steps)
-
-
-def test_a_run_that_is_asked_to_end_does_so_at_once_and_leaves_no_result(house: House) -> None:
-    request = house.request(seed=2)
-    request["training"]["tokens_per_superlm"] = 32 * 4 * 10_000
-    process = house.start("cmp_end", 1, request)
-    folder, deadline = JobFolder(house.storage, "cmp_end"), time.monotonic() + 120
-    while time.monotonic() < deadline:
-        document = folder.read_progress(1)
-        if document is not None and any(step.name.startswith("train") and step.done for step in document.steps):
-            break
-        time.sleep(0.2)
-    else:
-        process.kill()
-        pytest.fail(process.communicate()[0])
-    process.send_signal(signal.SIGTERM)
-    begun = time.monotonic()
-    output, _ = process.communicate(timeout=10)
-    assert process.returncode != 0, output  # Ray's own exit may put its code in place of ours
-    assert time.monotonic() - begun < 4
-    assert folder.read_result(1) is None

@@ -1,0 +1,240 @@
+"""Scenes that the tests of the Ray programs share: something tiny to train on, and whole compressions."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from safetensors.torch import load_file
+
+from tests.teachers import SENTENCES
+from workloads import teacher_files
+from workloads.artifacts import Artifact
+from workloads.job_folder import JobFolder, ProgressDocument, ResultDocument
+from workloads.request import CompressionRequest, parse_request
+from workloads.runs.corpus import prepare_corpus
+from workloads.runs.train import superlm_key, train_superlms
+from workloads.spaces import SubSpace, relative_spaces
+from workloads.storage import Storage
+
+ROOT = Path(__file__).parents[3]
+TIMEOUT = 240
+STEPS, LENGTH, BATCH = 6, 16, 8
+
+
+class Scene:
+    """A tiny teacher and corpus in a storage, ready to train on."""
+
+    def __init__(self, folder: Path, make_teacher: Callable[..., Path]) -> None:
+        self.storage = Storage.open(str(folder / "storage"))
+        teacher = make_teacher(folder / "teacher", "bert")
+        self.storage.upload(teacher, "teacher")
+        self.fingerprint = teacher_files.fingerprint(teacher)
+        self.shape = teacher_files.shape_of(teacher)
+        words = ["the", "quick", "fox", "jumps", "over", "a", "dog", "while", "many", "rivers", "run", "to", "sea"]
+        lines = [" ".join(words[(i * j) % len(words)] for j in range(5, 40)) for i in range(200)]
+        (folder / "text.txt").write_text("\n".join(lines))
+        self.text = folder / "text.txt"
+        request = self.request()
+        self.corpus: Artifact = prepare_corpus(
+            self.storage, request.corpus, tokenizer_folder=teacher, sequence_length=LENGTH, layout="packed",
+            batch_size=BATCH, builder="cmp_corpus-1", progress=lambda *_: None,
+        )  # fmt: skip
+
+    def request(self, **training: Any) -> CompressionRequest:
+        base = {
+            "tokens_per_superlm": STEPS * LENGTH * BATCH, "sequence_length": LENGTH, "batch_size": BATCH,
+            "dropout": 0.0, "max_failures": 0, **training,
+        }  # fmt: skip
+        return parse_request(
+            {
+                "teacher": {"model": "x"},
+                "corpus": {"paths": [str(self.text)], "documents": "line", "heldout_fraction": 0.1},
+                "training": base,
+                "budgets": [{"name": "any", "max_params": 10**9}],
+                "seed": 3,
+            }
+        )
+
+    @property
+    def spaces(self) -> list[SubSpace]:
+        return relative_spaces(self.shape, 2)
+
+    def train(
+        self, request: CompressionRequest, builder: str, report: Callable[..., None] = lambda *_: None
+    ) -> tuple[dict[str, Artifact], list[str], list[Any]]:
+        notes: list[str] = []
+        reports: list[Any] = []
+
+        def keep(*told: Any) -> None:
+            reports.append(told)
+            report(*told)
+
+        done = train_superlms(
+            self.storage, request, teacher_files="teacher", teacher_fingerprint=self.fingerprint, corpus=self.corpus,
+            spaces=self.spaces, builder=builder, report=keep, note=notes.append,
+        )  # fmt: skip
+        return done, notes, reports
+
+    def weights(self, artifact: Artifact) -> dict[str, torch.Tensor]:
+        return superlm_weights(self.storage, artifact.files)
+
+    def forget(self, request: CompressionRequest) -> None:
+        for space in self.spaces:
+            self.storage.remove(superlm_key(request, space, self.fingerprint, self.corpus.fingerprint).folder)
+
+
+@dataclass
+class House:
+    """Whole compressions by real drivers.
+
+    Attributes:
+        address: Of the Ray that the drivers join.
+    """
+
+    storage: Storage
+    teacher: Path
+    corpus: Path
+    address: str
+
+    @classmethod
+    def furnish(cls, folder: Path, storage: str, make_teacher: Callable[..., Path], address: str) -> House:
+        """Put a tiny teacher and corpus into ``folder``."""
+        corpus = folder / "corpus.txt"
+        corpus.write_text("\n".join(f"{sentence} {number}" for number in range(40) for sentence in SENTENCES))
+        return cls(Storage.open(storage), make_teacher(folder / "teacher"), corpus, address)
+
+    def request(self, **changes: Any) -> dict[str, Any]:
+        spaces = [
+            {"name": "thin", "layers": [1, 2], "hidden_sizes": [16], "mlp_ratios": [2.0]},
+            {"name": "wide", "layers": [2], "hidden_sizes": [32, 48], "mlp_ratios": [3.0]},
+        ]
+        return {
+            "teacher": {"model": str(self.teacher)},
+            "corpus": {"paths": [str(self.corpus)], "documents": "line", "heldout_fraction": 0.2},
+            "subspaces": {"spaces": spaces},
+            "training": {
+                "tokens_per_superlm": 6 * 4 * 32, "sequence_length": 32, "batch_size": 4, "checkpoint_every_steps": 3,
+            },
+            "search": {"heldout_blocks": 8},
+            "budgets": [{"name": "any", "max_params": 10**9}, {"name": "none", "max_params": 10}],
+            "seed": 1,
+        } | changes  # fmt: skip
+
+    def longer_request(self, steps: int, **training: Any) -> dict[str, Any]:
+        """The request with ``steps`` steps and other settings of the training."""
+        request = self.request()
+        request["training"] |= {"tokens_per_superlm": steps * 4 * 32, **training}
+        return request
+
+    def start(self, job: str, attempt: int, request: dict[str, Any]) -> subprocess.Popen[str]:
+        JobFolder(self.storage, job).write_request(request)
+        return start_driver(self.storage.url, job, attempt, self.address)
+
+    def run(self, job: str, attempt: int, request: dict[str, Any]) -> tuple[int, ResultDocument]:
+        return self.end(self.start(job, attempt, request), job, attempt)
+
+    def end(self, process: subprocess.Popen[str], job: str, attempt: int) -> tuple[int, ResultDocument]:
+        output, _ = process.communicate(timeout=TIMEOUT)
+        result = JobFolder(self.storage, job).read_result(attempt)
+        assert result is not None, output
+        if result.error is not None:
+            sys.stdout.write(output)
+        return process.returncode, result
+
+    def progress(self, job: str, attempt: int = 1) -> ProgressDocument:
+        document = JobFolder(self.storage, job).read_progress(attempt)
+        assert document is not None
+        return document
+
+    def wait(self, process: subprocess.Popen[str], condition: Callable[[], Any], what: str) -> Any:
+        """Wait until a condition holds while a driver runs, and give what it gave; end the driver if it never does."""
+        deadline = time.monotonic() + 120
+        while not (found := condition()):
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                raise AssertionError(f"{what} did not happen:\n{process.communicate()[0]}")
+            time.sleep(0.1)
+        return found
+
+    def trained(self, job: str, attempt: int = 1) -> int:
+        """Tokens that the attempt has told of, over all its SuperLMs."""
+        document = JobFolder(self.storage, job).read_progress(attempt)
+        return sum(step.done for step in document.steps if step.name.startswith("train")) if document else 0
+
+
+def start_driver(storage: str, job: str, attempt: int, address: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "workloads.runs.compression", "--storage", storage]
+    return subprocess.Popen(
+        [*command, "--job", job, "--attempt", str(attempt)],
+        env=os.environ | {"RAY_ADDRESS": address},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def last_checkpoint(storage: Storage) -> int:
+    """Step of the last committed checkpoint of any training run, 0 for none."""
+    marks = [path for path in storage.list("artifacts/training", recursive=True) if path.endswith("/commit.json")]
+    return max((int(mark.split("/")[-2].removeprefix("step-")) for mark in marks), default=0)
+
+
+def superlm_weights(storage: Storage, files: str) -> dict[str, torch.Tensor]:
+    return load_file(Path(storage.path(files)) / "superlm.safetensors")
+
+
+def assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        if name.endswith("key.bias"):
+            continue  # softmax cancels it, so its gradient is rounding noise, which Adam blows up to full steps
+        torch.testing.assert_close(tensor, other[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def training_workers() -> list[psutil.Process]:
+    """The processes of Ray Train's workers below this test's own Ray."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::RayTrainWorker"):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    return found
+
+
+@dataclass
+class Watch:
+    """The workers that were seen, by process id."""
+
+    seen: set[int] = field(default_factory=set)
+
+
+@contextmanager
+def watching_workers() -> Iterator[Watch]:
+    """Note every training worker there is meanwhile; each lives for seconds, so looking now and then finds it."""
+    watch, ended = Watch(), threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.1):
+            watch.seen.update(process.pid for process in training_workers())
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield watch
+    finally:
+        ended.set()
+        thread.join()
