@@ -6,7 +6,7 @@ import math
 import tempfile
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ from workloads.craft.signals import Batch
 from workloads.craft.superlm_files import build_superlm, save_superlm
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.craft.training import GroupTrainer, Member, learning_rate
-from workloads.errors import InputError
+from workloads.errors import FieldError, InputError
 from workloads.request import CompressionRequest
 from workloads.runs.checkpoints import Checkpoints
 from workloads.spaces import SubSpace, orders_by_importance
 from workloads.storage import Storage
+from workloads.teacher_files import FIELD
 
 _REPORT_EVERY = 5  # steps between looks at the losses, which all workers take at once
 _CALIBRATION_BATCHES = 8
@@ -122,7 +123,7 @@ def _read_failure(storage: Storage, job: GroupJob) -> BaseException | None:
         return None
     errors = storage.read_json(path)
     storage.remove(path)
-    return InputError.of(errors["field"], errors["problem"], errors["remedy"])
+    return InputError([FieldError(**found) for found in errors])
 
 
 def _failure_path(job: GroupJob) -> str:
@@ -136,11 +137,15 @@ def _worker(config: dict[str, Any]) -> None:
     rank, world = context.get_world_rank(), context.get_world_size()
     storage = Storage.open(job.storage)
     checkpoints = Checkpoints(storage, job.checkpoints, job.builder)
-    with tempfile.TemporaryDirectory() as temporary:
-        teacher = open_teacher(storage.fetch(job.teacher_files, Path(temporary)))
-        trainer, start, last = _start(job, teacher, storage, checkpoints, rank, world)
-        losses = _train(job, trainer, storage, checkpoints, start, last, config["queue"])
-    if losses is not None and rank == 0:
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            teacher = open_teacher(storage.fetch(job.teacher_files, Path(temporary)))
+            trainer, start, last = _start(job, teacher, storage, checkpoints, rank, world)
+            losses = _train(job, trainer, storage, checkpoints, start, last, config["queue"])
+    except InputError as error:  # all workers read and compute the same, so none waits for one that is gone
+        _write_failure(job, rank, storage, error)
+        return
+    if rank == 0:
         _write_superlms(job, trainer, storage, losses)
     _barrier(world)
 
@@ -192,8 +197,12 @@ def _train(
     start: int,
     last: dict[str, Loss],
     queue: Any,
-) -> dict[str, Loss] | None:
-    """Train from ``start`` to the end; None where it diverged."""
+) -> dict[str, Loss]:
+    """Train from ``start`` to the end.
+
+    Raises:
+        InputError: The training diverged.
+    """
     every = job.request.training.checkpoint_every_steps
     sent = 0.0
     with closing(_batches(job, storage, start)) as batches:
@@ -203,8 +212,7 @@ def _train(
             if ends or step % _REPORT_EVERY == 0:
                 last |= _losses(trainer, shares, step)
                 if not all(math.isfinite(loss.largest + loss.smallest) for loss in last.values()):
-                    _write_divergence(job, trainer.rank, storage, step)
-                    return None
+                    raise _divergence(step)
                 if trainer.rank == 0 and (ends or time.monotonic() - sent > 0.5):
                     sent = time.monotonic()
                     queue.put_nowait_batch([_progress(job, trainer, step + 1, last)])
@@ -250,16 +258,21 @@ def _progress(job: GroupJob, trainer: GroupTrainer, steps: int, losses: dict[str
     return Progress(tokens, {name: length * per_step for name, length in lengths.items()}, losses)
 
 
-def _write_divergence(job: GroupJob, rank: int, storage: Storage, step: int) -> None:
-    if rank == 0:
-        storage.write_json(
-            _failure_path(job),
-            {
-                "field": "training.learning_rate",
-                "problem": f"The loss is no longer a number at step {step}.",
-                "remedy": "Use a smaller learning rate or a longer warm-up.",
-            },
+def _divergence(step: int) -> InputError:
+    if step == 0:  # nothing has been learned yet that could have gone wrong
+        return InputError.of(
+            FIELD, "The loss of its students is no number from the start.", "Check the teacher's weights and outputs."
         )
+    return InputError.of(
+        "training.learning_rate",
+        f"The loss is no longer a number at step {step}.",
+        "Use a smaller learning rate or a longer warm-up.",
+    )
+
+
+def _write_failure(job: GroupJob, rank: int, storage: Storage, error: InputError) -> None:
+    if rank == 0:
+        storage.write_json(_failure_path(job), [asdict(found) for found in error.errors])
 
 
 def _write_superlms(job: GroupJob, trainer: GroupTrainer, storage: Storage, losses: dict[str, Loss]) -> None:
