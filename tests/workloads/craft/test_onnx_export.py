@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from tests.teachers import FAMILIES, SENTENCES, prefix_slices
+from workloads.architecture import Architecture, Layer
+from workloads.craft import onnx_export
+from workloads.craft.export import build_student
+from workloads.craft.onnx_export import OnnxMismatch, export_onnx, session
+from workloads.craft.teacher import Teacher, open_teacher
+
+Make = Callable[..., Path]
+
+STOCK = Architecture.alike(layers=2, hidden_size=48, heads=3, head_width=16, intermediate_size=120, teacher_layers=3)
+PAPER = Architecture.alike(layers=2, hidden_size=40, heads=3, head_width=16, intermediate_size=100, teacher_layers=3)
+RAGGED = Architecture(40, (Layer(1, 16, 30, 0), Layer(4, 16, 200, 1), Layer(2, 16, 77, 2)))
+SHAPES = pytest.mark.parametrize("architecture", [STOCK, PAPER, RAGGED], ids=["stock", "paper", "ragged"])
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def teacher(request: pytest.FixtureRequest, make_teacher: Make, tmp_path_factory: pytest.TempPathFactory) -> Teacher:
+    return open_teacher(make_teacher(tmp_path_factory.mktemp("teacher"), request.param, layers=3))
+
+
+@pytest.fixture(scope="module")
+def bert(make_teacher: Make, tmp_path_factory: pytest.TempPathFactory) -> Teacher:
+    return open_teacher(make_teacher(tmp_path_factory.mktemp("bert"), "bert", layers=3, pooler=False))
+
+
+def student_of(teacher: Teacher, architecture: Architecture) -> PreTrainedModel:
+    return build_student(teacher, architecture, prefix_slices(teacher.weights, architecture))
+
+
+@SHAPES
+@torch.inference_mode()
+def test_the_file_takes_what_the_tokenizer_gives_and_answers_as_pytorch_does(
+    teacher: Teacher, architecture: Architecture, tmp_path: Path
+) -> None:
+    student, types = student_of(teacher, architecture), "token_type_ids" in teacher.tokenizer.model_input_names
+    file = export_onnx(student, tmp_path, has_token_types=types)
+    assert list(tmp_path.iterdir()) == [tmp_path / "model.onnx"] == [file]
+    runtime = session(file)
+    assert {value.name for value in runtime.get_inputs()} == set(teacher.tokenizer.model_input_names)
+    assert [value.name for value in runtime.get_outputs()] == ["last_hidden_state", "pooler_output"]
+    for texts in (SENTENCES[:1], SENTENCES, [" ".join(SENTENCES)] * 2):  # other rows and lengths than the example
+        given = dict(teacher.tokenizer(texts, padding=True, truncation=True, return_tensors="pt"))
+        hidden, pooled = map(torch.from_numpy, runtime.run(None, {name: part.numpy() for name, part in given.items()}))
+        ours, real = student(**given), given["attention_mask"].bool()
+        torch.testing.assert_close(hidden[real], ours.last_hidden_state[real], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(pooled, ours.pooler_output, rtol=1e-4, atol=1e-4)
+
+
+def test_a_student_without_a_pooler_gives_the_last_state_alone(bert: Teacher, tmp_path: Path) -> None:
+    runtime = session(export_onnx(student_of(bert, PAPER), tmp_path, has_token_types=True))
+    assert [value.name for value in runtime.get_outputs()] == ["last_hidden_state"]
+
+
+def test_exporting_leaves_the_students_attention_and_the_random_state_as_they_were(
+    bert: Teacher, tmp_path: Path
+) -> None:
+    student, before = student_of(bert, STOCK), torch.get_rng_state()
+    export_onnx(student, tmp_path, has_token_types=True)
+    assert student.config._attn_implementation == "sdpa"
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_file_tells_nothing_of_the_machine_it_was_made_on(bert: Teacher, tmp_path: Path) -> None:
+    file = export_onnx(student_of(bert, STOCK), tmp_path, has_token_types=True)
+    assert str(Path(onnx_export.__file__).parents[2]).encode() not in file.read_bytes()
+
+
+def test_a_file_that_gives_something_else_is_not_kept_and_the_error_says_by_how_much(
+    bert: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = onnx_export._write
+
+    def spoiled(module: onnx_export._Flat, file: Path, longest: int) -> None:
+        whole(module, file, longest)
+        model = onnx.load(file)
+        scale = next(part for part in model.graph.initializer if part.name.endswith("output.LayerNorm.weight"))
+        scale.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(scale) * 1.01, scale.name))
+        onnx.save(model, file)
+
+    monkeypatch.setattr(onnx_export, "_write", spoiled)
+    with pytest.raises(OnnxMismatch, match=r"last_hidden_state for 1 rows of 1 tokens differs .* by \d\.\d\de-0\d"):
+        export_onnx(student_of(bert, STOCK), tmp_path, has_token_types=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_beyond_one_file_lie_beside_it(bert: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_export, "_ONE_FILE_BYTES", 1000)
+    file = export_onnx(student_of(bert, STOCK), tmp_path, has_token_types=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "model.onnx.data"}
+    ids = torch.ones(2, 5, dtype=torch.int64).numpy()
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    (hidden,) = session(file).run(None, dict.fromkeys(names, ids))
+    assert hidden.shape == (2, 5, 48)
