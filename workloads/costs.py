@@ -25,7 +25,8 @@ class Cost:
         params_without_embeddings: The same less the word, position and token-type tables.
         flops: Multiply-accumulates of one forward of one sequence of ``sequence_length`` tokens.
         sequence_length: The length that ``flops`` and ``activation_bytes`` hold for, in tokens.
-        activation_bytes: Peak bytes of activations of that forward in float32, with fused attention.
+        activation_bytes: Peak bytes of live tensors in that forward in PyTorch, float32; weights and inputs not
+            counted.
     """
 
     params: int
@@ -50,21 +51,47 @@ def student_cost(shape: TeacherShape, architecture: Architecture, sequence_lengt
     hidden, length = architecture.hidden_size, sequence_length
     tables = (shape.vocab_size + shape.positions + shape.token_types) * hidden
     params = 2 * hidden  # the embeddings' LayerNorm
-    flops = peak = 0
+    flops = 0
     for layer in architecture.layers:
         width, inner = layer.heads * layer.head_width, layer.intermediate_size
         params += 3 * (hidden * width + width) + (width * hidden + hidden)
         params += (hidden * inner + inner) + (inner * hidden + hidden)
         params += 4 * hidden  # two LayerNorms
         flops += length * (4 * hidden * width + 2 * hidden * inner) + 2 * length * length * width
-        # Beside the residual stream: queries, keys, values and the context, or both sides of the activation.
-        peak = max(peak, length * (hidden + 4 * width), length * (hidden + 2 * inner))
     if shape.relative_buckets:
         params += shape.relative_buckets * max(layer.heads for layer in architecture.layers)
     if shape.pooler:
         params += hidden * hidden + hidden
         flops += hidden * hidden
-    return Cost(tables + params, params, flops, length, peak * BYTES["float32"])
+    return Cost(tables + params, params, flops, length, _activation_bytes(shape, architecture, length))
+
+
+def _activation_bytes(shape: TeacherShape, architecture: Architecture, length: int) -> int:
+    """Count the peak of live tensors, as the lifetimes of the modules' variables have it.
+
+    It is in a feed-forward network, or in attention where that is not fused. A relative bias ``[heads, L, L]`` lives
+    through all layers.
+    """
+    hidden, relative = architecture.hidden_size, shape.relative_buckets > 0
+    most_heads = max(layer.heads for layer in architecture.layers)
+    bias = length * most_heads if relative else 0
+    floats = 0  # a token
+    for index, layer in enumerate(architecture.layers):
+        width, inner = layer.heads * layer.head_width, layer.intermediate_size
+        # The feed-forward network: its input with both sides of the activation, or with the way to the layer's output.
+        most = max(hidden + 2 * inner, (4 if architecture.stock else 3) * hidden + inner)
+        if architecture.stock:
+            held = hidden * min(index + 1, 2)  # the embeddings and the layer's input; the same in the first
+            if relative:  # the stock class has no fused attention: scores and probabilities stand whole
+                most = max(most, 5 * hidden + 2 * length * layer.heads)
+        else:  # our own class holds the inputs of all layers, and queries, keys, values and context to the layer's end
+            held = hidden * (index + 1) + 4 * width
+        floats = max(floats, held + most + bias)
+    peak = BYTES["float32"] * length * floats
+    if relative:  # with few heads, working out the buckets, in int64, takes more than any layer
+        buckets = 49 * length + 16 if architecture.stock else max(37 * length + 8, (8 + 4 * most_heads) * length)
+        peak = max(peak, length * (buckets + BYTES["float32"] * hidden))
+    return peak
 
 
 def teacher_architecture(shape: TeacherShape) -> Architecture:

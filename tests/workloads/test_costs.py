@@ -69,3 +69,14 @@ def test_attention_grows_with_the_square_of_the_length_and_the_rest_with_the_len
     shape = replace(BERT, pooler=False)
     short, long = (student_cost(shape, teacher_architecture(shape), length).flops for length in (64, 128))
     assert long - 2 * short == 12 * 2 * 768 * (128**2 - 2 * 64**2)
+
+
+def test_activations_of_bert_base_peak_in_the_feed_forward_network() -> None:
+    peak = student_cost(BERT, teacher_architecture(BERT)).activation_bytes
+    assert peak == 128 * 4 * (3 * 768 + 2 * 3072)  # embeddings, the layer's and the network's input; both its sides
+
+
+def test_the_scores_of_unfused_attention_grow_with_the_square_of_the_length() -> None:
+    mpnet = named_shape("mpnet-base")
+    short, long = (student_cost(mpnet, teacher_architecture(mpnet), length).activation_bytes for length in (512, 1024))
+    assert long - 2 * short == 4 * 3 * 12 * (1024**2 - 2 * 512**2)  # bias, scores and probabilities
