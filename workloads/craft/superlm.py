@@ -57,7 +57,7 @@ class SuperLM(nn.Module):
 
     @classmethod
     def from_teacher(cls, teacher: dict[str, Tensor], space: SubSpace, wiring: Wiring, dropout: float = 0.0) -> SuperLM:
-        """Cut the teacher's (ordered) canonical weights to the extents of a sub-space.
+        """Cut the teacher's (ordered) canonical weights, or a wider SuperLM's, to the extents of a sub-space.
 
         Layers that no depth of the sub-space uses are left out.
         """

@@ -66,3 +66,8 @@ def save_superlm(folder: Path, superlm: SuperLM) -> None:
 def load_superlm(folder: Path, wiring: Wiring, dropout: float = 0.0) -> SuperLM:
     """Read the weights back."""
     return SuperLM(load_file(folder / FILE), wiring, dropout)
+
+
+def continue_superlm(folder: Path, space: SubSpace, wiring: Wiring, dropout: float = 0.0) -> SuperLM:
+    """Start the SuperLM of a sub-space that lies within a trained one's from that one's weights."""
+    return SuperLM.from_teacher(load_file(folder / FILE), space, wiring, dropout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import tempfile
@@ -23,13 +24,26 @@ from workloads.spaces import SubSpace, orders_by_importance
 from workloads.storage import Storage
 from workloads.teacher_files import shape_of
 
-_HOW_NOT_WHAT = {"tokens_per_superlm", "placement", "checkpoint_every_steps", "max_failures"}
+HOW_NOT_WHAT = {"tokens_per_superlm", "placement", "checkpoint_every_steps", "max_failures"}
+
+
+Report = Callable[[str, int, int, dict[str, float]], None]
+"""Called with a member's name, tokens done, tokens in all, and metrics (``loss_largest``, ``loss_smallest``)."""
 
 
 @dataclass(frozen=True)
-class _Todo:
+class Todo:
+    """A SuperLM to train.
+
+    Attributes:
+        space: Its sub-space; the name is unique among those trained at once.
+        key: What it is kept as.
+        origin: The trained SuperLM of a wider sub-space that it continues; None: it starts from the teacher.
+    """
+
     space: SubSpace
     key: Key
+    origin: Artifact | None = None
 
 
 def superlm_key(request: CompressionRequest, space: SubSpace, teacher_fingerprint: str, corpus_fingerprint: str) -> Key:
@@ -43,7 +57,7 @@ def superlm_key(request: CompressionRequest, space: SubSpace, teacher_fingerprin
             "space": json.loads(json.dumps(asdict(space))),
             "importance": orders_by_importance(request.subspaces),
             "objective": request.objective.model_dump(mode="json"),
-            "training": training.model_dump(mode="json", exclude=_HOW_NOT_WHAT),
+            "training": training.model_dump(mode="json", exclude=HOW_NOT_WHAT),
             "steps": training.steps_for(space.name),
             "seed": request.seed,
         },
@@ -59,7 +73,7 @@ def train_superlms(
     corpus: Artifact,
     spaces: list[SubSpace],
     builder: str,
-    report: Callable[[str, int, int, dict[str, float]], None],
+    report: Report,
     note: Callable[[str], None],
 ) -> dict[str, Artifact]:
     """Train the SuperLMs that are not there yet.
@@ -72,7 +86,7 @@ def train_superlms(
         corpus: The committed token blocks.
         spaces: The sub-spaces, one SuperLM each.
         builder: Job and attempt; names the folders that are written.
-        report: Called with a name, tokens done, tokens in all, and metrics (``loss_largest``, ``loss_smallest``).
+        report: Told how far each sub-space's is.
         note: Called with the placement and its reason.
 
     Returns:
@@ -84,24 +98,60 @@ def train_superlms(
     """
     keys = {space.name: superlm_key(request, space, teacher_fingerprint, corpus.fingerprint) for space in spaces}
     done = {name: artifact for name, key in keys.items() if (artifact := find(storage, key))}
-    todo = [_Todo(space, keys[space.name]) for space in spaces if space.name not in done]
-    if not todo:
+    missing = {space.name: Todo(space, keys[space.name]) for space in spaces if space.name not in done}
+    if not missing:
         return done
     with tempfile.TemporaryDirectory() as temporary:
         shape = shape_of(storage.fetch(teacher_files, Path(temporary)))
     objective_for(request.objective, shape)
-    resources = read_resources()
-    placement = plan_placement(request.training, spaces, shape, resources)
-    missing = {one.space.name: one for one in todo}
+    placement = plan_placement(request.training, spaces, shape, read_resources())
     groups = [[missing[name] for name in group if name in missing] for group in placement.groups]
     groups = [group for group in groups if group]
     shown = " | ".join(" + ".join(one.space.name for one in group) for group in groups)
     note(f"placement {shown}: {placement.reason}")
+    return done | train_groups(
+        storage, request, groups, teacher_files=teacher_files, corpus=corpus, builder=builder, report=report
+    )
+
+
+def train_groups(
+    storage: Storage,
+    request: CompressionRequest,
+    groups: Sequence[Sequence[Todo]],
+    *,
+    teacher_files: str,
+    corpus: Artifact,
+    builder: str,
+    report: Report,
+    first_batch: int = 0,
+) -> dict[str, Artifact]:
+    """Train groups of SuperLMs side by side, and commit them.
+
+    Args:
+        storage: Where the artefacts are.
+        request: Objective, training and seed.
+        groups: What is trained together, one teacher forward a batch for each group.
+        teacher_files: Folder of the teacher's files, relative to the storage.
+        corpus: The committed token blocks.
+        builder: Job and attempt; names the folders that are written.
+        report: Told how far each is.
+        first_batch: Where in the corpus's stream of batches the training begins.
+
+    Returns:
+        The committed SuperLMs, by name of the sub-space.
+
+    Raises:
+        InputError: The training diverged.
+        OSError: A checkpoint could not be written.
+    """
+    resources = read_resources()
     jobs = [
-        _group_job(storage, request, group, teacher_files, corpus, builder, resources, len(groups)) for group in groups
+        _group_job(storage, request, group, teacher_files, corpus, builder, resources, len(groups), first_batch)
+        for group in groups
     ]
     _run_all(jobs, report)
-    for one in todo:
+    done = {}
+    for one in itertools.chain(*groups):
         summary = storage.read_json(f"{build_folder(one.key, builder)}/summary.json")
         done[one.space.name] = commit(storage, one.key, builder, summary, device=summary["device"])
     for job in jobs:
@@ -112,12 +162,13 @@ def train_superlms(
 def _group_job(
     storage: Storage,
     request: CompressionRequest,
-    group: Sequence[_Todo],
+    group: Sequence[Todo],
     teacher_files: str,
     corpus: Artifact,
     builder: str,
     resources: Resources,
     groups: int,
+    first_batch: int,
 ) -> GroupJob:
     together = Key("training", {one.space.name: one.key.fingerprint for one in group})
     return GroupJob(
@@ -131,10 +182,12 @@ def _group_job(
         builder=builder,
         cpus=cpus_per_worker(resources, runs_at_once=groups, workers=request.training.workers),
         gpu=resources.gpus >= 1,
+        origins={one.space.name: one.origin for one in group if one.origin is not None},
+        first_batch=first_batch,
     )
 
 
-def _run_all(jobs: Sequence[GroupJob], report: Callable[[str, int, int, dict[str, float]], None]) -> None:
+def _run_all(jobs: Sequence[GroupJob], report: Report) -> None:
     queue = Queue(actor_options={"num_cpus": 0})
     # A task each, so that each has a Train controller of its own; the work is in the runs' workers.
     waiting = [ray.remote(num_cpus=0, max_retries=0)(run_group).remote(job, queue) for job in jobs]
@@ -156,7 +209,7 @@ def _raise_failure(failure: BaseException | None) -> None:
         raise failure
 
 
-def _drain(queue: Any, report: Callable[[str, int, int, dict[str, float]], None]) -> None:
+def _drain(queue: Any, report: Report) -> None:
     while True:
         try:
             message: Progress = queue.get_nowait()

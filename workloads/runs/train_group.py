@@ -6,7 +6,7 @@ import math
 import tempfile
 import time
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from workloads.craft.blocks import Blocks
 from workloads.craft.importance import importance_order
 from workloads.craft.objectives import objective_for
 from workloads.craft.signals import Batch
-from workloads.craft.superlm_files import build_superlm, save_superlm
+from workloads.craft.superlm import Wiring
+from workloads.craft.superlm_files import Built, build_superlm, continue_superlm, save_superlm, wiring_of
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.craft.training import GroupTrainer, Member, learning_rate
 from workloads.errors import FieldError, InputError
@@ -45,6 +46,8 @@ class GroupJob:
         outputs: By sub-space, the artefact folder that this attempt writes its SuperLM into.
         checkpoints: Folder of the group's checkpoints, shared by all attempts.
         cpus: Of each worker; also its threads.
+        origins: By sub-space, the trained SuperLM that its own continues; the others start from the teacher.
+        first_batch: Where in the corpus's stream of batches the training begins.
     """
 
     storage: str
@@ -57,6 +60,8 @@ class GroupJob:
     builder: str
     cpus: int
     gpu: bool
+    origins: dict[str, Artifact] = field(default_factory=dict)
+    first_batch: int = 0
 
 
 @dataclass(frozen=True)
@@ -160,14 +165,17 @@ def _start(
     found = _agreed(checkpoints.latest(), world)
     state = checkpoints.load(found[1]) if found else None
     order = None
-    if orders_by_importance(request.subspaces) and state is None:
+    if orders_by_importance(request.subspaces) and state is None and len(job.origins) < len(job.spaces):
         with closing(_batches(job, storage, 0)) as batches:
             order = importance_order(teacher, [next(batches) for _ in range(_CALIBRATION_BATCHES)])
     members = {}
     for space in job.spaces:
-        built = build_superlm(
-            teacher, space, order=order, projection=objective.needs_projection, dropout=training.dropout
-        )
+        if (origin := job.origins.get(space.name)) is None:
+            built = build_superlm(
+                teacher, space, order=order, projection=objective.needs_projection, dropout=training.dropout
+            )
+        else:
+            built = _continue(origin, space, storage, wiring_of(teacher), training.dropout)
         head_order = built.head_order if state is None else state.get(f"{space.name}/head_order")
         built.superlm.to(device)
         if world > 1:  # the orders were measured on each worker; float noise must not tell them apart
@@ -187,6 +195,13 @@ def _start(
     marks = {name: (state or {}).get(f"{name}/last_loss") for name in members}
     last = {name: Loss(*mark.tolist()) for name, mark in marks.items() if mark is not None}
     return trainer, found[0] if found else 0, last
+
+
+def _continue(origin: Artifact, space: SubSpace, storage: Storage, wiring: Wiring, dropout: float) -> Built:
+    with tempfile.TemporaryDirectory() as temporary:
+        superlm = continue_superlm(storage.fetch(origin.files, Path(temporary)), space, wiring, dropout)
+    order = origin.summary["head_order"]
+    return Built(superlm, None if order is None else torch.tensor(order))
 
 
 def _train(
@@ -212,7 +227,7 @@ def _train(
             if ends or step % _REPORT_EVERY == 0:
                 last |= _losses(trainer, shares, step)
                 if not all(math.isfinite(loss.largest + loss.smallest) for loss in last.values()):
-                    raise _divergence(step)
+                    raise _divergence(job, step)
                 if trainer.rank == 0 and (ends or time.monotonic() - sent > 0.5):
                     sent = time.monotonic()
                     queue.put_nowait_batch([_progress(job, trainer, step + 1, last)])
@@ -235,7 +250,7 @@ def _full_state(trainer: GroupTrainer, last: dict[str, Loss]) -> dict[str, Tenso
 
 def _batches(job: GroupJob, storage: Storage, start: int) -> Any:
     blocks = Blocks.open(storage, job.corpus, "train")
-    for rows in blocks.batches(job.request.seed, job.request.training.batch_size, start):
+    for rows in blocks.batches(job.request.seed, job.request.training.batch_size, job.first_batch + start):
         mask = None if rows.mask is None else torch.as_tensor(rows.mask)
         yield Batch(torch.as_tensor(rows.input_ids), mask)
 
@@ -258,13 +273,13 @@ def _progress(job: GroupJob, trainer: GroupTrainer, steps: int, losses: dict[str
     return Progress(tokens, {name: length * per_step for name, length in lengths.items()}, losses)
 
 
-def _divergence(step: int) -> InputError:
+def _divergence(job: GroupJob, step: int) -> InputError:
     if step == 0:  # nothing has been learned yet that could have gone wrong
         return InputError.of(
             FIELD, "The loss of its students is no number from the start.", "Check the teacher's weights and outputs."
         )
     return InputError.of(
-        "training.learning_rate",
+        "polish.learning_rate" if job.origins else "training.learning_rate",
         f"The loss is no longer a number at step {step}.",
         "Use a smaller learning rate or a longer warm-up.",
     )
@@ -278,12 +293,14 @@ def _write_failure(job: GroupJob, rank: int, storage: Storage, error: InputError
 def _write_superlms(job: GroupJob, trainer: GroupTrainer, storage: Storage, losses: dict[str, Loss]) -> None:
     per_step = job.request.training.batch_size * job.request.training.sequence_length
     for name, member in trainer.members.items():
+        origin = job.origins.get(name)
+        before = 0 if origin is None else origin.summary["tokens"]
         with tempfile.TemporaryDirectory() as temporary:
             save_superlm(Path(temporary), member.superlm)
             storage.upload(Path(temporary), job.outputs[name])
         summary = {
             "steps": member.steps,
-            "tokens": member.steps * per_step,
+            "tokens": before + member.steps * per_step,
             "final_loss": {"largest": losses[name].largest, "smallest": losses[name].smallest},
             "head_order": None if member.head_order is None else member.head_order.tolist(),
             "device": f"{trainer.device.type} x {trainer.world}, {torch.get_num_threads()} threads",
