@@ -1,0 +1,42 @@
+"""Metrics against scikit-learn, SciPy and cases worked by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from sklearn.metrics import f1_score, matthews_corrcoef
+
+from workloads.craft.tasks.metrics import METRICS, accuracy, f1, matthews, spearman
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_scores_of_classes_are_those_of_scikit_learn(classes: int) -> None:
+    draw = np.random.default_rng(classes)
+    labels = draw.integers(0, classes, 200).astype(np.float64)
+    predicted = np.where(draw.random(200) < 0.6, labels, draw.integers(0, classes, 200)).astype(np.float64)
+    average = "binary" if classes == 2 else "macro"
+    assert f1(predicted, labels) == pytest.approx(f1_score(labels, predicted, average=average))
+    assert matthews(predicted, labels) == pytest.approx(matthews_corrcoef(labels, predicted))
+    assert accuracy(predicted, labels) == np.mean(predicted == labels)
+
+
+def test_rank_correlation_is_scipys_with_equal_values_too() -> None:
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 6, 300) / 2
+    predicted = np.round(labels + draw.normal(0, 1, 300), 1)
+    assert spearman(predicted, labels) == pytest.approx(spearmanr(predicted, labels).statistic)
+    assert spearman(np.exp(labels), labels) == pytest.approx(1.0)
+    assert spearman(-labels, labels) == pytest.approx(-1.0)
+
+
+def test_a_confusion_worked_by_hand() -> None:
+    labels, predicted = np.array([1.0, 1, 1, 0, 0, 0, 0, 0]), np.array([1.0, 1, 0, 1, 0, 0, 0, 0])  # 2 1 / 1 4
+    assert accuracy(predicted, labels) == 6 / 8
+    assert f1(predicted, labels) == pytest.approx(4 / 6)
+    assert matthews(predicted, labels) == pytest.approx((2 * 4 - 1 * 1) / np.sqrt(3 * 3 * 5 * 5))
+
+
+@pytest.mark.parametrize("metric", ["f1", "matthews", "spearman"])
+def test_one_answer_for_all_scores_nothing(metric: str) -> None:
+    assert METRICS[metric](np.zeros(4), np.array([0.0, 1, 0, 1])) == 0

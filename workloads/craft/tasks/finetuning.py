@@ -1,0 +1,138 @@
+"""Fine-tuning a model on a task, epoch by epoch: AdamW, warm-up, then a linear decay to zero."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from workloads.craft.signals import Batch
+from workloads.craft.stillroom_model.modeling_stillroom import StillroomForSequenceClassification, StillroomModel
+from workloads.craft.tasks.encoding import EncodedTask
+from workloads.craft.tasks.metrics import METRICS
+from workloads.search_spec import TaskSpec
+
+WARMUP, WEIGHT_DECAY, CLIP_NORM = 0.1, 0.01, 1.0
+"""Share of the steps, AdamW's (none on vectors), and the largest norm of a gradient."""
+
+
+@dataclass(frozen=True)
+class EpochScore:
+    """How a model stands after an epoch.
+
+    Attributes:
+        epoch: From 1.
+        score: By the task's metric, on its validation rows; the more the better.
+        train_loss: Mean over the epoch.
+    """
+
+    epoch: int
+    score: float
+    train_loss: float
+
+
+def classifier(base: PreTrainedModel, task: EncodedTask, seed: int) -> PreTrainedModel:
+    """Put the head of the model's own kind on it: the stock class of its family, or the one saved beside it.
+
+    Args:
+        base: A teacher or a student without a head; its weights are copied.
+        task: How many outputs the head has.
+        seed: Of the head's initial values (and the pooler's, where the head needs one and ``base`` has none).
+    """
+    config = copy.deepcopy(base.config)
+    config.num_labels = task.outputs
+    config.problem_type = "regression" if task.regression else "single_label_classification"
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = (
+            StillroomForSequenceClassification(config)
+            if isinstance(base, StillroomModel)
+            else AutoModelForSequenceClassification.from_config(config)
+        )
+    own = getattr(model, model.base_model_prefix)
+    lacking, left = own.load_state_dict(base.state_dict(), strict=False)
+    # Some families' heads read the pooler, others bring a layer of their own; all else must fit.
+    odd = [name for name in (*lacking, *left) if not name.startswith("pooler.")]
+    assert not odd, odd
+    return model
+
+
+class FineTuning:
+    """A model on its way through a task; the same seed gives the same scores, whatever ran before.
+
+    Args:
+        model: With a head, such as :func:`classifier` gives; trained in place.
+        task: Tokens and labels.
+        spec: Epochs, batch size, learning rate, metric.
+        seed: Of dropout and of the order of the rows.
+        device: Where to train.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, task: EncodedTask, spec: TaskSpec, *, seed: int, device: torch.device
+    ) -> None:
+        self.model = model.to(device).requires_grad_(True)
+        self.task, self.spec, self.seed, self.device = task, spec, seed, device
+        self.epoch = 0
+        decays = [one for one in model.parameters() if one.ndim > 1]
+        plain = [one for one in model.parameters() if one.ndim <= 1]
+        groups = [{"params": decays, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
+        self._optimizer = torch.optim.AdamW(groups, lr=spec.learning_rate)
+        steps = spec.epochs * -(-len(task.train) // spec.batch_size)
+        warmup = max(1, int(steps * WARMUP))
+
+        def factor(step: int) -> float:
+            return min((step + 1) / warmup, (steps - step) / max(1, steps - warmup + 1))
+
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, factor)
+
+    def run_epoch(self) -> EpochScore:
+        """Train for one epoch and score the model."""
+        assert self.epoch < self.spec.epochs
+        self.model.train()
+        losses = []
+        with torch.random.fork_rng():
+            torch.manual_seed(hash((self.seed, self.epoch)) & 0x7FFFFFFF)
+            draw = np.random.default_rng([self.seed, self.epoch])
+            for rows in self.task.train.shuffled(self.spec.batch_size, draw):
+                losses.append(self._step(*self.task.train.batch(rows, self.task.pad_id)))
+        self.epoch += 1
+        return EpochScore(self.epoch, self.score(), float(torch.stack(losses).mean()))
+
+    @torch.no_grad()
+    def score(self) -> float:
+        """Score the model as it is on the validation rows."""
+        self.model.eval()
+        rows = self.task.validation
+        predicted = np.empty(len(rows))
+        for part in rows.by_length(2 * self.spec.batch_size):
+            logits = self._logits(rows.batch(part, self.task.pad_id)[0])
+            predicted[part] = (logits[:, 0] if self.task.regression else logits.argmax(-1)).float().cpu().numpy()
+        return METRICS[self.spec.metric](predicted, rows.labels_N.astype(np.float64))
+
+    def _step(self, batch: Batch, labels: Tensor) -> Tensor:
+        logits = self._logits(batch).float()
+        labels = labels.to(self.device)
+        loss: Tensor = (
+            nn.functional.mse_loss(logits[:, 0], labels)
+            if self.task.regression
+            else nn.functional.cross_entropy(logits, labels)
+        )
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+        self._optimizer.step()
+        self._schedule.step()
+        return loss.detach()
+
+    def _logits(self, batch: Batch) -> Tensor:
+        batch = batch.to(self.device)
+        inputs = {"input_ids": batch.input_ids_BL, "attention_mask": batch.mask_BL}
+        if batch.token_types_BL is not None:
+            inputs["token_type_ids"] = batch.token_types_BL
+        logits: Tensor = self.model(**inputs).logits
+        return logits

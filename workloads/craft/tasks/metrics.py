@@ -1,0 +1,66 @@
+"""What fine-tuned models are scored by; the more the better, and 0 where a score is not defined.
+
+Shape letters: N rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+Values = npt.NDArray[np.float64]
+"""Classes as whole numbers from 0, or the floats of a regression."""
+
+
+def accuracy(predicted_N: Values, labels_N: Values) -> float:
+    """Share of the rows that are right."""
+    return float(np.mean(predicted_N == labels_N))
+
+
+def f1(predicted_N: Values, labels_N: Values) -> float:
+    """F1 of class 1 where there are two classes, else the mean over all classes."""
+    classes = int(max(predicted_N.max(), labels_N.max())) + 1
+    wanted = [1] if classes <= 2 else [one for one in range(classes) if (labels_N == one).any()]
+    scores = []
+    for one in wanted:
+        right = np.sum((predicted_N == one) & (labels_N == one))
+        named = np.sum(predicted_N == one) + np.sum(labels_N == one)
+        scores.append(2 * right / named if named else 0.0)
+    return float(np.mean(scores))
+
+
+def matthews(predicted_N: Values, labels_N: Values) -> float:
+    """Matthews' correlation, for any number of classes (Gorodkin 2004)."""
+    classes = int(max(predicted_N.max(), labels_N.max())) + 1
+    predicted, labels = (
+        np.bincount(given.astype(np.int64), minlength=classes).astype(np.float64) for given in (predicted_N, labels_N)
+    )
+    rows, right = len(labels_N), float(np.sum(predicted_N == labels_N))
+    spread = (rows**2 - predicted @ predicted) * (rows**2 - labels @ labels)
+    return float((right * rows - predicted @ labels) / np.sqrt(spread)) if spread > 0 else 0.0
+
+
+def spearman(predicted_N: Values, labels_N: Values) -> float:
+    """Spearman's rank correlation; equal values share the mean of their ranks."""
+    predicted, labels = _ranks(predicted_N), _ranks(labels_N)
+    predicted, labels = predicted - predicted.mean(), labels - labels.mean()
+    spread = float(np.sqrt((predicted @ predicted) * (labels @ labels)))
+    return float(predicted @ labels / spread) if spread > 0 else 0.0
+
+
+METRICS: dict[str, Callable[[Values, Values], float]] = {
+    "accuracy": accuracy,
+    "f1": f1,
+    "matthews": matthews,
+    "spearman": spearman,
+}
+"""By the names that a task gives."""
+
+
+def _ranks(values_N: Values) -> Values:
+    _, places, counts = np.unique(values_N, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks: Values = (last - (counts - 1) / 2)[places]
+    return ranks
