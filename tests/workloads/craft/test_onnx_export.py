@@ -12,7 +12,8 @@ from tests.teachers import FAMILIES, SENTENCES, prefix_slices
 from workloads.architecture import Architecture, Layer
 from workloads.craft import onnx_export
 from workloads.craft.export import build_student
-from workloads.craft.onnx_export import OnnxMismatch, export_onnx, session
+from workloads.craft.onnx_export import OnnxMismatch, export_onnx, measure_quantisation, quantise_onnx, session
+from workloads.craft.signals import Batch
 from workloads.craft.teacher import Teacher, open_teacher
 
 Make = Callable[..., Path]
@@ -35,6 +36,14 @@ def bert(make_teacher: Make, tmp_path_factory: pytest.TempPathFactory) -> Teache
 
 def student_of(teacher: Teacher, architecture: Architecture) -> PreTrainedModel:
     return build_student(teacher, architecture, prefix_slices(teacher.weights, architecture))
+
+
+def spoil(file: Path, factor: float) -> None:
+    """Scale the norm of a layer."""
+    model = onnx.load(file)
+    scale = next(part for part in model.graph.initializer if part.name.endswith("output.LayerNorm.weight"))
+    scale.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(scale) * factor, scale.name))
+    onnx.save(model, file)
 
 
 @SHAPES
@@ -82,10 +91,7 @@ def test_a_file_that_gives_something_else_is_not_kept_and_the_error_says_by_how_
 
     def spoiled(module: onnx_export._Flat, file: Path, longest: int) -> None:
         whole(module, file, longest)
-        model = onnx.load(file)
-        scale = next(part for part in model.graph.initializer if part.name.endswith("output.LayerNorm.weight"))
-        scale.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(scale) * 1.01, scale.name))
-        onnx.save(model, file)
+        spoil(file, 1.01)
 
     monkeypatch.setattr(onnx_export, "_write", spoiled)
     with pytest.raises(OnnxMismatch, match=r"last_hidden_state for 1 rows of 1 tokens differs .* by \d\.\d\de-0\d"):
@@ -101,3 +107,43 @@ def test_weights_beyond_one_file_lie_beside_it(bert: Teacher, tmp_path: Path, mo
     names = ("input_ids", "attention_mask", "token_type_ids")
     (hidden,) = session(file).run(None, dict.fromkeys(names, ids))
     assert hidden.shape == (2, 5, 48)
+
+
+def rows_of(teacher: Teacher, *, padded: bool = True) -> Batch:
+    given = teacher.tokenizer(SENTENCES, padding=True, return_tensors="pt")
+    return Batch(given["input_ids"], given["attention_mask"].bool() if padded else None)
+
+
+def test_int8_files_run_are_smaller_and_their_loss_is_small(teacher: Teacher, tmp_path: Path) -> None:
+    types = "token_type_ids" in teacher.tokenizer.model_input_names
+    export_onnx(student_of(teacher, RAGGED), tmp_path, has_token_types=types)
+    file = quantise_onnx(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "model.int8.onnx"}
+    weights = onnx.load(file).graph.initializer
+    assert sum(part.data_type == onnx.TensorProto.INT8 and len(part.dims) == 2 for part in weights) >= 3 * 6 + 1
+    rows = rows_of(teacher)
+    report = measure_quantisation(tmp_path, [rows])
+    assert (report.float32_bytes, report.int8_bytes) == ((tmp_path / "model.onnx").stat().st_size, file.stat().st_size)
+    assert report.int8_bytes < 0.5 * report.float32_bytes
+    assert rows.mask_BL is not None
+    assert (report.rows, report.tokens) == (len(SENTENCES), int(rows.mask_BL.sum()))
+    assert 0.98 < report.hidden_cosine < 1
+    assert 0.98 < report.pooled_cosine_worst <= report.pooled_cosine < 1
+    assert 0 < report.hidden_error < 0.2
+    assert 0 < report.pooled_error < 0.2
+
+
+def test_the_loss_does_not_depend_on_how_rows_are_batched_or_padded(bert: Teacher, tmp_path: Path) -> None:
+    export_onnx(student_of(bert, STOCK), tmp_path, has_token_types=True)
+    (tmp_path / "model.int8.onnx").write_bytes((tmp_path / "model.onnx").read_bytes())
+    same = measure_quantisation(tmp_path, [rows_of(bert, padded=False)])
+    assert same.hidden_cosine == pytest.approx(1)
+    assert same.hidden_error == same.pooled_error == 0
+    spoil(tmp_path / "model.int8.onnx", 1.1)  # hardly changes with the row's company, unlike ranges of activations
+    rows = rows_of(bert)
+    assert rows.mask_BL is not None
+    whole = measure_quantisation(tmp_path, [rows])
+    alone = [Batch(ids[real][None]) for ids, real in zip(rows.input_ids_BL, rows.mask_BL, strict=True)]
+    apart = measure_quantisation(tmp_path, alone)
+    assert apart.model_dump() == pytest.approx(whole.model_dump(), rel=1e-4)
+    assert whole.hidden_error > 0.01
