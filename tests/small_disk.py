@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 
-def run_on_small_disk(script: str, mount: Path) -> subprocess.CompletedProcess[str]:
-    """Run ``script`` with a tmpfs of 1 MiB at ``mount``, which it gets as its first argument.
+def run_on_small_disk(script: str, mount: Path, options: str = "size=1m") -> subprocess.CompletedProcess[str]:
+    """Run ``script`` with a tmpfs of 1 MiB, or of other ``options``, at ``mount``, which it gets as its first argument.
 
     Skips the test where the system lets no one mount one.
     """
     unshare = shutil.which("unshare")
-    inside = 'mount -t tmpfs -o size=1m tmpfs "$0" && exec "$@"'
+    inside = f'mount -t tmpfs -o {options} tmpfs "$0" && exec "$@"'
     enter = [str(unshare), "--user", "--map-root-user", "--mount", "sh", "-c"]
     trial = [*enter, inside, str(mount), "true"]
     if unshare is None or subprocess.run(trial, capture_output=True, check=False).returncode:

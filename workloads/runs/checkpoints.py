@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 from pathlib import Path
@@ -34,11 +35,19 @@ class Checkpoints:
             OSError: No room or no right; nothing is committed.
         """
         name = f"{self.folder}/{self.builder}/step-{step:09d}"
-        with tempfile.TemporaryDirectory() as temporary:
-            file = Path(temporary) / _STATE
-            save_file({key: value.detach().cpu().contiguous().clone() for key, value in state.items()}, file)
-            self.storage.upload(file, f"{name}/{_STATE}")
-        self.storage.write_bytes(f"{name}/{_MARK}", json.dumps({"step": step}).encode())
+        try:
+            with tempfile.TemporaryDirectory() as temporary:
+                file = Path(temporary) / _STATE
+                save_file({key: value.detach().cpu().contiguous().clone() for key, value in state.items()}, file)
+                self.storage.upload(file, f"{name}/{_STATE}")
+            self.storage.write_bytes(f"{name}/{_MARK}", json.dumps({"step": step}).encode())
+        except OSError as error:
+            # The half of it would keep a disk full, so that not even the failure could be told.
+            with contextlib.suppress(OSError):
+                self.storage.remove(name)
+            if error.filename is None:  # a failed write alone does not say where
+                error.filename = self.storage.path(name)
+            raise
         for older in sorted(self.storage.list(f"{self.folder}/{self.builder}"))[:-_KEPT]:
             self.storage.remove(f"{self.folder}/{self.builder}/{older}")
 

@@ -203,6 +203,14 @@ def assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Ten
         torch.testing.assert_close(tensor, other[name], rtol=1e-4, atol=1e-5, msg=name)
 
 
+def until(condition: Callable[[], Any], what: str, seconds: float = 30) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} took more than {seconds} s"
+        time.sleep(0.1)
+
+
 def training_workers() -> list[psutil.Process]:
     """The processes of Ray Train's workers below this test's own Ray."""
     found = []

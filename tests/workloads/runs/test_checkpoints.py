@@ -22,7 +22,8 @@ try:
     checkpoints.save(20, {"weight": torch.zeros(200_000)})
     raise SystemExit("the second was written")
 except OSError as error:
-    assert error.errno == 28, error
+    assert error.errno == 28 and f"{storage.root}/run/cmp_a-1/step-000000020" in str(error), error
+assert storage.list("run/cmp_a-1") == ["step-000000010"]  # what was half-written takes no room
 step, name = checkpoints.latest()
 assert step == 10, step
 assert checkpoints.load(name)["weight"].sum() == 100_000
