@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.workloads.runs.scenes import House
+from tests.workloads.runs.scenes import (
+    House,
+    assert_same_weights,
+    last_checkpoint,
+    superlm_weights,
+    training_workers,
+    until,
+)
+from workloads.artifacts import Artifact
 from workloads.job_folder import JobFolder
 from workloads.runs.leases import BEAT_SECONDS, EXPIRY_SECONDS
 from workloads.runs.stages import WAITING
@@ -54,3 +62,41 @@ def _notes(house: House, job: str) -> set[str | None]:
     document = JobFolder(house.storage, job).read_progress(1)
     steps = document.steps if document else []
     return {step.note for step in steps if step.name.startswith("train") and step.note}
+
+
+@pytest.mark.slow
+def test_a_job_whose_driver_is_killed_goes_on_from_its_checkpoint_to_the_same_superlms(house: House) -> None:
+    steps, every, per_step = 120, 20, 4 * 32
+    request = house.longer_request(steps, checkpoint_every_steps=every)
+    killed = house.start("cmp_killed", 1, request)
+    house.wait(killed, lambda: last_checkpoint(house.storage), "the first checkpoint")
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate(timeout=10)
+    assert killed.returncode == -signal.SIGKILL
+    assert JobFolder(house.storage, "cmp_killed").read_result(1) is None
+    until(lambda: not training_workers(), "the end of the killed driver's workers")
+    kept = last_checkpoint(house.storage)
+    assert every <= kept < steps
+
+    code, result = house.run("cmp_killed", 2, request)
+    assert (code, result.status) == (0, "succeeded")
+    events = JobFolder(house.storage, "cmp_killed").read_events(2)
+    drawn = [event.data["done"] for event in events if event.type == "metrics"]
+    assert kept * per_step < min(drawn) < max(drawn) == steps * per_step  # nothing was trained twice
+    assert not last_checkpoint(house.storage)
+
+    found = _superlms(house, result.artifacts["superlm"])
+    assert {artifact.builder for artifact in found.values()} == {"cmp_killed-2"}
+    weights = {name: superlm_weights(house.storage, artifact.files) for name, artifact in found.items()}
+    house.storage.remove("artifacts")
+    code, undisturbed = house.run("cmp_whole", 1, request)
+    assert code == 0
+    assert undisturbed.artifacts["superlm"] == result.artifacts["superlm"]
+    for name, artifact in _superlms(house, undisturbed.artifacts["superlm"]).items():
+        assert artifact.builder == "cmp_whole-1"
+        assert_same_weights(weights[name], superlm_weights(house.storage, artifact.files))
+
+
+def _superlms(house: House, fingerprints: list[str]) -> dict[str, Artifact]:
+    manifests = [house.storage.read_json(f"artifacts/superlm/{one}/manifest.json") for one in fingerprints]
+    return {manifest["fingerprint"]: Artifact(**manifest) for manifest in manifests}
