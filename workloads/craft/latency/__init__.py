@@ -1,0 +1,1 @@
+"""Measuring how long a model takes, as a target says."""

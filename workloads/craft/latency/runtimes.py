@@ -1,0 +1,111 @@
+"""A model made ready to run as a target says: PyTorch as it is, compiled, or ONNX Runtime.
+
+Shape letters: B rows, L tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from workloads import teacher_files
+from workloads.budgets import LatencyTarget
+from workloads.craft import onnx_export
+from workloads.craft.families import family_of
+from workloads.craft.stillroom_model.configuration_stillroom import StillroomConfig
+from workloads.craft.stillroom_model.modeling_stillroom import StillroomModel
+from workloads.errors import InputError
+
+Forward = Callable[[], None]
+"""Runs the model once, and returns when the device is done."""
+
+
+def load_model(folder: Path) -> PreTrainedModel:
+    """Load a teacher or a student as those who use it do, in float32 and evaluation mode."""
+    model_type = json.loads((folder / teacher_files.CONFIG).read_text())["model_type"]
+    if model_type == StillroomConfig.model_type:
+        model = StillroomModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        return model.eval().requires_grad_(False)
+    return family_of(model_type).load(folder)
+
+
+def make_ready(model: PreTrainedModel, target: LatencyTarget, folder: Path) -> Forward:
+    """Give a forward of full rows (no padding) of the target's batch and length.
+
+    Compiled models share PyTorch's cache of compiled code; :func:`forget_compiled` empties it.
+
+    Args:
+        model: In evaluation mode; it is moved to the target's device and dtype.
+        target: How to run it.
+        folder: Where an ONNX file of it goes, or lies already.
+    """
+    if target.runtime == "onnx":
+        return _onnx(model, target, folder)
+    model = model.to(device=target.device, dtype=getattr(torch, target.dtype))
+    inputs = {name: tensor.to(target.device) for name, tensor in _inputs(model, target).items()}
+    run: Any = torch.compile(model, dynamic=False) if target.runtime == "compiled" else model
+
+    def forward() -> None:
+        with torch.inference_mode():
+            run(**inputs)
+        if target.device == "cuda":
+            torch.cuda.synchronize()
+
+    return forward
+
+
+def forget_compiled(target: LatencyTarget) -> None:
+    """Drop compiled code: beyond a few models of one class, PyTorch would compile no more and say little."""
+    if target.runtime == "compiled":
+        torch.compiler.reset()
+
+
+def check_compiler(target: LatencyTarget, field: str) -> None:
+    """Refuse a compiled target on a machine without a C++ compiler, which ``torch.compile`` needs.
+
+    Raises:
+        InputError: There is none.
+    """
+    # The one that PyTorch looks for.
+    name = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if target.runtime == "compiled" and shutil.which(shlex.split(name)[0]) is None:
+        raise InputError.of(
+            f"{field}.runtime",
+            f"torch.compile needs a C++ compiler, and {os.uname().nodename} has no {name!r}.",
+            "Install g++ on the nodes that measure, set CXX to another compiler, or use the runtime 'eager' or 'onnx'.",
+        )
+
+
+def _onnx(model: PreTrainedModel, target: LatencyTarget, folder: Path) -> Forward:
+    inputs = _inputs(model, target)
+    file = folder / onnx_export.FILE
+    if not file.exists():
+        onnx_export.export_onnx(model, folder, has_token_types="token_type_ids" in inputs)
+    session = onnx_export.session(file)
+    given = {name: tensor.numpy() for name, tensor in inputs.items()}
+
+    def forward() -> None:
+        session.run(None, given)
+
+    return forward
+
+
+def _inputs(model: PreTrainedModel, target: LatencyTarget) -> dict[str, Tensor]:
+    config, shape_BL = model.config, (target.batch_size, target.sequence_length)
+    ids_BL = torch.randint(config.vocab_size, shape_BL, generator=torch.Generator().manual_seed(0))
+    # Some families count positions over what is no padding.
+    ids_BL = torch.where(ids_BL == config.pad_token_id, (ids_BL + 1) % config.vocab_size, ids_BL)
+    inputs = {"input_ids": ids_BL, "attention_mask": torch.ones(shape_BL, dtype=torch.int64)}
+    if getattr(config, "type_vocab_size", 0) > 1:  # with one type only, as in RoBERTa, tokenizers give none
+        inputs["token_type_ids"] = torch.zeros(shape_BL, dtype=torch.int64)
+    return inputs
