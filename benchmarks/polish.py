@@ -1,0 +1,198 @@
+"""Polishing the chosen student against training its SuperLM for longer, at the same CPU-seconds.
+
+    python -m benchmarks.polish [--polish-steps 80] [--seeds 2]
+
+The demo's teacher and text, its smallest sub-space, in process. Held-out relation loss, on the same rows, of students
+at three budgets (FLOPs a third, two thirds and all of the way from the smallest to the largest subnet):
+
+- *trained*: the SuperLM after 160 steps; each budget's best by held-out loss is chosen;
+- *polished*: the chosen one trained alone for so many steps more, at a quarter of the SuperLM's learning rate;
+- *longer*: the SuperLM trained from the start for as many more steps as those CPU-seconds buy (measured, a step of
+  each), so that its schedule ends later, and then chosen from anew. One longer training serves all budgets, so it is
+  given the seconds of one polish, and, beside it, those of all three;
+- *top 3*: the best three of the middle budget, each polished for a third of the steps, the best of them then taken,
+  against the best one polished for all of them.
+
+The value is the loss polished over the loss of the SuperLM trained longer by one polish's seconds, the mean over
+budgets and seeds: below 1 polishing is the better use of the time. A second number gives the longer training all
+three polishes' seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from benchmarks.demo_scene import BATCH, LENGTH, DemoScene
+from benchmarks.record import record
+from workloads.architecture import Architecture
+from workloads.costs import student_cost
+from workloads.craft.blocks import Blocks
+from workloads.craft.polishing import alone
+from workloads.craft.scoring import HeldoutTargets, heldout_batches, read_teacher, score
+from workloads.craft.signals import Batch
+from workloads.craft.superlm_files import build_superlm, continue_superlm, save_superlm, wiring_of
+from workloads.craft.training import GroupTrainer, Member
+
+TRAIN_STEPS, HELDOUT_ROWS, POLISH_RATE = 160, 128, 1 / 4
+
+
+class Bench:
+    """The demo's scene with one seed.
+
+    Args:
+        scene: Teacher and text.
+        seed: Of the order of the text and the sandwiches.
+    """
+
+    def __init__(self, scene: DemoScene, seed: int) -> None:
+        self.scene, self.seed, self.space = scene, seed, scene.spaces[0]
+        rows = Blocks.open(scene.storage, scene.corpus, "heldout").read(range(HELDOUT_ROWS))
+        batches = heldout_batches(rows, BATCH)
+        signals = read_teacher(scene.teacher, scene.objective, batches)
+        self.head_order = scene.order.width_order(scene.teacher.shape.layers - 1)
+        self.heldout = HeldoutTargets.prepare(scene.objective, batches, signals, self.head_order.tolist())
+
+    def train(self, steps: int) -> tuple[Member, float]:
+        """Train a SuperLM from the teacher; give it and the CPU-seconds of a step."""
+        built = build_superlm(self.scene.teacher, self.space, order=self.scene.order, projection=False, dropout=0.0)
+        member = Member(self.space, built.superlm, self.head_order, steps)
+        return member, self._run(member, steps, first_batch=0, rate=1.0)
+
+    def polish(self, member: Member, one: Architecture, steps: int) -> tuple[float, float]:
+        """Polish a student; give its held-out loss and the CPU-seconds of a step."""
+        space = alone(self.space, one)
+        with TemporaryDirectory() as folder:
+            save_superlm(Path(folder), member.superlm)
+            superlm = continue_superlm(Path(folder), space, wiring_of(self.scene.teacher))
+        polished = Member(space, superlm, self.head_order, steps)
+        seconds = self._run(polished, steps, first_batch=TRAIN_STEPS, rate=POLISH_RATE)
+        return self.loss(polished, one), seconds
+
+    def loss(self, member: Member, one: Architecture) -> float:
+        """Held-out loss of a subnet."""
+        return score(member.superlm, one, self.scene.objective, self.heldout)
+
+    def ranked(self, member: Member) -> list[tuple[float, Architecture]]:
+        """Every subnet with its loss, the best first."""
+        found = [(self.loss(member, one), one) for one in self.space.architectures()]
+        return sorted(found, key=lambda item: item[0])
+
+    def flops(self, one: Architecture) -> int:
+        """Multiply-accumulates of a row."""
+        return student_cost(self.scene.teacher.shape, one, LENGTH).flops
+
+    def _run(self, member: Member, steps: int, *, first_batch: int, rate: float) -> float:
+        training = self.scene.training(steps)
+        training = training.model_copy(update={"learning_rate": training.learning_rate * rate})
+        trainer = GroupTrainer(
+            self.scene.teacher, {"x": member}, self.scene.objective, training, seed=self.seed,
+            device=torch.device("cpu"),
+        )  # fmt: skip
+        seconds = []
+        blocks = Blocks.open(self.scene.storage, self.scene.corpus, "train")
+        with closing(blocks.batches(self.seed, BATCH, first_batch)) as source:
+            for step, rows in enumerate(itertools.islice(source, steps)):
+                batch = Batch(torch.as_tensor(rows.input_ids))  # packed, so without a mask
+                started = time.process_time()
+                trainer.step(step, batch)
+                seconds.append(time.process_time() - started)
+        return statistics.median(seconds)
+
+
+def main() -> None:
+    """Measure and record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--polish-steps", type=int, default=80)
+    parser.add_argument("--seeds", type=int, default=2)
+    given = parser.parse_args()
+    torch.set_num_threads(2)
+    scene = DemoScene()
+    runs = [_measure(Bench(scene, seed), given.polish_steps) for seed in range(1, given.seeds + 1)]
+    against_one = [row["polished"] / row["longer_by_one_polish"] for run in runs for row in run["budgets"]]
+    against_three = [row["polished"] / row["longer_by_three_polishes"] for run in runs for row in run["budgets"]]
+    polishes = [row["polished"] / row["trained"] for run in runs for row in run["budgets"]]
+    record(
+        "polish",
+        value=statistics.mean(against_one),
+        unit="held-out loss of the polished student / of the one chosen from a SuperLM trained longer by as many "
+        "CPU-seconds",
+        bar=None,
+        spread=sorted(against_one),
+        command="python -m benchmarks.polish",
+        against_longer_training_by_all_polishes=statistics.mean(against_three),
+        polished_over_before=statistics.mean(polishes),
+        top_3_over_top_1=statistics.mean(run["top"]["best_of_three"] / run["top"]["best_alone"] for run in runs),
+        train_steps=TRAIN_STEPS,
+        polish_steps=given.polish_steps,
+        polish_rate_over_training_rate=POLISH_RATE,
+        tokens_of_a_step=BATCH * LENGTH,
+        heldout_rows=HELDOUT_ROWS,
+        runs=runs,
+    )
+
+
+def _measure(bench: Bench, polish_steps: int) -> dict[str, Any]:
+    trained, train_seconds = bench.train(TRAIN_STEPS)
+    ranked = bench.ranked(trained)
+    limits = _limits(bench)
+    chosen = [_best(bench, ranked, limit) for limit in limits]
+    polished = [bench.polish(trained, one, polish_steps) for _, one in chosen]
+    seconds = [each for _, each in polished]
+    # The seconds of one polish differ by student; the longer training is given those of the dearest.
+    more = [round(polish_steps * total / train_seconds) for total in (max(seconds), sum(seconds))]
+    longer = [bench.ranked(bench.train(TRAIN_STEPS + steps)[0]) for steps in more]
+    rows = []
+    for limit, (before, one), (after, _) in zip(limits, chosen, polished, strict=True):
+        losses = [_best(bench, table, limit)[0] for table in longer]
+        rows.append(
+            {
+                "max_flops": limit,
+                "student": one.describe(),
+                "trained": before,
+                "polished": after,
+                "longer_by_one_polish": losses[0],
+                "longer_by_three_polishes": losses[1],
+            }
+        )
+    first, *others = [item for item in ranked if bench.flops(item[1]) <= limits[1]][:3]
+    thirds = [bench.polish(trained, one, polish_steps // 3)[0] for _, one in (first, *others)]
+    return {
+        "seed": bench.seed,
+        "cpu_seconds_a_step": {"SuperLM": train_seconds, "polishing": dict(zip(_names(chosen), seconds, strict=True))},
+        "longer_by_steps": more,
+        "budgets": rows,
+        "top": {
+            "students": _names((first, *others)),
+            "before": [loss for loss, _ in (first, *others)],
+            "after_a_third": thirds,
+            "best_of_three": min(thirds),
+            "best_alone": polished[1][0],
+        },
+    }
+
+
+def _limits(bench: Bench) -> list[int]:
+    low, high = bench.flops(bench.space.smallest), bench.flops(bench.space.largest)
+    return [low + (high - low) * third // 3 for third in (1, 2, 3)]
+
+
+def _best(bench: Bench, ranked: Sequence[tuple[float, Architecture]], limit: int) -> tuple[float, Architecture]:
+    return next(item for item in ranked if bench.flops(item[1]) <= limit)
+
+
+def _names(ranked: Sequence[tuple[float, Architecture]]) -> list[str]:
+    return [one.describe() for _, one in ranked]
+
+
+if __name__ == "__main__":
+    main()

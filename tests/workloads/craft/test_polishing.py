@@ -1,0 +1,79 @@
+"""A chosen student as a sub-space of its own, and the settings it is polished by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from workloads.craft.polishing import alone, first_batch, polish_training
+from workloads.craft.sandwich import sandwich
+from workloads.craft.signals import Batch, Wants
+from workloads.craft.superlm_files import build_superlm, continue_superlm, save_superlm, wiring_of
+from workloads.craft.teacher import open_teacher
+from workloads.errors import InputError
+from workloads.request import CompressionRequest, parse_request
+from workloads.spaces import SubSpace
+
+STOCK = SubSpace("tiny", (1, 2), (16, 32), (2.0, 2.5, 3.0), None, 16, 4)
+FREE = SubSpace("free", (2, 3), (16, 40), (1.7, 3.0), (1, 3), 16, 4)
+
+
+@pytest.mark.parametrize("space", [STOCK, FREE], ids=lambda space: space.name)
+def test_every_architecture_is_a_sub_space_of_its_own(space: SubSpace) -> None:
+    ones = list(space.architectures())
+    for one in ones:
+        only = alone(space, one)
+        assert list(only.architectures()) == [one]
+        assert sandwich(only, seed=0, step=3, randoms=2) == [one]
+    assert len({alone(space, one).name for one in ones}) == len(ones)
+
+
+@pytest.mark.parametrize("family", ["bert", "mpnet"])
+def test_a_student_begins_polishing_as_what_it_is_in_its_superlm(
+    make_teacher: Callable[..., Path], tmp_path: Path, family: str
+) -> None:
+    teacher = open_teacher(make_teacher(tmp_path / "teacher", family))
+    superlm = build_superlm(teacher, FREE, order=None, projection=True, dropout=0.0).superlm.eval()
+    save_superlm(tmp_path, superlm)
+    batch = Batch(torch.randint(5, 60, (2, 9)))
+    for one in FREE.architectures():
+        student = continue_superlm(tmp_path, alone(FREE, one), wiring_of(teacher)).eval()
+        with torch.no_grad():
+            given, expected = (each(batch, one, Wants(output=True)).output_BLH for each in (student, superlm))
+            torch.testing.assert_close(given, expected)
+            torch.testing.assert_close(student.project(given), superlm.project(expected))
+        extracted, before = student.extract(one), superlm.extract(one)
+        assert extracted.keys() == before.keys()
+        assert all(extracted[name].equal(before[name]) for name in before)
+
+
+def test_a_quarter_of_the_rate_and_a_length_of_its_own() -> None:
+    training = polish_training(_request({"tokens": 1000}))
+    assert training.learning_rate == pytest.approx(0.002)
+    assert training.steps_for("any") == 1000 // (4 * 32)
+    assert polish_training(_request({"tokens": 1000, "learning_rate": 0.5})).learning_rate == 0.5
+    with pytest.raises(InputError, match=r"polish.tokens: 127 is less than one step of 4 x 32 tokens"):
+        polish_training(_request({"tokens": 127}))
+
+
+def test_polishing_begins_behind_the_text_that_the_superlms_have_read() -> None:
+    assert first_batch(_request({"tokens": 1000}, 1280).training) == 10
+    assert first_batch(_request({"tokens": 1000}, {"tiny": 1280, "base": 2690}).training) == 21
+
+
+def _request(polish: dict[str, Any], tokens: int | dict[str, int] = 1280) -> CompressionRequest:
+    return parse_request(
+        {
+            "teacher": {"model": "teacher"},
+            "corpus": {"paths": ["x.txt"]},
+            "training": {
+                "tokens_per_superlm": tokens, "sequence_length": 32, "batch_size": 4, "learning_rate": 0.008,
+            },
+            "polish": polish,
+            "budgets": [{"name": "any", "max_params": 10**9}],
+        }
+    )  # fmt: skip
