@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,28 @@ import yaml
 from workloads import teacher_files
 from workloads.architecture import Architecture
 from workloads.costs import Cost
+from workloads.exports import QuantisationReport
 
 _FOLDER = "path/to/this/folder"
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyRow:
+    """A measured latency.
+
+    Attributes:
+        target: The target's name.
+        where: What it holds for, in words: device, threads, runtime, batch, length, dtype.
+        p50_ms: Milliseconds of one forward.
+        p95_ms: The same, of the slowest in twenty.
+        speed_up: The teacher's time on the same target over the student's.
+    """
+
+    target: str
+    where: str
+    p50_ms: float
+    p95_ms: float
+    speed_up: float | None = None
 
 
 @dataclass(frozen=True)
@@ -34,6 +55,12 @@ class CardFacts:
         fingerprints: Of the stages it came from, by stage.
         pooler: Whether the student carries a pooler.
         projection: Whether a learned output projection lies beside it.
+        polish_tokens: Tokens that the student was trained for alone, after the SuperLM.
+        picture: Name of the picture of candidates and front beside the card.
+        picture_alt: The picture in words.
+        latencies: As measured.
+        onnx: Whether ``model.onnx`` lies beside it.
+        int8: What ``model.int8.onnx`` loses, where that lies beside it.
     """
 
     name: str
@@ -53,6 +80,12 @@ class CardFacts:
     projection: bool = False
     teacher_license: str | None = None
     fingerprints: dict[str, str] = field(default_factory=dict)
+    polish_tokens: int | None = None
+    picture: str | None = None
+    picture_alt: str = ""
+    latencies: tuple[LatencyRow, ...] = ()
+    onnx: bool = False
+    int8: QuantisationReport | None = None
 
 
 def license_of(teacher_folder: Path) -> str | None:
@@ -94,6 +127,16 @@ def embedding_lines(folder: str) -> list[str]:
     ]
 
 
+def onnx_lines(folder: str) -> list[str]:
+    """Give the lines that run a student's ONNX file with a loaded tokenizer."""
+    return [
+        "import onnxruntime",
+        f"session = onnxruntime.InferenceSession({f'{folder}/model.onnx'!r})",
+        'batch = tokenizer(["A sentence."], padding=True, return_tensors="np")',
+        'output = session.run(["last_hidden_state"], dict(batch))[0]',
+    ]
+
+
 def render(facts: CardFacts, folder: str = _FOLDER) -> str:
     """Write the card: YAML front matter and Markdown.
 
@@ -105,7 +148,7 @@ def render(facts: CardFacts, folder: str = _FOLDER) -> str:
     loss = "not scored" if facts.heldout_loss is None else f"{facts.heldout_loss:.4f}"
     rows = {
         "Teacher": facts.teacher,
-        "Text": f"{', '.join(facts.corpus)}: {facts.documents:,} documents, trained for {facts.tokens:,} tokens",
+        "Text": _text(facts),
         "Method": facts.method,
         "Layers": shape["layers"],
         "Hidden size": shape["hidden_size"],
@@ -114,6 +157,7 @@ def render(facts: CardFacts, folder: str = _FOLDER) -> str:
         "Teacher layers it started from": shape["source_layers"],
         "Parameters": f"{cost.params:,} ({cost.params_without_embeddings:,} without embedding tables)",
         "FLOPs": f"{cost.flops:,} multiply-accumulates for one sequence of {cost.sequence_length} tokens",
+        "Memory": _memory(cost),
         "Objective": facts.objective,
         "Held-out loss": f"{loss} (of that objective)",
         "Seed": facts.seed,
@@ -122,7 +166,7 @@ def render(facts: CardFacts, folder: str = _FOLDER) -> str:
         f"---\n{yaml.safe_dump(_front_matter(facts), sort_keys=False)}---",
         f"# {facts.name}",
         "A small model distilled by stillroom from a larger one.",
-        "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())]),
+        _table(("", ""), rows.items()),
         "## How to load it",
         _code(load_lines(facts.architecture, folder)),
     ]
@@ -131,7 +175,71 @@ def render(facts: CardFacts, folder: str = _FOLDER) -> str:
             "Mean-pool its output and apply the learned projection to come to the teacher's embedding space:",
             _code(embedding_lines(folder)),
         ]
+    parts += [*_frontier(facts), *_latencies(facts), *_onnx(facts, folder)]
     return "\n\n".join([*parts, "## Limits", "\n".join(f"- {limit}" for limit in _limits(facts)), ""])
+
+
+def _text(facts: CardFacts) -> str:
+    polish = "" if facts.polish_tokens is None else f", then alone for {facts.polish_tokens:,}"
+    return f"{', '.join(facts.corpus)}: {facts.documents:,} documents, trained for {facts.tokens:,} tokens{polish}"
+
+
+def _memory(cost: Cost) -> str:
+    return (
+        f"{cost.weight_bytes('float32'):,} bytes of weights and at the peak {cost.activation_bytes:,} bytes of "
+        "activations of such a sequence, in float32"
+    )
+
+
+def _frontier(facts: CardFacts) -> list[str]:
+    if facts.picture is None:
+        return []
+    alt = re.sub(r"([\\\[\]])", r"\\\1", facts.picture_alt)
+    return ["## Loss against cost", f"![{alt}]({facts.picture})"]
+
+
+def _latencies(facts: CardFacts) -> list[str]:
+    if not facts.latencies:
+        return []
+    rows = [
+        (row.target, row.where, f"{row.p50_ms:.3g}", f"{row.p95_ms:.3g}", _times(row.speed_up))
+        for row in facts.latencies
+    ]
+    head = ("Target", "Where", "p50 (ms)", "p95 (ms)", "Faster than the teacher")
+    return ["## Latency", "Of one forward, measured.", _table(head, rows)]
+
+
+def _times(factor: float | None) -> str:
+    return "not measured" if factor is None else f"{factor:.2f} times"
+
+
+def _onnx(facts: CardFacts, folder: str) -> list[str]:
+    if not facts.onnx:
+        return []
+    parts = [
+        "## ONNX",
+        "`model.onnx` takes any number of rows and tokens, and was checked against PyTorch.",
+        _code(onnx_lines(folder)),
+    ]
+    if facts.int8 is not None:
+        report = facts.int8
+        smaller = report.float32_bytes / report.int8_bytes
+        rows = (
+            ("Last hidden states", f"{report.hidden_cosine:.4f}", f"{report.hidden_error:.2%}"),
+            ("Mean-pooled", f"{report.pooled_cosine:.4f}", f"{report.pooled_error:.2%}"),
+        )
+        parts += [
+            f"`model.int8.onnx` is used alike and is {smaller:.1f} times smaller ({report.int8_bytes:,} bytes for "
+            f"{report.float32_bytes:,}). Against `model.onnx`, on {report.rows:,} held-out rows ({report.tokens:,} "
+            f"tokens); the row that came off worst has a mean-pooled cosine of {report.pooled_cosine_worst:.4f}:",
+            _table(("Output", "Cosine", "Relative error"), rows),
+        ]
+    return parts
+
+
+def _table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def _front_matter(facts: CardFacts) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def export_onnx(model: PreTrainedModel, folder: Path, *, has_token_types: bool) 
     Args:
         model: A student, stock or our own, in evaluation mode on the CPU.
         folder: Where the file goes; it must exist.
-        has_token_types: Whether ``token_type_ids`` is an input.
+        has_token_types: Whether ``token_type_ids`` is an input, as it should be where the tokenizer gives them.
 
     Returns:
         The file.

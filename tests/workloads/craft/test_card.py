@@ -7,7 +7,8 @@ import yaml
 
 from workloads.architecture import Architecture
 from workloads.costs import Cost
-from workloads.craft.card import CardFacts, license_of, load_lines, render
+from workloads.craft.card import CardFacts, LatencyRow, license_of, load_lines, render
+from workloads.exports import QuantisationReport
 
 STOCK = Architecture.alike(layers=4, hidden_size=128, heads=4, head_width=32, intermediate_size=384, teacher_layers=6)
 PAPER = Architecture.alike(layers=4, hidden_size=128, heads=7, head_width=64, intermediate_size=256, teacher_layers=12)
@@ -22,7 +23,7 @@ FACTS = CardFacts(
     method="autodistil",
     family="bert",
     architecture=STOCK,
-    cost=Cost(5_000_000, 1_000_000, 120_000_000, 128),
+    cost=Cost(5_000_000, 1_000_000, 120_000_000, 128, 3_000_000),
     objective="kl relations (12 heads)",
     heldout_loss=0.27,
     output_trained=False,
@@ -46,6 +47,7 @@ def test_the_card_tells_where_the_student_comes_from() -> None:
         "5,000,000",
         "120,000,000",
         "128 tokens",
+        "20,000,000 bytes of weights and at the peak 3,000,000 bytes of activations",
         "0.2700",
         "`abc123`",
     ):
@@ -85,3 +87,64 @@ def test_the_licence_is_read_from_the_teachers_card(tmp_path: Path) -> None:
     ]:
         card.write_text(text)
         assert license_of(tmp_path) == found
+
+
+INT8 = QuantisationReport(
+    float32_bytes=20_000_000,
+    int8_bytes=5_000_000,
+    rows=128,
+    tokens=8_192,
+    hidden_cosine=0.98765,
+    hidden_error=0.1512,
+    pooled_cosine=0.9912,
+    pooled_cosine_worst=0.9799,
+    pooled_error=0.1201,
+)
+
+
+def sections(facts: CardFacts) -> dict[str, str]:
+    """The card's sections by title, the front matter and the table of facts left out."""
+    return {part.partition("\n")[0]: part.partition("\n")[2] for part in render(facts).split("\n## ")[1:]}
+
+
+def test_sections_on_pictures_latencies_and_onnx_are_there_only_where_given() -> None:
+    assert list(sections(FACTS)) == ["How to load it", "Limits"]
+    rich = replace(FACTS, picture="frontier.png", latencies=(LatencyRow("pi", "a CPU", 1.0, 2.0),), onnx=True)
+    titles = ["How to load it", "Loss against cost", "Latency", "ONNX", "Limits"]
+    assert list(sections(rich)) == titles
+    assert "int8" not in render(rich)
+    assert "then alone" not in render(rich)
+
+
+def test_a_polished_student_says_for_how_long() -> None:
+    text = render(replace(FACTS, polish_tokens=1_000_000))
+    assert "240 documents, trained for 163,840 tokens, then alone for 1,000,000 |" in text
+
+
+def test_the_picture_is_shown_with_its_words() -> None:
+    facts = replace(FACTS, picture="frontier.png", picture_alt="Loss of 12 candidates [all]. Chosen: edge.")
+    assert sections(facts)["Loss against cost"].strip() == (
+        "![Loss of 12 candidates \\[all\\]. Chosen: edge.](frontier.png)"
+    )
+
+
+def test_latencies_say_where_they_hold_and_how_they_stand_to_the_teacher() -> None:
+    rows = (LatencyRow("pi", "4 threads of a CPU", 12.345, 15.0, 3.5), LatencyRow("gpu", "an H200", 0.5, 0.6))
+    assert sections(replace(FACTS, latencies=rows))["Latency"].strip().splitlines()[2:] == [
+        "| Target | Where | p50 (ms) | p95 (ms) | Faster than the teacher |",
+        "| --- | --- | --- | --- | --- |",
+        "| pi | 4 threads of a CPU | 12.3 | 15 | 3.50 times |",
+        "| gpu | an H200 | 0.5 | 0.6 | not measured |",
+    ]
+
+
+def test_the_int8_file_comes_with_what_it_saves_and_loses() -> None:
+    text = sections(replace(FACTS, onnx=True, int8=INT8))["ONNX"]
+    for part in (
+        "4.0 times smaller (5,000,000 bytes for 20,000,000)",
+        "128 held-out rows (8,192 tokens)",
+        "cosine of 0.9799",
+        "| Last hidden states | 0.9877 | 15.12% |",
+        "| Mean-pooled | 0.9912 | 12.01% |",
+    ):
+        assert part in text

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -11,6 +12,7 @@ from transformers import PreTrainedModel
 from tests.teachers import FAMILIES, SENTENCES, prefix_slices
 from workloads.architecture import Architecture, Layer
 from workloads.craft import onnx_export
+from workloads.craft.card import onnx_lines
 from workloads.craft.export import build_student
 from workloads.craft.onnx_export import OnnxMismatch, export_onnx, measure_quantisation, quantise_onnx, session
 from workloads.craft.signals import Batch
@@ -63,6 +65,14 @@ def test_the_file_takes_what_the_tokenizer_gives_and_answers_as_pytorch_does(
         ours, real = student(**given), given["attention_mask"].bool()
         torch.testing.assert_close(hidden[real], ours.last_hidden_state[real], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(pooled, ours.pooler_output, rtol=1e-4, atol=1e-4)
+
+
+def test_the_cards_lines_run_the_file(teacher: Teacher, tmp_path: Path) -> None:
+    types = "token_type_ids" in teacher.tokenizer.model_input_names
+    export_onnx(student_of(teacher, STOCK), tmp_path, has_token_types=types)
+    names: dict[str, Any] = {"tokenizer": teacher.tokenizer}
+    exec("\n".join(onnx_lines(str(tmp_path))), names)
+    assert names["output"].shape == (1, names["batch"]["input_ids"].shape[1], 48)
 
 
 def test_a_student_without_a_pooler_gives_the_last_state_alone(bert: Teacher, tmp_path: Path) -> None:
