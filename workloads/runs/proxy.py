@@ -1,0 +1,390 @@
+"""The proxy task: candidates are fine-tuned on a labelled dataset and ranked by its score.
+
+Each candidate is a trial of Ray Tune, an epoch a step, in actors that are reused; asynchronous successive halving
+(ASHA) stops those that fall behind. A candidate that is finished leaves its scores in the storage; where they are
+found, in a new attempt or another job, its trial tells them again and trains nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import structlog
+import torch
+from ray import tune
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from safetensors.numpy import load_file
+
+from cluster.sizing import read_resources
+from workloads import artifacts
+from workloads.architecture import Architecture
+from workloads.artifacts import Artifact, Key
+from workloads.choosing import Scored
+from workloads.craft import superlm_files
+from workloads.craft.export import build_student
+from workloads.craft.superlm import SuperLM
+from workloads.craft.tasks.data import read_task, task_fingerprint
+from workloads.craft.tasks.encoding import EncodedTask, encode_task
+from workloads.craft.tasks.finetuning import FineTuning, classifier
+from workloads.craft.teacher import Teacher, open_teacher
+from workloads.errors import InputError
+from workloads.request import CompressionRequest
+from workloads.search_spec import ProxyTaskSpec
+from workloads.storage import Storage
+
+SCORES = "task_scores.parquet"
+_HALVING = 2
+"""Of the candidates that have come so far, about one in so many goes on."""
+_CPUS = 1
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What the actors need; arrays lie in the object store, a copy a node.
+
+    Attributes:
+        candidates: By the number that a trial's configuration gives.
+        teacher: Its weights left out.
+        weights: By sub-space, a ref to the SuperLM's weights by name.
+        task: A ref to the :class:`EncodedTask`.
+        known: Scores by epoch of candidates that are finished already, by number.
+    """
+
+    candidates: tuple[Scored, ...]
+    teacher: Teacher
+    weights: dict[str, Any]
+    task: Any
+    spec: ProxyTaskSpec
+    seed: int
+    known: dict[int, tuple[float, ...]]
+    gpu: bool
+
+
+def check_task(spec: ProxyTaskSpec, teacher: Teacher) -> None:
+    """Find out before anything is trained whether a task can be used.
+
+    Raises:
+        InputError: It cannot, by the field of ``proxy_task``.
+    """
+    encode_task(read_task(spec), spec, teacher.tokenizer, teacher.shape)
+
+
+def task_scores_key(
+    request: CompressionRequest,
+    candidates: Sequence[Scored],
+    superlms: Mapping[str, Artifact],
+    teacher_fingerprint: str,
+) -> Key:
+    """Give the key of the task's scores: the task by its files' contents, the seed, and every candidate.
+
+    Raises:
+        InputError: A file of the task cannot be read.
+    """
+    return _all_key(_candidate_keys(request, candidates, superlms, teacher_fingerprint))
+
+
+def score_on_task(
+    storage: Storage,
+    request: CompressionRequest,
+    *,
+    teacher_files: str,
+    teacher_fingerprint: str,
+    candidates: Sequence[Scored],
+    superlms: Mapping[str, Artifact],
+    builder: str,
+    progress: Callable[[int, int], None],
+) -> Artifact:
+    """Give the candidates' scores on the proxy task, built by this call or an earlier one.
+
+    Args:
+        storage: Where artefacts are kept.
+        request: With a ``proxy_task``; its seed decides the heads' values, dropout and the order of the rows.
+        teacher_files: The teacher's folder, relative to the storage.
+        teacher_fingerprint: Of the teacher.
+        candidates: Each once; the most promising first, for those that come later are measured against them.
+        superlms: The trained SuperLM of each sub-space, by name.
+        builder: Names the job and attempt.
+        progress: Called with candidates done and candidates in all, while it runs.
+
+    Raises:
+        InputError: The task cannot be used, or fine-tuning diverged.
+        RuntimeError: A candidate could not be fine-tuned, with the cause, or the search was interrupted.
+        OSError: The storage cannot be read or written.
+    """
+    assert ray.is_initialized(), "The caller connects to Ray."
+    assert request.proxy_task is not None
+    assert candidates
+    keys = _candidate_keys(request, candidates, superlms, teacher_fingerprint)
+    key = _all_key(keys)
+    if (found := artifacts.find(storage, key)) is not None:
+        return found
+    records = _Records(storage, key, keys, request.proxy_task.epochs, builder)
+    with tempfile.TemporaryDirectory(prefix="stillroom-proxy-") as folder:
+        shared = _share(storage, Path(folder), request, teacher_files, candidates, superlms, records.known())
+        curves = _run(shared, Path(folder), records, progress)
+    storage.write_bytes(f"{artifacts.build_folder(key, builder)}/{SCORES}", _table(shared.candidates, curves))
+    summary = {
+        "metric": request.proxy_task.metric,
+        "candidates": len(curves),
+        "stopped_early": sum(len(curve) < request.proxy_task.epochs for curve in curves),
+        "best": max(max(curve) for curve in curves),
+    }
+    return artifacts.commit(storage, key, builder, summary, device="cuda" if shared.gpu else "cpu")
+
+
+def read_task_scores(storage: Storage, artifact: Artifact) -> list[Scored]:
+    """Read the candidates back with their scores on the task, in the order they were given.
+
+    A candidate's score is its best over the epochs, so that going on never counts against it.
+    """
+    table = pq.read_table(io.BytesIO(storage.read_bytes(f"{artifact.files}/{SCORES}")))
+    return [
+        Scored(
+            row["subspace"],
+            Architecture.from_json(json.loads(row["architecture"])),
+            row["heldout_loss"],
+            task_score=row["task_score"],
+            spread=row["spread"],
+        )
+        for row in table.to_pylist()
+    ]
+
+
+def with_task_scores(scored: Sequence[Scored], on_task: Sequence[Scored]) -> list[Scored]:
+    """Give a scores table with the task's scores beside the candidates that have one."""
+    scores = {(one.subspace, one.architecture): one.task_score for one in on_task}
+    return [dataclasses.replace(one, task_score=scores.get((one.subspace, one.architecture))) for one in scored]
+
+
+def _candidate_keys(
+    request: CompressionRequest,
+    candidates: Sequence[Scored],
+    superlms: Mapping[str, Artifact],
+    teacher_fingerprint: str,
+) -> list[Key]:
+    """What decides each candidate's scores, whoever else is fine-tuned."""
+    assert request.proxy_task is not None
+    task = task_fingerprint(request.proxy_task)
+    return [
+        Key(
+            "task-score",
+            {
+                "teacher": teacher_fingerprint,
+                "superlm": superlms[candidate.subspace].fingerprint,
+                "architecture": candidate.architecture.to_json(),
+                "task": task,
+                "seed": request.seed,
+            },
+        )
+        for candidate in candidates
+    ]
+
+
+def _all_key(candidates: Sequence[Key]) -> Key:
+    return Key("task-scores", {"candidates": [key.fingerprint for key in candidates]})
+
+
+class _Records:
+    """The scores by epoch that finished candidates leave.
+
+    One that was stopped early is finished only among the candidates that it was stopped for.
+    """
+
+    def __init__(self, storage: Storage, among: Key, candidates: Sequence[Key], epochs: int, builder: str) -> None:
+        self._storage, self._among, self._candidates = storage, among, candidates
+        self._epochs, self._builder = epochs, builder
+
+    def known(self) -> dict[int, tuple[float, ...]]:
+        """Give the scores of those that are finished, by number."""
+        known = {}
+        for number, key in enumerate(self._candidates):
+            found = artifacts.find(self._storage, key) or artifacts.find(self._storage, self._stopped(key))
+            if found is not None:
+                known[number] = tuple(found.summary["scores"])
+        return known
+
+    def keep(self, number: int, scores: Sequence[float]) -> None:
+        """Keep the scores of a candidate that has finished now."""
+        key = self._candidates[number]
+        key = key if len(scores) == self._epochs else self._stopped(key)
+        artifacts.commit(self._storage, key, self._builder, {"scores": list(scores)})
+
+    def _stopped(self, key: Key) -> Key:
+        return Key(key.stage, key.inputs | {"stopped_among": self._among.fingerprint})
+
+
+def _share(
+    storage: Storage,
+    folder: Path,
+    request: CompressionRequest,
+    teacher_files: str,
+    candidates: Sequence[Scored],
+    superlms: Mapping[str, Artifact],
+    known: dict[int, tuple[float, ...]],
+) -> _Shared:
+    """Tokenise the task and put what the actors need into the object store."""
+    spec = request.proxy_task
+    assert spec is not None
+    teacher = open_teacher(storage.fetch(teacher_files, folder))
+    task = encode_task(read_task(spec), spec, teacher.tokenizer, teacher.shape)
+    weights = {}
+    for name in {candidate.subspace for candidate in candidates}:
+        local = storage.fetch(superlms[name].files, folder)
+        weights[name] = ray.put(load_file(local / superlm_files.FILE))
+    bare = dataclasses.replace(teacher, model=teacher.model.to("meta"))
+    gpu = read_resources().gpus >= 1
+    return _Shared(tuple(candidates), bare, weights, ray.put(task), spec, request.seed, known, gpu)
+
+
+def _run(
+    shared: _Shared, folder: Path, records: _Records, progress: Callable[[int, int], None]
+) -> list[tuple[float, ...]]:
+    """Fine-tune all candidates and give their scores by epoch, in their order."""
+    total, resources = len(shared.candidates), read_resources()
+    watcher = _Watcher(shared, records, progress)
+    needs = {"cpu": _CPUS, "gpu": 1} if shared.gpu else {"cpu": _CPUS}
+    concurrent = resources.gpus if shared.gpu else max(1, resources.cluster_cpus // _CPUS)
+    # verbose=0 alone leaves Tune's opening table on standard output, and some log lines.
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    logging.getLogger("ray.tune").setLevel(logging.WARNING)
+    progress(0, total)
+    # What is known takes no time, and is what the others are measured against.
+    order = sorted(range(total), key=lambda number: number not in shared.known)
+    results = tune.Tuner(
+        tune.with_resources(tune.with_parameters(_FineTuneCandidate, shared=shared), needs),
+        param_space={"candidate": tune.grid_search(order)},
+        tune_config=tune.TuneConfig(
+            reuse_actors=True,
+            max_concurrent_trials=min(concurrent, total),
+            scheduler=_halving(shared.spec.epochs),
+        ),
+        run_config=tune.RunConfig(
+            name="proxy",
+            storage_path=str(folder / "tune"),
+            verbose=0,
+            callbacks=[watcher],
+            failure_config=tune.FailureConfig(fail_fast=True),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # scores are all a trial leaves
+        ),
+    ).fit()
+    for result in results:
+        if result.error is not None:
+            inner = getattr(result.error, "cause", None) or result.error
+            if isinstance(inner, InputError):
+                raise inner
+            raise RuntimeError(f"A candidate could not be fine-tuned: {inner}") from result.error
+    if len(watcher.finished) < total:
+        raise RuntimeError(f"The proxy task was interrupted after {len(watcher.finished)} of {total} candidates.")
+    _log.info("fine-tuned all candidates", candidates=total, known=len(shared.known), concurrent=concurrent)
+    return [watcher.finished[number] for number in range(total)]
+
+
+def _halving(epochs: int) -> TrialScheduler:
+    if epochs == 1:
+        return FIFOScheduler()
+    return AsyncHyperBandScheduler(
+        time_attr="training_iteration",
+        metric="score",
+        mode="max",
+        max_t=epochs,
+        grace_period=1,
+        reduction_factor=_HALVING,
+    )
+
+
+class _Watcher(tune.Callback):  # type: ignore[misc]
+    """Collects scores, keeps those of candidates that finish, and tells how far the task is."""
+
+    def __init__(self, shared: _Shared, records: _Records, progress: Callable[[int, int], None]) -> None:
+        self.finished: dict[int, tuple[float, ...]] = {}
+        self._scores: dict[int, dict[int, float]] = {number: {} for number in range(len(shared.candidates))}
+        self._known = shared.known
+        self._records, self._progress = records, progress
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles the callbacks for a restore, which we never ask for; what listens may hold locks.
+        return self.__dict__ | {"_progress": None, "_records": None}
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        self._scores[trial.config["candidate"]][result["training_iteration"]] = result["score"]
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        number = trial.config["candidate"]
+        # What is known already may have been stopped later, or never, when it was fine-tuned.
+        scores = self._known.get(number) or tuple(self._scores[number][epoch] for epoch in sorted(self._scores[number]))
+        if number not in self._known:
+            self._records.keep(number, scores)
+        self.finished[number] = scores
+        self._progress(len(self.finished), len(self._scores))
+
+
+class _FineTuneCandidate(tune.Trainable):  # type: ignore[misc]
+    """One candidate, an epoch a step; the actor takes the next one when it is done."""
+
+    def setup(self, config: dict[str, Any], shared: _Shared) -> None:
+        torch.set_num_threads(_CPUS)
+        self._shared = shared
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._number, self._epoch = int(new_config["candidate"]), 0
+        self._tuning: FineTuning | None = None
+        return True
+
+    def step(self) -> dict[str, Any]:
+        self._epoch += 1
+        if (known := self._shared.known.get(self._number)) is not None:
+            return {"score": known[self._epoch - 1], "done": self._epoch == len(known)}
+        if self._tuning is None:
+            self._tuning = self._start()
+        found = self._tuning.run_epoch()
+        if not math.isfinite(found.train_loss):
+            raise InputError.of(
+                "proxy_task.learning_rate",
+                f"Fine-tuning of {self._shared.candidates[self._number].architecture.describe()} diverged in epoch "
+                f"{found.epoch}.",
+                "Use a smaller learning rate.",
+            )
+        return {"score": found.score, "done": self._epoch == self._shared.spec.epochs}
+
+    def _start(self) -> FineTuning:
+        shared, candidate = self._shared, self._shared.candidates[self._number]
+        arrays = ray.get(shared.weights[candidate.subspace])
+        weights = {name: torch.tensor(array) for name, array in arrays.items()}
+        superlm = SuperLM(weights, superlm_files.wiring_of(shared.teacher))
+        student = build_student(shared.teacher, candidate.architecture, superlm.extract(candidate.architecture))
+        task: EncodedTask = ray.get(shared.task)
+        model = classifier(student, task, shared.seed)
+        device = torch.device("cuda" if shared.gpu else "cpu")
+        return FineTuning(model, task, shared.spec, seed=shared.seed, device=device)
+
+
+def _table(candidates: Sequence[Scored], curves: Sequence[tuple[float, ...]]) -> bytes:
+    table = pa.table(
+        {
+            "subspace": [one.subspace for one in candidates],
+            "architecture": [json.dumps(one.architecture.to_json()) for one in candidates],
+            "heldout_loss": pa.array([one.heldout_loss for one in candidates], pa.float64()),
+            "spread": pa.array([one.spread for one in candidates], pa.float64()),
+            "task_score": pa.array([max(curve) for curve in curves], pa.float64()),
+            "scores_by_epoch": pa.array([list(curve) for curve in curves], pa.list_(pa.float64())),
+        }
+    )
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    return sink.getvalue()
