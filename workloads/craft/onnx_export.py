@@ -71,7 +71,7 @@ def quantise_onnx(folder: Path) -> Path:
     """Write ``model.int8.onnx`` from the ``model.onnx`` beside it.
 
     Matrix products have int8 weights with a scale for each output channel and quantise their inputs as they run;
-    embedding tables are int8 with one scale each.
+    embedding tables are uint8 with one scale each.
 
     Returns:
         The file.
