@@ -1,10 +1,17 @@
-"""Scoring: the loss of a subnet on held-out text, against a teacher that is read once for all of them."""
+"""Scoring: the loss of a subnet on held-out text, against a teacher that is read once for all of them.
+
+Losses are kept row by row: two subnets are then compared on the same rows, where most of the noise is common to both,
+and a longer prefix of the text costs its new rows only.
+"""
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,6 +22,9 @@ from workloads.craft.signals import Batch, Signals
 from workloads.craft.superlm import SuperLM
 from workloads.craft.teacher import Teacher
 
+Losses = npt.NDArray[np.float64]
+"""One a held-out row; their mean is the score."""
+
 
 @dataclass(frozen=True)
 class HeldoutTargets:
@@ -22,12 +32,12 @@ class HeldoutTargets:
 
     Attributes:
         batches: The rows.
-        targets: The teacher's side of each batch.
-        counts: Of all batches together, so that their losses add up to the mean.
+        targets: The teacher's side of each row of each batch.
+        counts: Of all batches together, so that the losses of all rows average to the loss of the whole.
     """
 
     batches: tuple[Batch, ...]
-    targets: tuple[Targets, ...]
+    targets: tuple[tuple[Targets, ...], ...]
     counts: Counts
 
     @classmethod
@@ -48,8 +58,13 @@ class HeldoutTargets:
                 teacher's last layer; None where its heads were not reordered.
         """
         order = None if head_order is None else torch.tensor(head_order)
-        pairs = zip(signals, batches, strict=True)
-        targets = tuple(objective.targets(given, batch, order) for given, batch in pairs)
+        targets = tuple(
+            tuple(
+                objective.targets(_signals_of_row(given, row), _row(batch, row), order)
+                for row in range(len(batch.input_ids_BL))
+            )
+            for given, batch in zip(signals, batches, strict=True)
+        )
         counts = [objective.counts(batch) for batch in batches]
         whole = Counts(
             sum(count.rows for count in counts),
@@ -59,15 +74,25 @@ class HeldoutTargets:
         return cls(tuple(batches), targets, whole)
 
 
-def heldout_batches(rows: TokenRows, batch_size: int) -> tuple[Batch, ...]:
-    """Cut held-out rows into batches of at most ``batch_size`` rows; those without padding carry no mask."""
+def heldout_batches(rows: TokenRows, batch_size: int, ends: Sequence[int] = ()) -> tuple[Batch, ...]:
+    """Cut held-out rows into batches; those without padding carry no mask.
+
+    Args:
+        rows: The held-out rows.
+        batch_size: Rows of a batch, at most.
+        ends: Row numbers that no batch reaches across: the rungs of a search.
+    """
     ids_BL = torch.from_numpy(rows.input_ids)
     mask_BL = None if rows.mask is None else torch.from_numpy(rows.mask)
+    stops = sorted({*(end for end in ends if end < len(ids_BL)), len(ids_BL)})
     batches = []
-    for start in range(0, len(ids_BL), batch_size):
-        part = slice(start, start + batch_size)
+    start = 0
+    while start < len(ids_BL):
+        stop = min(start + batch_size, stops[bisect.bisect_right(stops, start)])
+        part = slice(start, stop)
         mask = None if mask_BL is None or bool(mask_BL[part].all()) else mask_BL[part]
         batches.append(Batch(ids_BL[part], mask))
+        start = stop
     return tuple(batches)
 
 
@@ -78,27 +103,65 @@ def read_teacher(teacher: Teacher, objective: Objective, batches: Sequence[Batch
 
 
 @torch.no_grad()
-def score(superlm: SuperLM, architecture: Architecture, objective: Objective, heldout: HeldoutTargets) -> float:
-    """Give the mean loss of one subnet over all held-out text, without dropout.
+def score_rows(
+    superlm: SuperLM,
+    architecture: Architecture,
+    objective: Objective,
+    heldout: HeldoutTargets,
+    start: int = 0,
+    stop: int | None = None,
+) -> Losses:
+    """Give the loss of one subnet on each of some held-out rows, without dropout.
 
-    The mean is over the real rows, tokens or token pairs of all batches (whichever a term counts by), so that it
-    does not depend on how the text is cut into batches.
+    A row's loss is its share of the loss of all rows, times their number: the mean over all rows is the mean over the
+    real rows, tokens or token pairs (whichever a term counts by) of all held-out text, however that is cut.
 
     Args:
         superlm: The SuperLM; its mode is put back afterwards.
         architecture: The subnet.
         objective: As for ``heldout``.
         heldout: In the SuperLM's head order.
+        start: The first row; a batch must begin there.
+        stop: The row after the last; a batch must end there. All rows by default.
     """
     wants = objective.student_wants(architecture)
+    counts = heldout.counts
+    stop = counts.rows if stop is None else stop
+    losses: list[float] = []
     training = superlm.training
     superlm.eval()
     try:
-        total = 0.0
+        end = 0
         for batch, targets in zip(heldout.batches, heldout.targets, strict=True):
+            begin, end = end, end + len(targets)
+            if end <= start or begin >= stop:
+                continue
+            assert start <= begin and end <= stop, (start, begin, end, stop)
             signals = superlm(batch, architecture, wants)
-            loss: Tensor = objective.loss(signals, targets, batch, heldout.counts, superlm.project)
-            total += loss.item()
-        return total
+            for row, target in enumerate(targets):
+                given, alone = _signals_of_row(signals, row), _row(batch, row)
+                loss: Tensor = objective.loss(given, target, alone, counts, superlm.project)
+                losses.append(loss.item() * counts.rows)
     finally:
         superlm.train(training)
+    return np.array(losses)
+
+
+def score(superlm: SuperLM, architecture: Architecture, objective: Objective, heldout: HeldoutTargets) -> float:
+    """Give the mean loss of one subnet over all held-out text; see :func:`score_rows`."""
+    return float(score_rows(superlm, architecture, objective, heldout).mean())
+
+
+def _row(batch: Batch, row: int) -> Batch:
+    here = slice(row, row + 1)
+    mask = None if batch.mask_BL is None or bool(batch.mask_BL[row].all()) else batch.mask_BL[here]
+    return Batch(batch.input_ids_BL[here], mask)
+
+
+def _signals_of_row(signals: Signals, row: int) -> Signals:
+    here = slice(row, row + 1)
+    queries, keys, values = (
+        {layer: x[here] for layer, x in part.items()} for part in (signals.queries, signals.keys, signals.values)
+    )
+    output = None if signals.output_BLH is None else signals.output_BLH[here]
+    return Signals(queries, keys, values, output_BLH=output)

@@ -195,7 +195,7 @@ class StoredStages:
 
         scores = self._once(SEARCH, key, build)
         self._end(SEARCH, scores)
-        return read_scores(self._storage, scores)
+        return read_scores(self._storage, scores, survivors_only=True)
 
     def students(
         self, teacher: TeacherStage, corpus: Artifact, superlms: dict[str, Artifact], choices: Sequence[Choice]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -26,7 +27,10 @@ from workloads.craft.teacher import Teacher, open_teacher
 from workloads.errors import InputError
 from workloads.request import CompressionRequest, CorpusSpec, parse_request
 from workloads.runs.corpus import prepare_corpus
-from workloads.runs.search import read_scores, scores_key, search_candidates
+from workloads.runs.search import read_scores, results, scores_key, search_candidates
+from workloads.runs.search.board import Work
+from workloads.runs.search.results import Results
+from workloads.runs.search.rules import Candidate
 from workloads.spaces import SubSpace
 from workloads.storage import Storage
 
@@ -102,6 +106,10 @@ def _superlm(storage: Storage, teacher: Teacher, space: SubSpace, fill: float | 
     return artifacts.commit(storage, key, "b", {"head_order": HEAD_ORDERS[space.name]})
 
 
+def _changed(stage: Stage, **update: Any) -> CompressionRequest:
+    return parse_request(stage.request.model_dump(mode="json") | update)
+
+
 def _plain_scores(stage: Stage) -> list[float]:
     """Every candidate's loss, on all rows at once and in plain PyTorch."""
     objective = objective_for(stage.request.objective, stage.teacher.shape)
@@ -121,6 +129,15 @@ def _plain_scores(stage: Stage) -> list[float]:
     return losses
 
 
+def _assert_nothing_committed(storage: Storage) -> None:
+    assert not [name for name in storage.list("artifacts/scores", recursive=True) if "/rungs/" not in name]
+
+
+def _rows(stage: Stage, artifact: Artifact) -> list[dict[str, Any]]:
+    table = pq.read_table(io.BytesIO(stage.storage.read_bytes(f"{artifact.files}/scores.parquet")))
+    return table.to_pylist()
+
+
 @pytest.mark.ray
 def test_every_candidate_is_scored_as_a_plain_loop_scores_it_and_only_once(
     stage: Stage, ray_cluster: None, capsys: pytest.CaptureFixture[str]
@@ -134,14 +151,80 @@ def test_every_candidate_is_scored_as_a_plain_loop_scores_it_and_only_once(
     assert [row.heldout_loss for row in scored] == pytest.approx(_plain_scores(stage), rel=1e-5)
     assert seen == [(done, 6) for done in range(7)]
 
-    table = pq.read_table(io.BytesIO(stage.storage.read_bytes(f"{artifact.files}/scores.parquet")))
-    for row, (_, one) in zip(table.to_pylist(), expected, strict=True):
+    for row, (_, one) in zip(_rows(stage, artifact), expected, strict=True):
         cost = student_cost(stage.teacher.shape, one, 128)
         found = (row["params"], row["params_without_embeddings"], row["flops"])
         assert found == (cost.params, cost.params_without_embeddings, cost.flops)
 
+        assert (row["rows"], row["rung"], row["dropped_by"]) == (10, 0, None)
+        assert 0 < row["spread"] < row["heldout_loss"]
+
     again, seen = stage.search(builder="cmp_2-1")
     assert (again, seen) == (artifact, [])
+    assert not stage.storage.exists(f"artifacts/scores/{artifact.fingerprint}/rungs"), "the table has it all"
+
+
+@pytest.mark.ray
+def test_rungs_of_a_real_search_drop_and_score_what_a_plain_loop_over_them_does(
+    stage: Stage, ray_cluster: None
+) -> None:
+    stage.request = _changed(stage, search={"heldout_blocks": 10, "first_rung_blocks": 2})
+    whole = dict(zip([(s.name, a) for s in SPACES for a in s.architectures()], _plain_scores(stage), strict=True))
+    artifact, seen = stage.search()
+    rows = _rows(stage, artifact)
+    assert artifact.summary["aim"] == "frontier" and artifact.summary["rungs"] == [2, 4, 8, 10]
+    assert [row["rows"] for row in rows] == [artifact.summary["rungs"][row["rung"]] for row in rows]
+    assert artifact.summary["scored_rows"] == sum(row["rows"] for row in rows)
+    survivors = read_scores(stage.storage, artifact, survivors_only=True)
+    assert len(survivors) == artifact.summary["survivors"] == sum(row["dropped_by"] is None for row in rows)
+    for one in survivors:
+        assert one.heldout_loss == pytest.approx(whole[one.subspace, one.architecture], rel=1e-5)
+    assert len(read_scores(stage.storage, artifact)) == 6
+    assert seen[-1] == (6, 6) and [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("searcher", ["random", "evolutionary"])
+def test_drawn_candidates_are_searched_on_a_real_tune(stage: Stage, ray_cluster: None, searcher: str) -> None:
+    stage.request = _changed(
+        stage,
+        search={
+            "heldout_blocks": 10, "first_rung_blocks": 4, "searcher": searcher, "candidates": 5, "population": 4,
+            "aim": "budgets",
+        },
+        budgets=[{"name": "all", "max_params": 10**9}],
+    )  # fmt: skip
+    artifact, _ = stage.search()
+    scored = read_scores(stage.storage, artifact)
+    assert len({(one.subspace, one.architecture) for one in scored}) == len(scored) == 5
+    assert artifact.summary["aim"] == "budgets" and 1 <= artifact.summary["survivors"] < 5
+
+
+@pytest.mark.ray
+def test_what_an_attempt_had_scored_is_not_scored_again(stage: Stage, ray_cluster: None) -> None:
+    key = scores_key(stage.request, SPACES, stage.superlms, stage.teacher.fingerprint, stage.corpus.fingerprint)
+    earlier = Results(stage.storage, key, "cmp_0-1")
+    known = [Candidate(SPACES[0].name, one) for one in SPACES[0].architectures()]
+    told = {number: np.full(10, 7.0 + number) for number in range(len(known))}
+    earlier.add(Work(0, 0, 10, SPACES[0].name, tuple(enumerate(known))), told)
+    earlier.flush()
+    artifact, _ = stage.search()
+    losses = [one.heldout_loss for one in read_scores(stage.storage, artifact)]
+    assert losses[:4] == [7.0, 8.0, 9.0, 10.0], "taken over"
+    assert losses[4:] == pytest.approx(_plain_scores(stage)[4:], rel=1e-5)
+
+
+@pytest.mark.ray
+def test_a_storage_that_cannot_be_written_is_told_as_such(
+    stage: Stage, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(storage: Storage, relative: str, data: bytes) -> None:
+        raise OSError(28, "No space left on device", relative)
+
+    monkeypatch.setattr(results, "EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(Storage, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        stage.search()
 
 
 @pytest.mark.ray
@@ -150,7 +233,7 @@ def test_a_superlm_that_cannot_be_run_fails_the_search_with_its_cause(stage: Sta
     wrong = stage.superlms | {"small": stage.superlms["tiny"]}
     with pytest.raises(RuntimeError, match="could not be scored: RuntimeError: shape"):
         stage.search(superlms=wrong)
-    assert not stage.storage.list("artifacts/scores")
+    _assert_nothing_committed(stage.storage)
 
 
 @pytest.mark.ray
@@ -158,7 +241,7 @@ def test_a_superlm_that_diverged_is_the_user_s_to_mend(stage: Stage, ray_cluster
     broken = {space.name: _superlm(stage.storage, stage.teacher, space, float("nan")) for space in SPACES}
     with pytest.raises(InputError, match=r"training\.learning_rate: .* diverged"):
         stage.search(superlms=broken)
-    assert not stage.storage.list("artifacts/scores")
+    _assert_nothing_committed(stage.storage)
 
 
 def test_a_search_is_known_by_what_decides_its_scores_and_by_nothing_else(stage: Stage) -> None:
@@ -166,10 +249,24 @@ def test_a_search_is_known_by_what_decides_its_scores_and_by_nothing_else(stage:
         return scores_key(request, spaces, stage.superlms, "teacher", "corpus").fingerprint
 
     def changed(**update: Any) -> CompressionRequest:
-        return parse_request(stage.request.model_dump(mode="json") | update)
+        return _changed(stage, **update)
 
     assert fingerprint(changed(budgets=[{"name": "other", "max_flops": 5}])) == fingerprint()
     assert fingerprint(changed(search={"heldout_blocks": 11})) != fingerprint()
+    assert fingerprint(changed(search={"heldout_blocks": 10, "first_rung_blocks": 5})) != fingerprint()
+    assert fingerprint(changed(seed=5)) == fingerprint(), "nothing is drawn"
+    drawn = {"heldout_blocks": 10, "searcher": "random", "candidates": 4}
+    assert fingerprint(changed(search=drawn, seed=5)) != fingerprint(changed(search=drawn))
+    assert fingerprint(changed(search=drawn | {"population": 5})) == fingerprint(changed(search=drawn))
+    bred = drawn | {"searcher": "evolutionary"}
+    assert fingerprint(changed(search=bred | {"population": 5})) != fingerprint(changed(search=bred))
+    aimed = {"heldout_blocks": 10, "aim": "budgets"}
+    one, other, renamed = (
+        changed(search=aimed, budgets=[{"name": name, "max_params": limit}])
+        for name, limit in (("edge", 1000), ("edge", 1001), ("rim", 1000))
+    )
+    assert fingerprint(one) == fingerprint(renamed) != fingerprint(other)
+    assert fingerprint(one) != fingerprint()
     assert fingerprint(changed(objective={"relation": "raw-mse"})) != fingerprint()
     fewer = [dataclasses.replace(SPACES[0], layers=(1,)), SPACES[1]]
     assert fingerprint(spaces=fewer) != fingerprint()

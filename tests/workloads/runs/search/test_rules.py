@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+import pytest
+
+from tests.workloads.runs.search.tables import SHAPE, SPACES, losses, random_budget
+from workloads.budgets import Budget
+from workloads.choosing import misses
+from workloads.costs import student_cost
+from workloads.runs.search.rules import (
+    Candidate,
+    Feasible,
+    budget_drops,
+    cost_axes,
+    feasible_sets,
+    frontier_drops,
+    standard_error,
+)
+
+CANDIDATES = dict(enumerate(Candidate(space.name, one) for space in SPACES for one in space.architectures()))
+AXES = {number: cost_axes(SHAPE, one.architecture) for number, one in CANDIDATES.items()}
+
+
+def test_who_costs_no_more_along_the_axes_meets_every_budget_that_the_other_meets() -> None:
+    draw = random.Random(1)
+    pairs = checked = 0
+    for _ in range(2000):
+        one, other = draw.choice(range(len(CANDIDATES))), draw.choice(range(len(CANDIDATES)))
+        budget = random_budget(draw, SHAPE, [CANDIDATES[one], CANDIDATES[other]])
+        if all(a <= b for a, b in zip(AXES[one], AXES[other], strict=True)):
+            pairs += 1
+            ours, theirs = (
+                student_cost(SHAPE, CANDIDATES[number].architecture, budget.sequence_length) for number in (one, other)
+            )
+            if not misses(theirs, budget):
+                checked += 1
+                assert not misses(ours, budget), budget
+    assert pairs > 500 and checked > 200
+
+
+def test_a_dearer_candidate_goes_when_the_difference_on_the_same_rows_is_clear() -> None:
+    rows = np.random.default_rng(0).normal(5, 2, 16)  # the text's noise, common to all
+    clear, unclear = rows + 0.1 + 0.01 * np.sin(np.arange(16)), rows + 0.1 * np.sin(np.arange(16) ** 2) + 0.03
+    scored = {0: rows, 1: clear, 2: unclear}
+    axes = {0: (1, 1), 1: (1, 2), 2: (2, 1)}
+    assert frontier_drops([0, 1, 2], axes, scored) == {1: 0}
+    # The other way about, the dearer ones are better and stay.
+    assert frontier_drops([0, 1, 2], axes, {number: -one for number, one in scored.items()}) == {}
+
+
+def test_a_candidate_that_is_cheaper_in_any_way_stays_however_bad_it_is() -> None:
+    assert frontier_drops([0, 1], {0: (1, 9), 1: (2, 8)}, {0: np.ones(8), 1: np.full(8, 100.0)}) == {}
+
+
+def test_of_equals_in_cost_and_loss_none_goes_and_one_row_tells_nothing() -> None:
+    same = np.arange(8.0)
+    assert frontier_drops([0, 1], {0: (1,), 1: (1,)}, {0: same, 1: same.copy()}) == {}
+    assert frontier_drops([0, 1], {0: (1,), 1: (2,)}, {0: np.array([1.0]), 1: np.array([9.0])}) == {}
+    assert standard_error(np.array([1.0])) == math.inf
+
+
+def test_candidates_are_compared_on_the_rows_that_both_have() -> None:
+    long = np.concatenate([np.ones(8), np.full(8, 50.0)])
+    assert frontier_drops([0, 1], {0: (1,), 1: (2,)}, {0: long, 1: np.full(8, 2.0)}) == {1: 0}
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_whoever_meets_a_budget_leaves_a_survivor_that_meets_it(noise: float) -> None:
+    draw = random.Random(2)
+    for seed in range(20):
+        mix = random.Random(seed)
+        bad = {one: mix.random() for one in CANDIDATES.values()}
+        lengths = {number: mix.choice([8, 16]) for number in CANDIDATES}
+        scored = {n: losses(one, 0, lengths[n], bad.__getitem__, noise) for n, one in CANDIDATES.items()}
+        gone = frontier_drops(list(CANDIDATES), AXES, scored)
+        assert gone
+        for _ in range(100):
+            budget = random_budget(draw, SHAPE, list(CANDIDATES.values()))
+            (met,) = feasible_sets(CANDIDATES, SHAPE, [budget], None)
+            assert not met.halves or met.members - gone.keys(), budget
+
+
+def test_the_worse_half_of_each_budget_goes_unless_it_is_in_the_better_half_of_another() -> None:
+    wave = [np.sin(np.arange(16) * (number + 1)) for number in range(6)]  # nothing is clear
+    scored = {number: 0.01 * number + one - one.mean() for number, one in enumerate(wave)}
+    axes = dict.fromkeys(range(6), (1, 1))
+    whole, some = Feasible(frozenset(range(5)), True), Feasible(frozenset({3, 4, 5}), True)
+    assert budget_drops(range(6), [whole], axes, scored) == {3: None, 4: None, 5: None}
+    assert budget_drops(range(6), [whole, some], axes, scored) == {5: None}
+    assert budget_drops(range(6), [whole], axes, scored, keep=4) == {4: None, 5: None}
+    assert budget_drops([4], [whole], axes, scored) == {}
+
+
+def test_of_the_better_half_those_go_too_that_are_clearly_worse_than_the_best() -> None:
+    scored = {number: np.full(4, float(number)) for number in range(6)}
+    axes = dict.fromkeys(range(6), (1, 1))
+    whole, some = Feasible(frozenset(range(5)), True), Feasible(frozenset({2, 5}), True)
+    assert budget_drops(range(6), [whole], axes, scored) == {1: 0, 2: 0, 3: None, 4: None, 5: None}
+    assert budget_drops(range(6), [whole, some], axes, scored) == {1: 0, 3: None, 4: None, 5: None}
+    assert budget_drops(range(6), [whole], axes, scored, keep=2) == {2: 0, 3: None, 4: None, 5: None}
+
+
+def test_a_cost_equal_to_a_limit_meets_the_budget() -> None:
+    cost = student_cost(SHAPE, CANDIDATES[3].architecture)
+    exact = Budget(name="exact", max_params=cost.params, max_flops=cost.flops)
+    less = Budget(name="less", max_params=cost.params - 1, max_flops=cost.flops)
+    met, missed = feasible_sets(CANDIDATES, SHAPE, [exact, less], None)
+    assert 3 in met.members and 3 not in missed.members
+
+
+def test_a_budget_that_none_meets_keeps_those_that_come_nearest() -> None:
+    (one,) = feasible_sets(CANDIDATES, SHAPE, [Budget(name="none", max_params=1)], None)
+    by_params = sorted(CANDIDATES, key=lambda n: student_cost(SHAPE, CANDIDATES[n].architecture).params)
+    assert one == Feasible(frozenset(by_params[:3]), halves=False)
+
+
+def test_an_unknown_latency_halves_nothing_and_a_known_one_limits() -> None:
+    budget = Budget(name="fast", max_params=10**9, max_latency_ms=5, latency_target="cpu")
+    (unknown,) = feasible_sets(CANDIDATES, SHAPE, [budget], None)
+    assert unknown == Feasible(frozenset(CANDIDATES), halves=False)
+    (known,) = feasible_sets(CANDIDATES, SHAPE, [budget], lambda one, _: 1.0 * len(one.layers))
+    assert known.halves
+    assert {len(CANDIDATES[number].architecture.layers) for number in known.members} == {2, 3, 4, 5}
+    # Better and cheaper candidates still outdo others.
+    scored = {number: np.full(4, float(number == 5)) + np.arange(4) for number in (0, 5)}
+    assert budget_drops([0, 5], [unknown], AXES, scored) == {5: 0}
+    assert budget_drops([0, 5], [unknown], AXES, {0: scored[5], 5: scored[0]}) == {}

@@ -1,0 +1,183 @@
+"""Who goes after a rung: the two aims' rules, in plain functions.
+
+A rung's losses are of the same rows for every candidate, one loss a row, so that candidates are compared by the
+*paired* difference: most of the noise of a row is common to both. "Clearly better" means a mean difference of more
+than :data:`CLEARLY` standard errors. Neighbouring rows of packed text are not quite independent, so the error is
+somewhat larger than stated; that is one reason for three and not two. A candidate that goes wrongly is one that could
+hardly be told from the one that outlives it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from workloads.architecture import Architecture, TeacherShape
+from workloads.budgets import Budget
+from workloads.choosing import LatencyOf, misses
+from workloads.costs import student_cost
+from workloads.craft.scoring import Losses
+
+CLEARLY = 3.0
+"""Standard errors of the mean paired difference, from which on one candidate is clearly better than another."""
+NEAREST = 3
+"""So many candidates are kept for a budget that none meets: those that come nearest."""
+OVER_BUDGET, WORSE_HALF = "over every budget", "worse half of every budget that it meets"
+
+Axes = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An architecture of a sub-space."""
+
+    subspace: str
+    architecture: Architecture
+
+
+def cost_axes(shape: TeacherShape, architecture: Architecture) -> Axes:
+    """Give what every budget over costs grows with: no more in all of these is no more in any budget.
+
+    Flops are a quadratic in the sequence length, so its three coefficients stand for the flops at every length;
+    activation bytes are proportional to the length, weight bytes to the parameters. The depth is among them for
+    latency's sake, which is not counted but measured: of two students with as many operations the deeper is slower.
+    """
+    one, two, three = (student_cost(shape, architecture, length) for length in (1, 2, 3))
+    quadratic = (three.flops - 2 * two.flops + one.flops) // 2
+    linear = two.flops - one.flops - 3 * quadratic
+    constant = one.flops - linear - quadratic
+    flops = (quadratic, linear, constant)
+    return (one.params, one.params_without_embeddings, *flops, one.activation_bytes, len(architecture.layers))
+
+
+def standard_error(losses: Losses) -> float:
+    """Standard error of the mean; without end for a single row, which tells nothing of it."""
+    return float(losses.std(ddof=1) / math.sqrt(len(losses))) if len(losses) > 1 else math.inf
+
+
+def frontier_drops(alive: Sequence[int], axes: Mapping[int, Axes], losses: Mapping[int, Losses]) -> dict[int, int]:
+    """Give who goes where the frontier is wanted, and who outdoes each.
+
+    A candidate goes only when one that is still there costs no more along every axis and is clearly better. Each is
+    looked at in turn against those left, so who outdoes one may go later itself, but then only for one that costs no
+    more again: whoever meets a budget leaves a survivor that meets it.
+    """
+    table = np.array([axes[number] for number in alive]).reshape(len(alive), -1)
+    rows = np.array([len(losses[number]) for number in alive], dtype=int)
+    scores = np.full((len(alive), rows.max(initial=0)), np.nan)
+    for at, number in enumerate(alive):
+        scores[at, : rows[at]] = losses[number]
+    left = np.ones(len(alive), dtype=bool)
+    gone: dict[int, int] = {}
+    # The dearest first, so that they are compared with as many as possible; the number decides between equals.
+    for at in sorted(range(len(alive)), key=lambda at: (axes[alive[at]], alive[at]), reverse=True):
+        rivals = np.flatnonzero(left & (table <= table[at]).all(1))
+        common = np.minimum(rows[rivals], rows[at])
+        lead = np.full(len(rivals), -np.inf)
+        for length in np.unique(common):
+            same = common == length
+            lead[same] = _lead(scores[rivals[same], :length], scores[at, :length])
+        best = int(np.argmax(lead)) if len(rivals) else 0
+        if len(rivals) and lead[best] > CLEARLY:
+            left[at] = False
+            gone[alive[at]] = alive[rivals[best]]
+    return gone
+
+
+def _lead(others: npt.NDArray[np.float64], one: Losses) -> npt.NDArray[np.float64]:
+    """How far others are better than one, in standard errors of the mean difference over the same rows."""
+    differences = one - others
+    rows = differences.shape[1]
+    if rows < 2:
+        return np.full(len(others), -np.inf)
+    means, errors = differences.mean(1), differences.std(1, ddof=1) / math.sqrt(rows)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(means > 0, means / errors, -np.inf)  # no error at all: better without end
+
+
+@dataclass(frozen=True)
+class Feasible:
+    """The candidates that a budget is answered from.
+
+    Attributes:
+        members: Their numbers.
+        halves: Whether its worse half may go; not where the budget limits a latency that is not known yet, nor where
+            these are but the nearest of a budget that none meets.
+    """
+
+    members: frozenset[int]
+    halves: bool
+
+
+def feasible_sets(
+    candidates: Mapping[int, Candidate], shape: TeacherShape, budgets: Sequence[Budget], latency_of: LatencyOf | None
+) -> list[Feasible]:
+    """Give the candidates that meet each budget, by their costs; a cost equal to a limit meets it.
+
+    Args:
+        candidates: By number.
+        shape: Of the teacher.
+        budgets: A latency limit counts only where ``latency_of`` is given.
+        latency_of: How long a candidate takes, as far as it is known.
+    """
+    sets = []
+    for budget in budgets:
+        broken = {number: budget_misses(one, shape, budget, latency_of) for number, one in candidates.items()}
+        within = frozenset(number for number, over in broken.items() if not over)
+        if within:
+            sets.append(Feasible(within, halves=budget.max_latency_ms is None or latency_of is not None))
+        else:
+            nearest = sorted(broken, key=lambda number: (max(broken[number].values()), number))[:NEAREST]
+            sets.append(Feasible(frozenset(nearest), halves=False))
+    return sets
+
+
+def budget_misses(
+    candidate: Candidate, shape: TeacherShape, budget: Budget, latency_of: LatencyOf | None
+) -> dict[str, float]:
+    """Give the limits that a candidate breaks; those of latency only where it is known."""
+    cost = student_cost(shape, candidate.architecture, budget.sequence_length)
+    if budget.max_latency_ms is None:
+        return misses(cost, budget)
+    if latency_of is None:
+        return misses(cost, budget.model_copy(update={"max_latency_ms": None}))
+    return misses(cost, budget, latency_of(candidate.architecture, budget))
+
+
+def budget_drops(
+    alive: Sequence[int],
+    sets: Sequence[Feasible],
+    axes: Mapping[int, Axes],
+    losses: Mapping[int, Losses],
+    keep: int = 1,
+) -> dict[int, int | None]:
+    """Give who goes where certain budgets are to be answered.
+
+    A candidate goes when, for every budget that it meets, it is in the worse half or clearly worse than the best; of
+    an odd number the larger half stays, and the best ``keep`` of a budget always. For a budget whose worse half must
+    not go (:attr:`Feasible.halves`) the rule of the frontier holds. ``None`` stands for the worse half, a number for
+    a candidate that is clearly better.
+    """
+    means = {number: float(losses[number].mean()) for number in alive}
+    outdone = frontier_drops(alive, axes, losses) if any(not one.halves for one in sets) else {}
+    stays: set[int] = set()
+    by: dict[int, int] = {}
+    for one in sets:
+        members = [number for number in alive if number in one.members]
+        if not one.halves:
+            stays.update(number for number in members if number not in outdone)
+            by |= {number: outdone[number] for number in members if number in outdone}
+            continue
+        members.sort(key=lambda number: (means[number], axes[number], number))
+        for place, number in enumerate(members[: max(keep, math.ceil(len(members) / 2))]):
+            best = losses[members[0]]
+            rows = min(len(best), len(losses[number]))
+            if place >= keep and _lead(best[None, :rows], losses[number][:rows])[0] > CLEARLY:
+                by[number] = members[0]
+            else:
+                stays.add(number)
+    return {number: by.get(number) for number in alive if number not in stays}

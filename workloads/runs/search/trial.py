@@ -1,0 +1,113 @@
+"""What an actor of the search does: score lots of candidates with the SuperLM that it holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from ray import tune
+from torch import Tensor
+
+from workloads.craft.objectives import Objective
+from workloads.craft.scoring import HeldoutTargets, score_rows
+from workloads.craft.superlm import SuperLM, Wiring
+from workloads.runs.search.board import Work
+
+CPUS = 1
+"""Of an actor, and its threads."""
+IDLE_SECONDS = 0.05
+"""Length of an empty step, in which a lot waits for the others; see :mod:`workloads.runs.search.scheduler`."""
+LOSSES, CPU_SECONDS = "losses", "cpu_seconds"
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the actors need; refs are to numpy arrays, which a node's actors read without copies.
+
+    Attributes:
+        weights: By sub-space, a ref to the SuperLM's weights by name.
+        heldout: By sub-space, a ref to its :class:`HeldoutTargets` as arrays.
+    """
+
+    objective: Objective
+    wiring: Wiring
+    weights: dict[str, Any]
+    heldout: dict[str, Any]
+
+
+class ScoreLots(tune.Trainable):  # type: ignore[misc]
+    """Scores a lot in one step, in an actor that serves lot after lot and keeps the SuperLM of the last one.
+
+    A step gives the losses by the candidates' numbers, and the CPU-seconds of the actor's process since the step
+    before. Steps after the first do nothing until the actor is given new work.
+    """
+
+    def setup(self, config: dict[str, Any], shared: Shared) -> None:
+        """See the base class."""
+        torch.set_num_threads(CPUS)
+        self._shared = shared
+        self._held: tuple[str, SuperLM, HeldoutTargets] | None = None
+        self._work: Work | None = config["work"]
+        self._cpu = time.process_time()
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take new work."""
+        self._work = new_config["work"]
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Score what there is to score."""
+        work, self._work = self._work, None
+        losses = {}
+        if work is None:
+            time.sleep(IDLE_SECONDS)
+        elif work.candidates:
+            superlm, heldout = self._hold(work.subspace)
+            objective = self._shared.objective
+            for number, one in work.candidates:
+                losses[number] = score_rows(superlm, one.architecture, objective, heldout, work.start, work.stop)
+        before, self._cpu = self._cpu, time.process_time()
+        return {LOSSES: Reported(losses), CPU_SECONDS: self._cpu - before}
+
+    def _hold(self, subspace: str) -> tuple[SuperLM, HeldoutTargets]:
+        if self._held is None or self._held[0] != subspace:
+            self._held = None  # not two at once in memory
+            weights = convert(ray.get(self._shared.weights[subspace]), np.ndarray, _as_tensor)
+            heldout = convert(ray.get(self._shared.heldout[subspace]), np.ndarray, _as_tensor)
+            self._held = (subspace, SuperLM(weights, self._shared.wiring), heldout)
+        return self._held[1:]
+
+
+@dataclass(frozen=True)
+class Reported:
+    """Losses by the candidates' numbers; Tune takes a dict apart, and this not."""
+
+    by_number: dict[int, Any]
+
+
+def convert(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+    """Rebuild nested dataclasses, tuples and dicts with every ``kind`` in them changed."""
+    if isinstance(value, kind):
+        return change(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return dataclasses.replace(value, **{f.name: convert(getattr(value, f.name), kind, change) for f in fields})
+    if isinstance(value, tuple):
+        return tuple(convert(item, kind, change) for item in value)
+    if isinstance(value, dict):
+        return {name: convert(item, kind, change) for name, item in value.items()}
+    return value
+
+
+def _as_tensor(array: np.ndarray[Any, Any]) -> Tensor:
+    with warnings.catch_warnings():
+        # Arrays of the object store are read-only, and nothing here writes to them.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
