@@ -115,9 +115,15 @@ def main() -> None:
     parser.add_argument("--polish-steps", type=int, default=80)
     parser.add_argument("--seeds", type=int, default=2)
     given = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # a second would spin where it waits, and be counted
     scene = DemoScene()
-    runs = [_measure(Bench(scene, seed), given.polish_steps) for seed in range(1, given.seeds + 1)]
+    runs: list[dict[str, Any]] = []
+    for seed in range(1, given.seeds + 1):
+        runs.append(_measure(Bench(scene, seed), given.polish_steps))
+        _record(runs, given.polish_steps)  # so that what was measured stands when it is cut off
+
+
+def _record(runs: list[dict[str, Any]], polish_steps: int) -> None:
     against_one = [row["polished"] / row["longer_by_one_polish"] for run in runs for row in run["budgets"]]
     against_three = [row["polished"] / row["longer_by_three_polishes"] for run in runs for row in run["budgets"]]
     polishes = [row["polished"] / row["trained"] for run in runs for row in run["budgets"]]
@@ -133,7 +139,7 @@ def main() -> None:
         polished_over_before=statistics.mean(polishes),
         top_3_over_top_1=statistics.mean(run["top"]["best_of_three"] / run["top"]["best_alone"] for run in runs),
         train_steps=TRAIN_STEPS,
-        polish_steps=given.polish_steps,
+        polish_steps=polish_steps,
         polish_rate_over_training_rate=POLISH_RATE,
         tokens_of_a_step=BATCH * LENGTH,
         heldout_rows=HELDOUT_ROWS,
