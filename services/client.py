@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, cast
@@ -11,8 +11,17 @@ from typing import IO, Any, Self, cast
 import httpx
 from pydantic import ValidationError
 
-from services.api.schemas import ErrorEntry, EventPage, Health, JobPage, Problem, StudentDetail, StudentList
-from services.jobs.documents import JobDocument
+from services.api.schemas import (
+    ErrorEntry,
+    EventPage,
+    FrontierDocument,
+    Health,
+    JobPage,
+    Problem,
+    StudentDetail,
+    StudentList,
+)
+from services.jobs.documents import JobDocument, PlanJobDocument, SelectionDocument
 from services.jobs.states import JobStatus
 
 
@@ -88,6 +97,34 @@ class StillroomClient:
     def cancel(self, job_id: str) -> JobDocument:
         """Ask for a compression's end."""
         return JobDocument.model_validate_json(self._send("POST", f"/v1/compressions/{job_id}/cancel").content)
+
+    def select(self, job_id: str, selection: Any) -> SelectionDocument:
+        """Answer new budgets on a finished compression.
+
+        Raises:
+            ApiError: The budgets are refused, or the compression has not succeeded.
+        """
+        answer = self._send("POST", f"/v1/compressions/{job_id}/selections", json=selection)
+        return SelectionDocument.model_validate_json(answer.content)
+
+    def selection(self, job_id: str, selection_id: str) -> SelectionDocument:
+        """Read a selection."""
+        answer = self._send("GET", f"/v1/compressions/{job_id}/selections/{selection_id}")
+        return SelectionDocument.model_validate_json(answer.content)
+
+    def frontier(self, job_id: str, costs: Sequence[str] = ("flops",), sequence_length: int = 128) -> FrontierDocument:
+        """Read the Pareto front of a finished compression against one or two costs."""
+        params = {"cost": list(costs), "sequence_length": sequence_length}
+        answer = self._send("GET", f"/v1/compressions/{job_id}/frontier", params=params)
+        return FrontierDocument.model_validate_json(answer.content)
+
+    def plan(self, request: Any) -> PlanJobDocument:
+        """Queue the estimate of what a compression would take."""
+        return PlanJobDocument.model_validate_json(self._send("POST", "/v1/compressions/plan", json=request).content)
+
+    def planned(self, plan_id: str) -> PlanJobDocument:
+        """Read a plan."""
+        return PlanJobDocument.model_validate_json(self._send("GET", f"/v1/compressions/plans/{plan_id}").content)
 
     def students(self, job_id: str) -> StudentList:
         """List the students of a compression."""

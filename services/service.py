@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import structlog
+from sqlalchemy.exc import OperationalError
 
 from services.embedded.cluster import EmbeddedRay, ExistingRay, RayCluster
 from services.embedded.head import HeadOptions
@@ -16,8 +18,10 @@ from services.jobs.documents import JobDocument, job_document
 from services.jobs.intake import accept_request
 from services.jobs.records import Job
 from services.jobs.runner import RetryPolicy, Runner
-from services.jobs.store import JobStore
+from services.jobs.store import MAX_PAGE, JobStore
+from services.selections import Selections, frontier, scores_of, selection_request
 from services.settings import Settings
+from workloads.answers import infeasible_documents, pending_documents
 from workloads.errors import InputError
 from workloads.storage import Storage
 
@@ -44,8 +48,18 @@ class Service:
         _make_state_folder(self.state)
         self._lock = ServiceLock(self.state)
         self._engine = open_database(self.state / DATABASE_FILE)
-        migrate(self._engine)
+        try:
+            migrate(self._engine)
+        except OperationalError as error:
+            self._engine.dispose()
+            self._lock.release()
+            raise InputError.of(
+                "state_folder",
+                f"The database in {self.state} cannot be written: {error.orig}.",
+                "Make room there, or set STILLROOM_STATE_FOLDER to a folder with room.",
+            ) from error
         self.store = JobStore(self._engine)
+        self.selections = Selections(self.storage)
         self.cluster = self._make_cluster()
         self._controller: Controller | None = None
 
@@ -82,10 +96,53 @@ class Service:
         Raises:
             InputError: It cannot be worked with.
         """
-        job = self.store.create(accept_request(data))
-        log.info("job_queued", job=job.id)
-        self._wake()
-        return job
+        request = accept_request(data, self.settings.latency_targets)
+        plan = self.store.latest_plan(request)
+        return self._queue(self.store.create(request, parent=plan.id if plan else None))
+
+    def plan(self, data: Any) -> Job:
+        """Check a request and queue the measuring of what it would take.
+
+        Raises:
+            InputError: It cannot be worked with.
+        """
+        return self._queue(self.store.create(accept_request(data, self.settings.latency_targets), "plan"))
+
+    def select(self, compression: Job, data: Any) -> Job:
+        """Answer new budgets on a finished compression, and queue the making of the students' files.
+
+        Args:
+            compression: A succeeded one.
+            data: ``budgets``, and ``latency_targets`` of the selection's own, JSON-like.
+
+        Raises:
+            InputError: The budgets are wrong, or the compression has no scores.
+        """
+        scores = scores_of(compression)
+        request = selection_request(compression.request, data, self.settings.latency_targets)
+        known = self.selections.known(scores)
+        earlier = [compression, *self.store.page(kind="selection", parent=compression.id, limit=MAX_PAGE)]
+        samples = [one for job in earlier if job.result for one in job.result.artifacts.get("latency-samples", [])]
+        choices = self.selections.answer(known, request, samples)
+        cost_of = known.trained.teacher.cost
+        provisional = choices is None or request.polish is not None or request.proxy_task is not None
+        provisional = provisional or any(budget.latency_target for budget in request.budgets)
+        kept = request.model_dump(mode="json")
+
+        def answer(job_id: str) -> dict[str, Any]:
+            students = pending_documents(job_id, choices or [], cost_of)
+            infeasible = infeasible_documents(choices or [], cost_of)
+            return {
+                "students": [student.model_dump(mode="json") for student in students],
+                "infeasible": [one.model_dump(mode="json") for one in infeasible],
+                "provisional": provisional,
+            }
+
+        return self._queue(self.store.create(kept, "selection", parent=compression.id, scores=scores, answer=answer))
+
+    def frontier(self, compression: Job, costs: Sequence[str], sequence_length: int) -> list[dict[str, Any]]:
+        """The Pareto front of a finished compression; see :func:`services.selections.frontier`."""
+        return frontier(self.selections.known(scores_of(compression)), costs, sequence_length)
 
     def cancel(self, job_id: str) -> Job:
         """Ask for a job's end; see :meth:`JobStore.request_cancel`."""
@@ -94,8 +151,14 @@ class Service:
         return job
 
     def document(self, job: Job) -> JobDocument:
-        """A job's document."""
-        return job_document(job, self.storage, self.cluster.readiness())
+        """A compression's document."""
+        plan = self.store.get(job.parent) if job.parent is not None else None
+        return job_document(job, self.storage, self.cluster.readiness(), plan)
+
+    def _queue(self, job: Job) -> Job:
+        log.info("job_queued", job=job.id)
+        self._wake()
+        return job
 
     def _wake(self) -> None:
         if self._controller is not None:

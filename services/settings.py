@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from workloads.budgets import LatencyTarget
 from workloads.errors import FieldError, InputError
 from workloads.storage import Storage
 
@@ -35,6 +36,10 @@ class Settings(BaseSettings):
         None,
         ge=MIN_OBJECT_STORE_BYTES,
         description="Its object store; none: 20 % of RAM, at most 2 GB.",
+    )
+
+    latency_targets: list[LatencyTarget] = Field(
+        default_factory=list, description="Places that latency may be measured on, beside the built-in ones, as JSON."
     )
 
     max_attempts: int = Field(3, ge=1, le=100, description="Attempts of a job that may fail before the job has failed.")

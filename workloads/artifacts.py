@@ -74,6 +74,15 @@ def find(storage: Storage, key: Key) -> Artifact | None:
     return Artifact(**document)
 
 
+def load(storage: Storage, stage: str, fingerprint: str) -> Artifact:
+    """Give a committed artefact by its fingerprint.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    return Artifact(**storage.read_json(f"artifacts/{stage}/{fingerprint}/manifest.json"))
+
+
 def build_folder(key: Key, builder: str) -> str:
     """The folder that ``builder`` (such as ``cmp_x-1``: job and attempt) writes the files of ``key`` into."""
     return f"{key.folder}/builds/{builder}"

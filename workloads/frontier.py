@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import groupby
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def pareto_front(candidates: Sequence[T], costs: Callable[[T], tuple[float, float]]) -> list[T]:
-    """Give the candidates that no other one beats: none is better in one figure without being worse in the other.
+def pareto_front(candidates: Sequence[T], figures: Callable[[T], tuple[float, ...]]) -> list[T]:
+    """Give the candidates that no other one beats: none is as good in all figures and better in one.
 
     Args:
         candidates: In any order.
-        costs: Two figures of a candidate, of which less is better: a cost and a loss, or two costs. Not NaN.
+        figures: Figures of a candidate, of which less is better, such as costs and a loss. Not NaN.
 
     Returns:
-        The front, by the first figure; candidates alike in both stay together, in the order given.
+        The front, by the first figure, then the second …; candidates alike in all stay, in the order given.
     """
-    rated = sorted(((costs(candidate), candidate) for candidate in candidates), key=lambda item: item[0])
-    assert not any(math.isnan(figure) for figures, _ in rated for figure in figures)
-    front: list[T] = []
-    least = math.inf
-    for (_, second), alike in groupby(rated, key=lambda item: item[0]):
-        if second < least or not front:
-            front += [candidate for _, candidate in alike]
-            least = second
-    return front
+    rated = sorted(((figures(candidate), candidate) for candidate in candidates), key=lambda item: item[0])
+    assert not any(math.isnan(figure) for found, _ in rated for figure in found)
+    front: list[tuple[tuple[float, ...], T]] = []
+    for found, candidate in rated:
+        # What beats it comes before it; with two figures, the front's last member is the only one that may.
+        others = front[-1:] if len(found) == 2 else front
+        if not any(_beats(other, found) for other, _ in others):
+            front.append((found, candidate))
+    return [candidate for _, candidate in front]
+
+
+def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one != other and all(a <= b for a, b in zip(one, other, strict=True))

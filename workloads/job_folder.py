@@ -2,7 +2,8 @@
 
 ::
 
-    jobs/<job>/request.json                    written by the service
+    jobs/<job>/request.json                    what is asked for, written by the service
+    jobs/<job>/order.json                      what kind of job it is, written by the service
     jobs/<job>/attempts/<n>/progress.json      the steps, rewritten as they move
     jobs/<job>/attempts/<n>/events.jsonl       what happened, one JSON object a line
     jobs/<job>/attempts/<n>/result.json        written last of all; commits the attempt
@@ -10,12 +11,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from workloads.costs import BYTES, Cost
+from workloads.latency import LatencyMeasure
 from workloads.storage import Storage
 
 
@@ -49,29 +53,73 @@ class ErrorDocument(_Document):
     remedy: str | None = None
 
 
-class StudentDocument(_Document):
+JobKind = Literal["compression", "selection", "plan"]
+
+
+class OrderDocument(_Document):
+    """What kind of job it is; a selection names the scores table of a finished compression that it answers from."""
+
+    kind: JobKind = "compression"
+    scores: str | None = None
+
+
+class CostDocument(_Document):
+    """What a shape costs; ``flops`` and ``activation_bytes`` at ``sequence_length`` tokens. See docs/costs.md."""
+
+    params: int
+    flops: int
+    sequence_length: int
+    params_without_embeddings: int | None = None
+    weight_bytes: dict[str, int] | None = Field(None, description="Of all weights, by dtype.")
+    activation_bytes: int | None = Field(None, description="Peak of one sequence, float32.")
+
+    @staticmethod
+    def fields_of(cost: Cost) -> dict[str, Any]:
+        """The fields of this document for a cost."""
+        return {
+            "params": cost.params,
+            "flops": cost.flops,
+            "sequence_length": cost.sequence_length,
+            "params_without_embeddings": cost.params_without_embeddings,
+            "weight_bytes": {dtype: cost.weight_bytes(dtype) for dtype in BYTES},
+            "activation_bytes": cost.activation_bytes,
+        }
+
+
+class StudentDocument(CostDocument):
     """A chosen student; ``files`` is its folder, relative to the storage."""
 
     id: str
     budget: str
+    status: Literal["pending", "ready", "failed"] = Field("ready", description="Whether its files are there.")
     subspace: str
     architecture: dict[str, Any]
-    params: int
-    flops: int
-    sequence_length: int
     heldout_loss: float
-    files: str
+    task_score: float | None = Field(None, description="On the proxy task.")
+    polished_tokens: int = Field(0, description="Tokens that it was distilled alone for, after the search.")
+    latency: LatencyMeasure | None = Field(None, description="Measured on the budget's target.")
+    latency_prediction: dict[str, float] | None = Field(
+        None, description="What was predicted, in ms, and the predictor's relative error on held-out candidates."
+    )
+    exports: dict[str, Any] = Field(default_factory=dict, description="ONNX files and what their checks gave.")
+    files: str | None
 
 
-class NearestDocument(_Document):
+class NearestDocument(CostDocument):
     """A candidate that misses a budget; ``misses`` gives its cost over the limit, by limit."""
 
     architecture: dict[str, Any]
     subspace: str
-    params: int
-    flops: int
+    sequence_length: int = 128
     heldout_loss: float
     misses: dict[str, float]
+
+
+class TeacherDocument(CostDocument):
+    """The teacher that was compressed."""
+
+    fingerprint: str
+    shape: dict[str, Any]
 
 
 class InfeasibleDocument(_Document):
@@ -98,6 +146,36 @@ class ProgressDocument(_Document):
     steps: list[StepDocument] = Field(default_factory=list)
 
 
+class PlanStepDocument(_Document):
+    """The estimate of one step; 0 seconds where an earlier run has left its result."""
+
+    name: str
+    seconds: float
+    reused: bool
+    basis: str = Field(description="What the estimate rests on.")
+
+
+class PlanBudgetDocument(_Document):
+    """How many candidates of each sub-space meet a budget."""
+
+    budget: str
+    candidates: dict[str, int]
+    feasible: bool
+    note: str | None = None
+
+
+class PlanDocument(_Document):
+    """What a compression would take, and whether its budgets can be met; nothing was trained for it."""
+
+    candidates: dict[str, int] = Field(description="Of each sub-space.")
+    budgets: list[PlanBudgetDocument]
+    steps: list[PlanStepDocument]
+    seconds: float
+    device_hours: float = Field(description="Hours of the devices (GPUs, or CPU cores where there are none) it keeps.")
+    device: str
+    calibration_seconds: float = Field(description="How long the measuring took.")
+
+
 class ResultDocument(_Document):
     """How an attempt ended."""
 
@@ -106,6 +184,9 @@ class ResultDocument(_Document):
     infeasible: list[InfeasibleDocument] = Field(default_factory=list)
     error: ErrorDocument | None = None
     artifacts: dict[str, list[str]] = Field(default_factory=dict, description="Fingerprints by stage.")
+    teacher: TeacherDocument | None = None
+    pictures: dict[str, str] = Field(default_factory=dict, description="Files by what they show.")
+    plan: PlanDocument | None = Field(None, description="What a plan gives.")
     seconds: float = 0.0
 
 
@@ -133,6 +214,14 @@ class JobFolder:
     def read_request(self) -> Any:
         """Read what the run is to do, as JSON-like data."""
         return self.storage.read_json(self.path("request.json"))
+
+    def write_order(self, order: OrderDocument) -> None:
+        """Write what kind of job it is."""
+        self._write(self.path("order.json"), order)
+
+    def read_order(self) -> OrderDocument:
+        """Read what kind of job it is; a folder without one is of a compression."""
+        return self._read(self.path("order.json"), OrderDocument) or OrderDocument()
 
     def write_progress(self, attempt: int, progress: ProgressDocument) -> None:
         """Replace the attempt's progress."""
@@ -171,6 +260,11 @@ class JobFolder:
             return kind.model_validate_json(self.storage.read_bytes(path))
         except FileNotFoundError:
             return None
+
+
+def student_id(job: str, budget: str) -> str:
+    """The id of a job's student for a budget, the same in every attempt."""
+    return f"stu_{hashlib.sha256(f'{job}/{budget}'.encode()).hexdigest()[:16]}"
 
 
 def now() -> str:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -169,3 +170,25 @@ def _nnls(matrix: _Array, wanted: _Array) -> _Array:
             x[~free] = 0.0
         x = trial
     return x
+
+
+@dataclass(frozen=True)
+class LatencyModels:
+    """The predictors of both percentiles on one target."""
+
+    p50: LatencyModel
+    p95: LatencyModel
+
+    @classmethod
+    def fit(cls, measured: LatencySamples) -> LatencyModels:
+        """Fit both on the same candidates."""
+        return cls(fit(measured, "p50"), fit(measured, "p95"))
+
+    @property
+    def target(self) -> LatencyTarget:
+        """What they predict for."""
+        return self.p50.target
+
+    def of(self, percentile: Percentile) -> LatencyModel:
+        """The predictor of a percentile."""
+        return self.p50 if percentile == "p50" else self.p95

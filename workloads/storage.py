@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import uuid
@@ -130,14 +131,23 @@ class Storage:
         return self.filesystem.open_input_file(self.path(relative))
 
     def upload(self, local: Path, relative: str) -> None:
-        """Copy a local file or folder into the storage."""
+        """Copy a local file or folder into the storage.
+
+        Raises:
+            OSError: It cannot be written; half a file is not left, for on a full disk it would keep the disk full.
+        """
         if local.is_dir():
             for file in sorted(path for path in local.rglob("*") if path.is_file()):
                 self.upload(file, f"{relative}/{file.relative_to(local).as_posix()}")
             return
         self.make_folder(relative.rpartition("/")[0])
-        with local.open("rb") as source, self.filesystem.open_output_stream(self.path(relative)) as sink:
-            _copy(source, sink)
+        try:
+            with local.open("rb") as source, self.filesystem.open_output_stream(self.path(relative)) as sink:
+                _copy(source, sink)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self.remove(relative)
+            raise
 
     def download(self, relative: str, local: Path) -> Path:
         """Copy a folder of the storage to a local one and return it."""

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from services.api import compressions, health, students
+from services.api import compressions, health, plans, selections, students
 from services.api.problems import add_problem_handlers
 from services.service import Service
 
@@ -20,6 +20,6 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     add_problem_handlers(app)
-    for module in (compressions, students, health):
+    for module in (plans, compressions, selections, students, health):
         app.include_router(module.router)
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import re
 from typing import Annotated
 
@@ -18,10 +19,11 @@ from workloads.request import CompressionRequest
 PREFIX = "/v1/compressions"
 router = APIRouter(prefix=PREFIX, tags=["compressions"], responses=RESPONSES)
 
-_BODY = {kind: {"schema": CompressionRequest.model_json_schema()} for kind in sorted(JSON_TYPES | YAML_TYPES)}
+_SCHEMA = CompressionRequest.model_json_schema()
+COMPRESSION_BODY = {kind: {"schema": _SCHEMA} for kind in sorted(JSON_TYPES | YAML_TYPES)}
 
 
-@router.post("", status_code=202, openapi_extra={"requestBody": {"required": True, "content": _BODY}})
+@router.post("", status_code=202, openapi_extra={"requestBody": {"required": True, "content": COMPRESSION_BODY}})
 def submit(body: BodyDep, service: ServiceDep, response: Response) -> JobDocument:
     """Queue a compression."""
     job = service.submit(body)
@@ -64,3 +66,15 @@ def events(
 def cancel(job_id: str, service: ServiceDep) -> JobDocument:
     """Ask for the end of a compression; asking again changes nothing."""
     return service.document(service.cancel(job_id))
+
+
+@router.get("/{job_id}/pictures/{name}", response_class=Response)
+def picture(name: str, job: JobDep, service: ServiceDep) -> Response:
+    """Fetch a picture of the result, such as `frontier.png` or `frontier.svg`."""
+    pictures = job.result.pictures if job.result else {}
+    if name not in pictures:
+        raise HTTPException(404, f"{job.id} is {job.status} and has no picture {name!r}.")
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    # An SVG may hold scripts; ours do not, and a browser is told to run none.
+    headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+    return Response(service.storage.read_bytes(pictures[name]), media_type=kind, headers=headers)

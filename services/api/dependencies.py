@@ -10,6 +10,7 @@ import yaml
 from fastapi import Depends, HTTPException, Request
 
 from services.jobs.records import Job
+from services.jobs.store import MAX_PAGE
 from services.service import Service
 from workloads.errors import InputError
 from workloads.job_folder import StudentDocument
@@ -29,17 +30,36 @@ ServiceDep = Annotated[Service, Depends(_service)]
 
 
 def _job(job_id: str, service: ServiceDep) -> Job:
-    return service.store.get(job_id)
+    return service.store.get(job_id, "compression")
 
 
 JobDep = Annotated[Job, Depends(_job)]
 
 
-def _student(student_id: str, job: JobDep) -> StudentDocument:
-    """The student as the run wrote it, with its folder relative to the storage."""
-    for student in job.result.students if job.result else []:
-        if student.id == student_id:
-            return student
+def _selection(selection_id: str, job: JobDep, service: ServiceDep) -> Job:
+    selection = service.store.get(selection_id, "selection")
+    if selection.parent != job.id:
+        raise HTTPException(404, f"{job.id} has no selection {selection_id}.")
+    return selection
+
+
+SelectionDep = Annotated[Job, Depends(_selection)]
+
+
+def _plan(plan_id: str, service: ServiceDep) -> Job:
+    return service.store.get(plan_id, "plan")
+
+
+PlanDep = Annotated[Job, Depends(_plan)]
+
+
+def _student(student_id: str, job: JobDep, service: ServiceDep) -> StudentDocument:
+    """The student as the run wrote it, with its folder relative to the storage; a selection's is had here too."""
+    selections = service.store.page(kind="selection", parent=job.id, limit=MAX_PAGE)
+    for one in (job, *selections):
+        for student in one.result.students if one.result else []:
+            if student.id == student_id and student.files is not None:
+                return student
     raise HTTPException(404, f"{job.id} is {job.status} and has no student {student_id}.")
 
 

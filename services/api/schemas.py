@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, Field
 
-from services.jobs.documents import EventEntry, JobDocument, RayDocument
-from workloads.job_folder import InfeasibleDocument, StudentDocument
+from services.jobs.documents import EventEntry, JobDocument, RayDocument, SelectionDocument
+from workloads.budgets import Budget, LatencyTarget
+from workloads.job_folder import CostDocument, InfeasibleDocument, StudentDocument
 
 
 class JobPage(BaseModel):
@@ -27,6 +30,36 @@ class StudentList(BaseModel):
 
     students: list[StudentDocument]
     infeasible: list[InfeasibleDocument]
+
+
+class SelectionRequest(BaseModel):
+    """New budgets on a finished compression."""
+
+    budgets: list[Budget]
+    latency_targets: list[LatencyTarget] = Field(default_factory=list)
+
+
+class SelectionPage(BaseModel):
+    """Selections, newest first."""
+
+    selections: list[SelectionDocument]
+    next: str | None = Field(None, description="Give it as `after` for the next page; null at the end.")
+
+
+class FrontierPoint(CostDocument):
+    """A candidate that no other beats in all respects."""
+
+    subspace: str
+    architecture: dict[str, Any]
+    heldout_loss: float
+
+
+class FrontierDocument(BaseModel):
+    """The Pareto front of held-out loss against one or two costs, the cheapest first."""
+
+    costs: list[str]
+    sequence_length: int
+    points: list[FrontierPoint]
 
 
 class StudentFile(BaseModel):

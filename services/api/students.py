@@ -10,6 +10,8 @@ from services.api.compressions import PREFIX
 from services.api.dependencies import JobDep, ServiceDep, StudentDep
 from services.api.problems import RESPONSES
 from services.api.schemas import StudentDetail, StudentFile, StudentList
+from services.jobs.documents import with_place
+from workloads.job_folder import StudentDocument
 
 router = APIRouter(prefix=f"{PREFIX}/{{job_id}}/students", tags=["students"], responses=RESPONSES)
 
@@ -24,10 +26,9 @@ def listing(job: JobDep, service: ServiceDep) -> StudentList:
 @router.get("/{student_id}")
 def read(job: JobDep, student: StudentDep, service: ServiceDep) -> StudentDetail:
     """Show one student and its files."""
-    archive = FolderArchive.of(service.storage, student.files, student.id)
-    placed = next(each for each in service.document(job).students if each.id == student.id)
+    archive = FolderArchive.of(service.storage, _folder(student), student.id)
     return StudentDetail(
-        **placed.model_dump(),
+        **with_place(student, service.storage).model_dump(),
         contents=[StudentFile(path=path, bytes=size) for path, size in archive.files],
         archive=f"{PREFIX}/{job.id}/students/{student.id}/archive",
     )
@@ -36,7 +37,7 @@ def read(job: JobDep, student: StudentDep, service: ServiceDep) -> StudentDetail
 @router.get("/{student_id}/archive", response_class=StreamingResponse)
 def archive(student: StudentDep, service: ServiceDep) -> StreamingResponse:
     """Fetch a student's folder as a tar."""
-    folder = FolderArchive.of(service.storage, student.files, student.id)
+    folder = FolderArchive.of(service.storage, _folder(student), student.id)
     headers = {
         "Content-Length": str(folder.size),
         "Content-Disposition": f'attachment; filename="{student.id}.tar"',
@@ -48,8 +49,13 @@ def archive(student: StudentDep, service: ServiceDep) -> StreamingResponse:
 def file(path: str, student: StudentDep, service: ServiceDep) -> StreamingResponse:
     """Fetch one file of a student."""
     # Only what the listing of its own folder shows can be had, so no path leads out of it.
-    if path not in service.storage.list(student.files, recursive=True):
+    if path not in service.storage.list(_folder(student), recursive=True):
         raise HTTPException(404, f"{student.id} has no file {path!r}.")
-    place = f"{student.files}/{path}"
+    place = f"{_folder(student)}/{path}"
     headers = {"Content-Length": str(service.storage.size(place))}
     return StreamingResponse(service.storage.stream(place), media_type="application/octet-stream", headers=headers)
+
+
+def _folder(student: StudentDocument) -> str:
+    assert student.files is not None, student  # pending students are not found
+    return student.files

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.cli import compress, cost, serve, students, submit, watch
+from services.cli import compress, cost, plan, select, serve, students, submit, watch
 
 app = typer.Typer(
     name="stillroom",
@@ -13,5 +13,15 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (serve.serve, submit.submit, watch.watch, students.students, compress.compress, cost.cost):
+_VERBS = (
+    serve.serve,
+    plan.plan,
+    submit.submit,
+    watch.watch,
+    students.students,
+    select.select,
+    compress.compress,
+    cost.cost,
+)
+for verb in _VERBS:
     app.command()(verb)

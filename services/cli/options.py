@@ -24,12 +24,32 @@ def read_request(file: Path) -> dict[str, Any]:
     Raises:
         InputError: It cannot be read, or a field is wrong.
     """
-    from workloads.errors import InputError
     from workloads.request import parse_request_text
 
-    try:
-        text = typer.get_text_stream("stdin").read() if str(file) == "-" else file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError.of("FILE", f"{file} cannot be read: {error}.", "Give a request as JSON or YAML.") from error
     # Defaults are left to the server, which may be newer.
-    return parse_request_text(text).model_dump(mode="json", exclude_unset=True)
+    return parse_request_text(_read(file)).model_dump(mode="json", exclude_unset=True)
+
+
+def read_document(file: Path) -> Any:
+    """Read a JSON or YAML document, which the server checks.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    import yaml
+
+    from workloads.errors import InputError
+
+    try:
+        return yaml.safe_load(_read(file))
+    except yaml.YAMLError as error:
+        raise InputError.of("FILE", f"{file} cannot be read: {error}.", "Write it as JSON or YAML.") from None
+
+
+def _read(file: Path) -> str:
+    from workloads.errors import InputError
+
+    try:
+        return typer.get_text_stream("stdin").read() if str(file) == "-" else file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError.of("FILE", f"{file} cannot be read: {error}.", "Give it as JSON or YAML.") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import typer
 from rich.console import Console
@@ -15,12 +15,13 @@ from rich.text import Text
 
 from services.cli.failures import FAILED
 from services.client import ServerUnreachableError, StillroomClient
-from services.jobs.documents import JobDocument
+from services.jobs.documents import JobDocument, PlanJobDocument, SelectionDocument
 from services.jobs.states import JobStatus
 from workloads.job_folder import StepDocument
 
 POLL_SECONDS = 0.5
 LINE_SECONDS = 10.0
+_Waited = TypeVar("_Waited", SelectionDocument, PlanJobDocument)
 _MARKS = {"pending": " ", "running": "…", "succeeded": "✓", "failed": "✗"}
 
 
@@ -50,6 +51,25 @@ def show_until_end(read: Callable[[], JobDocument | None]) -> JobDocument:
             if job is not None and job.status.is_terminal:
                 return job
             time.sleep(POLL_SECONDS)
+
+
+def wait_for(read: Callable[[], _Waited]) -> _Waited:
+    """Wait for a selection or a plan, telling of its steps; a server that is away for a moment is waited for."""
+    console, told = Console(stderr=True), ""
+    while True:
+        try:
+            found = read()
+        except ServerUnreachableError:
+            time.sleep(POLL_SECONDS)
+            continue
+        running = [f"{step.name} {_amount(step)}".strip() for step in found.steps if step.status == "running"]
+        line = f"{found.id} {found.status}{': ' + '; '.join(running) if running else ''}"
+        if line != told:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            told = line
+        if found.status.is_terminal:
+            return found
+        time.sleep(POLL_SECONDS)
 
 
 def report(job: JobDocument, *, json: bool) -> int:

@@ -38,7 +38,8 @@ def print_students(students: Sequence[StudentDocument], infeasible: Sequence[Inf
 def _row(student: StudentDocument) -> tuple[str, ...]:
     shape = Architecture.from_json(student.architecture).describe()
     flops = f"{student.flops:,} @{student.sequence_length}"
-    return student.budget, shape, f"{student.params:,}", flops, f"{student.heldout_loss:.4f}", student.files
+    place = student.files or student.status
+    return student.budget, shape, f"{student.params:,}", flops, f"{student.heldout_loss:.4f}", place
 
 
 def _short(folder: str) -> str:

@@ -10,7 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from services.embedded.cluster import Readiness
 from services.jobs.records import Attempt, Job
 from services.jobs.states import AttemptStatus, JobStatus
-from workloads.job_folder import ErrorDocument, InfeasibleDocument, JobFolder, StepDocument, StudentDocument
+from workloads.job_folder import (
+    ErrorDocument,
+    InfeasibleDocument,
+    JobFolder,
+    PlanDocument,
+    StepDocument,
+    StudentDocument,
+    TeacherDocument,
+)
 from workloads.storage import Storage
 
 
@@ -48,12 +56,56 @@ class JobDocument(_Document):
     error: ErrorDocument | None = None
     artifacts: dict[str, list[str]] = Field(default_factory=dict, description="Fingerprints by stage.")
     seconds: float | None = Field(None, description="Run time of the attempt that succeeded.")
+    teacher: TeacherDocument | None = None
+    pictures: dict[str, str] = Field(default_factory=dict, description="Files by what they show.")
+    planned: PlannedDocument | None = Field(None, description="What a plan of this request had estimated.")
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
     request: dict[str, Any]
     attempts: list[AttemptDocument]
     ray: RayDocument
+
+
+class PlannedDocument(_Document):
+    """What a plan had said of this compression, against what it took."""
+
+    plan: str
+    seconds: float = Field(description="The estimate.")
+    took_seconds: float | None = None
+    error: float | None = Field(None, description="Time taken over the estimate, less 1.")
+
+
+class SelectionDocument(_Document):
+    """New budgets on a finished compression; students are pending until their files are made."""
+
+    id: str
+    compression: str
+    status: JobStatus
+    reason: str | None = None
+    budgets: list[dict[str, Any]]
+    students: list[StudentDocument]
+    infeasible: list[InfeasibleDocument]
+    provisional: bool = Field(
+        False, description="Whether measuring latency, polishing or a proxy task may still change the choice."
+    )
+    error: ErrorDocument | None = None
+    steps: list[StepDocument]
+    created_at: datetime
+    finished_at: datetime | None = None
+
+
+class PlanJobDocument(_Document):
+    """What a compression would take; ``plan`` is there once the calibration has run."""
+
+    id: str
+    status: JobStatus
+    reason: str | None = None
+    plan: PlanDocument | None = None
+    error: ErrorDocument | None = None
+    steps: list[StepDocument]
+    created_at: datetime
+    finished_at: datetime | None = None
 
 
 class EventEntry(_Document):
@@ -67,7 +119,7 @@ class EventEntry(_Document):
     data: dict[str, Any]
 
 
-def job_document(job: Job, storage: Storage, ray: Readiness) -> JobDocument:
+def job_document(job: Job, storage: Storage, ray: Readiness, plan: Job | None = None) -> JobDocument:
     """Give a job's document; of the storage only the progress of a job without its final steps is read."""
     result = job.result
     return JobDocument(
@@ -75,18 +127,64 @@ def job_document(job: Job, storage: Storage, ray: Readiness) -> JobDocument:
         status=job.status,
         reason=job.reason,
         attempt=job.attempt,
-        steps=list(job.steps) if job.steps is not None else _current_steps(job, storage),
-        students=[_with_place(student, storage) for student in result.students] if result else [],
+        steps=_steps(job, storage),
+        students=[with_place(student, storage) for student in result.students] if result else [],
         infeasible=result.infeasible if result else [],
         error=result.error if result else None,
         artifacts=result.artifacts if result else {},
         seconds=result.seconds if result and result.status == "succeeded" else None,
+        teacher=result.teacher if result else None,
+        pictures={name: _placed(path, storage) for name, path in result.pictures.items()} if result else {},
+        planned=_planned(job, plan),
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
         request=job.request,
         attempts=[_attempt_document(attempt) for attempt in job.attempts],
         ray=RayDocument(state=ray.state, note=ray.note),
+    )
+
+
+def selection_document(job: Job, storage: Storage) -> SelectionDocument:
+    """Give a selection's document: the run's answer, or what could be said at once."""
+    assert job.parent is not None
+    result, at_once = job.result, job.answer or {"students": [], "infeasible": [], "provisional": True}
+    succeeded = result is not None and result.status == "succeeded"
+    if result is not None and succeeded:
+        students = [with_place(student, storage) for student in result.students]
+        infeasible = result.infeasible
+    else:
+        failed = {"status": "failed"} if job.status.is_terminal else {}
+        given = [StudentDocument.model_validate(student) for student in at_once["students"]]
+        students = [student.model_copy(update=failed) for student in given]
+        infeasible = [InfeasibleDocument.model_validate(one) for one in at_once["infeasible"]]
+    return SelectionDocument(
+        id=job.id,
+        compression=job.parent,
+        status=job.status,
+        reason=job.reason,
+        budgets=job.request["budgets"],
+        students=students,
+        infeasible=infeasible,
+        provisional=at_once["provisional"] and not succeeded,
+        error=result.error if result else None,
+        steps=_steps(job, storage),
+        created_at=job.created_at,
+        finished_at=job.finished_at,
+    )
+
+
+def plan_document(job: Job, storage: Storage) -> PlanJobDocument:
+    """Give a plan's document."""
+    return PlanJobDocument(
+        id=job.id,
+        status=job.status,
+        reason=job.reason,
+        plan=job.result.plan if job.result else None,
+        error=job.result.error if job.result else None,
+        steps=_steps(job, storage),
+        created_at=job.created_at,
+        finished_at=job.finished_at,
     )
 
 
@@ -102,6 +200,19 @@ def job_events(job: Job, storage: Storage, after: tuple[int, int] = (0, 0)) -> l
     ]
 
 
+def _planned(job: Job, plan: Job | None) -> PlannedDocument | None:
+    if plan is None or plan.result is None or plan.result.plan is None:
+        return None
+    estimate = plan.result.plan.seconds
+    took = job.result.seconds if job.result and job.result.status == "succeeded" else None
+    error = took / estimate - 1 if took is not None and estimate > 0 else None
+    return PlannedDocument(plan=plan.id, seconds=estimate, took_seconds=took, error=error)
+
+
+def _steps(job: Job, storage: Storage) -> list[StepDocument]:
+    return list(job.steps) if job.steps is not None else _current_steps(job, storage)
+
+
 def _current_steps(job: Job, storage: Storage) -> list[StepDocument]:
     if job.attempt == 0:
         return []
@@ -112,12 +223,18 @@ def _current_steps(job: Job, storage: Storage) -> list[StepDocument]:
     return progress.steps if progress else []
 
 
-def _with_place(student: StudentDocument, storage: Storage) -> StudentDocument:
+def with_place(student: StudentDocument, storage: Storage) -> StudentDocument:
     """Make ``files`` a path that can be opened as it stands."""
+    if student.files is None:
+        return student
+    return student.model_copy(update={"files": _placed(student.files, storage)})
+
+
+def _placed(path: str, storage: Storage) -> str:
     if storage.local:
-        return student.model_copy(update={"files": storage.path(student.files)})
+        return storage.path(path)
     scheme = storage.url.partition("://")[0]
-    return student.model_copy(update={"files": f"{scheme}://{storage.path(student.files)}"})
+    return f"{scheme}://{storage.path(path)}"
 
 
 def _attempt_document(attempt: Attempt) -> AttemptDocument:

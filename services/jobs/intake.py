@@ -3,32 +3,60 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from workloads.budgets import LatencyTarget
 from workloads.errors import FieldError, InputError
+from workloads.latency import known_targets
 from workloads.request import CompressionRequest, parse_request
 from workloads.teacher_files import check_teacher, is_path
 
 
-def accept_request(data: Any) -> dict[str, Any]:
-    """Check a request and give it as it is kept: all fields, local paths absolute.
+def accept_request(data: Any, targets: Sequence[LatencyTarget] = ()) -> dict[str, Any]:
+    """Check a request and give it as it is kept: all fields, local paths absolute, latency targets written out.
 
     Relative paths are those of this process; a run has another working folder.
+
+    Args:
+        data: JSON-like.
+        targets: The service's latency targets, beside the built-in ones.
 
     Raises:
         InputError: One finding a field, of the form first, then of what it points to on this machine.
     """
     request = _with_absolute_paths(parse_request(data))
-    findings: list[FieldError] = []
+    request, findings = with_targets(request, targets)
     try:
         check_teacher(request.teacher)
     except InputError as error:
         findings.extend(error.errors)
     findings.extend(_corpus_findings(request))
+    findings.extend(_task_findings(request))
     if findings:
         raise InputError(findings)
     return request.model_dump(mode="json")
+
+
+def with_targets(
+    request: CompressionRequest, targets: Sequence[LatencyTarget]
+) -> tuple[CompressionRequest, list[FieldError]]:
+    """Write the definitions of all targets that budgets name into the request, so that a run needs nothing else."""
+    known = known_targets(targets) | {target.name: target for target in request.latency_targets}
+    named = {budget.latency_target for budget in request.budgets if budget.latency_target is not None}
+    findings = [
+        FieldError(
+            f"budgets.{index}.latency_target",
+            f"There is no latency target {budget.latency_target!r}.",
+            f"Use one of {', '.join(sorted(known))}, or define it in 'latency_targets'.",
+        )
+        for index, budget in enumerate(request.budgets)
+        if budget.latency_target is not None and budget.latency_target not in known
+    ]
+    used = [known[name] for name in sorted(named & known.keys())]
+    own = [target for target in request.latency_targets if target.name not in named]
+    return request.model_copy(update={"latency_targets": [*used, *own]}), findings
 
 
 def _with_absolute_paths(request: CompressionRequest) -> CompressionRequest:
@@ -36,9 +64,13 @@ def _with_absolute_paths(request: CompressionRequest) -> CompressionRequest:
     if is_path(teacher.model):
         teacher = teacher.model_copy(update={"model": _absolute(teacher.model)})
     corpus = corpus.model_copy(update={"paths": [_absolute(path) for path in corpus.paths]})
+    task = request.proxy_task
+    if task is not None:
+        files = {field: [_absolute(path) for path in getattr(task, field)] for field in ("train", "validation")}
+        task = task.model_copy(update=files)
     if corpus.dataset is not None and is_path(corpus.dataset):
         corpus = corpus.model_copy(update={"dataset": _absolute(corpus.dataset)})
-    return request.model_copy(update={"teacher": teacher, "corpus": corpus})
+    return request.model_copy(update={"teacher": teacher, "corpus": corpus, "proxy_task": task})
 
 
 def _absolute(path: str) -> str:
@@ -66,3 +98,15 @@ def _corpus_findings(request: CompressionRequest) -> list[FieldError]:
             FieldError("corpus.dataset", f"There is no folder {dataset} on the server.", "Give one that exists there.")
         )
     return findings
+
+
+def _task_findings(request: CompressionRequest) -> list[FieldError]:
+    task = request.proxy_task
+    return [
+        FieldError(
+            f"proxy_task.{field}.{index}", f"There is no file {path} on the server.", "Give a path that exists there."
+        )
+        for field in ("train", "validation")
+        for index, path in enumerate(getattr(task, field, []))
+        if "://" not in path and not Path(path).exists()
+    ]

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from services.jobs.states import AttemptStatus, JobStatus
-from workloads.job_folder import ResultDocument, StepDocument
+from workloads.job_folder import JobKind, ResultDocument, StepDocument
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,13 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A compression.
+    """A compression, a selection from one, or a plan of one.
 
     Attributes:
+        kind: Which of them.
+        parent: A selection's compression; a compression's plan, where there was one.
+        scores: Fingerprint of the scores table that a selection answers from.
+        answer: What a selection could be answered at once.
         request: As accepted, JSON-like.
         attempt: Number of the latest attempt; 0 before the first.
         not_before: A queued job waits until then (back-off).
@@ -41,6 +45,10 @@ class Job:
     """
 
     id: str
+    kind: JobKind
+    parent: str | None
+    scores: str | None
+    answer: dict[str, Any] | None
     status: JobStatus
     reason: str | None
     request: dict[str, Any]

@@ -17,7 +17,7 @@ from services.jobs.ray_jobs import RayJobs, RayUnreachableError
 from services.jobs.records import Job
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.store import JobStore
-from workloads.job_folder import ErrorDocument, JobFolder, ResultDocument, StepDocument
+from workloads.job_folder import ErrorDocument, JobFolder, OrderDocument, ResultDocument, StepDocument
 from workloads.storage import Storage
 
 MAX_BACKOFF_SECONDS = 300.0
@@ -127,7 +127,9 @@ class Runner:
         attempt = job.latest
         assert attempt is not None
         try:
-            self._folder(job).write_request(job.request)
+            folder = self._folder(job)
+            folder.write_order(OrderDocument(kind=job.kind, scores=job.scores))
+            folder.write_request(job.request)
         except OSError as error:
             message = f"The request could not be written to the storage: {error}."
             self._fail(job, AttemptStatus.FAILED, ErrorDocument(code="storage", message=message), retry=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -14,9 +16,10 @@ from sqlalchemy.orm import Session
 from services.jobs.records import Attempt, Job
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.tables import AttemptRow, JobRow
-from workloads.job_folder import ResultDocument, StepDocument
+from workloads.job_folder import JobKind, ResultDocument, StepDocument
 
 MAX_PAGE = 200
+PREFIXES: dict[JobKind, str] = {"compression": "cmp", "selection": "sel", "plan": "pln"}
 
 
 class UnknownJobError(LookupError):
@@ -46,11 +49,34 @@ class JobStore:
         self._readers = engine
         self._writers = engine.execution_options(write=True)
 
-    def create(self, request: dict[str, Any]) -> Job:
-        """Add a queued job and give it an id."""
+    def create(
+        self,
+        request: dict[str, Any],
+        kind: JobKind = "compression",
+        *,
+        parent: str | None = None,
+        scores: str | None = None,
+        answer: Callable[[str], dict[str, Any]] | None = None,
+    ) -> Job:
+        """Add a queued job and give it an id.
+
+        Args:
+            request: As accepted.
+            kind: What it is; the id begins with the kind's prefix.
+            parent: A selection's compression, or a compression's plan.
+            scores: Fingerprint of the scores table that a selection answers from.
+            answer: Gives what a selection with that id can be answered at once.
+        """
+        job_id = f"{PREFIXES[kind]}_{uuid.uuid4().hex[:16]}"
+        at_once = answer(job_id) if answer is not None else None
         with self._write() as session:
             row = JobRow(
-                id=f"cmp_{uuid.uuid4().hex[:16]}",
+                id=job_id,
+                kind=kind,
+                parent=parent,
+                scores=scores,
+                digest=digest_of(request),
+                answer=at_once,
                 status=JobStatus.QUEUED,
                 request=request,
                 attempt=0,
@@ -60,22 +86,47 @@ class JobStore:
             session.flush()
             return _job(row)
 
-    def get(self, job_id: str) -> Job:
-        """Read a job.
+    def latest_plan(self, request: dict[str, Any]) -> Job | None:
+        """The newest finished plan of exactly this request."""
+        query = (
+            select(JobRow)
+            .where(JobRow.digest == digest_of(request), JobRow.kind == "plan", JobRow.status == JobStatus.SUCCEEDED)
+            .order_by(JobRow.number.desc())
+            .limit(1)
+        )
+        with Session(self._readers) as session:
+            row = session.scalar(query)
+            return None if row is None else _job(row)
+
+    def get(self, job_id: str, kind: JobKind | None = None) -> Job:
+        """Read a job, of one kind where that is given.
 
         Raises:
             UnknownJobError: There is none of that id.
         """
         with Session(self._readers) as session:
-            return _job(_row(session, job_id))
+            row = _row(session, job_id)
+            if kind is not None and row.kind != kind:
+                raise UnknownJobError(job_id)
+            return _job(row)
 
-    def page(self, *, status: JobStatus | None = None, limit: int = 50, after: str | None = None) -> list[Job]:
-        """Read up to ``limit`` jobs, newest first, older than the job ``after``.
+    def page(
+        self,
+        *,
+        kind: JobKind = "compression",
+        status: JobStatus | None = None,
+        parent: str | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> list[Job]:
+        """Read up to ``limit`` jobs of a kind, newest first, older than the job ``after``.
 
         Raises:
             UnknownJobError: There is no job ``after``.
         """
-        query = select(JobRow).order_by(JobRow.number.desc()).limit(min(limit, MAX_PAGE))
+        query = select(JobRow).where(JobRow.kind == kind).order_by(JobRow.number.desc()).limit(min(limit, MAX_PAGE))
+        if parent is not None:
+            query = query.where(JobRow.parent == parent)
         if status is not None:
             query = query.where(JobRow.status == status)
         with Session(self._readers) as session:
@@ -205,6 +256,11 @@ def _move(row: JobRow, target: JobStatus) -> None:
     row.status = target
 
 
+def digest_of(request: dict[str, Any]) -> str:
+    """A digest that equal requests share."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
@@ -212,6 +268,10 @@ def _now() -> datetime:
 def _job(row: JobRow) -> Job:
     return Job(
         id=row.id,
+        kind=row.kind,
+        parent=row.parent,
+        scores=row.scores,
+        answer=row.answer,
         status=JobStatus(row.status),
         reason=row.reason,
         request=row.request,

@@ -9,6 +9,8 @@ from sqlalchemy import JSON, DateTime, ForeignKey, Index, String, Text, TypeDeco
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
+from workloads.job_folder import JobKind
+
 
 class UtcDateTime(TypeDecorator[datetime]):
     """A time in UTC; SQLite forgets the zone, so it is given back here."""
@@ -32,13 +34,21 @@ class Base(DeclarativeBase):
 
 
 class JobRow(Base):
-    """One compression; ``number`` orders jobs by their making."""
+    """One job; ``number`` orders jobs by their making."""
 
     __tablename__ = "jobs"
-    __table_args__ = (Index("ix_jobs_status_number", "status", "number"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        Index("ix_jobs_status_number", "status", "number"),
+        Index("ix_jobs_kind_number", "kind", "number"),
+        {"sqlite_autoincrement": True},
+    )
 
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     id: Mapped[str] = mapped_column(String(64), unique=True)
+    kind: Mapped[JobKind] = mapped_column(String(16), default="compression")
+    parent: Mapped[str | None] = mapped_column(String(64), index=True)
+    scores: Mapped[str | None] = mapped_column(String(64))
+    digest: Mapped[str | None] = mapped_column(String(64), index=True)
     status: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str | None] = mapped_column(Text)
     request: Mapped[dict[str, Any]] = mapped_column(JSON)
@@ -48,6 +58,7 @@ class JobRow(Base):
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    answer: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     steps: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
 
     attempts: Mapped[list[AttemptRow]] = relationship(

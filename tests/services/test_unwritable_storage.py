@@ -40,3 +40,10 @@ def _refused(done, storage, cause):
     assert cause in done.stdout
     assert "Choose a folder or bucket" in done.stdout
     assert "Traceback" not in done.stdout
+
+
+def test_serving_from_a_disk_without_room_for_the_database_is_refused_with_the_cause(tmp_path):
+    fill = "import sys\nopen(sys.argv[1] + '/filler', 'wb').write(bytes((1 << 20) - (8 << 10)))\n"  # 8 KiB are left
+    done = run_on_small_disk(fill + _SERVE, tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "cannot be written" in done.stdout and "Traceback" not in done.stdout

@@ -61,6 +61,30 @@ def test_a_full_disk_leaves_the_old_content_and_no_part_of_the_new(tmp_path: Pat
     assert done.stdout == "all held\n", done.stderr
 
 
+_UPLOAD_TO_A_FULL_DISK = """
+import sys, tempfile
+from pathlib import Path
+from workloads.storage import Storage
+storage = Storage.open(sys.argv[1])
+with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+    big = Path(folder, "big")
+    big.write_bytes(bytes(2 << 20))
+    try:
+        storage.upload(big, "models/big")
+    except OSError:
+        pass
+    else:
+        sys.exit("it had room")
+assert not storage.exists("models/big")
+storage.write_bytes("result.json", bytes(100_000))
+"""
+
+
+def test_an_upload_that_finds_no_room_leaves_none_of_it_behind(tmp_path: Path) -> None:
+    done = run_on_small_disk(_UPLOAD_TO_A_FULL_DISK, tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_is_written_is_read_back_whole_and_overwritten(storage: Storage) -> None:
     storage.write_bytes("a/b", b"first")
     storage.write_bytes("a/b", b"2nd")

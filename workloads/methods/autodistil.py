@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from workloads.choosing import Choice, choose
-from workloads.job_folder import StudentDocument
-from workloads.methods.stages import Stages, TeacherStage
+from workloads.methods.answering import Answer, answer
+from workloads.methods.stages import Stages
 from workloads.request import CompressionRequest
+from workloads.trained import Trained
 
 
-def autodistil(request: CompressionRequest, stages: Stages) -> tuple[TeacherStage, list[Choice], list[StudentDocument]]:
+def autodistil(request: CompressionRequest, stages: Stages) -> Answer:
     """Walk the road of the paper's figure 1.
 
     Returns:
-        The teacher, the answer to every budget, and the students of those that can be met.
+        The answer to every budget, and the students of those that can be met.
 
     Raises:
         InputError: The request, or what it points to, cannot be worked with.
@@ -21,6 +21,5 @@ def autodistil(request: CompressionRequest, stages: Stages) -> tuple[TeacherStag
     spaces = stages.spaces(teacher)
     corpus = stages.corpus(teacher)
     superlms = stages.train(teacher, corpus, spaces)
-    scored = stages.search(teacher, corpus, spaces, superlms)
-    choices = [choose(scored, budget, teacher.cost) for budget in request.budgets]
-    return teacher, choices, stages.students(teacher, corpus, superlms, choices)
+    scores = stages.search(teacher, corpus, spaces, superlms)
+    return answer(request, stages, Trained(teacher, corpus, tuple(spaces), superlms, scores))

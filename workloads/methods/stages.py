@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from workloads.architecture import Architecture, TeacherShape
 from workloads.artifacts import Artifact
-from workloads.choosing import Choice, Scored
-from workloads.costs import Cost, student_cost
-from workloads.job_folder import StudentDocument
+from workloads.budgets import Budget, LatencyTarget
+from workloads.choosing import Scored
+from workloads.latency import LatencyMeasure
+from workloads.latency_model import LatencyModels
 from workloads.spaces import SubSpace
+from workloads.trained import TeacherStage, Trained
 
 
 @dataclass(frozen=True)
-class TeacherStage:
-    """The teacher, brought to the storage.
+class Polished:
+    """A candidate that was distilled alone for longer.
 
     Attributes:
-        artifact: Its files.
-        fingerprint: Of what decides its outputs; see :func:`workloads.teacher_files.fingerprint`.
-        shape: Its dimensions.
+        scored: With its new held-out loss.
+        superlm: The SuperLM of this one shape that holds its weights.
     """
 
-    artifact: Artifact
-    fingerprint: str
-    shape: TeacherShape
+    scored: Scored
+    superlm: Artifact
 
-    def cost(self, architecture: Architecture, sequence_length: int) -> Cost:
-        """The cost of one of its students."""
-        return student_cost(self.shape, architecture, sequence_length)
+
+@dataclass(frozen=True)
+class Student:
+    """A saved student.
+
+    Attributes:
+        budget: The name of the budget that it answers.
+        scored: Which candidate it is, and how good.
+        artifact: Its files.
+        latency: Measured, on the budget's target.
+        polished: Whether it was distilled alone.
+    """
+
+    budget: Budget
+    scored: Scored
+    artifact: Artifact
+    latency: LatencyMeasure | None = None
+    polished: bool = False
 
 
 class Stages(Protocol):
@@ -54,12 +68,38 @@ class Stages(Protocol):
 
     def search(
         self, teacher: TeacherStage, corpus: Artifact, spaces: Sequence[SubSpace], superlms: dict[str, Artifact]
-    ) -> list[Scored]:
-        """Score every candidate on held-out text."""
+    ) -> Artifact:
+        """Score the candidates on held-out text."""
         ...
 
-    def students(
-        self, teacher: TeacherStage, corpus: Artifact, superlms: dict[str, Artifact], choices: Sequence[Choice]
-    ) -> list[StudentDocument]:
-        """Cut the chosen students out of their SuperLMs and save them."""
+    def candidates(self, trained: Trained) -> list[Scored]:
+        """The candidates that a student may be chosen from."""
+        ...
+
+    def latency_models(self, trained: Trained, target: LatencyTarget) -> LatencyModels:
+        """Fit what predicts the latency of any candidate on a target."""
+        ...
+
+    def task_scores(self, trained: Trained, candidates: Sequence[Scored]) -> list[Scored]:
+        """Fine-tune candidates on the proxy task; the same candidates with their scores."""
+        ...
+
+    def polish(self, trained: Trained, candidates: Sequence[Scored]) -> list[Polished]:
+        """Distil candidates alone for longer."""
+        ...
+
+    def student(self, trained: Trained, scored: Scored, superlm: Artifact) -> Artifact:
+        """Cut a student out of the SuperLM that holds it, and save it."""
+        ...
+
+    def measure(self, trained: Trained, student: Artifact, target: LatencyTarget) -> LatencyMeasure:
+        """Measure a saved student on a target."""
+        ...
+
+    def students(self, total: int, done: int) -> None:
+        """Say how many students there will be and are."""
+        ...
+
+    def targets(self) -> Mapping[str, LatencyTarget]:
+        """The latency targets that budgets may name."""
         ...

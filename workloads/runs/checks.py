@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from workloads.architecture import TeacherShape
 from workloads.craft.families import family_of
@@ -32,6 +32,11 @@ def check_fits(request: CompressionRequest, shape: TeacherShape, pad_id: int, sp
             f"The teacher reads at most {longest} tokens, not {training.sequence_length}.",
             f"Use at most {longest}.",
         )
+    for name, length in _other_lengths(request):
+        if length > longest:
+            raise InputError.of(
+                name, f"The teacher reads at most {longest} tokens, not {length}.", f"Use at most {longest}."
+            )
     tokens = training.tokens_per_superlm
     if isinstance(tokens, dict) and set(tokens) != set(names):
         raise InputError.of(
@@ -41,6 +46,14 @@ def check_fits(request: CompressionRequest, shape: TeacherShape, pad_id: int, sp
         )
     _check_placement(training, names)
     _check_relation_heads(request, shape, spaces)
+
+
+def _other_lengths(request: CompressionRequest) -> Iterator[tuple[str, int]]:
+    """The lengths in tokens that a student must read after its training, by field."""
+    for target in request.latency_targets:
+        yield f"latency_targets.{target.name}.sequence_length", target.sequence_length
+    if request.proxy_task is not None:
+        yield "proxy_task.sequence_length", request.proxy_task.sequence_length
 
 
 def _check_placement(training: TrainingSpec, names: Sequence[str]) -> None:

@@ -20,12 +20,12 @@ from typing import NoReturn
 import structlog
 
 from cluster.connect import configure_driver_logs, connect
-from workloads.choosing import Choice
 from workloads.errors import InputError
-from workloads.job_folder import InfeasibleDocument, JobFolder, NearestDocument, ResultDocument
+from workloads.job_folder import JobFolder, ResultDocument
+from workloads.methods.answering import answer
 from workloads.methods.autodistil import autodistil
-from workloads.methods.stages import TeacherStage
 from workloads.request import CompressionRequest, parse_request
+from workloads.runs.describing import describe
 from workloads.runs.failures import error_document
 from workloads.runs.progress import Progress
 from workloads.storage import Storage
@@ -69,7 +69,7 @@ def _attempt(storage: Storage, folder: JobFolder, job: str, attempt: int) -> Res
             request = parse_request(folder.read_request())
             connect()
             signal.signal(signal.SIGTERM, _end_quickly)  # after Ray, which has a slower way of its own
-            result = _compress(storage, request, job, attempt, progress)
+            result = _compress(storage, folder, request, job, attempt, progress)
         except BaseException as error:
             # What breaks because we leave is no finding about the job; and Ray's waits turn our exit's code into 1.
             if _ending.is_set():
@@ -85,36 +85,25 @@ def _attempt(storage: Storage, folder: JobFolder, job: str, attempt: int) -> Res
 
 
 def _compress(
-    storage: Storage, request: CompressionRequest, job: str, attempt: int, progress: Progress
+    storage: Storage, folder: JobFolder, request: CompressionRequest, job: str, attempt: int, progress: Progress
 ) -> ResultDocument:
     from workloads.runs.stages import StoredStages, step_names  # torch and Ray, after connect() has prepared for them
 
-    progress.declare(step_names(request))
-    progress.event("started", f"Attempt {attempt} of the method {request.method}.")
+    order = folder.read_order()
+    progress.declare(step_names(request, order.kind))
+    progress.event("started", f"Attempt {attempt} of a {order.kind}, method {request.method}.")
     with tempfile.TemporaryDirectory(prefix="stillroom-run-") as work:
         stages = StoredStages(storage, request, job=job, attempt=attempt, progress=progress, work=Path(work))
-        teacher, choices, students = METHODS[request.method](request, stages)
-    infeasible = [_infeasible(teacher, choice) for choice in choices if choice.chosen is None]
-    progress.event("succeeded", f"{len(students)} of {len(choices)} budgets are met.")
-    return ResultDocument(status="succeeded", students=students, infeasible=infeasible, artifacts=stages.used)
-
-
-def _infeasible(teacher: TeacherStage, choice: Choice) -> InfeasibleDocument:
-    nearest = []
-    for miss in choice.nearest:
-        candidate = miss.candidate
-        cost = teacher.cost(candidate.architecture, choice.budget.sequence_length)
-        nearest.append(
-            NearestDocument(
-                architecture=candidate.architecture.to_json(),
-                subspace=candidate.subspace,
-                params=cost.params,
-                flops=cost.flops,
-                heldout_loss=candidate.heldout_loss,
-                misses=miss.misses,
-            )
-        )
-    return InfeasibleDocument(budget=choice.budget.name, nearest=nearest)
+        if order.kind == "plan":
+            return ResultDocument(status="succeeded", plan=stages.plan(), artifacts=stages.used)
+        if order.kind == "selection":
+            assert order.scores is not None, order
+            found = answer(request, stages, stages.recall(order.scores))
+        else:
+            found = METHODS[request.method](request, stages)
+        result = describe(storage, folder, attempt, request, found)
+    progress.event("succeeded", f"{len(result.students)} of {len(request.budgets)} budgets are met.")
+    return result.model_copy(update={"artifacts": stages.used})
 
 
 def _end_quickly(number: int, frame: FrameType | None) -> NoReturn:

@@ -4,42 +4,65 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import structlog
 
+from cluster.sizing import read_resources
 from workloads import artifacts, teacher_files
 from workloads.artifacts import Artifact, Key
-from workloads.choosing import Choice, Scored
+from workloads.budgets import LatencyTarget
+from workloads.choosing import Scored
 from workloads.craft.objectives import objective_for
+from workloads.craft.polishing import polish_training
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import load_superlm, wiring_of
 from workloads.craft.teacher import Teacher, fetch_teacher, open_teacher
 from workloads.craft.text.tokenizer import Tokenizer
-from workloads.job_folder import StudentDocument
-from workloads.methods.stages import TeacherStage
+from workloads.errors import InputError
+from workloads.job_folder import JobKind, PlanDocument
+from workloads.latency import LatencyMeasure, known_targets
+from workloads.latency_model import LatencyModels
+from workloads.methods.stages import Polished
 from workloads.request import CompressionRequest
 from workloads.runs.checks import check_fits
 from workloads.runs.corpus import build_corpus, check_corpus, plan_corpus
+from workloads.runs.latency import build_samples, find_place, measure_latency, read_samples
 from workloads.runs.leases import lease
+from workloads.runs.planning import calibrate_on_cluster, make_plan
+from workloads.runs.polish import PolishJob, polish_students, score_polished
 from workloads.runs.progress import Progress
-from workloads.runs.search import read_scores, scores_key, search_candidates
+from workloads.runs.proxy import check_task, read_task_scores, score_on_task
+from workloads.runs.search import scores_key, search_candidates
 from workloads.runs.students import Origin, build_student, student_key
 from workloads.runs.train import superlm_key, train_superlms
+from workloads.scores_table import read_scores
 from workloads.spaces import SubSpace, space_names, spaces_for
 from workloads.storage import Storage
+from workloads.trained import TeacherStage, Trained, recall
 
-TEACHER, CORPUS, SEARCH, STUDENTS = "teacher", "corpus", "search", "students"
+TEACHER, CORPUS, CALIBRATION, SEARCH = "teacher", "corpus", "calibration", "search"
+LATENCY, PROXY_TASK, POLISH, STUDENTS = "latency", "proxy-task", "polish", "students"
 WAITING = "waiting for another job that builds this"
 
 _log = structlog.get_logger(__name__)
 
 
-def step_names(request: CompressionRequest) -> list[str]:
-    """The steps of a compression, in their order."""
-    return [TEACHER, CORPUS, *map(train_step, space_names(request.subspaces)), SEARCH, STUDENTS]
+def step_names(request: CompressionRequest, kind: JobKind = "compression") -> list[str]:
+    """The steps of a job, in their order."""
+    if kind == "plan":
+        return [TEACHER, CALIBRATION]
+    answering = [
+        *([LATENCY] if any(budget.latency_target for budget in request.budgets) else []),
+        *([PROXY_TASK] if request.proxy_task is not None else []),
+        *([POLISH] if request.polish is not None else []),
+        STUDENTS,
+    ]
+    if kind == "selection":
+        return answering
+    return [TEACHER, CORPUS, *map(train_step, space_names(request.subspaces)), SEARCH, *answering]
 
 
 def train_step(superlm: str) -> str:
@@ -70,6 +93,7 @@ class StoredStages:
         self._builder = f"{job}-{attempt}"
         self._progress = progress
         self._work = work
+        self._saved: list[Artifact] = []
 
     def teacher(self) -> TeacherStage:
         """See the protocol.
@@ -92,9 +116,9 @@ class StoredStages:
             if folder != fetched:
                 fetch_teacher(spec, fetched)
             self._storage.upload(fetched, artifacts.build_folder(key, self._builder))
-            return artifacts.commit(
-                self._storage, key, self._builder, {"model": spec.model, "fingerprint": fingerprint}
-            )
+            shape = asdict(teacher_files.shape_of(folder))
+            summary = {"model": spec.model, "fingerprint": fingerprint, "shape": shape}
+            return artifacts.commit(self._storage, key, self._builder, summary)
 
         artifact = self._once(TEACHER, key, build)
         self._end(TEACHER, artifact)
@@ -104,11 +128,21 @@ class StoredStages:
         """See the protocol.
 
         Raises:
-            InputError: They, or the settings of their training, do not fit the teacher.
+            InputError: They, or the settings of their training, do not fit the teacher; no node can measure a
+                latency target; the proxy task cannot be read.
         """
         spaces = spaces_for(self._request.subspaces, teacher.shape)
         pad_id = Tokenizer.load(self._local(teacher.artifact)).pad_id
         check_fits(self._request, teacher.shape, pad_id, spaces)
+        if self._request.polish is not None:
+            polish_training(self._request)
+        # What would end the run hours later is found out now.
+        for budget in self._request.budgets:
+            if budget.latency_target is not None:
+                target = self.targets()[budget.latency_target]
+                find_place(target, self._target_field(target))
+        if self._request.proxy_task is not None:
+            check_task(self._request.proxy_task, self._opened(teacher))
         return spaces
 
     def corpus(self, teacher: TeacherStage) -> Artifact:
@@ -175,9 +209,9 @@ class StoredStages:
 
     def search(
         self, teacher: TeacherStage, corpus: Artifact, spaces: Sequence[SubSpace], superlms: dict[str, Artifact]
-    ) -> list[Scored]:
+    ) -> Artifact:
         """See the protocol."""
-        self._progress.start(SEARCH, sum(len(space) for space in spaces), "candidates")
+        self._progress.start(SEARCH, unit="candidates")
         key = scores_key(self._request, list(spaces), superlms, teacher.fingerprint, corpus.fingerprint)
 
         def build() -> Artifact:
@@ -195,45 +229,195 @@ class StoredStages:
 
         scores = self._once(SEARCH, key, build)
         self._end(SEARCH, scores)
-        return read_scores(self._storage, scores, survivors_only=True)
+        return scores
 
-    def students(
-        self, teacher: TeacherStage, corpus: Artifact, superlms: dict[str, Artifact], choices: Sequence[Choice]
-    ) -> list[StudentDocument]:
+    def candidates(self, trained: Trained) -> list[Scored]:
         """See the protocol."""
-        met = [(choice, choice.chosen) for choice in choices if choice.chosen is not None]
-        self._progress.start(STUDENTS, len(met), "students")
-        documents: list[StudentDocument] = []
-        saved: list[Artifact] = []
-        for choice, chosen in met:
-            superlm = superlms[chosen.subspace]
-            stages = {"teacher": teacher.artifact, "corpus": corpus, "superlm": superlm}
-            build = functools.partial(self._save_student, teacher, chosen, stages)
-            artifact = self._once(STUDENTS, student_key(superlm, chosen.architecture), build)
-            saved.append(artifact)
-            cost = teacher.cost(chosen.architecture, choice.budget.sequence_length)
-            documents.append(
-                StudentDocument(
-                    id=_student_id(self._job, choice.budget.name),
-                    budget=choice.budget.name,
-                    subspace=chosen.subspace,
-                    architecture=chosen.architecture.to_json(),
-                    params=cost.params,
-                    flops=cost.flops,
-                    sequence_length=cost.sequence_length,
-                    heldout_loss=chosen.heldout_loss,
-                    files=artifact.files,
-                )
-            )
-            self._progress.advance(STUDENTS, len(documents))
-        self._end(STUDENTS, *saved)
-        return documents
+        return [row.scored for row in read_scores(self._storage, trained.scores) if row.survives]
 
-    def _save_student(self, teacher: TeacherStage, chosen: Scored, stages: dict[str, Artifact]) -> Artifact:
-        superlm = self._superlm(teacher, stages["superlm"])
-        origin = Origin(self._request, self._opened(teacher), superlm, stages)
-        key = student_key(stages["superlm"], chosen.architecture)
-        return build_student(self._storage, origin, chosen, self._builder, self._work / "students" / key.fingerprint)
+    def targets(self) -> dict[str, LatencyTarget]:
+        """See the protocol."""
+        return known_targets(self._request.latency_targets)
+
+    def latency_models(self, trained: Trained, target: LatencyTarget) -> LatencyModels:
+        """See the protocol.
+
+        Raises:
+            InputError: No node can measure the target.
+        """
+        self._progress.start(LATENCY, unit="measurements")
+        samples = build_samples(
+            self._storage,
+            target=target,
+            teacher_files=trained.teacher.artifact.files,
+            teacher_fingerprint=trained.teacher.fingerprint,
+            spaces=trained.spaces,
+            seed=self._request.seed,
+            builder=self._builder,
+            progress=functools.partial(self._progress.advance, LATENCY),
+            field=self._target_field(target),
+            waiting=functools.partial(self._progress.note, LATENCY, WAITING),
+        )
+        self._progress.note(LATENCY, None)
+        self._end(LATENCY, samples)
+        return LatencyModels.fit(read_samples(samples))
+
+    def measure(self, trained: Trained, student: Artifact, target: LatencyTarget) -> LatencyMeasure:
+        """See the protocol."""
+        return measure_latency(
+            self._storage,
+            target=target,
+            teacher_files=trained.teacher.artifact.files,
+            teacher_fingerprint=trained.teacher.fingerprint,
+            student_files=student.files,
+            student_fingerprint=student.fingerprint,
+            builder=self._builder,
+            field=self._target_field(target),
+        )
+
+    def task_scores(self, trained: Trained, candidates: Sequence[Scored]) -> list[Scored]:
+        """See the protocol.
+
+        Raises:
+            InputError: The task's files cannot be used.
+        """
+        self._progress.start(PROXY_TASK, len(candidates), "candidates")
+        scores = score_on_task(
+            self._storage,
+            self._request,
+            teacher_files=trained.teacher.artifact.files,
+            teacher_fingerprint=trained.teacher.fingerprint,
+            superlms=trained.superlms,
+            candidates=candidates,
+            builder=self._builder,
+            progress=functools.partial(self._progress.advance, PROXY_TASK),
+        )
+        self._end(PROXY_TASK, scores)
+        return read_task_scores(self._storage, scores)
+
+    def polish(self, trained: Trained, candidates: Sequence[Scored]) -> list[Polished]:
+        """See the protocol.
+
+        Raises:
+            InputError: ``polish.tokens`` is less than a step, or the training diverged.
+        """
+        assert self._request.polish is not None
+        tokens = self._request.polish.tokens
+        self._progress.start(POLISH, tokens * len(candidates), "tokens")
+        jobs = [
+            PolishJob(trained.space(one.subspace), one.architecture, trained.superlms[one.subspace])
+            for one in candidates
+        ]
+        done: dict[str, int] = {}
+
+        def report(name: str, tokens_done: int, total: int, metrics: dict[str, float]) -> None:
+            done[name] = tokens_done
+            self._progress.advance(POLISH, sum(done.values()))
+            named = {f"{name} {metric}": value for metric, value in metrics.items()}
+            self._progress.point(POLISH, tokens_done, total, named)
+
+        polished = polish_students(
+            self._storage,
+            self._request,
+            teacher_files=trained.teacher.artifact.files,
+            teacher_fingerprint=trained.teacher.fingerprint,
+            corpus=trained.corpus,
+            chosen=jobs,
+            builder=self._builder,
+            report=report,
+            note=functools.partial(self._progress.note, POLISH),
+        )
+        losses = score_polished(
+            self._storage,
+            self._request,
+            teacher_files=trained.teacher.artifact.files,
+            corpus=trained.corpus,
+            polished=polished,
+            builder=self._builder,
+        )
+        self._end(POLISH, *polished.values())
+        return [
+            Polished(replace(one, heldout_loss=losses[job.id]), polished[job.id])
+            for one, job in zip(candidates, jobs, strict=True)
+        ]
+
+    def students(self, total: int, done: int) -> None:
+        """See the protocol."""
+        if done == 0:
+            self._progress.start(STUDENTS, total, "students")
+        else:
+            self._progress.advance(STUDENTS, done)
+        if done == total:
+            self._end(STUDENTS, *self._saved)
+
+    def student(self, trained: Trained, scored: Scored, superlm: Artifact) -> Artifact:
+        """See the protocol."""
+        stages = {"teacher": trained.teacher.artifact, "corpus": trained.corpus, "superlm": superlm}
+        key = student_key(superlm, scored.architecture, self._request.export)
+
+        def build() -> Artifact:
+            origin = Origin(
+                self._request, self._opened(trained.teacher), self._superlm(trained.teacher, superlm), stages
+            )
+            rows = read_scores(self._storage, trained.scores)
+            work = self._work / "students" / key.fingerprint
+            return build_student(self._storage, origin, scored, rows, self._builder, work)
+
+        artifact = self._once(STUDENTS, key, build)
+        self._saved.append(artifact)
+        return artifact
+
+    def recall(self, scores: str) -> Trained:
+        """Find the finished search that a selection answers from.
+
+        Raises:
+            InputError: Its artefacts have been removed.
+        """
+        try:
+            return recall(self._storage, scores)
+        except FileNotFoundError as error:
+            raise InputError.of(
+                "compression",
+                f"Its artefacts are no longer in the storage ({error}).",
+                "Submit the compression again; what is left of it is reused.",
+            ) from error
+
+    def plan(self) -> PlanDocument:
+        """Estimate the compression, after a short calibration on the cluster.
+
+        Raises:
+            InputError: The request, or what it points to, cannot be worked with.
+        """
+        teacher = self.teacher()
+        spaces = self.spaces(teacher)
+        self._progress.start(CALIBRATION)
+        request, resources = self._request, read_resources()
+        tokenizer = Tokenizer.load(self._local(teacher.artifact))
+        layout = objective_for(request.objective, teacher.shape).layout
+        corpus = plan_corpus(request.corpus, tokenizer, request.training.sequence_length, layout)
+        found = artifacts.find(self._storage, corpus.key)
+        keys = {
+            train_step(space.name): superlm_key(request, space, teacher.fingerprint, corpus.key.fingerprint)
+            for space in spaces
+        }
+        reused = {name: artifacts.find(self._storage, key) is not None for name, key in keys.items()}
+        plan = make_plan(
+            request,
+            teacher,
+            spaces,
+            resources,
+            calibrate_on_cluster(self._storage, request, teacher, spaces, resources),
+            corpus_bytes=corpus.size,
+            reused=reused | {CORPUS: found is not None},
+        )
+        self._progress.finish(CALIBRATION)
+        return plan
+
+    def _target_field(self, target: LatencyTarget) -> str:
+        for index, budget in enumerate(self._request.budgets):
+            if budget.latency_target == target.name:
+                return f"budgets.{index}.latency_target"
+        return f"latency_targets.{target.name}"
 
     def _opened(self, teacher: TeacherStage) -> Teacher:
         return _open_once(self._local(teacher.artifact))
@@ -298,7 +482,3 @@ class StoredStages:
 @functools.cache
 def _open_once(folder: Path) -> Teacher:
     return open_teacher(folder)
-
-
-def _student_id(job: str, budget: str) -> str:
-    return f"stu_{hashlib.sha256(f'{job}/{budget}'.encode()).hexdigest()[:16]}"

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from workloads import artifacts
 from workloads.architecture import Architecture
 from workloads.artifacts import Artifact, Key
 from workloads.choosing import Scored
 from workloads.costs import student_cost
+from workloads.craft.blocks import Blocks
 from workloads.craft.card import CardFacts, license_of
+from workloads.craft.export import build_student as build_module
 from workloads.craft.export import export_student
+from workloads.craft.onnx_export import FILE as ONNX_FILE
+from workloads.craft.onnx_export import INT8_FILE, export_onnx, measure_quantisation, quantise_onnx
+from workloads.craft.scoring import heldout_batches
 from workloads.craft.superlm import SuperLM
 from workloads.craft.teacher import Teacher
+from workloads.exports import QuantisationReport
 from workloads.request import CompressionRequest
+from workloads.runs.drawing import PICTURE, draw_student
+from workloads.scores_table import ScoredRow
+from workloads.search_spec import ExportSpec
 from workloads.storage import Storage
+
+QUANTISATION_ROWS = 64
+"""Held-out rows that an int8 file is compared with its float32 one on, at most."""
 
 
 @dataclass(frozen=True)
@@ -33,51 +48,82 @@ class Origin:
     stages: Mapping[str, Artifact]
 
 
-def student_key(superlm: Artifact, architecture: Architecture) -> Key:
-    """Name what decides a student."""
-    return Key("student", {"superlm": superlm.fingerprint, "architecture": architecture.to_json()})
+def student_key(superlm: Artifact, architecture: Architecture, export: ExportSpec) -> Key:
+    """Name what decides a student's folder."""
+    inputs = {"superlm": superlm.fingerprint, "architecture": architecture.to_json()}
+    return Key("student", inputs | ({"export": export.model_dump(mode="json")} if export.onnx else {}))
 
 
-def build_student(storage: Storage, origin: Origin, chosen: Scored, builder: str, work: Path) -> Artifact:
-    """Extract a student, save it as plain ``transformers`` loads it, and commit it.
+def build_student(
+    storage: Storage, origin: Origin, chosen: Scored, rows: Sequence[ScoredRow], builder: str, work: Path
+) -> Artifact:
+    """Extract a student, save it as plain ``transformers`` loads it, export it, and commit it.
 
     Args:
         storage: Where to.
         origin: What it comes from.
         chosen: Which it is.
+        rows: The scores table, for the card's picture.
         builder: Names the job and attempt.
         work: An empty local folder.
 
     Raises:
+        OnnxMismatch: ONNX Runtime disagrees with PyTorch; nothing is committed.
         OSError: There is no room for it; nothing is committed.
     """
-    key = student_key(origin.stages["superlm"], chosen.architecture)
+    key = student_key(origin.stages["superlm"], chosen.architecture, origin.request.export)
     weights = origin.superlm.extract(chosen.architecture)
-    card = _card(origin, chosen)
+    cost = student_cost(origin.teacher.shape, chosen.architecture)
     counted = sum(tensor.numel() for name, tensor in weights.items() if not name.startswith("projection."))
-    assert counted == card.cost.params, (counted, card.cost)
+    assert counted == cost.params, (counted, cost)
+    work.mkdir(parents=True, exist_ok=True)
+    quantised = _export(storage, origin, chosen.architecture, weights, work)
+    picture = draw_student(origin.teacher.shape, rows, chosen)
+    (work / PICTURE).write_bytes(picture.png)
+    card = _card(origin, chosen, quantised, picture.alt)
     export_student(work, origin.teacher, chosen.architecture, weights, card)
     storage.upload(work, artifacts.build_folder(key, builder))
+    exports: dict[str, Any] = {"onnx": ONNX_FILE} if origin.request.export.onnx else {}
+    if quantised is not None:
+        exports |= {"int8": INT8_FILE, "int8_report": quantised.model_dump(mode="json")}
     summary = {
         "subspace": chosen.subspace,
         "heldout_loss": chosen.heldout_loss,
-        "params": card.cost.params,
-        "flops": card.cost.flops,
-        "sequence_length": card.cost.sequence_length,
+        "params": cost.params,
+        "flops": cost.flops,
+        "sequence_length": cost.sequence_length,
+        "exports": exports,
     }
     return artifacts.commit(storage, key, builder, summary)
 
 
-def _card(origin: Origin, chosen: Scored) -> CardFacts:
+def _export(
+    storage: Storage, origin: Origin, architecture: Architecture, weights: dict[str, Tensor], work: Path
+) -> QuantisationReport | None:
+    export = origin.request.export
+    if not export.onnx:
+        return None
+    model = build_module(origin.teacher, architecture, weights)
+    export_onnx(model, work, has_token_types="token_type_ids" in origin.teacher.tokenizer.model_input_names)
+    if not export.int8:
+        return None
+    quantise_onnx(work)
+    blocks = Blocks.open(storage, origin.stages["corpus"], "heldout")
+    rows = blocks.read(range(min(QUANTISATION_ROWS, blocks.rows)))
+    return measure_quantisation(work, heldout_batches(rows, origin.request.training.batch_size))
+
+
+def _card(origin: Origin, chosen: Scored, quantised: QuantisationReport | None, alt: str) -> CardFacts:
     request, shape = origin.request, origin.teacher.shape
     corpus, superlm = origin.stages["corpus"], origin.stages["superlm"]
+    polished = request.polish.tokens if request.polish is not None and superlm.stage == "polished" else None
     name = f"{request.teacher.model.rstrip('/').rpartition('/')[2]} {chosen.architecture.describe()}"
     return CardFacts(
         name=name,
         teacher=request.teacher.model,
         corpus=tuple(request.corpus.paths) or (str(request.corpus.dataset),),
         documents=corpus.summary["sides"]["train"]["documents"],
-        tokens=superlm.summary["tokens"],
+        tokens=superlm.summary["tokens"] - (polished or 0),
         method=request.method,
         family=shape.family,
         architecture=chosen.architecture,
@@ -89,6 +135,11 @@ def _card(origin: Origin, chosen: Scored) -> CardFacts:
         pooler=shape.pooler,
         projection=origin.superlm.projects,
         teacher_license=license_of(origin.teacher.folder),
+        polish_tokens=polished,
+        picture=PICTURE,
+        picture_alt=alt,
+        onnx=origin.request.export.onnx,
+        int8=quantised,
         fingerprints={stage: artifact.fingerprint for stage, artifact in origin.stages.items()},
     )
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from tests.teachers import SENTENCES
 from workloads import teacher_files
 from workloads.artifacts import Artifact
-from workloads.job_folder import JobFolder, ProgressDocument, ResultDocument
+from workloads.job_folder import JobFolder, OrderDocument, ProgressDocument, ResultDocument
 from workloads.request import CompressionRequest, parse_request
 from workloads.runs.corpus import prepare_corpus
 from workloads.runs.train import superlm_key, train_superlms
@@ -137,12 +137,18 @@ class House:
         request["training"] |= {"tokens_per_superlm": steps * 4 * 32, **training}
         return request
 
-    def start(self, job: str, attempt: int, request: dict[str, Any]) -> subprocess.Popen[str]:
-        JobFolder(self.storage, job).write_request(request)
+    def start(
+        self, job: str, attempt: int, request: dict[str, Any], order: OrderDocument | None = None
+    ) -> subprocess.Popen[str]:
+        folder = JobFolder(self.storage, job)
+        folder.write_request(request)
+        folder.write_order(order or OrderDocument())
         return start_driver(self.storage.url, job, attempt, self.address)
 
-    def run(self, job: str, attempt: int, request: dict[str, Any]) -> tuple[int, ResultDocument]:
-        return self.end(self.start(job, attempt, request), job, attempt)
+    def run(
+        self, job: str, attempt: int, request: dict[str, Any], order: OrderDocument | None = None
+    ) -> tuple[int, ResultDocument]:
+        return self.end(self.start(job, attempt, request, order), job, attempt)
 
     def end(self, process: subprocess.Popen[str], job: str, attempt: int) -> tuple[int, ResultDocument]:
         output, _ = process.communicate(timeout=TIMEOUT)

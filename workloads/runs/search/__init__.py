@@ -41,12 +41,13 @@ from workloads.runs.search.proposals import Proposer, proposer_for
 from workloads.runs.search.results import Results
 from workloads.runs.search.rules import Candidate, budget_misses
 from workloads.runs.search.scheduler import LotSearcher, RungScheduler
-from workloads.runs.search.table import SCORES, read_scores, summarise, write_table
+from workloads.runs.search.table import summarise, write_table
 from workloads.runs.search.trial import CPUS, ScoreLots, Shared, convert
+from workloads.scores_table import FILE
 from workloads.spaces import SubSpace
 from workloads.storage import Storage
 
-__all__ = ["read_scores", "scores_key", "search_candidates"]
+__all__ = ["scores_key", "search_candidates"]
 
 _log = structlog.get_logger(__name__)
 
@@ -139,7 +140,7 @@ def search_candidates(
         proposer = proposer_for(request.search, spaces, request.seed, _allowed(request, teacher.shape, latency_of))
         cpu_seconds = _run(board, proposer, results, shared, Path(folder), actors)
     folder_of_build = artifacts.build_folder(key, builder)
-    storage.write_bytes(f"{folder_of_build}/{SCORES}", write_table(teacher.shape, board.entries))
+    storage.write_bytes(f"{folder_of_build}/{FILE}", write_table(teacher.shape, board.entries))
     summary = summarise(board, request.search.aim) | {"cpu_seconds": round(cpu_seconds, 3)}
     artifact = artifacts.commit(storage, key, builder, summary)
     with contextlib.suppress(OSError):  # only room is at stake

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -120,6 +121,10 @@ class Board:
         self._numbers: dict[Candidate, int] = {}
         self._sets: list[Feasible] = []
         self._lots_made = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its searcher for a restore that is never asked for; what listens may hold locks.
+        return self.__dict__ | {"_on_progress": None}
 
     @property
     def alive(self) -> list[int]:

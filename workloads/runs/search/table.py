@@ -1,14 +1,4 @@
-"""The scores table: a row a candidate, in Parquet.
-
-| column | |
-|---|---|
-| subspace, architecture | the candidate |
-| heldout_loss | mean loss over the rows it was scored on; null where it went unscored |
-| spread | standard error of that mean; null with it, and where one row was all |
-| rows, rung | how many held-out rows, and the last rung (from 0; -1 for none) |
-| dropped_by | why it went: the candidate that outdoes it, or the rule; null for survivors |
-| params, params_without_embeddings, flops | what it costs; flops at 128 tokens |
-"""
+"""Writing the scores table; :mod:`workloads.scores_table` reads it and says what its columns are."""
 
 from __future__ import annotations
 
@@ -21,15 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from workloads.architecture import Architecture, TeacherShape
-from workloads.artifacts import Artifact
-from workloads.choosing import Scored
+from workloads.architecture import TeacherShape
 from workloads.costs import student_cost
 from workloads.runs.search.board import Board, Entry
 from workloads.runs.search.rules import standard_error
-from workloads.storage import Storage
 
-SCORES = "scores.parquet"
 FLOPS_LENGTH = 128
 """Tokens that the ``flops`` column is counted at."""
 
@@ -55,29 +41,6 @@ def write_table(shape: TeacherShape, entries: Sequence[Entry]) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink)
     return sink.getvalue()
-
-
-def read_scores(storage: Storage, artifact: Artifact, *, survivors_only: bool = False) -> list[Scored]:
-    """Read the scores table's rows back, in the order of the candidates; without those that were never scored.
-
-    Args:
-        storage: Where it lies.
-        artifact: The committed scores.
-        survivors_only: Leave out those that went early. Choose among the survivors: they were scored on all rows,
-            so that their losses compare. With the aim ``frontier`` they answer every budget over costs that any
-            candidate meets; with ``budgets`` those that were asked for. The others are for pictures.
-    """
-    table = pq.read_table(io.BytesIO(storage.read_bytes(f"{artifact.files}/{SCORES}")))
-    return [
-        Scored(
-            row["subspace"],
-            Architecture.from_json(json.loads(row["architecture"])),
-            row["heldout_loss"],
-            spread=row["spread"] or 0.0,
-        )
-        for row in table.to_pylist()
-        if row["heldout_loss"] is not None and not (survivors_only and row["dropped_by"])
-    ]
 
 
 def summarise(board: Board, aim: str) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import save_superlm, wiring_of
 from workloads.craft.teacher import open_teacher
 from workloads.request import CompressionRequest, parse_request
-from workloads.runs.search import read_scores, results, search_candidates
+from workloads.runs.search import results, search_candidates
+from workloads.scores_table import read_scores
 from workloads.spaces import SubSpace
 from workloads.storage import Storage
 
@@ -109,7 +110,8 @@ def test_a_search_that_was_killed_is_taken_up_where_it_stood(
 
 
 def _tables(storage: Storage, artifact: Artifact) -> tuple[list[Scored], list[Scored]]:
-    return read_scores(storage, artifact), read_scores(storage, artifact, survivors_only=True)
+    rows = read_scores(storage, artifact)
+    return [row.scored for row in rows], [row.scored for row in rows if row.survives]
 
 
 def _lines(storage: Storage) -> list[tuple[str, int]]:

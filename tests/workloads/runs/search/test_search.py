@@ -27,10 +27,11 @@ from workloads.craft.teacher import Teacher, open_teacher
 from workloads.errors import InputError
 from workloads.request import CompressionRequest, CorpusSpec, parse_request
 from workloads.runs.corpus import prepare_corpus
-from workloads.runs.search import read_scores, results, scores_key, search_candidates
+from workloads.runs.search import results, scores_key, search_candidates
 from workloads.runs.search.board import Work
 from workloads.runs.search.results import Results
 from workloads.runs.search.rules import Candidate
+from workloads.scores_table import read_scores
 from workloads.spaces import SubSpace
 from workloads.storage import Storage
 
@@ -145,7 +146,7 @@ def test_every_candidate_is_scored_as_a_plain_loop_scores_it_and_only_once(
     capsys.readouterr()
     artifact, seen = stage.search()
     assert "xperiment" not in capsys.readouterr().out, "Tune's own output"
-    scored = read_scores(stage.storage, artifact)
+    scored = [row.scored for row in read_scores(stage.storage, artifact)]
     expected = [(space.name, one) for space in SPACES for one in space.architectures()]
     assert [(row.subspace, row.architecture) for row in scored] == expected
     assert [row.heldout_loss for row in scored] == pytest.approx(_plain_scores(stage), rel=1e-5)
@@ -175,7 +176,7 @@ def test_rungs_of_a_real_search_drop_and_score_what_a_plain_loop_over_them_does(
     assert artifact.summary["aim"] == "frontier" and artifact.summary["rungs"] == [2, 4, 8, 10]
     assert [row["rows"] for row in rows] == [artifact.summary["rungs"][row["rung"]] for row in rows]
     assert artifact.summary["scored_rows"] == sum(row["rows"] for row in rows)
-    survivors = read_scores(stage.storage, artifact, survivors_only=True)
+    survivors = [row.scored for row in read_scores(stage.storage, artifact) if row.survives]
     assert len(survivors) == artifact.summary["survivors"] == sum(row["dropped_by"] is None for row in rows)
     for one in survivors:
         assert one.heldout_loss == pytest.approx(whole[one.subspace, one.architecture], rel=1e-5)
@@ -195,7 +196,7 @@ def test_drawn_candidates_are_searched_on_a_real_tune(stage: Stage, ray_cluster:
         budgets=[{"name": "all", "max_params": 10**9}],
     )  # fmt: skip
     artifact, _ = stage.search()
-    scored = read_scores(stage.storage, artifact)
+    scored = [row.scored for row in read_scores(stage.storage, artifact)]
     assert len({(one.subspace, one.architecture) for one in scored}) == len(scored) == 5
     assert artifact.summary["aim"] == "budgets" and 1 <= artifact.summary["survivors"] < 5
 
@@ -209,7 +210,7 @@ def test_what_an_attempt_had_scored_is_not_scored_again(stage: Stage, ray_cluste
     earlier.add(Work(0, 0, 10, SPACES[0].name, tuple(enumerate(known))), told)
     earlier.flush()
     artifact, _ = stage.search()
-    losses = [one.heldout_loss for one in read_scores(stage.storage, artifact)]
+    losses = [row.scored.heldout_loss for row in read_scores(stage.storage, artifact)]
     assert losses[:4] == [7.0, 8.0, 9.0, 10.0], "taken over"
     assert losses[4:] == pytest.approx(_plain_scores(stage)[4:], rel=1e-5)
 

@@ -1,0 +1,56 @@
+"""Routes that answer from a finished compression: new budgets, and the frontier."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response
+
+from services.api.compressions import PREFIX
+from services.api.dependencies import BodyDep, JobDep, SelectionDep, ServiceDep
+from services.api.problems import RESPONSES
+from services.api.schemas import FrontierDocument, SelectionPage, SelectionRequest
+from services.jobs.documents import SelectionDocument, selection_document
+from services.jobs.store import MAX_PAGE
+
+router = APIRouter(prefix=f"{PREFIX}/{{job_id}}", tags=["selections"], responses=RESPONSES)
+
+_BODY = {"application/json": {"schema": SelectionRequest.model_json_schema()}}
+CostName = Literal["params", "params_without_embeddings", "flops", "weight_bytes", "activation_bytes"]
+
+
+@router.post("/selections", status_code=201, openapi_extra={"requestBody": {"required": True, "content": _BODY}})
+def select(body: BodyDep, job: JobDep, service: ServiceDep, response: Response) -> SelectionDocument:
+    """Answer new budgets from the scores table, at once; the students' files follow."""
+    selection = service.select(job, body)
+    response.headers["Location"] = f"{PREFIX}/{job.id}/selections/{selection.id}"
+    return selection_document(selection, service.storage)
+
+
+@router.get("/selections")
+def page(
+    job: JobDep, service: ServiceDep, limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50, after: str | None = None
+) -> SelectionPage:
+    """List a compression's selections, newest first."""
+    found = service.store.page(kind="selection", parent=job.id, limit=limit + 1, after=after)
+    following = found[limit - 1].id if len(found) > limit else None
+    return SelectionPage(selections=[selection_document(one, service.storage) for one in found[:limit]], next=following)
+
+
+@router.get("/selections/{selection_id}")
+def read(selection: SelectionDep, service: ServiceDep) -> SelectionDocument:
+    """Show one selection."""
+    return selection_document(selection, service.storage)
+
+
+@router.get("/frontier")
+def frontier(
+    job: JobDep,
+    service: ServiceDep,
+    cost: Annotated[list[CostName] | None, Query(description="One or two costs.", max_length=2)] = None,
+    sequence_length: Annotated[int, Query(ge=1, le=4096, description="Tokens that flops are counted at.")] = 128,
+) -> FrontierDocument:
+    """Show the candidates that no other beats in held-out loss and in all of the costs at once."""
+    costs = list(dict.fromkeys(cost or ["flops"]))
+    points = service.frontier(job, costs, sequence_length)
+    return FrontierDocument(costs=costs, sequence_length=sequence_length, points=points)

@@ -1,0 +1,200 @@
+"""From scores to students, over stages that are worked out in memory from formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from workloads.architecture import Architecture, TeacherShape
+from workloads.artifacts import Artifact, Key
+from workloads.budgets import LatencyTarget
+from workloads.choosing import Scored
+from workloads.costs import student_cost
+from workloads.latency import LatencyMeasure, LatencySample, LatencySamples, known_targets
+from workloads.latency_model import LatencyModels
+from workloads.methods.answering import answer
+from workloads.methods.stages import Polished
+from workloads.request import CompressionRequest, parse_request
+from workloads.spaces import SubSpace, relative_spaces
+from workloads.trained import TeacherStage, Trained
+
+SHAPE = TeacherShape("bert", 6, 384, 12, 1536, 30522, 512, 2, 0, True)
+SPACES = relative_spaces(SHAPE, 2)
+
+
+def artifact(stage: str, **inputs: Any) -> Artifact:
+    key = Key(stage, inputs)
+    return Artifact(stage, key.fingerprint, f"{key.folder}/files", {}, inputs)
+
+
+def milliseconds(architecture: Architecture) -> float:
+    return student_cost(SHAPE, architecture).flops / 1e7
+
+
+def request(*budgets: dict[str, Any], **more: Any) -> CompressionRequest:
+    return parse_request({"teacher": {"model": "m"}, "corpus": {"paths": ["t"]}, "budgets": list(budgets), **more})
+
+
+class Formulas:
+    """Stages: the loss falls with FLOPs, latency grows with them, and ``slow`` shapes take ``factor`` times that."""
+
+    def __init__(self, slow: Sequence[Architecture] = (), factor: float = 1.5, polish_gain: float = 0.0) -> None:
+        self.slow, self.factor, self.polish_gain = set(slow), factor, polish_gain
+        self.measured: list[Architecture] = []
+        self.polished: list[Scored] = []
+        self.told: list[tuple[int, int]] = []
+        self.best_task: Architecture | None = None
+
+    def trained(self) -> Trained:
+        teacher = TeacherStage(artifact("teacher"), "t", SHAPE)
+        superlms = {space.name: artifact("superlm", name=space.name) for space in SPACES}
+        return Trained(teacher, artifact("corpus"), tuple(SPACES), superlms, artifact("scores"))
+
+    def candidates(self, trained: Trained) -> list[Scored]:
+        return [
+            Scored(space.name, one, 1e7 / student_cost(SHAPE, one).flops)
+            for space in SPACES
+            for one in space.architectures()
+        ]
+
+    def targets(self) -> Mapping[str, LatencyTarget]:
+        return known_targets()
+
+    def latency_models(self, trained: Trained, target: LatencyTarget) -> LatencyModels:
+        shapes = [one for space in SPACES for one in list(space.architectures())[::5]]
+        samples = [
+            LatencySample(architecture=one.to_json(), p50_ms=milliseconds(one), p95_ms=milliseconds(one), agrees=True)
+            for one in shapes
+        ]
+        return LatencyModels.fit(
+            LatencySamples(target=target, samples=samples, device="d", versions={}, measured_at="now")
+        )
+
+    def task_scores(self, trained: Trained, candidates: Sequence[Scored]) -> list[Scored]:
+        self.best_task = candidates[-1].architecture
+        return [replace(one, task_score=float(index)) for index, one in enumerate(candidates)]
+
+    def polish(self, trained: Trained, candidates: Sequence[Scored]) -> list[Polished]:
+        self.polished = list(candidates)
+        # The last of them gains the most, so that polishing turns the order round.
+        return [
+            Polished(
+                replace(one, heldout_loss=one.heldout_loss - self.polish_gain * index),
+                artifact("polished", shape=one.architecture.to_json()),
+            )
+            for index, one in enumerate(candidates)
+        ]
+
+    def student(self, trained: Trained, scored: Scored, superlm: Artifact) -> Artifact:
+        return artifact("student", shape=scored.architecture.to_json(), superlm=superlm.fingerprint)
+
+    def measure(self, trained: Trained, student: Artifact, target: LatencyTarget) -> LatencyMeasure:
+        one = Architecture.from_json(student.inputs["shape"])
+        self.measured.append(one)
+        took = milliseconds(one) * (self.factor if one in self.slow else 1.0)
+        return LatencyMeasure(
+            target=target, p50_ms=took, p95_ms=took, spread=0.0, repeats_p50_ms=[took, took], agrees=True,
+            teacher_p50_ms=100.0, teacher_repeats_p50_ms=[100.0, 100.0], speed_up=100.0 / took, device="d",
+            versions={}, measured_at="now",
+        )  # fmt: skip
+
+    def students(self, total: int, done: int) -> None:
+        self.told.append((total, done))
+
+    def teacher(self) -> TeacherStage:
+        raise NotImplementedError
+
+    def spaces(self, teacher: TeacherStage) -> list[SubSpace]:
+        raise NotImplementedError
+
+    def corpus(self, teacher: TeacherStage) -> Artifact:
+        raise NotImplementedError
+
+    def train(self, teacher: TeacherStage, corpus: Artifact, spaces: Sequence[SubSpace]) -> dict[str, Artifact]:
+        raise NotImplementedError
+
+    def search(
+        self, teacher: TeacherStage, corpus: Artifact, spaces: Sequence[SubSpace], superlms: dict[str, Artifact]
+    ) -> Artifact:
+        raise NotImplementedError
+
+
+QUICK = {"name": "quick", "max_latency_ms": 20.0, "latency_target": "cpu-1"}
+
+
+def by_loss(stages: Formulas) -> list[Scored]:
+    within = [one for one in stages.candidates(stages.trained()) if milliseconds(one.architecture) <= 20.0]
+    return sorted(within, key=lambda one: one.heldout_loss)
+
+
+def test_the_chosen_student_of_a_latency_budget_is_measured() -> None:
+    stages = Formulas()
+    found = answer(request(QUICK), stages, stages.trained())
+    (student,) = found.students
+    assert student.scored == by_loss(stages)[0]
+    assert student.latency is not None and student.latency.p50_ms <= 20.0
+    assert set(stages.measured) == {student.scored.architecture}
+
+
+def test_a_student_that_fails_its_latency_budget_is_replaced() -> None:
+    best = by_loss(Formulas())[0]
+    stages = Formulas(slow=[best.architecture])
+    (student,) = answer(request(QUICK), stages, stages.trained()).students
+    assert best.architecture in stages.measured
+    assert student.scored.architecture != best.architecture
+    assert student.latency is not None and student.latency.p50_ms <= 20.0
+
+
+def test_a_latency_that_nothing_meets_is_infeasible_by_what_was_measured_or_predicted() -> None:
+    stages = Formulas()
+    found = answer(request(QUICK | {"max_latency_ms": 0.01}), stages, stages.trained())
+    assert found.students == [] and found.choices[0].chosen is None
+    assert found.choices[0].nearest[0].misses["max_latency_ms"] > 1
+
+
+def test_every_shape_slower_than_predicted_ends_infeasible_rather_than_late() -> None:
+    everything = [one.architecture for one in Formulas().candidates(Formulas().trained())]
+    stages = Formulas(slow=everything, factor=1e4)
+    found = answer(request(QUICK), stages, stages.trained())
+    assert found.students == []
+    assert len(stages.measured) < 5, "what was measured says that the rest is slow too"
+
+
+def test_polish_the_top_k_then_choose() -> None:
+    stages = Formulas(polish_gain=1.0)
+    budget = {"name": "b", "max_flops": 200_000_000}
+    found = answer(request(budget, polish={"tokens": 10_000, "top_k": 3}), stages, stages.trained())
+    (student,) = found.students
+    assert len(stages.polished) == 3
+    assert student.polished and student.scored.architecture == stages.polished[-1].architecture
+    assert (
+        student.artifact.inputs["superlm"]
+        == artifact("polished", shape=student.scored.architecture.to_json()).fingerprint
+    )
+
+
+def test_students_of_several_budgets_are_polished_together_and_each_once() -> None:
+    stages = Formulas()
+    budgets = [{"name": name, "max_flops": 200_000_000} for name in ("a", "b")]
+    found = answer(request(*budgets, polish={"tokens": 10_000}), stages, stages.trained())
+    assert len(stages.polished) == 1 and len(found.students) == 2
+    assert stages.told[-1] == (2, 2)
+
+
+def test_a_proxy_task_ranks_the_best_candidates_by_its_score() -> None:
+    stages = Formulas()
+    task = {"train": ["a.parquet"], "validation": ["b.parquet"], "text_columns": ["sentence"], "candidates": 4}
+    found = answer(request({"name": "b", "max_flops": 200_000_000}, proxy_task=task), stages, stages.trained())
+    (student,) = found.students
+    assert student.scored.task_score == 3.0
+    assert student.scored.architecture == stages.best_task
+
+
+@pytest.mark.parametrize("limit", [1, 10**30])
+def test_budgets_at_the_ends_are_answered(limit: int) -> None:
+    stages = Formulas()
+    found = answer(request({"name": "b", "max_params": limit}), stages, stages.trained())
+    assert bool(found.students) == (limit > 1)

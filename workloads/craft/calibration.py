@@ -1,0 +1,132 @@
+"""Calibration: a few real steps on random tokens, to tell what a training and a search would take here."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from workloads.architecture import TeacherShape
+from workloads.costs import student_cost
+from workloads.craft.objectives import Objective, objective_for
+from workloads.craft.sandwich import sandwich
+from workloads.craft.signals import Batch
+from workloads.craft.superlm import SuperLM
+from workloads.craft.superlm_files import build_superlm
+from workloads.craft.teacher import Teacher
+from workloads.craft.training import GroupTrainer, Member
+from workloads.request import CompressionRequest
+from workloads.spaces import SubSpace
+
+STEPS = 3
+"""Timed steps of each SuperLM, after one that is not timed."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Seconds on one worker's device.
+
+    Attributes:
+        teacher_seconds: The teacher's forward of a step's rows.
+        step_seconds: By sub-space, its SuperLM's share of a step: the sandwich and the optimiser.
+        score_seconds: By sub-space, scoring a candidate of its mean size on one row.
+        seconds: What the calibration took.
+    """
+
+    teacher_seconds: float
+    step_seconds: dict[str, float]
+    score_seconds: dict[str, float]
+    seconds: float
+
+
+def calibrate(
+    teacher: Teacher, spaces: Sequence[SubSpace], request: CompressionRequest, *, rows: int, device: torch.device
+) -> Calibration:
+    """Time the steps of every SuperLM alone, with the teacher's forward taken off.
+
+    The subnets that a step draws differ in size, so what they took is scaled by FLOP count to the mean draw.
+
+    Args:
+        teacher: Opened.
+        spaces: The sub-spaces.
+        request: Objective and training.
+        rows: Rows of a step on this worker.
+        device: Where.
+    """
+    began = time.monotonic()
+    training = request.training
+    objective = objective_for(request.objective, teacher.shape)
+    ids_BL = torch.randint(0, teacher.shape.vocab_size, (rows, training.sequence_length))
+    batch = Batch(ids_BL, None if objective.layout == "packed" else torch.ones_like(ids_BL, dtype=torch.bool))
+    teacher.model.to(device)
+    on_device = batch.to(device)
+
+    @torch.no_grad()
+    def read() -> None:
+        teacher.family.read(teacher.model, on_device, objective.teacher_wants)
+
+    read()
+    teacher_seconds = min(_seconds(read, device) for _ in range(STEPS))
+    steps: dict[str, float] = {}
+    scores: dict[str, float] = {}
+    for space in spaces:
+        built = build_superlm(
+            teacher, space, order=None, projection=objective.needs_projection, dropout=training.dropout
+        )
+        member = Member(space, built.superlm.to(device), None, STEPS + 1)
+        trainer = GroupTrainer(teacher, {space.name: member}, objective, training, seed=request.seed, device=device)
+        steps[space.name] = _step_seconds(trainer, space, batch, request, teacher_seconds)
+        scores[space.name] = _score_seconds(built.superlm, space, on_device, objective, teacher.shape)
+    return Calibration(teacher_seconds, steps, scores, time.monotonic() - began)
+
+
+def _step_seconds(
+    trainer: GroupTrainer, space: SubSpace, batch: Batch, request: CompressionRequest, teacher_seconds: float
+) -> float:
+    shape = trainer.teacher.shape
+    trainer.step(0, batch)
+    ratios = []
+    for step in range(1, STEPS + 1):
+        took = _seconds(functools.partial(trainer.step, step, batch), trainer.device)
+        ratios.append(max(took - teacher_seconds, 0.0) / _drawn_flops(space, request, shape, step))
+    subnets = 1 if len(space) == 1 else 2 + request.training.random_subnets
+    return sum(ratios) / len(ratios) * _mean_flops(space, request, shape) * subnets
+
+
+def _score_seconds(superlm: SuperLM, space: SubSpace, batch: Batch, objective: Objective, shape: TeacherShape) -> float:
+    """Of a candidate half way between the smallest and the largest, by row."""
+
+    @torch.no_grad()
+    def score() -> None:
+        superlm(batch, space.largest, objective.student_wants(space.largest))
+
+    superlm.eval()
+    score()
+    rows, length = batch.input_ids_BL.shape
+    forward = min(_seconds(score, batch.input_ids_BL.device) for _ in range(STEPS))
+    largest, smallest = (student_cost(shape, one, length).flops for one in (space.largest, space.smallest))
+    return forward / rows * (largest + smallest) / 2 / largest
+
+
+def _drawn_flops(space: SubSpace, request: CompressionRequest, shape: TeacherShape, step: int) -> float:
+    drawn = sandwich(space, seed=request.seed, step=step, randoms=request.training.random_subnets)
+    return sum(student_cost(shape, one, request.training.sequence_length).flops for one in drawn)
+
+
+def _mean_flops(space: SubSpace, request: CompressionRequest, shape: TeacherShape) -> float:
+    """FLOPs of a subnet, the mean over a sandwich."""
+    length, randoms = request.training.sequence_length, request.training.random_subnets
+    ends = [student_cost(shape, one, length).flops for one in (space.largest, space.smallest)]
+    middle = sum(ends) / 2  # ranges are even, so that a random subnet's mean lies near it
+    return (sum(ends) + randoms * middle) / (2 + randoms)
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    started = time.monotonic()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.monotonic() - started

@@ -1,0 +1,59 @@
+"""What a run found, as the result's documents and pictures."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from workloads.answers import infeasible_documents, student_document
+from workloads.costs import teacher_architecture
+from workloads.job_folder import CostDocument, JobFolder, ResultDocument, StudentDocument, TeacherDocument
+from workloads.methods.answering import Answer
+from workloads.methods.stages import Student
+from workloads.request import CompressionRequest
+from workloads.runs.drawing import draw_answer
+from workloads.scores_table import read_scores
+from workloads.storage import Storage
+from workloads.trained import TeacherStage
+
+
+def describe(
+    storage: Storage, folder: JobFolder, attempt: int, request: CompressionRequest, found: Answer
+) -> ResultDocument:
+    """Word the result of an attempt, and draw its pictures into the attempt's folder.
+
+    Raises:
+        OSError: There is no room for a picture.
+    """
+    cost_of = found.trained.teacher.cost
+    picture = draw_answer(found, read_scores(storage, found.trained.scores))
+    pictures = {}
+    for name, image in (("frontier.png", picture.png), ("frontier.svg", picture.svg)):
+        pictures[name] = folder.path(name, attempt)
+        storage.write_bytes(pictures[name], image)
+    return ResultDocument(
+        status="succeeded",
+        students=[_student(folder.job, request, found, student) for student in found.students],
+        infeasible=infeasible_documents(found.choices, cost_of),
+        teacher=_teacher(found.trained.teacher),
+        pictures=pictures,
+    )
+
+
+def _student(job: str, request: CompressionRequest, found: Answer, student: Student) -> StudentDocument:
+    polished = request.polish.tokens if student.polished and request.polish is not None else 0
+    return student_document(
+        job,
+        student.budget,
+        student.scored,
+        found.trained.teacher.cost,
+        polished_tokens=polished,
+        latency=student.latency,
+        latency_prediction=found.latencies.prediction(student),
+        exports=student.artifact.summary.get("exports", {}),
+        files=student.artifact.files,
+    )
+
+
+def _teacher(teacher: TeacherStage) -> TeacherDocument:
+    cost = teacher.cost(teacher_architecture(teacher.shape), 128)
+    return TeacherDocument(fingerprint=teacher.fingerprint, shape=asdict(teacher.shape), **CostDocument.fields_of(cost))

@@ -1,0 +1,77 @@
+"""The scores table: every candidate that a search looked at, and what became of it. Light to import.
+
+Parquet, a row a candidate:
+
+| column | |
+|---|---|
+| subspace, architecture | the candidate |
+| heldout_loss | mean loss over the rows it was scored on; null where it went unscored |
+| spread | standard error of that mean; null with it, and where one row was all |
+| rows, rung | how many held-out rows, and the last rung (from 0; -1 for none) |
+| dropped_by | why it went: the candidate that outdoes it, or the rule; null for survivors |
+| params, params_without_embeddings, flops | what it costs; flops at 128 tokens |
+
+Choose among the survivors: they were scored on all rows, so that their losses compare. With the aim ``frontier`` they
+answer every budget over costs that any candidate meets; with ``budgets`` those that were asked for.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+
+from workloads.architecture import Architecture
+from workloads.artifacts import Artifact
+from workloads.choosing import Scored
+from workloads.storage import Storage
+
+FILE = "scores.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRow:
+    """A row.
+
+    Attributes:
+        scored: The candidate, with the loss of the last rung it reached.
+        rows: Held-out rows it was scored on.
+        rung: The last rung it reached, from 0.
+        dropped_by: Why it went no further; None for those that a student may be chosen from.
+    """
+
+    scored: Scored
+    rows: int
+    rung: int
+    dropped_by: str | None
+
+    @property
+    def survives(self) -> bool:
+        """Whether a student may be chosen from it."""
+        return self.dropped_by is None
+
+
+def read_scores(storage: Storage, artifact: Artifact) -> list[ScoredRow]:
+    """Read the table of a search's artefact, in the order of the sub-spaces, without those that were never scored.
+
+    Raises:
+        FileNotFoundError: It has been removed.
+    """
+    table = pq.read_table(io.BytesIO(storage.read_bytes(f"{artifact.files}/{FILE}")))
+    return [
+        ScoredRow(
+            Scored(
+                row["subspace"],
+                Architecture.from_json(json.loads(row["architecture"])),
+                row["heldout_loss"],
+                spread=row["spread"] or 0.0,
+            ),
+            row["rows"],
+            row["rung"],
+            row["dropped_by"],
+        )
+        for row in table.to_pylist()
+        if row["heldout_loss"] is not None
+    ]
