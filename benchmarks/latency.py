@@ -1,0 +1,115 @@
+"""How well latency is predicted and repeated, on this machine's `cpu-1` target.
+
+    python -m benchmarks.latency
+
+Twenty candidates of the demo's three sub-spaces are measured by the road that a run takes (a Ray actor alone on its
+core), and a predictor is fitted on them; its error is that of leaving out each candidate once. Then ten other
+candidates, which it has not seen, are exported as students and measured beside the teacher: the error on those, and
+whether the two repeats of each measure agree within 10 %. The smallest of them is measured three times in all.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any
+
+from benchmarks.demo_scene import DemoScene, local_ray
+from benchmarks.record import record
+from workloads import teacher_files
+from workloads.architecture import Architecture
+from workloads.craft.export import build_student
+from workloads.craft.superlm import SuperLM
+from workloads.craft.superlm_files import wiring_of
+from workloads.latency import BUILT_IN_TARGETS, LatencyMeasure
+from workloads.latency_model import candidates_to_measure, fit
+from workloads.runs.latency import measure_latency, sample_latencies
+
+OTHERS, SEED = 10, 1
+
+
+def main() -> None:
+    """Measure and record."""
+    scene = DemoScene()
+    scene.storage.upload(scene.teacher.folder, "teacher")
+    target = BUILT_IN_TARGETS["cpu-1"]
+    asked: dict[str, Any] = {
+        "target": target,
+        "teacher_files": "teacher",
+        "teacher_fingerprint": teacher_files.fingerprint(scene.teacher.folder),
+    }
+    seen = set(candidates_to_measure(scene.spaces, SEED))
+    others = [one for space in scene.spaces for one in space.architectures() if one not in seen]
+    chosen = random.Random(SEED).sample(others, OTHERS)
+    for index, one in enumerate(chosen):
+        _export(scene, one, f"students/{index}")
+    with local_ray():
+        samples = sample_latencies(
+            scene.storage, **asked, spaces=scene.spaces, seed=SEED, builder="benchmark-1", progress=lambda *_: None
+        )
+        measures = [
+            measure_latency(
+                scene.storage,
+                **asked,
+                student_files=f"students/{index}",
+                student_fingerprint=str(index),
+                builder="benchmark-1",
+            )
+            for index in range(OTHERS)
+        ]
+        smallest = min(range(OTHERS), key=lambda index: measures[index].p50_ms)
+        again = [
+            measure_latency(
+                scene.storage,
+                **asked,
+                student_files=f"students/{smallest}",
+                student_fingerprint=f"{smallest} again {number}",
+                builder="benchmark-1",
+            )
+            for number in range(2)
+        ]
+    model = fit(samples)
+    assert model.error is not None
+    errors = [abs(model.predict(one) / measure.p50_ms - 1) for one, measure in zip(chosen, measures, strict=True)]
+    repeated = [measure.p50_ms for measure in (measures[smallest], *again)]
+    record(
+        "latency",
+        value=statistics.median(errors),
+        unit="relative error of the predicted p50 on ten candidates that were not measured for the fit, the median",
+        bar=None,
+        spread=sorted(errors),
+        command="python -m benchmarks.latency",
+        target=target.model_dump(mode="json"),
+        device=model.device,
+        leave_one_out=model.error.model_dump(),
+        samples_whose_repeats_agree=sum(sample.agrees for sample in samples.samples),
+        samples=len(samples.samples),
+        students_whose_repeats_agree=sum(measure.agrees for measure in measures),
+        students=[_row(one, measure) for one, measure in zip(chosen, measures, strict=True)],
+        smallest_measured_three_times_ms=repeated,
+        largest_over_smallest_of_three=max(repeated) / min(repeated),
+    )
+
+
+def _export(scene: DemoScene, one: Architecture, place: str) -> None:
+    space = next(space for space in scene.spaces if one in set(space.architectures()))
+    superlm = SuperLM.from_teacher(scene.teacher.weights, space, wiring_of(scene.teacher))
+    folder = Path(scene.storage.path(place))
+    shutil.rmtree(folder, ignore_errors=True)
+    build_student(scene.teacher, one, superlm.extract(one)).save_pretrained(folder)
+
+
+def _row(one: Architecture, measure: LatencyMeasure) -> dict[str, Any]:
+    return {
+        "shape": one.describe(),
+        "p50_ms": round(measure.p50_ms, 3),
+        "p95_ms": round(measure.p95_ms, 3),
+        "speed_up": round(measure.speed_up, 2),
+        "agrees": measure.agrees,
+    }
+
+
+if __name__ == "__main__":
+    main()
