@@ -22,7 +22,8 @@ class SearchSpec(Part):
     aim: Literal["frontier", "budgets", "all"] = Field(
         "frontier",
         description="frontier: a candidate goes when one that costs no more is clearly better, so that any later "
-        "budget has its answer; budgets: those over every budget go first, then the worse half of each rung; "
+        "budget has its answer; budgets: those over every budget go first, then of each rung the worse half "
+        "and what is clearly worse than the best; "
         "all: nothing goes, every candidate is scored on all rows.",
     )
     first_rung_blocks: int = Field(16, ge=1, description="Held-out rows of the first rung.")

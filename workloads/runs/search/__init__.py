@@ -136,9 +136,9 @@ def search_candidates(
             known=results.read(),
             on_progress=_teller(progress, total, lambda: (board.done, len(board.entries), board.ended)),
         )
-        shared = _share(storage, Path(folder), request, teacher, blocks, rows, board.rungs, spaces, superlms)
+        shared = share(storage, Path(folder), request, teacher, blocks, rows, board.rungs, spaces, superlms)
         proposer = proposer_for(request.search, spaces, request.seed, _allowed(request, teacher.shape, latency_of))
-        cpu_seconds = _run(board, proposer, results, shared, Path(folder), actors)
+        cpu_seconds = run_on_tune(board, proposer, results, shared, Path(folder), actors)
     folder_of_build = artifacts.build_folder(key, builder)
     storage.write_bytes(f"{folder_of_build}/{FILE}", write_table(teacher.shape, board.entries))
     summary = summarise(board, request.search.aim) | {"cpu_seconds": round(cpu_seconds, 3)}
@@ -179,7 +179,7 @@ def _teller(
     return tell
 
 
-def _share(
+def share(
     storage: Storage,
     folder: Path,
     request: CompressionRequest,
@@ -209,9 +209,9 @@ def _share(
     return Shared(objective, superlm_files.wiring_of(teacher), weights, heldout)
 
 
-def _run(board: Board, proposer: Proposer, results: Results, shared: Shared, folder: Path, actors: int) -> float:
+def run_on_tune(board: Board, proposer: Proposer, results: Results, shared: Shared, folder: Path, actors: int) -> float:
     """Bring the board to its end, and give the actors' CPU-seconds."""
-    scheduler = RungScheduler(board, results.add)
+    scheduler = RungScheduler(board, actors, results.add)
     trainable = tune.with_resources(tune.with_parameters(ScoreLots, shared=shared), {"cpu": CPUS})
     with _lean_tune(actors):
         trials = tune.Tuner(

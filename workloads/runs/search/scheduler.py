@@ -4,12 +4,15 @@ What Tune makes of it was measured (two cores, 60 trials of four rungs): a pause
 cost 2 s, a pause without one 0.02 s, most of that for handing the actor on. So a lot that waits for another to
 take its actor is paused without a checkpoint: what it scored is on the board, and its next work comes with its
 configuration, so that no finished rung is run again. And since Tune ends the actors of paused trials that nothing takes
-over, a lot that waits for the end of a rung without anyone behind it is continued with empty steps instead.
+over, a lot that waits for the end of a rung without anyone behind it is continued with empty steps instead. So is one
+that is through before all actors have started: Tune would hand its actor to a lot whose own is just starting, end that
+one, and might so go on with a single actor for long.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,8 @@ from workloads.runs.search.trial import CPU_SECONDS, IDLE_SECONDS, LOSSES
 _PENDING, _RUNNING, _PAUSED = "PENDING", "RUNNING", "PAUSED"
 _PATIENCE = round(2 / IDLE_SECONDS)
 """After so many empty steps a lot gives way to any that can run: an actor may have been lost."""
+_START_SECONDS = 20.0
+"""So long after the first result the other actors are waited for: the cluster may have no room for them."""
 
 
 class LotSearcher(Searcher):  # type: ignore[misc]
@@ -74,12 +79,13 @@ class RungScheduler(TrialScheduler):  # type: ignore[misc]
 
     Args:
         board: The search.
+        actors: How many there should be.
         on_scores: Called with each lot's work and its losses before the board learns of them.
     """
 
     _supports_buffered_results = False
 
-    def __init__(self, board: Board, on_scores: Callable[[Work, Mapping[int, Losses]], None]) -> None:
+    def __init__(self, board: Board, actors: int, on_scores: Callable[[Work, Mapping[int, Losses]], None]) -> None:
         super().__init__()
         self.failure: OSError | None = None
         self.cpu_seconds = 0.0
@@ -90,6 +96,8 @@ class RungScheduler(TrialScheduler):  # type: ignore[misc]
         """What each lot was last given to score; without those that have reported it."""
         self._idle: dict[int, int] = {}
         self._most_running = 0
+        self._actors = actors
+        self._starting_until: float | None = None
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """A lot came in: with its work, so that it can start."""
@@ -107,7 +115,9 @@ class RungScheduler(TrialScheduler):  # type: ignore[misc]
         if lot in self._board.waiting:
             return self._pause(tune_controller, trial)  # it is the first to be chosen again, with its new work
         self._idle[lot] = self._idle.get(lot, 0) + 1
-        if not self._someone_waits(tune_controller, patience=self._idle[lot] < _PATIENCE):
+        if self._starting(tune_controller) or not self._someone_waits(
+            tune_controller, patience=self._idle[lot] < _PATIENCE
+        ):
             return str(TrialScheduler.CONTINUE)
         return self._pause(tune_controller, trial) if lot in self._board.lots else str(TrialScheduler.STOP)
 
@@ -180,6 +190,16 @@ class RungScheduler(TrialScheduler):  # type: ignore[misc]
         running = sum(bool(trial.status == _RUNNING) for trial in tune_controller.get_trials())
         self._most_running = max(self._most_running, running)
         return running
+
+    def _starting(self, tune_controller: Any) -> bool:
+        """Whether actors are still to come."""
+        now = time.monotonic()
+        if self._starting_until is None:
+            self._starting_until = now + _START_SECONDS
+        self._running(tune_controller)
+        if self._most_running >= min(self._actors, len(self._board.lots)):
+            self._starting_until = now  # from now on
+        return now < self._starting_until
 
     def _someone_waits(self, tune_controller: Any, *, patience: bool) -> bool:
         """Whether more lots could run than there are free actors for."""

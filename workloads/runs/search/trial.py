@@ -16,7 +16,7 @@ from ray import tune
 from torch import Tensor
 
 from workloads.craft.objectives import Objective
-from workloads.craft.scoring import HeldoutTargets, score_rows
+from workloads.craft.scoring import HeldoutTargets, Losses, score_rows
 from workloads.craft.superlm import SuperLM, Wiring
 from workloads.runs.search.board import Work
 
@@ -42,8 +42,35 @@ class Shared:
     heldout: dict[str, Any]
 
 
+class Scorer:
+    """Scores lot after lot, and keeps the SuperLM of the last one."""
+
+    def __init__(self, shared: Shared) -> None:
+        torch.set_num_threads(CPUS)
+        self._shared = shared
+        self._held: tuple[str, SuperLM, HeldoutTargets] | None = None
+
+    def score(self, work: Work) -> dict[int, Losses]:
+        """Give the losses on the new rows of a rung, by the candidates' numbers."""
+        if not work.candidates:
+            return {}
+        superlm, heldout = self._hold(work.subspace)
+        return {
+            number: score_rows(superlm, one.architecture, self._shared.objective, heldout, work.start, work.stop)
+            for number, one in work.candidates
+        }
+
+    def _hold(self, subspace: str) -> tuple[SuperLM, HeldoutTargets]:
+        if self._held is None or self._held[0] != subspace:
+            self._held = None  # not two at once in memory
+            weights = convert(ray.get(self._shared.weights[subspace]), np.ndarray, _as_tensor)
+            heldout = convert(ray.get(self._shared.heldout[subspace]), np.ndarray, _as_tensor)
+            self._held = (subspace, SuperLM(weights, self._shared.wiring), heldout)
+        return self._held[1:]
+
+
 class ScoreLots(tune.Trainable):  # type: ignore[misc]
-    """Scores a lot in one step, in an actor that serves lot after lot and keeps the SuperLM of the last one.
+    """Scores a lot in one step, in an actor that is reused for lot after lot.
 
     A step gives the losses by the candidates' numbers, and the CPU-seconds of the actor's process since the step
     before. Steps after the first do nothing until the actor is given new work.
@@ -51,9 +78,7 @@ class ScoreLots(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any], shared: Shared) -> None:
         """See the base class."""
-        torch.set_num_threads(CPUS)
-        self._shared = shared
-        self._held: tuple[str, SuperLM, HeldoutTargets] | None = None
+        self._scorer = Scorer(shared)
         self._work: Work | None = config["work"]
         self._cpu = time.process_time()
 
@@ -65,31 +90,20 @@ class ScoreLots(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         """Score what there is to score."""
         work, self._work = self._work, None
-        losses = {}
+        losses: dict[int, Losses] = {}
         if work is None:
             time.sleep(IDLE_SECONDS)
-        elif work.candidates:
-            superlm, heldout = self._hold(work.subspace)
-            objective = self._shared.objective
-            for number, one in work.candidates:
-                losses[number] = score_rows(superlm, one.architecture, objective, heldout, work.start, work.stop)
+        else:
+            losses = self._scorer.score(work)
         before, self._cpu = self._cpu, time.process_time()
         return {LOSSES: Reported(losses), CPU_SECONDS: self._cpu - before}
-
-    def _hold(self, subspace: str) -> tuple[SuperLM, HeldoutTargets]:
-        if self._held is None or self._held[0] != subspace:
-            self._held = None  # not two at once in memory
-            weights = convert(ray.get(self._shared.weights[subspace]), np.ndarray, _as_tensor)
-            heldout = convert(ray.get(self._shared.heldout[subspace]), np.ndarray, _as_tensor)
-            self._held = (subspace, SuperLM(weights, self._shared.wiring), heldout)
-        return self._held[1:]
 
 
 @dataclass(frozen=True)
 class Reported:
     """Losses by the candidates' numbers; Tune takes a dict apart, and this not."""
 
-    by_number: dict[int, Any]
+    by_number: dict[int, Losses]
 
 
 def convert(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:

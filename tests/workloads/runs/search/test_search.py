@@ -31,6 +31,7 @@ from workloads.runs.search import results, scores_key, search_candidates
 from workloads.runs.search.board import Work
 from workloads.runs.search.results import Results
 from workloads.runs.search.rules import Candidate
+from workloads.runs.search.scheduler import RungScheduler
 from workloads.scores_table import read_scores
 from workloads.spaces import SubSpace
 from workloads.storage import Storage
@@ -199,6 +200,23 @@ def test_drawn_candidates_are_searched_on_a_real_tune(stage: Stage, ray_cluster:
     scored = [row.scored for row in read_scores(stage.storage, artifact)]
     assert len({(one.subspace, one.architecture) for one in scored}) == len(scored) == 5
     assert artifact.summary["aim"] == "budgets" and 1 <= artifact.summary["survivors"] < 5
+
+
+@pytest.mark.ray
+def test_the_actors_are_started_once_and_all_of_them_score(
+    stage: Stage, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.request = _changed(stage, search={"heldout_blocks": 10, "first_rung_blocks": 2})
+    scored_by: set[int] = set()
+    plain = RungScheduler.on_trial_result
+
+    def watch(self: RungScheduler, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        scored_by.add(result["pid"])
+        return plain(self, controller, trial, result)
+
+    monkeypatch.setattr(RungScheduler, "on_trial_result", watch)
+    stage.search()
+    assert len(scored_by) == 2, "one for each CPU, over all rungs"
 
 
 @pytest.mark.ray
