@@ -171,7 +171,8 @@ def _checked(answer: httpx.Response) -> httpx.Response:
     try:
         problem = Problem.model_validate_json(answer.content)
     except ValidationError:  # something else than a stillroom answers there, or stands in between
-        problem = Problem(title=answer.reason_phrase, status=answer.status_code, detail=answer.text[:500])
+        detail = answer.text[:500]
+        problem = Problem(code="other", title=answer.reason_phrase, status=answer.status_code, detail=detail)
     raise ApiError(problem)
 
 

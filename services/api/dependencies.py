@@ -88,12 +88,14 @@ async def _raw_body(request: Request) -> _RawBody:
     return _RawBody(kind, bytes(body))
 
 
-def _body(raw: Annotated[_RawBody, Depends(_raw_body)]) -> Any:
+def _body(request: Request, raw: Annotated[_RawBody, Depends(_raw_body)]) -> Any:
     """Give the body as JSON-like data; not async, so that a large YAML is parsed in a thread of its own."""
     try:
-        return json.loads(raw.data) if raw.kind in JSON_TYPES else _load_yaml(raw.data)
+        body = json.loads(raw.data) if raw.kind in JSON_TYPES else _load_yaml(raw.data)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError.of("request", f"It cannot be read: {error}.", "Write it as JSON or YAML.") from None
+    request.state.body = body  # for the pointers of a problem
+    return body
 
 
 def _load_yaml(body: bytes) -> Any:

@@ -1,8 +1,9 @@
-"""Errors as ``application/problem+json`` (RFC 9457)."""
+"""Errors as ``application/problem+json`` (RFC 9457): a code for programs, cause and remedy for people."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 
@@ -10,35 +11,77 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
+from services.api.pointers import pointer_to
 from services.api.schemas import ErrorEntry, Problem
 from services.jobs.store import TransitionError, UnknownJobError
 from workloads.errors import FieldError, InputError
 
 MEDIA_TYPE = "application/problem+json"
+UNAVAILABLE_SECONDS = 5
+"""When to ask again after a 503."""
 
 log = structlog.get_logger(__name__)
 
 
+class ProblemCode(StrEnum):
+    """What went wrong, in a word that does not change; titles and details may."""
+
+    INVALID_REQUEST = "invalid_request"
+    INVALID_PARAMETER = "invalid_parameter"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    CONFLICT = "conflict"
+    BODY_TOO_LARGE = "body_too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    STORAGE_UNAVAILABLE = "storage_unavailable"
+    DATABASE_UNAVAILABLE = "database_unavailable"
+    INTERNAL = "internal"
+    OTHER = "other"
+
+
+_CODES = {
+    404: ProblemCode.NOT_FOUND,
+    405: ProblemCode.METHOD_NOT_ALLOWED,
+    409: ProblemCode.CONFLICT,
+    413: ProblemCode.BODY_TOO_LARGE,
+    415: ProblemCode.UNSUPPORTED_MEDIA_TYPE,
+    422: ProblemCode.INVALID_PARAMETER,
+}
+
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": Problem, "description": "A problem, as application/problem+json."}
+    "4XX": {"model": Problem, "description": "The request is refused."},
+    "5XX": {"model": Problem, "description": "The service is at fault, or cannot answer now."},
 }
 
 
-def problem_response(status: int, detail: str, errors: Sequence[FieldError] = ()) -> JSONResponse:
+def problem_response(
+    status: int,
+    code: ProblemCode,
+    detail: str,
+    errors: Sequence[ErrorEntry] = (),
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
     """Build the answer."""
-    entries = [ErrorEntry(field=error.field, problem=error.problem, remedy=error.remedy) for error in errors]
-    problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, errors=entries)
-    return JSONResponse(problem.model_dump(), status_code=status, media_type=MEDIA_TYPE)
+    problem = Problem(code=code, title=HTTPStatus(status).phrase, status=status, detail=detail, errors=list(errors))
+    return JSONResponse(problem.model_dump(), status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def unexpected_response() -> JSONResponse:
+    """The answer to an error of ours; what it was is for the log alone."""
+    return problem_response(500, ProblemCode.INTERNAL, "The service has made a mistake; its log says more.")
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Have every error answered as a problem."""
+    """Have every error that is foreseen answered as a problem."""
 
     @app.exception_handler(InputError)
-    def _input(_request: Request, error: InputError) -> JSONResponse:
-        return problem_response(422, str(error), error.errors)
+    def _input(request: Request, error: InputError) -> JSONResponse:
+        body = getattr(request.state, "body", None)
+        entries = [_entry(finding, pointer_to(finding.field, body)) for finding in error.errors]
+        return problem_response(422, ProblemCode.INVALID_REQUEST, str(error), entries)
 
     @app.exception_handler(RequestValidationError)
     def _parameters(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -46,23 +89,37 @@ def add_problem_handlers(app: FastAPI) -> None:
             FieldError(".".join(str(part) for part in item["loc"][1:]), f"{item['msg']}.", "Correct the parameter.")
             for item in error.errors()
         ]
-        return problem_response(422, "; ".join(str(finding) for finding in findings), findings)
+        detail = "; ".join(str(finding) for finding in findings)
+        entries = [_entry(finding, None) for finding in findings]
+        return problem_response(422, ProblemCode.INVALID_PARAMETER, detail, entries)
 
     @app.exception_handler(UnknownJobError)
     def _unknown(_request: Request, error: UnknownJobError) -> JSONResponse:
-        return problem_response(404, f"There is no compression {error}.")
+        return problem_response(404, ProblemCode.NOT_FOUND, f"There is no compression {error}.")
 
     @app.exception_handler(TransitionError)
     def _conflict(_request: Request, error: TransitionError) -> JSONResponse:
-        return problem_response(409, str(error))
+        return problem_response(409, ProblemCode.CONFLICT, str(error))
 
     @app.exception_handler(HTTPException)
     def _http(_request: Request, error: HTTPException) -> JSONResponse:
-        response = problem_response(error.status_code, str(error.detail))
-        response.headers.update(error.headers or {})
-        return response
+        code = _CODES.get(error.status_code, ProblemCode.OTHER)
+        return problem_response(error.status_code, code, str(error.detail), headers=dict(error.headers or {}))
 
     @app.exception_handler(OSError)
     def _storage(request: Request, error: OSError) -> JSONResponse:
         log.error("storage_failed", path=request.url.path, error=str(error))
-        return problem_response(503, f"The storage does not answer: {error}.")
+        return _unavailable(ProblemCode.STORAGE_UNAVAILABLE, f"The storage does not answer: {error}.")
+
+    @app.exception_handler(OperationalError)
+    def _database(request: Request, error: OperationalError) -> JSONResponse:
+        log.error("database_failed", path=request.url.path, error=str(error.orig))
+        return _unavailable(ProblemCode.DATABASE_UNAVAILABLE, f"The database does not answer: {error.orig}.")
+
+
+def _entry(finding: FieldError, pointer: str | None) -> ErrorEntry:
+    return ErrorEntry(field=finding.field, pointer=pointer, problem=finding.problem, remedy=finding.remedy)
+
+
+def _unavailable(code: ProblemCode, detail: str) -> JSONResponse:
+    return problem_response(503, code, detail, headers={"Retry-After": str(UNAVAILABLE_SECONDS)})

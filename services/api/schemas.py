@@ -86,15 +86,17 @@ class Health(BaseModel):
 class ErrorEntry(BaseModel):
     """One thing wrong with a request."""
 
-    field: str
+    field: str = Field(description="Dotted path of the field, or the parameter's name.")
+    pointer: str | None = Field(None, description="JSON pointer into the body; null where it is not about the body.")
     problem: str
     remedy: str
 
 
 class Problem(BaseModel):
-    """What went wrong."""
+    """What went wrong (RFC 9457)."""
 
     type: str = "about:blank"
+    code: str = Field(description="The problem in a word that does not change, for programs.")
     title: str
     status: int
     detail: str

@@ -8,7 +8,10 @@ import time
 
 import httpx
 import pytest
+import structlog
+from sqlalchemy.exc import OperationalError
 
+from services.api.pointers import pointer_to
 from services.jobs.states import AttemptStatus, JobStatus
 from workloads.job_folder import (
     EventDocument,
@@ -115,6 +118,7 @@ def test_a_bad_request_is_answered_by_the_field_and_the_remedy(http_client, make
     assert problem["status"] == 422
     finding = next(error for error in problem["errors"] if error["field"] == field)
     assert remedy in finding["remedy"]
+    assert (problem["code"], finding["pointer"]) == ("invalid_request", "/" + field.replace(".", "/"))
     assert http_client.get("/v1/compressions").json()["compressions"] == []
 
 
@@ -134,22 +138,23 @@ def test_wrong_teacher_and_wrong_corpus_are_told_together(http_client, make_requ
 
 
 @pytest.mark.parametrize(
-    ("content", "kind", "status"),
+    ("content", "kind", "status", "code"),
     [
-        (b"{", "application/json", 422),
-        (b"[]", "application/json", 422),
-        (b"{}", "text/plain", 415),
-        (b"{}", "application/x-www-form-urlencoded", 415),
-        (b"a: &x [1]\nb: *x", "application/yaml", 422),
-        (b" " * (1 << 20) + b"{}", "application/json", 413),
-        (b"[" * 100_000, "application/json", 422),
-        (b"\xff\xfe\xfd", "application/yaml", 422),
+        (b"{", "application/json", 422, "invalid_request"),
+        (b"[]", "application/json", 422, "invalid_request"),
+        (b"{}", "text/plain", 415, "unsupported_media_type"),
+        (b"{}", "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
+        (b"a: &x [1]\nb: *x", "application/yaml", 422, "invalid_request"),
+        (b" " * (1 << 20) + b"{}", "application/json", 413, "body_too_large"),
+        (b"[" * 100_000, "application/json", 422, "invalid_request"),
+        (b"\xff\xfe\xfd", "application/yaml", 422, "invalid_request"),
     ],
 )
-def test_a_body_that_is_no_request_is_refused(http_client, content, kind, status):
+def test_a_body_that_is_no_request_is_refused(http_client, content, kind, status, code):
     answer = http_client.post("/v1/compressions", content=content, headers={"content-type": kind})
-    assert answer.status_code == status
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["content-type"] == "application/problem+json"
+    assert [error["pointer"] for error in answer.json()["errors"]] == ([""] if status == 422 else [])
 
 
 def test_what_is_not_there_is_answered_as_a_problem(http_client, finished):
@@ -158,11 +163,64 @@ def test_what_is_not_there_is_answered_as_a_problem(http_client, finished):
     for path in paths:
         answer = http_client.get(path)
         assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json"), path
+        assert answer.json()["code"] == "not_found", path
     assert http_client.post("/v1/compressions/cmp_no/cancel").status_code == 404
-    assert http_client.delete("/v1/compressions").status_code == 405
+    assert http_client.delete("/v1/compressions").json()["code"] == "method_not_allowed"
     assert http_client.get("/v1/compressions", params={"limit": 0}).status_code == 422
-    assert http_client.get("/v1/compressions", params={"status": "fine"}).json()["errors"][0]["field"] == "status"
+    refused = http_client.get("/v1/compressions", params={"status": "fine"}).json()
+    assert (refused["code"], refused["errors"][0]["field"], refused["errors"][0]["pointer"]) == (
+        "invalid_parameter", "status", None,
+    )  # fmt: skip
     assert http_client.get(f"{here}/events", params={"after": "x"}).status_code == 422
+
+
+def test_an_error_of_the_services_own_is_answered_without_its_particulars_and_logged(http_client, service, monkeypatch):
+    def broken(*_given, **_named):
+        raise ZeroDivisionError("particulars")
+
+    monkeypatch.setattr(service.store, "page", broken)
+    with structlog.testing.capture_logs() as logs:
+        answer = http_client.get("/v1/compressions")
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert answer.json()["code"] == "internal"
+    assert "particulars" not in answer.text and "Traceback" not in answer.text
+    assert [(entry["event"], entry["path"], entry["exc_info"]) for entry in logs] == [
+        ("request_failed", "/v1/compressions", True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OSError("bucket gone"), "storage_unavailable"),
+        (OperationalError("SELECT 1", {}, Exception("database is locked")), "database_unavailable"),
+    ],
+)
+def test_what_is_away_for_a_while_is_to_be_asked_again(http_client, service, monkeypatch, error, code):
+    def away(*_given, **_named):
+        raise error
+
+    monkeypatch.setattr(service.store, "page", away)
+    answer = http_client.get("/v1/compressions")
+    assert (answer.status_code, answer.json()["code"]) == (503, code)
+    assert int(answer.headers["retry-after"]) > 0
+    assert "SELECT" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("field", "body", "pointer"),
+    [
+        ("budgets.0.max_params", {"budgets": [{"max_params": 0}]}, "/budgets/0/max_params"),
+        ("teacher", {}, "/teacher"),
+        ("labels.a.b", {"labels": {"a.b": 3}}, "/labels/a.b"),
+        ("a/b~c", {"a/b~c": 1}, "/a~1b~0c"),
+        ("request", [], ""),
+        ("request", {"request": 1}, "/request"),
+        ("compression", {"budgets": []}, None),
+    ],
+)
+def test_a_pointer_leads_into_the_body_that_was_sent(field, body, pointer):
+    assert pointer_to(field, body) == pointer
 
 
 def test_a_queued_job_is_cancelled_at_once_and_a_finished_one_not_at_all(http_client, make_request, finished):
