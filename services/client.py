@@ -70,14 +70,18 @@ class StillroomClient:
     ) -> None:
         self._http.close()
 
-    def submit(self, request: Any) -> JobDocument:
+    def submit(self, request: Any, *, key: str | None = None) -> JobDocument:
         """Queue a compression.
+
+        Args:
+            request: JSON-like.
+            key: A text of your own; the same request sent again with it gives the same job.
 
         Raises:
             ApiError: The request is refused.
             ServerUnreachableError: There is no answer.
         """
-        return JobDocument.model_validate_json(self._send("POST", "/v1/compressions", json=request).content)
+        return JobDocument.model_validate_json(self._post("/v1/compressions", request, key).content)
 
     def get(self, job_id: str) -> JobDocument:
         """Read a compression."""
@@ -98,13 +102,13 @@ class StillroomClient:
         """Ask for a compression's end."""
         return JobDocument.model_validate_json(self._send("POST", f"/v1/compressions/{job_id}/cancel").content)
 
-    def select(self, job_id: str, selection: Any) -> SelectionDocument:
-        """Answer new budgets on a finished compression.
+    def select(self, job_id: str, selection: Any, *, key: str | None = None) -> SelectionDocument:
+        """Answer new budgets on a finished compression; for the key see :meth:`submit`.
 
         Raises:
             ApiError: The budgets are refused, or the compression has not succeeded.
         """
-        answer = self._send("POST", f"/v1/compressions/{job_id}/selections", json=selection)
+        answer = self._post(f"/v1/compressions/{job_id}/selections", selection, key)
         return SelectionDocument.model_validate_json(answer.content)
 
     def selection(self, job_id: str, selection_id: str) -> SelectionDocument:
@@ -118,9 +122,9 @@ class StillroomClient:
         answer = self._send("GET", f"/v1/compressions/{job_id}/frontier", params=params)
         return FrontierDocument.model_validate_json(answer.content)
 
-    def plan(self, request: Any) -> PlanJobDocument:
-        """Queue the estimate of what a compression would take."""
-        return PlanJobDocument.model_validate_json(self._send("POST", "/v1/compressions/plan", json=request).content)
+    def plan(self, request: Any, *, key: str | None = None) -> PlanJobDocument:
+        """Queue the estimate of what a compression would take; for the key see :meth:`submit`."""
+        return PlanJobDocument.model_validate_json(self._post("/v1/compressions/plan", request, key).content)
 
     def planned(self, plan_id: str) -> PlanJobDocument:
         """Read a plan."""
@@ -155,6 +159,9 @@ class StillroomClient:
         except httpx.HTTPError as error:
             raise ServerUnreachableError(f"{self.server} does not answer: {error}.") from error
         return folder / student_id
+
+    def _post(self, path: str, body: Any, key: str | None) -> httpx.Response:
+        return self._send("POST", path, json=body, headers={} if key is None else {"Idempotency-Key": key})
 
     def _send(self, method: str, path: str, accept: set[int] | None = None, **options: Any) -> httpx.Response:
         try:

@@ -16,7 +16,7 @@ from services.jobs.controller import Controller
 from services.jobs.database import migrate, open_database
 from services.jobs.documents import JobDocument, job_document
 from services.jobs.intake import accept_request
-from services.jobs.records import Job
+from services.jobs.records import Job, RequestKey
 from services.jobs.runner import RetryPolicy, Runner
 from services.jobs.store import MAX_PAGE, JobStore
 from services.selections import Selections, frontier, scores_of, selection_request
@@ -90,34 +90,44 @@ class Service:
         self._lock.release()
         log.info("service_stopped")
 
-    def submit(self, data: Any) -> Job:
-        """Check a request and queue it.
+    def submit(self, data: Any, key: RequestKey | None = None) -> Job:
+        """Check a request and queue it; one whose key was sent before gives the job that was made then.
 
         Raises:
             InputError: It cannot be worked with.
+            KeyReusedError: Its key was sent before, with another request.
         """
+        if (known := self._keyed(key)) is not None:
+            return known
         request = accept_request(data, self.settings.latency_targets)
         plan = self.store.latest_plan(request)
-        return self._queue(self.store.create(request, parent=plan.id if plan else None))
+        return self._queue(self.store.create(request, parent=plan.id if plan else None, key=key))
 
-    def plan(self, data: Any) -> Job:
-        """Check a request and queue the measuring of what it would take.
+    def plan(self, data: Any, key: RequestKey | None = None) -> Job:
+        """Check a request and queue the measuring of what it would take; for the key see :meth:`submit`.
 
         Raises:
             InputError: It cannot be worked with.
+            KeyReusedError: Its key was sent before, with another request.
         """
-        return self._queue(self.store.create(accept_request(data, self.settings.latency_targets), "plan"))
+        if (known := self._keyed(key)) is not None:
+            return known
+        return self._queue(self.store.create(accept_request(data, self.settings.latency_targets), "plan", key=key))
 
-    def select(self, compression: Job, data: Any) -> Job:
+    def select(self, compression: Job, data: Any, key: RequestKey | None = None) -> Job:
         """Answer new budgets on a finished compression, and queue the making of the students' files.
 
         Args:
             compression: A succeeded one.
             data: ``budgets``, and ``latency_targets`` of the selection's own, JSON-like.
+            key: See :meth:`submit`.
 
         Raises:
             InputError: The budgets are wrong, or the compression has no scores.
+            KeyReusedError: Its key was sent before, with another request.
         """
+        if (sent := self._keyed(key)) is not None:
+            return sent
         scores = scores_of(compression)
         request = selection_request(compression.request, data, self.settings.latency_targets)
         known = self.selections.known(scores)
@@ -138,7 +148,9 @@ class Service:
                 "provisional": provisional,
             }
 
-        return self._queue(self.store.create(kept, "selection", parent=compression.id, scores=scores, answer=answer))
+        return self._queue(
+            self.store.create(kept, "selection", parent=compression.id, scores=scores, answer=answer, key=key)
+        )
 
     def frontier(self, compression: Job, costs: Sequence[str], sequence_length: int) -> list[dict[str, Any]]:
         """The Pareto front of a finished compression; see :func:`services.selections.frontier`."""
@@ -154,6 +166,10 @@ class Service:
         """A compression's document."""
         plan = self.store.get(job.parent) if job.parent is not None else None
         return job_document(job, self.storage, self.cluster.readiness(), plan)
+
+    def _keyed(self, key: RequestKey | None) -> Job | None:
+        # Looked for before the request is checked: what it points to may have gone since it was accepted.
+        return None if key is None else self.store.find_keyed(key)
 
     def _queue(self, job: Job) -> Job:
         log.info("job_queued", job=job.id)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Response
 
-from services.api.dependencies import JSON_TYPES, YAML_TYPES, BodyDep, JobDep, ServiceDep
+from services.api.dependencies import JSON_TYPES, YAML_TYPES, BodyDep, JobDep, RequestKeyDep, ServiceDep
 from services.api.problems import RESPONSES
 from services.api.schemas import EventPage, JobPage
 from services.jobs.documents import JobDocument, job_events
@@ -24,9 +24,9 @@ COMPRESSION_BODY = {kind: {"schema": _SCHEMA} for kind in sorted(JSON_TYPES | YA
 
 
 @router.post("", status_code=202, openapi_extra={"requestBody": {"required": True, "content": COMPRESSION_BODY}})
-def submit(body: BodyDep, service: ServiceDep, response: Response) -> JobDocument:
+def submit(body: BodyDep, key: RequestKeyDep, service: ServiceDep, response: Response) -> JobDocument:
     """Queue a compression."""
-    job = service.submit(body)
+    job = service.submit(body, key)
     response.headers["Location"] = f"{PREFIX}/{job.id}"
     return service.document(job)
 

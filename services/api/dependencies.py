@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import yaml
-from fastapi import Depends, HTTPException, Request
+from fastapi import Depends, Header, HTTPException, Request
 
-from services.jobs.records import Job
+from services.jobs.records import Job, RequestKey
 from services.jobs.store import MAX_PAGE
 from services.service import Service
 from workloads.errors import InputError
@@ -96,6 +97,27 @@ def _body(request: Request, raw: Annotated[_RawBody, Depends(_raw_body)]) -> Any
         raise InputError.of("request", f"It cannot be read: {error}.", "Write it as JSON or YAML.") from None
     request.state.body = body  # for the pointers of a problem
     return body
+
+
+def _request_key(
+    request: Request,
+    raw: Annotated[_RawBody, Depends(_raw_body)],
+    key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            min_length=1,
+            max_length=255,
+            description="Any text of your own; sent again with the same body it makes no second job.",
+        ),
+    ] = None,
+) -> RequestKey | None:
+    if key is None:
+        return None
+    return RequestKey(request.url.path, key, hashlib.sha256(raw.kind.encode() + b"\n" + raw.data).hexdigest())
+
+
+RequestKeyDep = Annotated[RequestKey | None, Depends(_request_key)]
 
 
 def _load_yaml(body: bytes) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from services.api.compressions import COMPRESSION_BODY, PREFIX
-from services.api.dependencies import BodyDep, PlanDep, ServiceDep
+from services.api.dependencies import BodyDep, PlanDep, RequestKeyDep, ServiceDep
 from services.api.problems import RESPONSES
 from services.jobs.documents import PlanJobDocument, plan_document
 
@@ -13,9 +13,9 @@ router = APIRouter(prefix=PREFIX, tags=["plans"], responses=RESPONSES)
 
 
 @router.post("/plan", status_code=202, openapi_extra={"requestBody": {"required": True, "content": COMPRESSION_BODY}})
-def plan(body: BodyDep, service: ServiceDep, response: Response) -> PlanJobDocument:
+def plan(body: BodyDep, key: RequestKeyDep, service: ServiceDep, response: Response) -> PlanJobDocument:
     """Queue a short calibration that estimates a compression; nothing is trained for it."""
-    job = service.plan(body)
+    job = service.plan(body, key)
     response.headers["Location"] = f"{PREFIX}/plans/{job.id}"
     return plan_document(job, service.storage)
 

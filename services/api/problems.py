@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from services.api.pointers import pointer_to
 from services.api.schemas import ErrorEntry, Problem
-from services.jobs.store import TransitionError, UnknownJobError
+from services.jobs.store import KeyReusedError, TransitionError, UnknownJobError
 from workloads.errors import FieldError, InputError
 
 MEDIA_TYPE = "application/problem+json"
@@ -33,6 +33,7 @@ class ProblemCode(StrEnum):
     INVALID_PARAMETER = "invalid_parameter"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     CONFLICT = "conflict"
     BODY_TOO_LARGE = "body_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
@@ -96,6 +97,10 @@ def add_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(UnknownJobError)
     def _unknown(_request: Request, error: UnknownJobError) -> JSONResponse:
         return problem_response(404, ProblemCode.NOT_FOUND, f"There is no compression {error}.")
+
+    @app.exception_handler(KeyReusedError)
+    def _reused(_request: Request, error: KeyReusedError) -> JSONResponse:
+        return problem_response(422, ProblemCode.IDEMPOTENCY_KEY_REUSED, str(error))
 
     @app.exception_handler(TransitionError)
     def _conflict(_request: Request, error: TransitionError) -> JSONResponse:

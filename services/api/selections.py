@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 
 from services.api.compressions import PREFIX
-from services.api.dependencies import BodyDep, JobDep, SelectionDep, ServiceDep
+from services.api.dependencies import BodyDep, JobDep, RequestKeyDep, SelectionDep, ServiceDep
 from services.api.problems import RESPONSES
 from services.api.schemas import FrontierDocument, SelectionPage, SelectionRequest
 from services.jobs.documents import SelectionDocument, selection_document
@@ -20,9 +20,11 @@ CostName = Literal["params", "params_without_embeddings", "flops", "weight_bytes
 
 
 @router.post("/selections", status_code=201, openapi_extra={"requestBody": {"required": True, "content": _BODY}})
-def select(body: BodyDep, job: JobDep, service: ServiceDep, response: Response) -> SelectionDocument:
+def select(
+    body: BodyDep, key: RequestKeyDep, job: JobDep, service: ServiceDep, response: Response
+) -> SelectionDocument:
     """Answer new budgets from the scores table, at once; the students' files follow."""
-    selection = service.select(job, body)
+    selection = service.select(job, body, key)
     response.headers["Location"] = f"{PREFIX}/{job.id}/selections/{selection.id}"
     return selection_document(selection, service.storage)
 

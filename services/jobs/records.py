@@ -28,6 +28,20 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestKey:
+    """What a client marks a request with, so that sending it again makes no second job.
+
+    Attributes:
+        scope: Where it was sent; a key holds there alone.
+        digest: Of what was sent with it.
+    """
+
+    scope: str
+    key: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A compression, a selection from one, or a plan of one.
 

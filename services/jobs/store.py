@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Engine, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from services.jobs.records import Attempt, Job
+from services.jobs.records import Attempt, Job, RequestKey
 from services.jobs.states import AttemptStatus, JobStatus
-from services.jobs.tables import AttemptRow, JobRow
+from services.jobs.tables import AttemptRow, JobRow, RequestKeyRow
 from workloads.job_folder import JobKind, ResultDocument, StepDocument
 
 MAX_PAGE = 200
@@ -38,6 +39,13 @@ class TransitionError(RuntimeError):
         super().__init__(f"{job_id} is {status} and cannot become {wanted}.")
 
 
+class KeyReusedError(ValueError):
+    """A request's key was sent before, with another request."""
+
+    def __init__(self, key: RequestKey) -> None:
+        super().__init__(f"The key {key.key!r} was sent before with another request. Give each request its own.")
+
+
 class JobStore:
     """Jobs and their attempts in a database.
 
@@ -57,6 +65,7 @@ class JobStore:
         parent: str | None = None,
         scores: str | None = None,
         answer: Callable[[str], dict[str, Any]] | None = None,
+        key: RequestKey | None = None,
     ) -> Job:
         """Add a queued job and give it an id.
 
@@ -66,25 +75,54 @@ class JobStore:
             parent: A selection's compression, or a compression's plan.
             scores: Fingerprint of the scores table that a selection answers from.
             answer: Gives what a selection with that id can be answered at once.
+            key: Of the request; where it was sent before, the job that was made then is given.
+
+        Raises:
+            KeyReusedError: The key was sent before, with another request.
         """
         job_id = f"{PREFIXES[kind]}_{uuid.uuid4().hex[:16]}"
         at_once = answer(job_id) if answer is not None else None
-        with self._write() as session:
-            row = JobRow(
-                id=job_id,
-                kind=kind,
-                parent=parent,
-                scores=scores,
-                digest=digest_of(request),
-                answer=at_once,
-                status=JobStatus.QUEUED,
-                request=request,
-                attempt=0,
-                created_at=_now(),
-            )
-            session.add(row)
-            session.flush()
-            return _job(row)
+        row = JobRow(
+            id=job_id,
+            kind=kind,
+            parent=parent,
+            scores=scores,
+            digest=digest_of(request),
+            answer=at_once,
+            status=JobStatus.QUEUED,
+            request=request,
+            attempt=0,
+            created_at=_now(),
+        )
+        try:
+            with self._write() as session:
+                if key is not None and (known := _keyed(session, key)) is not None:
+                    return _job(known)
+                session.add(row)
+                session.flush()
+                if key is not None:
+                    made = RequestKeyRow(
+                        scope=key.scope, key=key.key, digest=key.digest, job_number=row.number, created_at=_now()
+                    )
+                    session.add(made)
+                    session.flush()
+                return _job(row)
+        except IntegrityError:
+            # Where writers do not take turns, another may have used the key since it was looked for.
+            earlier = self.find_keyed(key) if key is not None else None
+            if earlier is None:
+                raise
+            return earlier
+
+    def find_keyed(self, key: RequestKey) -> Job | None:
+        """The job that was made by a request with this key.
+
+        Raises:
+            KeyReusedError: It was made by another request.
+        """
+        with Session(self._readers) as session:
+            row = _keyed(session, key)
+            return None if row is None else _job(row)
 
     def latest_plan(self, request: dict[str, Any]) -> Job | None:
         """The newest finished plan of exactly this request."""
@@ -247,6 +285,15 @@ def _row(session: Session, job_id: str) -> JobRow:
     if row is None:
         raise UnknownJobError(job_id)
     return row
+
+
+def _keyed(session: Session, key: RequestKey) -> JobRow | None:
+    found = session.get(RequestKeyRow, (key.scope, key.key))
+    if found is None:
+        return None
+    if found.digest != key.digest:
+        raise KeyReusedError(key)
+    return session.get(JobRow, found.job_number)
 
 
 def _move(row: JobRow, target: JobStatus) -> None:

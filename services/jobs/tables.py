@@ -80,3 +80,15 @@ class AttemptRow(Base):
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     job: Mapped[JobRow] = relationship(back_populates="attempts")
+
+
+class RequestKeyRow(Base):
+    """A key that a client has sent with a request; with the same scope and key there is no second job."""
+
+    __tablename__ = "request_keys"
+
+    scope: Mapped[str] = mapped_column(String(255), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64))
+    job_number: Mapped[int] = mapped_column(ForeignKey("jobs.number", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -5,8 +5,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from services.jobs.database import migrate, open_database
+from services.jobs.records import RequestKey
 from services.jobs.states import AttemptStatus, JobStatus
-from services.jobs.store import JobStore, TransitionError, UnknownJobError
+from services.jobs.store import JobStore, KeyReusedError, TransitionError, UnknownJobError
 from services.jobs.tables import Base
 from workloads.job_folder import ErrorDocument, ResultDocument, StepDocument
 
@@ -119,6 +120,24 @@ def test_of_many_that_begin_the_same_job_exactly_one_does(store):
         outcomes = list(pool.map(begin, range(8)))
     assert [outcome for outcome in outcomes if outcome is not None] == [1]
     assert store.get(job.id).attempt == 1
+
+
+def test_of_many_requests_with_the_same_key_exactly_one_makes_a_job(store):
+    key = RequestKey("/v1/compressions", "k", "digest")
+    with ThreadPoolExecutor(8) as pool:
+        jobs = list(pool.map(lambda n: store.create({"seed": n}, key=key), range(8)))
+    assert len({job.id for job in jobs}) == 1
+    assert [job.id for job in store.page()] == [jobs[0].id]
+    assert store.find_keyed(key) == jobs[0]
+
+
+def test_a_key_holds_for_its_scope_and_its_request_only(store):
+    job = store.create({}, key=RequestKey("/here", "k", "digest"))
+    assert store.create({}, key=RequestKey("/there", "k", "digest")).id != job.id
+    assert store.create({}, key=RequestKey("/here", "l", "digest")).id != job.id
+    with pytest.raises(KeyReusedError, match="'k'"):
+        store.create({}, key=RequestKey("/here", "k", "another"))
+    assert len(store.page()) == 3
 
 
 def test_pages_go_from_the_newest_to_the_oldest_and_miss_none(store):
