@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, cast
@@ -87,9 +87,18 @@ class StillroomClient:
         """Read a compression."""
         return JobDocument.model_validate_json(self._send("GET", f"/v1/compressions/{job_id}").content)
 
-    def page(self, *, status: JobStatus | None = None, limit: int = 50, after: str | None = None) -> JobPage:
-        """List compressions, newest first."""
-        given = {"status": status, "limit": limit, "after": after}
+    def page(
+        self,
+        *,
+        status: JobStatus | None = None,
+        teacher: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> JobPage:
+        """List compressions, newest first: those in a state, of a teacher, with all of the labels."""
+        wanted = [f"{name}:{value}" for name, value in (labels or {}).items()]
+        given = {"status": status, "teacher": teacher, "label": wanted, "limit": limit, "after": after}
         params = {name: value for name, value in given.items() if value is not None}
         return JobPage.model_validate_json(self._send("GET", "/v1/compressions", params=params).content)
 

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import mimetypes
 import re
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Query, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 
-from services.api.dependencies import JSON_TYPES, YAML_TYPES, BodyDep, JobDep, RequestKeyDep, ServiceDep
+from services.api.conditional import UNCHANGED, document_response
+from services.api.dependencies import (
+    JSON_TYPES,
+    YAML_TYPES,
+    BodyDep,
+    JobDep,
+    LabelsDep,
+    RequestKeyDep,
+    ServiceDep,
+)
 from services.api.problems import RESPONSES
 from services.api.schemas import EventPage, JobPage
 from services.jobs.documents import JobDocument, job_events
+from services.jobs.records import Job
 from services.jobs.states import JobStatus
 from services.jobs.store import MAX_PAGE
+from services.service import Service
 from workloads.request import CompressionRequest
 
 PREFIX = "/v1/compressions"
@@ -23,31 +35,40 @@ _SCHEMA = CompressionRequest.model_json_schema()
 COMPRESSION_BODY = {kind: {"schema": _SCHEMA} for kind in sorted(JSON_TYPES | YAML_TYPES)}
 
 
+def accepted(response: Response, service: Service, job: Job) -> None:
+    """Say where a job can be followed, and when to look first."""
+    paths = {"compression": "", "selection": f"/{job.parent}/selections", "plan": "/plans"}
+    response.headers["Location"] = f"{PREFIX}{paths[job.kind]}/{job.id}"
+    response.headers["Retry-After"] = str(max(1, math.ceil(service.settings.poll_seconds)))
+
+
 @router.post("", status_code=202, openapi_extra={"requestBody": {"required": True, "content": COMPRESSION_BODY}})
 def submit(body: BodyDep, key: RequestKeyDep, service: ServiceDep, response: Response) -> JobDocument:
     """Queue a compression."""
     job = service.submit(body, key)
-    response.headers["Location"] = f"{PREFIX}/{job.id}"
+    accepted(response, service, job)
     return service.document(job)
 
 
 @router.get("")
 def page(
     service: ServiceDep,
+    labels: LabelsDep,
     status: JobStatus | None = None,
+    teacher: Annotated[str | None, Query(description="The teacher's model, as the request names it.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
     after: str | None = None,
 ) -> JobPage:
     """List compressions, newest first."""
-    jobs = service.store.page(status=status, limit=limit + 1, after=after)
+    jobs = service.store.page(status=status, teacher=teacher, labels=labels, limit=limit + 1, after=after)
     following = jobs[limit - 1].id if len(jobs) > limit else None
     return JobPage(compressions=[service.document(job) for job in jobs[:limit]], next=following)
 
 
-@router.get("/{job_id}")
-def read(job: JobDep, service: ServiceDep) -> JobDocument:
+@router.get("/{job_id}", response_model=JobDocument, responses=UNCHANGED)
+def read(job: JobDep, service: ServiceDep, request: Request) -> Response:
     """Show one compression."""
-    return service.document(job)
+    return document_response(request, service.document(job))
 
 
 @router.get("/{job_id}/events")
@@ -63,9 +84,11 @@ def events(
 
 
 @router.post("/{job_id}/cancel", status_code=202)
-def cancel(job_id: str, service: ServiceDep) -> JobDocument:
+def cancel(job_id: str, service: ServiceDep, response: Response) -> JobDocument:
     """Ask for the end of a compression; asking again changes nothing."""
-    return service.document(service.cancel(job_id))
+    job = service.cancel(job_id)
+    accepted(response, service, job)
+    return service.document(job)
 
 
 @router.get("/{job_id}/pictures/{name}", response_class=Response)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import yaml
-from fastapi import Depends, Header, HTTPException, Request
+from fastapi import Depends, Header, HTTPException, Query, Request
 
 from services.jobs.records import Job, RequestKey
 from services.jobs.store import MAX_PAGE
@@ -17,6 +18,7 @@ from workloads.errors import InputError
 from workloads.job_folder import StudentDocument
 
 MAX_BODY_BYTES = 1 << 20
+_LABEL = re.compile(r"[A-Za-z0-9._-]+")
 JSON_TYPES = frozenset({"application/json"})
 YAML_TYPES = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
 
@@ -65,6 +67,23 @@ def _student(student_id: str, job: JobDep, service: ServiceDep) -> StudentDocume
 
 
 StudentDep = Annotated[StudentDocument, Depends(_student)]
+
+
+def _labels(
+    label: Annotated[
+        list[str] | None, Query(description="`name:value`; may be given several times, and all hold.")
+    ] = None,
+) -> dict[str, str]:
+    pairs = [one.partition(":") for one in label or []]
+    if not all(_LABEL.fullmatch(name) and colon for name, colon, _ in pairs):
+        raise HTTPException(422, "'label' is given as name:value, such as label=team:search.")
+    labels = {name: value for name, _, value in pairs}
+    if len(labels) < len(set(pairs)):
+        raise HTTPException(422, "'label' gives one name two values, which no compression has.")
+    return labels
+
+
+LabelsDep = Annotated[dict[str, str], Depends(_labels)]
 
 
 @dataclass(frozen=True)

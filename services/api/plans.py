@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
-from services.api.compressions import COMPRESSION_BODY, PREFIX
+from services.api.compressions import COMPRESSION_BODY, PREFIX, accepted
+from services.api.conditional import UNCHANGED, document_response
 from services.api.dependencies import BodyDep, PlanDep, RequestKeyDep, ServiceDep
 from services.api.problems import RESPONSES
 from services.jobs.documents import PlanJobDocument, plan_document
@@ -16,11 +17,11 @@ router = APIRouter(prefix=PREFIX, tags=["plans"], responses=RESPONSES)
 def plan(body: BodyDep, key: RequestKeyDep, service: ServiceDep, response: Response) -> PlanJobDocument:
     """Queue a short calibration that estimates a compression; nothing is trained for it."""
     job = service.plan(body, key)
-    response.headers["Location"] = f"{PREFIX}/plans/{job.id}"
+    accepted(response, service, job)
     return plan_document(job, service.storage)
 
 
-@router.get("/plans/{plan_id}")
-def read(job: PlanDep, service: ServiceDep) -> PlanJobDocument:
+@router.get("/plans/{plan_id}", response_model=PlanJobDocument, responses=UNCHANGED)
+def read(job: PlanDep, service: ServiceDep, request: Request) -> Response:
     """Show a plan."""
-    return plan_document(job, service.storage)
+    return document_response(request, plan_document(job, service.storage))

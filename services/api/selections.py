@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
-from services.api.compressions import PREFIX
+from services.api.compressions import PREFIX, accepted
+from services.api.conditional import UNCHANGED, document_response
 from services.api.dependencies import BodyDep, JobDep, RequestKeyDep, SelectionDep, ServiceDep
 from services.api.problems import RESPONSES
 from services.api.schemas import FrontierDocument, SelectionPage, SelectionRequest
@@ -25,7 +26,7 @@ def select(
 ) -> SelectionDocument:
     """Answer new budgets from the scores table, at once; the students' files follow."""
     selection = service.select(job, body, key)
-    response.headers["Location"] = f"{PREFIX}/{job.id}/selections/{selection.id}"
+    accepted(response, service, selection)
     return selection_document(selection, service.storage)
 
 
@@ -39,10 +40,10 @@ def page(
     return SelectionPage(selections=[selection_document(one, service.storage) for one in found[:limit]], next=following)
 
 
-@router.get("/selections/{selection_id}")
-def read(selection: SelectionDep, service: ServiceDep) -> SelectionDocument:
+@router.get("/selections/{selection_id}", response_model=SelectionDocument, responses=UNCHANGED)
+def read(selection: SelectionDep, service: ServiceDep, request: Request) -> Response:
     """Show one selection."""
-    return selection_document(selection, service.storage)
+    return document_response(request, selection_document(selection, service.storage))
 
 
 @router.get("/frontier")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -154,10 +154,21 @@ class JobStore:
         kind: JobKind = "compression",
         status: JobStatus | None = None,
         parent: str | None = None,
+        teacher: str | None = None,
+        labels: Mapping[str, str] | None = None,
         limit: int = 50,
         after: str | None = None,
     ) -> list[Job]:
         """Read up to ``limit`` jobs of a kind, newest first, older than the job ``after``.
+
+        Args:
+            kind: Which kind.
+            status: Those in this state.
+            parent: Those of this job.
+            teacher: Those of this teacher, as the request names it.
+            labels: Those that have all of these labels.
+            limit: At most so many, and at most :data:`MAX_PAGE`.
+            after: Those older than this job.
 
         Raises:
             UnknownJobError: There is no job ``after``.
@@ -167,6 +178,10 @@ class JobStore:
             query = query.where(JobRow.parent == parent)
         if status is not None:
             query = query.where(JobRow.status == status)
+        if teacher is not None:
+            query = query.where(JobRow.request[("teacher", "model")].as_string() == teacher)
+        for name, value in (labels or {}).items():
+            query = query.where(JobRow.request[("labels", name)].as_string() == value)
         with Session(self._readers) as session:
             if after is not None:
                 query = query.where(JobRow.number < _row(session, after).number)

@@ -68,6 +68,7 @@ def test_a_request_is_accepted_with_its_location_and_its_document(http_client, m
     document = answer.json()
     assert answer.headers["location"] == f"/v1/compressions/{document['id']}"
     assert document["id"].startswith("cmp_")
+    assert answer.headers["retry-after"] == "1"
     expected = {"status": "queued", "attempt": 0, "steps": [], "students": [], "infeasible": [], "error": None}
     assert {name: document[name] for name in expected} == expected
     assert document["request"]["budgets"][0]["name"] == "edge"
@@ -239,6 +240,54 @@ def test_jobs_are_listed_page_by_page(client, make_request):
     second = client.page(limit=2, after=first.next)
     assert ([job.id for job in second.compressions], second.next) == ([ids[0]], None)
     assert [job.id for job in client.page(status=JobStatus.CANCELLED).compressions] == [ids[0]]
+
+
+def test_jobs_are_found_by_state_teacher_and_labels_which_all_hold(client, make_request):
+    teacher = {"model": 'someone/it\'s "another"'}
+    jobs = {
+        "plain": make_request(),
+        "blue": make_request(team="blue", stage="dev"),
+        "odd": make_request(**{"team": "a:b ü", "we.ird-": "x"}),
+        "other": make_request(team="blue") | {"teacher": teacher},
+    }
+    ids = {name: client.submit(request).id for name, request in jobs.items()}
+    client.cancel(ids["blue"])
+
+    def names(**filters):
+        found = {job.id for job in client.page(**filters).compressions}
+        return {name for name, job_id in ids.items() if job_id in found}
+
+    assert names(labels={"team": "blue"}) == {"blue", "other"}
+    assert names(labels={"team": "blue", "stage": "dev"}) == {"blue"}
+    assert names(labels={"team": "a:b ü", "we.ird-": "x"}) == {"odd"}
+    assert names(labels={"team": "bl"}) == names(labels={"nothing": ""}) == set()
+    assert names(teacher=teacher["model"]) == {"other"}
+    assert names(teacher="someone/some-hub-model", status=JobStatus.QUEUED) == {"plain", "odd"}
+    first = client.page(labels={"team": "blue"}, limit=1)
+    assert [job.id for job in first.compressions] == [ids["other"]]
+    rest = client.page(labels={"team": "blue"}, limit=1, after=first.next)
+    assert ([job.id for job in rest.compressions], rest.next) == ([ids["blue"]], None)
+
+
+@pytest.mark.parametrize("labels", [["team"], [":x"], ['te"am:x'], ["team:a", "team:b"]])
+def test_a_label_that_can_be_nobodys_is_refused(http_client, labels):
+    answer = http_client.get("/v1/compressions", params={"label": labels})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameter")
+
+
+def test_a_job_that_has_not_changed_is_not_sent_again(http_client, service, make_request):
+    job = http_client.post("/v1/compressions", json=make_request()).json()
+    path = f"/v1/compressions/{job['id']}"
+    service.cluster.close()  # or the note on Ray may change in between
+    first = http_client.get(path)
+    tag = first.headers["etag"]
+    for given in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        again = http_client.get(path, headers={"If-None-Match": given})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag), given
+    http_client.post(f"{path}/cancel")
+    changed = http_client.get(path, headers={"If-None-Match": tag})
+    assert (changed.status_code, changed.json()["status"]) == (200, "cancelled")
+    assert changed.headers["etag"] != tag
 
 
 def test_a_finished_job_shows_its_students_steps_and_attempts(client, service, finished):
