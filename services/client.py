@@ -12,17 +12,20 @@ import httpx
 from pydantic import ValidationError
 
 from services.api.schemas import (
+    CandidatePage,
     ErrorEntry,
     EventPage,
     FrontierDocument,
     Health,
     JobPage,
+    LatencyTargetList,
     Problem,
     StudentDetail,
     StudentList,
 )
 from services.jobs.documents import JobDocument, PlanJobDocument, SelectionDocument
 from services.jobs.states import JobStatus
+from workloads.budgets import LatencyTarget
 
 
 class ServerUnreachableError(RuntimeError):
@@ -110,6 +113,26 @@ class StillroomClient:
     def cancel(self, job_id: str) -> JobDocument:
         """Ask for a compression's end."""
         return JobDocument.model_validate_json(self._send("POST", f"/v1/compressions/{job_id}/cancel").content)
+
+    def resume(self, job_id: str) -> JobDocument:
+        """Queue a failed or cancelled compression again."""
+        return JobDocument.model_validate_json(self._send("POST", f"/v1/compressions/{job_id}/resume").content)
+
+    def delete(self, job_id: str) -> None:
+        """Forget an ended compression and its selections; artefacts stay."""
+        self._send("DELETE", f"/v1/compressions/{job_id}")
+
+    def latency_targets(self) -> list[LatencyTarget]:
+        """List where latency may be measured."""
+        return LatencyTargetList.model_validate_json(self._send("GET", "/v1/latency-targets").content).latency_targets
+
+    def candidates(
+        self, job_id: str, *, limit: int = 200, after: str = "0", sequence_length: int = 128
+    ) -> CandidatePage:
+        """List the scored candidates of a finished compression."""
+        params = {"limit": limit, "after": after, "sequence_length": sequence_length}
+        answer = self._send("GET", f"/v1/compressions/{job_id}/candidates", params=params)
+        return CandidatePage.model_validate_json(answer.content)
 
     def select(self, job_id: str, selection: Any, *, key: str | None = None) -> SelectionDocument:
         """Answer new budgets on a finished compression; for the key see :meth:`submit`.

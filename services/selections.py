@@ -174,12 +174,27 @@ def frontier(known: Known, costs: Sequence[str], sequence_length: int) -> list[d
     """The candidates that no other beats in held-out loss and all of ``costs`` at once, the cheapest first."""
     points = [(one, known.trained.teacher.cost(one.architecture, sequence_length)) for one in known.survivors]
     front = pareto_front(points, lambda point: (*(COSTS[name](point[1]) for name in costs), point[0].heldout_loss))
+    return [_point(scored, cost) for scored, cost in front]
+
+
+def candidates(known: Known, rows: slice, sequence_length: int) -> list[dict[str, Any]]:
+    """Rows of the scores table, in its order: what was scored, how it did, and why it went."""
     return [
         {
-            "subspace": scored.subspace,
-            "architecture": scored.architecture.to_json(),
-            "heldout_loss": scored.heldout_loss,
-            **CostDocument.fields_of(cost),
+            **_point(row.scored, known.trained.teacher.cost(row.scored.architecture, sequence_length)),
+            "spread": row.scored.spread,
+            "rows": row.rows,
+            "rung": row.rung,
+            "dropped_by": row.dropped_by,
         }
-        for scored, cost in front
+        for row in known.rows[rows]
     ]
+
+
+def _point(scored: Scored, cost: Cost) -> dict[str, Any]:
+    return {
+        "subspace": scored.subspace,
+        "architecture": scored.architecture.to_json(),
+        "heldout_loss": scored.heldout_loss,
+        **CostDocument.fields_of(cost),
+    }

@@ -19,7 +19,7 @@ from services.jobs.intake import accept_request
 from services.jobs.records import Job, RequestKey
 from services.jobs.runner import RetryPolicy, Runner
 from services.jobs.store import MAX_PAGE, JobStore
-from services.selections import Selections, frontier, scores_of, selection_request
+from services.selections import Selections, candidates, frontier, scores_of, selection_request
 from services.settings import Settings
 from workloads.answers import infeasible_documents, pending_documents
 from workloads.errors import InputError
@@ -156,11 +156,28 @@ class Service:
         """The Pareto front of a finished compression; see :func:`services.selections.frontier`."""
         return frontier(self.selections.known(scores_of(compression)), costs, sequence_length)
 
+    def candidates(self, compression: Job, rows: slice, sequence_length: int) -> list[dict[str, Any]]:
+        """Rows of a finished compression's scores table; see :func:`services.selections.candidates`."""
+        return candidates(self.selections.known(scores_of(compression)), rows, sequence_length)
+
     def cancel(self, job_id: str) -> Job:
         """Ask for a job's end; see :meth:`JobStore.request_cancel`."""
         job = self.store.request_cancel(job_id)
         self._wake()
         return job
+
+    def resume(self, job_id: str) -> Job:
+        """Queue a failed or cancelled job again; see :meth:`JobStore.resume`."""
+        return self._queue(self.store.resume(job_id))
+
+    def delete(self, job_id: str) -> None:
+        """Forget an ended compression and its selections, with their folders; artefacts stay.
+
+        Raises:
+            TransitionError: It, or one of its selections, has not ended.
+        """
+        self.store.delete(job_id, lambda one: self.storage.remove(f"jobs/{one}"))
+        log.info("job_deleted", job=job_id)
 
     def document(self, job: Job) -> JobDocument:
         """A compression's document."""

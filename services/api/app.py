@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from services.api import compressions, health, plans, selections, students
+from services.api import compressions, health, latency_targets, plans, selections, students
 from services.api.middleware import UnexpectedErrors
 from services.api.problems import add_problem_handlers
 from services.service import Service
@@ -22,6 +22,6 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     add_problem_handlers(app)
     app.add_middleware(UnexpectedErrors)
-    for module in (plans, compressions, selections, students, health):
+    for module in (plans, compressions, selections, students, latency_targets, health):
         app.include_router(module.router)
     return app

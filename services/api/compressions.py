@@ -91,6 +91,20 @@ def cancel(job_id: str, service: ServiceDep, response: Response) -> JobDocument:
     return service.document(job)
 
 
+@router.post("/{job_id}/resume", status_code=202)
+def resume(job: JobDep, service: ServiceDep, response: Response) -> JobDocument:
+    """Queue a failed or cancelled compression again; what it has finished is not done again."""
+    resumed = service.resume(job.id)
+    accepted(response, service, resumed)
+    return service.document(resumed)
+
+
+@router.delete("/{job_id}", status_code=204)
+def delete(job: JobDep, service: ServiceDep) -> None:
+    """Forget an ended compression, its selections and their folders; artefacts stay for others to use."""
+    service.delete(job.id)
+
+
 @router.get("/{job_id}/pictures/{name}", response_class=Response)
 def picture(name: str, job: JobDep, service: ServiceDep) -> Response:
     """Fetch a picture of the result, such as `frontier.png` or `frontier.svg`."""

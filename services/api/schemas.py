@@ -46,12 +46,38 @@ class SelectionPage(BaseModel):
     next: str | None = Field(None, description="Give it as `after` for the next page; null at the end.")
 
 
-class FrontierPoint(CostDocument):
-    """A candidate that no other beats in all respects."""
+class ScoredPoint(CostDocument):
+    """A candidate, its loss and its costs."""
 
     subspace: str
     architecture: dict[str, Any]
     heldout_loss: float
+
+
+class FrontierPoint(ScoredPoint):
+    """A candidate that no other beats in all respects."""
+
+
+class CandidateEntry(ScoredPoint):
+    """A candidate as the search left it."""
+
+    spread: float = Field(description="Standard error of the loss.")
+    rows: int = Field(description="Held-out rows that it was scored on.")
+    rung: int = Field(description="The last rung it reached, from 0.")
+    dropped_by: str | None = Field(description="Why it went no further; null for those a student is chosen from.")
+
+
+class CandidatePage(BaseModel):
+    """Scored candidates, in the order of the sub-spaces."""
+
+    candidates: list[CandidateEntry]
+    next: str | None = Field(None, description="Give it as `after` for the next page; null at the end.")
+
+
+class LatencyTargetList(BaseModel):
+    """Where latency may be measured."""
+
+    latency_targets: list[LatencyTarget]
 
 
 class FrontierDocument(BaseModel):

@@ -10,13 +10,14 @@ from services.api.compressions import PREFIX, accepted
 from services.api.conditional import UNCHANGED, document_response
 from services.api.dependencies import BodyDep, JobDep, RequestKeyDep, SelectionDep, ServiceDep
 from services.api.problems import RESPONSES
-from services.api.schemas import FrontierDocument, SelectionPage, SelectionRequest
+from services.api.schemas import CandidateEntry, CandidatePage, FrontierDocument, SelectionPage, SelectionRequest
 from services.jobs.documents import SelectionDocument, selection_document
 from services.jobs.store import MAX_PAGE
 
 router = APIRouter(prefix=f"{PREFIX}/{{job_id}}", tags=["selections"], responses=RESPONSES)
 
 _BODY = {"application/json": {"schema": SelectionRequest.model_json_schema()}}
+SequenceLength = Annotated[int, Query(ge=1, le=4096, description="Tokens that flops are counted at.")]
 CostName = Literal["params", "params_without_embeddings", "flops", "weight_bytes", "activation_bytes"]
 
 
@@ -46,12 +47,29 @@ def read(selection: SelectionDep, service: ServiceDep, request: Request) -> Resp
     return document_response(request, selection_document(selection, service.storage))
 
 
+@router.get("/candidates")
+def candidates(
+    job: JobDep,
+    service: ServiceDep,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    after: Annotated[str, Query(pattern=r"^\d{1,9}$", description="The `next` of an earlier page.")] = "0",
+    sequence_length: SequenceLength = 128,
+) -> CandidatePage:
+    """List the candidates that were scored, page by page, with those that the search dropped."""
+    begin = int(after)
+    found = service.candidates(job, slice(begin, begin + limit + 1), sequence_length)
+    return CandidatePage(
+        candidates=[CandidateEntry(**one) for one in found[:limit]],
+        next=str(begin + limit) if len(found) > limit else None,
+    )
+
+
 @router.get("/frontier")
 def frontier(
     job: JobDep,
     service: ServiceDep,
     cost: Annotated[list[CostName] | None, Query(description="One or two costs.", max_length=2)] = None,
-    sequence_length: Annotated[int, Query(ge=1, le=4096, description="Tokens that flops are counted at.")] = 128,
+    sequence_length: SequenceLength = 128,
 ) -> FrontierDocument:
     """Show the candidates that no other beats in held-out loss and in all of the costs at once."""
     costs = list(dict.fromkeys(cost or ["flops"]))

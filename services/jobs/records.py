@@ -52,6 +52,7 @@ class Job:
         answer: What a selection could be answered at once.
         request: As accepted, JSON-like.
         attempt: Number of the latest attempt; 0 before the first.
+        resumed_after: Number of the attempt after which a person last resumed it; 0 if nobody did.
         not_before: A queued job waits until then (back-off).
         result: How it ended, None before.
         steps: The last attempt's steps, None before the end.
@@ -67,6 +68,7 @@ class Job:
     reason: str | None
     request: dict[str, Any]
     attempt: int
+    resumed_after: int
     not_before: datetime | None
     created_at: datetime
     started_at: datetime | None
@@ -82,5 +84,5 @@ class Job:
 
     @property
     def failures(self) -> int:
-        """Attempts that failed or were lost."""
-        return sum(attempt.status.counts_as_failure for attempt in self.attempts)
+        """Attempts that failed or were lost since the job was made or resumed."""
+        return sum(one.status.counts_as_failure for one in self.attempts if one.number > self.resumed_after)

@@ -17,8 +17,13 @@ class JobStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether nothing follows any more."""
+        """Whether nothing follows by itself any more."""
         return not _FOLLOWS[self]
+
+    @property
+    def may_be_resumed(self) -> bool:
+        """Whether a person may send it back to the queue."""
+        return self in {JobStatus.FAILED, JobStatus.CANCELLED}
 
     def may_become(self, other: JobStatus) -> bool:
         """Whether ``other`` may follow."""

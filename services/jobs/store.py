@@ -289,6 +289,45 @@ class JobStore:
             session.flush()
             return _job(row)
 
+    def resume(self, job_id: str) -> Job:
+        """Send a failed or cancelled job back to the queue, where it may fail as often as a new one.
+
+        Raises:
+            TransitionError: It has not ended, or has succeeded.
+        """
+        with self._write() as session:
+            row = _row(session, job_id)
+            if not JobStatus(row.status).may_be_resumed:
+                raise TransitionError(job_id, JobStatus(row.status), "queued again")
+            row.status = JobStatus.QUEUED
+            row.reason, row.not_before, row.finished_at = "It was resumed by request.", None, None
+            row.result, row.steps = None, None
+            row.resumed_after = row.attempt
+            session.flush()
+            return _job(row)
+
+    def delete(self, job_id: str, clear: Callable[[str], None]) -> None:
+        """Forget an ended job, and all jobs made from it.
+
+        Args:
+            job_id: The job.
+            clear: Removes what is kept of a job elsewhere, by its id; where it fails, no job is forgotten.
+
+        Raises:
+            TransitionError: It, or a job made from it, has not ended.
+        """
+        with self._write() as session:
+            row = _row(session, job_id)
+            rows = [row, *session.scalars(select(JobRow).where(JobRow.parent == job_id, JobRow.kind == "selection"))]
+            for one in rows:
+                if not JobStatus(one.status).is_terminal:
+                    raise TransitionError(one.id, JobStatus(one.status), "deleted")
+                session.delete(one)
+            session.flush()
+            # Inside the transaction, so that nobody resumes a job whose folder is going.
+            for one in rows:
+                clear(one.id)
+
     @contextmanager
     def _write(self) -> Iterator[Session]:
         with Session(self._writers) as session, session.begin():
@@ -338,6 +377,7 @@ def _job(row: JobRow) -> Job:
         reason=row.reason,
         request=row.request,
         attempt=row.attempt,
+        resumed_after=row.resumed_after,
         not_before=row.not_before,
         created_at=row.created_at,
         started_at=row.started_at,

@@ -13,6 +13,10 @@ from sqlalchemy.exc import OperationalError
 
 from services.api.pointers import pointer_to
 from services.jobs.states import AttemptStatus, JobStatus
+from services.service import Service
+from services.settings import load_settings
+from tests.services.conftest import serving
+from workloads.budgets import LatencyTarget
 from workloads.job_folder import (
     EventDocument,
     InfeasibleDocument,
@@ -230,6 +234,49 @@ def test_a_queued_job_is_cancelled_at_once_and_a_finished_one_not_at_all(http_cl
         answer = http_client.post(f"/v1/compressions/{job['id']}/cancel")
         assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
     assert http_client.post(f"/v1/compressions/{finished.id}/cancel").status_code == 409
+
+
+def test_a_cancelled_job_is_resumed_and_a_finished_one_is_not(client, http_client, make_request, finished):
+    job = client.submit(make_request())
+    client.cancel(job.id)
+    answer = http_client.post(f"/v1/compressions/{job.id}/resume")
+    assert (answer.status_code, answer.json()["status"]) == (202, "queued")
+    assert answer.headers["location"] == f"/v1/compressions/{job.id}"
+    for path in (job.id, finished.id):
+        refused = http_client.post(f"/v1/compressions/{path}/resume")
+        assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+    assert http_client.post("/v1/compressions/cmp_no/resume").status_code == 404
+
+
+def test_an_ended_job_is_deleted_with_its_folder_and_its_artefacts_stay(client, http_client, service, finished):
+    files = finished.result.students[0].files
+    assert service.storage.exists(f"jobs/{finished.id}")
+    answer = http_client.delete(f"/v1/compressions/{finished.id}")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert http_client.get(f"/v1/compressions/{finished.id}").status_code == 404
+    assert http_client.delete(f"/v1/compressions/{finished.id}").status_code == 404
+    assert not service.storage.exists(f"jobs/{finished.id}")
+    assert service.storage.read_bytes(f"{files}/config.json") == b"{}"
+
+
+def test_a_job_that_has_not_ended_is_not_deleted(client, http_client, make_request):
+    job = client.submit(make_request())
+    answer = http_client.delete(f"/v1/compressions/{job.id}")
+    assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+    assert client.get(job.id).status == "queued"
+
+
+def test_the_targets_of_the_settings_are_listed_beside_the_built_in_ones(tmp_path):
+    own = LatencyTarget(name="edge-box", threads=2)
+    settings = load_settings(storage=str(tmp_path), ray_address="http://127.0.0.1:9", latency_targets=[own])
+    service = Service(settings)
+    try:
+        with serving(service) as client:
+            targets = {target.name: target for target in client.latency_targets()}
+    finally:
+        service.close()
+    assert targets["edge-box"] == own
+    assert {"cpu-1", "cpu-4", "cpu-1-onnx"} < set(targets)
 
 
 def test_jobs_are_listed_page_by_page(client, make_request):

@@ -135,6 +135,39 @@ def test_the_frontier_is_what_no_other_candidate_beats(client, job):
     assert beaten == []
 
 
+def test_all_scored_candidates_are_listed_page_by_page_with_their_costs(client, job):
+    expected = [(space.name, one) for space in SPACES for one in space.architectures()]
+    found, after = [], "0"
+    while after is not None:
+        page = client.candidates(job.id, limit=len(expected) // 2 - 1, after=after, sequence_length=64)
+        found += page.candidates
+        after = page.next
+    assert [(one.subspace, Architecture.from_json(one.architecture)) for one in found] == expected
+    for one in found:
+        architecture = Architecture.from_json(one.architecture)
+        assert one.flops == student_cost(SHAPE, architecture, 64).flops
+        assert (one.heldout_loss, one.spread) == (loss_of(architecture), 0.0)
+        assert (one.rows, one.rung, one.dropped_by) == (64, 0, None)
+
+
+def test_candidates_of_a_compression_without_scores_are_refused(client, make_request):
+    queued = client.submit(make_request())
+    with pytest.raises(ApiError, match="no scores yet"):
+        client.candidates(queued.id)
+
+
+def test_a_compression_goes_with_its_selections_and_the_scores_stay(client, service, job, make_request):
+    selection = client.select(job.id, {"budgets": [{"name": "x", "max_params": 10**7}]})
+    with pytest.raises(ApiError) as refused:
+        client.delete(job.id)
+    assert refused.value.problem.status == 409 and selection.id in str(refused.value)
+    client.cancel(selection.id)
+    client.delete(job.id)
+    assert client.page().compressions == []
+    again = finished(service, make_request())
+    assert client.candidates(again.id, limit=1).candidates
+
+
 def test_an_unknown_cost_of_a_frontier_is_refused(client, job):
     with pytest.raises(ApiError) as refused:
         client.frontier(job.id, ["beauty"])

@@ -3,12 +3,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import func, select
 
 from services.jobs.database import migrate, open_database
 from services.jobs.records import RequestKey
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.store import JobStore, KeyReusedError, TransitionError, UnknownJobError
-from services.jobs.tables import Base
+from services.jobs.tables import AttemptRow, Base
 from workloads.job_folder import ErrorDocument, ResultDocument, StepDocument
 
 
@@ -105,6 +106,81 @@ def test_a_failed_job_cannot_be_cancelled(store):
     store.end_attempt(job.id, 1, AttemptStatus.FAILED, "no", JobStatus.FAILED, result=result)
     with pytest.raises(TransitionError):
         store.request_cancel(job.id)
+
+
+def _failed(store, attempts=1):
+    job = store.create({})
+    for number in range(1, attempts + 1):
+        store.begin_attempt(job.id)
+        then = JobStatus.FAILED if number == attempts else JobStatus.QUEUED
+        result = ResultDocument(status="failed", error=ErrorDocument(code="internal", message="no"))
+        job = store.end_attempt(job.id, number, AttemptStatus.FAILED, "no", then, result=result, steps=[])
+    return job
+
+
+def test_a_failed_job_that_is_resumed_may_fail_as_often_as_a_new_one(store):
+    job = _failed(store, 3)
+    assert job.failures == 3
+    job = store.resume(job.id)
+    assert (job.status, job.failures, job.result, job.steps, job.finished_at) == (JobStatus.QUEUED, 0, None, None, None)
+    assert [one.id for one in store.unfinished()] == [job.id]
+    assert store.begin_attempt(job.id).latest.number == 4
+    job = store.end_attempt(job.id, 4, AttemptStatus.LOST, "gone", JobStatus.QUEUED)
+    assert job.failures == 1
+
+
+def test_a_cancelled_job_is_resumed_and_others_are_not(store):
+    job = store.request_cancel(store.create({}).id)
+    assert store.resume(job.id).status is JobStatus.QUEUED
+    with pytest.raises(TransitionError, match="queued again"):
+        store.resume(job.id)
+    store.begin_attempt(job.id)
+    with pytest.raises(TransitionError):
+        store.resume(job.id)
+    store.end_attempt(job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED)
+    with pytest.raises(TransitionError):
+        store.resume(job.id)
+
+
+def test_an_ended_job_is_deleted_with_its_attempts_its_selections_and_its_keys(store, engine):
+    key = RequestKey("/here", "k", "digest")
+    kept = _failed(store)
+    job = store.request_cancel(store.create({}, key=key).id)
+    selection = store.request_cancel(store.create({}, "selection", parent=job.id).id)
+    store.resume(job.id)
+    store.begin_attempt(job.id)
+    store.end_attempt(job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED)
+    cleared = []
+    store.delete(job.id, cleared.append)
+    assert cleared == [job.id, selection.id]
+    for one in cleared:
+        with pytest.raises(UnknownJobError):
+            store.get(one)
+    assert store.find_keyed(key) is None
+    assert store.get(kept.id) == kept
+    with engine.connect() as connection:
+        assert connection.scalar(select(func.count()).select_from(AttemptRow)) == 1
+
+
+def test_a_job_that_has_not_ended_is_not_deleted_nor_one_whose_selection_has_not(store):
+    running = store.begin_attempt(store.create({}).id)
+    ended = _failed(store)
+    selection = store.create({}, "selection", parent=ended.id)
+    for job, at_fault in ((running, running), (ended, selection)):
+        with pytest.raises(TransitionError, match=at_fault.id):
+            store.delete(job.id, lambda _: pytest.fail("something was cleared"))
+        assert store.get(job.id) == job
+
+
+def test_a_job_whose_folder_cannot_be_removed_is_kept(store):
+    job = _failed(store)
+
+    def clear(_):
+        raise OSError("read-only")
+
+    with pytest.raises(OSError, match="read-only"):
+        store.delete(job.id, clear)
+    assert store.get(job.id) == job
 
 
 def test_of_many_that_begin_the_same_job_exactly_one_does(store):
