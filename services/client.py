@@ -23,7 +23,7 @@ from services.api.schemas import (
     StudentDetail,
     StudentList,
 )
-from services.jobs.documents import JobDocument, PlanJobDocument, SelectionDocument
+from services.jobs.documents import EventEntry, JobDocument, PlanJobDocument, SelectionDocument
 from services.jobs.states import JobStatus
 from workloads.budgets import LatencyTarget
 
@@ -109,6 +109,33 @@ class StillroomClient:
         """List events after one."""
         answer = self._send("GET", f"/v1/compressions/{job_id}/events", params={"after": after})
         return EventPage.model_validate_json(answer.content)
+
+    def stream_events(self, job_id: str, after: str = "0-0") -> Iterator[EventEntry]:
+        """Give events as they come, until the compression has ended; a connection that breaks is made again.
+
+        Raises:
+            ApiError: There is no such compression.
+            ServerUnreachableError: There is no answer.
+        """
+        while True:
+            headers = {"Accept": "text/event-stream", "Last-Event-ID": after}
+            try:
+                with self._http.stream("GET", f"/v1/compressions/{job_id}/events", headers=headers) as answer:
+                    if answer.is_error:
+                        answer.read()
+                    if _checked(answer).status_code == httpx.codes.NO_CONTENT:
+                        return
+                    for line in answer.iter_lines():
+                        if line == "event: end":
+                            return
+                        if line.startswith('data: {"attempt"'):
+                            event = EventEntry.model_validate_json(line.removeprefix("data: "))
+                            after = f"{event.attempt}-{event.sequence}"
+                            yield event
+            except (httpx.ReadError, httpx.ReadTimeout, httpx.RemoteProtocolError):
+                continue  # it was there a moment ago; whether it still is, the next connection tells
+            except httpx.HTTPError as error:
+                raise ServerUnreachableError(f"{self.server} does not answer: {error}.") from error
 
     def cancel(self, job_id: str) -> JobDocument:
         """Ask for a compression's end."""

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from services.api import compressions, health, latency_targets, plans, selections, students
+from services.api.event_stream import EventStreams
 from services.api.middleware import UnexpectedErrors
 from services.api.problems import add_problem_handlers
 from services.service import Service
@@ -20,6 +21,7 @@ def create_app(service: Service) -> FastAPI:
         version=version("stillroom"),
     )
     app.state.service = service
+    app.state.event_streams = EventStreams(service)
     add_problem_handlers(app)
     app.add_middleware(UnexpectedErrors)
     for module in (plans, compressions, selections, students, latency_targets, health):

@@ -7,18 +7,21 @@ import mimetypes
 import re
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
 from services.api.conditional import UNCHANGED, document_response
 from services.api.dependencies import (
     JSON_TYPES,
     YAML_TYPES,
     BodyDep,
+    EventStreamsDep,
     JobDep,
     LabelsDep,
     RequestKeyDep,
     ServiceDep,
 )
+from services.api.event_stream import HEADERS, MEDIA_TYPE, STREAM_RESPONSES, wants_stream
 from services.api.problems import RESPONSES
 from services.api.schemas import EventPage, JobPage
 from services.jobs.documents import JobDocument, job_events
@@ -71,16 +74,27 @@ def read(job: JobDep, service: ServiceDep, request: Request) -> Response:
     return document_response(request, service.document(job))
 
 
-@router.get("/{job_id}/events")
+@router.get("/{job_id}/events", response_model=EventPage, responses=STREAM_RESPONSES)
 def events(
-    job: JobDep, service: ServiceDep, after: Annotated[str, Query(description="`<attempt>-<sequence>`.")] = "0-0"
-) -> EventPage:
-    """List what happened, over all attempts."""
-    match = re.fullmatch(r"(\d{1,9})-(\d{1,9})", after)
+    job: JobDep,
+    service: ServiceDep,
+    streams: EventStreamsDep,
+    accept: Annotated[str, Header()] = "",
+    last_event_id: Annotated[str | None, Header(description="As `after`, and before it.")] = None,
+    after: Annotated[str, Query(description="`<attempt>-<sequence>`.")] = "0-0",
+) -> EventPage | Response:
+    """List what happened, over all attempts; with `Accept: text/event-stream` as it happens."""
+    given = last_event_id or after
+    match = re.fullmatch(r"(\d{1,9})-(\d{1,9})", given)
     if match is None:
-        raise HTTPException(422, "'after' is no event. Give the 'next' of an earlier answer, such as 1-12.")
-    found = job_events(job, service.storage, (int(match[1]), int(match[2])))
-    return EventPage(events=found, next=f"{found[-1].attempt}-{found[-1].sequence}" if found else after)
+        raise HTTPException(422, f"{given!r} is no event. Give the 'next' of an earlier answer, such as 1-12.")
+    start = int(match[1]), int(match[2])
+    if not wants_stream(accept):
+        found = job_events(job, service.storage, start)
+        return EventPage(events=found, next=f"{found[-1].attempt}-{found[-1].sequence}" if found else given)
+    if last_event_id and job.status.is_terminal and not job_events(job, service.storage, start):
+        return Response(status_code=204)  # tells a browser to come back no more
+    return StreamingResponse(streams.stream(job.id, start), media_type=MEDIA_TYPE, headers=HEADERS)
 
 
 @router.post("/{job_id}/cancel", status_code=202)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import yaml
 from fastapi import Depends, Header, HTTPException, Query, Request
 
+from services.api.event_stream import EventStreams
 from services.jobs.records import Job, RequestKey
 from services.jobs.store import MAX_PAGE
 from services.service import Service
@@ -30,6 +31,15 @@ def _service(request: Request) -> Service:
 
 
 ServiceDep = Annotated[Service, Depends(_service)]
+
+
+def _event_streams(request: Request) -> EventStreams:
+    streams = request.app.state.event_streams
+    assert isinstance(streams, EventStreams)
+    return streams
+
+
+EventStreamsDep = Annotated[EventStreams, Depends(_event_streams)]
 
 
 def _job(job_id: str, service: ServiceDep) -> Job:

@@ -1,0 +1,91 @@
+"""A job's events as server-sent events: from any point on, until the job has ended.
+
+Each client has a generator of its own that reads the job's folder at its own pace, so nothing is queued for a slow
+one. Reading is done in a few threads of its own, so that many clients take none from other requests.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import structlog
+from anyio import CapacityLimiter, sleep, to_thread
+
+from services.jobs.documents import EventEntry, job_events
+from services.jobs.states import JobStatus
+from services.jobs.store import UnknownJobError
+from services.service import Service
+
+MEDIA_TYPE = "text/event-stream"
+HEARTBEAT_SECONDS = 15.0
+"""Silence after which a comment is sent, so that nobody in between takes the connection for dead."""
+RECONNECT_SECONDS = 2.0
+"""When a client whose connection broke should come back."""
+READERS = 4
+
+log = structlog.get_logger(__name__)
+
+
+class EventStreams:
+    """Makes the streams of one application.
+
+    Args:
+        service: Where the jobs are.
+        heartbeat_seconds: See :data:`HEARTBEAT_SECONDS`.
+    """
+
+    def __init__(self, service: Service, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
+        self._service = service
+        self._heartbeat_seconds = heartbeat_seconds
+        self._readers = CapacityLimiter(READERS)
+
+    async def stream(self, job_id: str, after: tuple[int, int]) -> AsyncIterator[str]:
+        """Give the events that come after ``(attempt, sequence)``, as they come."""
+        yield f"retry: {RECONNECT_SECONDS * 1000:.0f}\n\n"
+        spoken = time.monotonic()
+        while True:
+            try:
+                status, found = await to_thread.run_sync(self._read, job_id, after, limiter=self._readers)
+            except UnknownJobError:  # it was deleted meanwhile
+                return
+            except OSError as error:  # the storage may answer again
+                log.warning("events_not_read", job=job_id, error=str(error))
+                status, found = None, []
+            for event in found:
+                yield _message(event)
+                after = (event.attempt, event.sequence)
+            if status is not None and status.is_terminal:
+                yield f'event: end\ndata: {{"status": "{status}"}}\n\n'
+                return
+            if found:
+                spoken = time.monotonic()
+            elif time.monotonic() - spoken >= self._heartbeat_seconds:
+                yield ": still here\n\n"
+                spoken = time.monotonic()
+            await sleep(min(self._service.settings.poll_seconds, self._heartbeat_seconds))
+
+    def _read(self, job_id: str, after: tuple[int, int]) -> tuple[JobStatus, list[EventEntry]]:
+        # The state first: what is written before a job ends is then seen, whenever it does.
+        job = self._service.store.get(job_id)
+        return job.status, job_events(job, self._service.storage, after)
+
+
+def _message(event: EventEntry) -> str:
+    return f"id: {event.attempt}-{event.sequence}\ndata: {event.model_dump_json()}\n\n"
+
+
+def wants_stream(accept: str) -> bool:
+    """Whether an ``Accept`` header asks for a stream."""
+    return any(one.partition(";")[0].strip().lower() == MEDIA_TYPE for one in accept.split(","))
+
+
+HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", "Vary": "Accept"}
+STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "With `Accept: text/event-stream` a stream, an event a message, until the job has ended.",
+        "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
+    },
+    204: {"description": "To a stream's client that comes back and has all events of an ended job."},
+}
