@@ -12,9 +12,9 @@ def configure_logs(*, verbose: bool = True) -> None:
     """Send logs to standard error: readable on a terminal, JSON lines elsewhere; quiet ones from warnings up."""
     level = logging.INFO if verbose else logging.WARNING
     terminal = sys.stderr.isatty()
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
-    )
+    # A plain traceback: the default one shows local variables, secrets among them, and takes seconds to draw.
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderer: structlog.typing.Processor = console if terminal else structlog.processors.JSONRenderer()
     formatting = [] if terminal else [structlog.processors.format_exc_info]
     structlog.configure(
         processors=[

@@ -8,7 +8,8 @@ from fastapi import FastAPI
 
 from services.api import compressions, health, latency_targets, plans, selections, students
 from services.api.event_stream import EventStreams
-from services.api.middleware import UnexpectedErrors
+from services.api.metrics import Metrics
+from services.api.middleware import Measured, UnexpectedErrors
 from services.api.problems import add_problem_handlers
 from services.service import Service
 
@@ -21,9 +22,11 @@ def create_app(service: Service) -> FastAPI:
         version=version("stillroom"),
     )
     app.state.service = service
+    app.state.metrics = metrics = Metrics(service.store)
     app.state.event_streams = EventStreams(service)
     add_problem_handlers(app)
     app.add_middleware(UnexpectedErrors)
+    app.add_middleware(Measured, metrics=metrics)  # outside, so that it sees the answers to errors too
     for module in (plans, compressions, selections, students, latency_targets, health):
         app.include_router(module.router)
     return app

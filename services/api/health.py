@@ -1,10 +1,12 @@
-"""Routes that say whether the service is there, and whether it can work."""
+"""Routes that say whether the service is there, whether it can work, and what it has done."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from services.api.dependencies import ServiceDep
+from services.api.metrics import MEDIA_TYPE, Metrics
 from services.api.schemas import Health
 from services.jobs.documents import RayDocument
 
@@ -27,3 +29,11 @@ def ready(service: ServiceDep, response: Response) -> Health:
     return Health(
         status="ready" if readiness.ready else "not ready", ray=RayDocument(state=readiness.state, note=readiness.note)
     )
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+def metrics(request: Request) -> Response:
+    """Give Prometheus what it asks for."""
+    found = request.app.state.metrics
+    assert isinstance(found, Metrics)
+    return Response(found.text(), media_type=MEDIA_TYPE)

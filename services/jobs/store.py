@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -193,6 +193,16 @@ class JobStore:
         query = select(JobRow).where(JobRow.status.in_(states)).order_by(JobRow.number)
         with Session(self._readers) as session:
             return [_job(row) for row in session.scalars(query)]
+
+    def counts(self) -> tuple[dict[tuple[JobKind, JobStatus], int], dict[AttemptStatus, int]]:
+        """How many jobs there are of each kind in each state, and how many attempts stand how."""
+        jobs = select(JobRow.kind, JobRow.status, func.count()).group_by(JobRow.kind, JobRow.status)
+        attempts = select(AttemptRow.status, func.count()).group_by(AttemptRow.status)
+        with Session(self._readers) as session:
+            return (
+                {(kind, JobStatus(status)): count for kind, status, count in session.execute(jobs)},
+                {AttemptStatus(status): count for status, count in session.execute(attempts)},
+            )
 
     def begin_attempt(self, job_id: str) -> Job:
         """Move a queued job to its next attempt, which is ``starting`` until it is submitted."""

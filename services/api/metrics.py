@@ -1,0 +1,75 @@
+"""What Prometheus is told: requests as they are answered, jobs and attempts as the database has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from services.jobs.states import AttemptStatus, JobStatus
+from services.jobs.store import PREFIXES, JobStore
+
+MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+NO_ROUTE = "none"
+"""The route of requests that no route answers; their paths would be labels without end."""
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    """The measures of one application.
+
+    Args:
+        store: The jobs that are counted when somebody asks.
+    """
+
+    def __init__(self, store: JobStore) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_JobCollector(store))
+        labels = ("route", "method", "status")
+        self._requests = Counter("stillroom_http_requests", "Requests answered.", labels, registry=self._registry)
+        self._seconds = Histogram(
+            "stillroom_http_request_seconds",
+            "Time until an answer begins; streams go on after that.",
+            labels,
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+
+    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Note an answer."""
+        labels = (route, method if method in _METHODS else "OTHER", str(status))
+        self._requests.labels(*labels).inc()
+        self._seconds.labels(*labels).observe(seconds)
+
+    def text(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+class _JobCollector(Collector):
+    """Counts in the database when asked, so that a restart of the service changes nothing."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the counts; states that nothing is in are told as 0, so that they have a history."""
+        jobs, attempts = self._store.counts()
+        family = GaugeMetricFamily("stillroom_jobs", "Jobs by kind and state.", labels=("kind", "status"))
+        for kind in PREFIXES:
+            for status in JobStatus:
+                family.add_metric((kind, status), jobs.get((kind, status), 0))
+        yield family
+        family = GaugeMetricFamily("stillroom_attempts", "Attempts of jobs by how they stand.", labels=("outcome",))
+        for outcome in AttemptStatus:
+            family.add_metric((outcome,), attempts.get(outcome, 0))
+        yield family
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: the database need not be asked to register."""
+        return iter(())
