@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -10,23 +11,31 @@ from services.api import compressions, health, latency_targets, plans, selection
 from services.api.event_stream import EventStreams
 from services.api.metrics import Metrics
 from services.api.middleware import Measured, UnexpectedErrors
+from services.api.openapi import describe
 from services.api.problems import add_problem_handlers
 from services.service import Service
 
 
-def create_app(service: Service) -> FastAPI:
-    """Build the application on an open service."""
+def bare_app() -> FastAPI:
+    """Build the application's routes, without a service to answer from."""
     app = FastAPI(
         title="stillroom",
         summary="Compress Transformer language models to any budget.",
         version=version("stillroom"),
     )
+    app.openapi = partial(describe, app)  # type: ignore[method-assign]
+    add_problem_handlers(app)
+    for module in (plans, compressions, selections, students, latency_targets, health):
+        app.include_router(module.router)
+    return app
+
+
+def create_app(service: Service) -> FastAPI:
+    """Build the application on an open service."""
+    app = bare_app()
     app.state.service = service
     app.state.metrics = metrics = Metrics(service.store)
     app.state.event_streams = EventStreams(service)
-    add_problem_handlers(app)
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(Measured, metrics=metrics)  # outside, so that it sees the answers to errors too
-    for module in (plans, compressions, selections, students, latency_targets, health):
-        app.include_router(module.router)
     return app

@@ -22,6 +22,7 @@ from services.api.dependencies import (
     ServiceDep,
 )
 from services.api.event_stream import HEADERS, MEDIA_TYPE, STREAM_RESPONSES, wants_stream
+from services.api.openapi import reference_to
 from services.api.problems import RESPONSES
 from services.api.schemas import EventPage, JobPage
 from services.jobs.documents import JobDocument, job_events
@@ -34,8 +35,7 @@ from workloads.request import CompressionRequest
 PREFIX = "/v1/compressions"
 router = APIRouter(prefix=PREFIX, tags=["compressions"], responses=RESPONSES)
 
-_SCHEMA = CompressionRequest.model_json_schema()
-COMPRESSION_BODY = {kind: {"schema": _SCHEMA} for kind in sorted(JSON_TYPES | YAML_TYPES)}
+COMPRESSION_BODY = {kind: {"schema": reference_to(CompressionRequest)} for kind in sorted(JSON_TYPES | YAML_TYPES)}
 
 
 def accepted(response: Response, service: Service, job: Job) -> None:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from services.api.compressions import PREFIX, accepted
 from services.api.conditional import UNCHANGED, document_response
 from services.api.dependencies import BodyDep, JobDep, RequestKeyDep, SelectionDep, ServiceDep
+from services.api.openapi import reference_to
 from services.api.problems import RESPONSES
 from services.api.schemas import CandidateEntry, CandidatePage, FrontierDocument, SelectionPage, SelectionRequest
 from services.jobs.documents import SelectionDocument, selection_document
@@ -16,7 +17,7 @@ from services.jobs.store import MAX_PAGE
 
 router = APIRouter(prefix=f"{PREFIX}/{{job_id}}", tags=["selections"], responses=RESPONSES)
 
-_BODY = {"application/json": {"schema": SelectionRequest.model_json_schema()}}
+_BODY = {"application/json": {"schema": reference_to(SelectionRequest)}}
 SequenceLength = Annotated[int, Query(ge=1, le=4096, description="Tokens that flops are counted at.")]
 CostName = Literal["params", "params_without_embeddings", "flops", "weight_bytes", "activation_bytes"]
 
