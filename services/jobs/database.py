@@ -36,10 +36,10 @@ def open_database(file: Path) -> Engine:
     return engine
 
 
-def migrate(engine: Engine) -> None:
-    """Bring the database to the newest schema; nothing to do is fine."""
+def migrate(engine: Engine, revision: str = "head") -> None:
+    """Bring the database forward to a schema, the newest one unless told otherwise; nothing to do is fine."""
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     with engine.execution_options(write=True).connect() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
