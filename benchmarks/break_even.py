@@ -119,6 +119,7 @@ def _search_seconds(scene: DemoScene) -> tuple[float, int]:
     rows = scene.heldout(HELDOUT_ROWS)
     batches = [Batch(rows.input_ids_BL[at : at + BATCH]) for at in range(0, HELDOUT_ROWS, BATCH)]
     members = scene.trainer(scene.spaces, STEPS_OF_A_RUN, order=scene.order).members
+    torch.set_num_threads(1)  # as a search's actors, which are one a core
     started, scored = time.process_time(), 0
     signals = read_teacher(scene.teacher, scene.objective, batches)
     for member in members.values():

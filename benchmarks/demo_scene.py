@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import itertools
 import os
@@ -104,7 +105,7 @@ def local_ray(cpus: int = 2) -> Iterator[None]:
     """A local Ray of so many CPUs with a token of its own, ended afterwards."""
     with tempfile.TemporaryDirectory(prefix="sr-") as folder:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": f"{folder}/token"}
-        Path(folder, "token").write_text(secrets.token_hex(32))
+        Path(folder, "token").write_text(_token())
         import ray  # reads its authentication mode when it is imported
 
         ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, _temp_dir=folder)
@@ -112,6 +113,12 @@ def local_ray(cpus: int = 2) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+@functools.cache
+def _token() -> str:
+    """One for the process: Ray keeps the first that it reads."""
+    return secrets.token_hex(32)
 
 
 def _package(name: str) -> Path:

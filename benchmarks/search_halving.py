@@ -18,7 +18,6 @@ far apart in places and near in others), on 128 held-out rows of 64 tokens, in r
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import random
 import statistics
@@ -27,11 +26,9 @@ import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 
-from benchmarks import demo_scene
 from benchmarks.demo_scene import BATCH, LENGTH, DemoScene, local_ray
 from benchmarks.record import record
 from workloads import artifacts
@@ -52,9 +49,7 @@ class Searches:
     """The scene with trained SuperLMs in its storage."""
 
     def __init__(self, steps: int) -> None:
-        # Ray reads its token once a process, so the scene prepares its corpus on the Ray that the searches use.
-        with mock.patch.object(demo_scene, "local_ray", contextlib.nullcontext):
-            self.scene = DemoScene()
+        self.scene = DemoScene()
         self.scene.storage.upload(self.scene.teacher.folder, "teacher")
         self.superlms = self._train(steps)
         self.budgets = self._draw_budgets()
@@ -136,8 +131,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # as an actor has, and steady on machines that others use too
+    searches = Searches(arguments.steps)
     with local_ray(ACTORS):
-        searches = Searches(arguments.steps)
         _halving(searches, arguments.steps)
         _overhead(searches, arguments.steps, arguments.rounds)
 
