@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from services.embedded.cluster import EmbeddedRay, ExistingRay, RayCluster
@@ -22,7 +23,7 @@ from services.jobs.store import MAX_PAGE, JobStore
 from services.selections import Selections, candidates, frontier, scores_of, selection_request
 from services.settings import Settings
 from workloads.answers import infeasible_documents, pending_documents
-from workloads.errors import InputError
+from workloads.errors import FieldError, InputError
 from workloads.storage import Storage
 
 DATABASE_FILE = "jobs.sqlite"
@@ -47,17 +48,11 @@ class Service:
         self.state = settings.state_path(self.storage)
         _make_state_folder(self.state)
         self._lock = ServiceLock(self.state)
-        self._engine = open_database(self.state / DATABASE_FILE)
         try:
-            migrate(self._engine)
-        except OperationalError as error:
-            self._engine.dispose()
+            self._engine = _ready_database(settings, self.state)
+        except InputError:
             self._lock.release()
-            raise InputError.of(
-                "state_folder",
-                f"The database in {self.state} cannot be written: {error.orig}.",
-                "Make room there, or set STILLROOM_STATE_FOLDER to a folder with room.",
-            ) from error
+            raise
         self.store = JobStore(self._engine)
         self.selections = Selections(self.storage)
         self.cluster = self._make_cluster()
@@ -203,6 +198,32 @@ class Service:
             token = settings.ray_token.get_secret_value() if settings.ray_token else None
             return ExistingRay(settings.ray_address, token)
         return EmbeddedRay(HeadOptions(self.state, settings.ray_cpus, settings.ray_object_store_bytes))
+
+
+def _ready_database(settings: Settings, state: Path) -> Engine:
+    if settings.database is None:
+        engine = open_database(state / DATABASE_FILE)
+        finding = FieldError(
+            "state_folder",
+            f"The database in {state} cannot be written",
+            "Make room there, or set STILLROOM_STATE_FOLDER to a folder with room.",
+        )
+    else:
+        try:
+            engine = open_database(settings.database.get_secret_value())
+        except ModuleNotFoundError as error:
+            raise InputError.of(
+                "database", f"PostgreSQL cannot be reached: {error}.", "Install stillroom with the extra 'postgres'."
+            ) from error
+        finding = FieldError(
+            "database", "The database does not answer", "Start it, or correct STILLROOM_DATABASE and its rights."
+        )
+    try:
+        migrate(engine)
+    except OperationalError as error:
+        engine.dispose()
+        raise InputError.of(finding.field, f"{finding.problem}: {str(error.orig).strip()}.", finding.remedy) from error
+    return engine
 
 
 def _make_state_folder(state: Path) -> None:

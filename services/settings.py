@@ -29,6 +29,10 @@ class Settings(BaseSettings):
     allow_remote: bool = Field(False, description="Allow a host that other machines can reach; there is no login yet.")
     state_folder: Path | None = Field(None, description="Local folder of the database, the lock and Ray's record.")
 
+    database: SecretStr | None = Field(
+        None, description="postgresql://user:password@host/database; none: a file of SQLite in the state folder."
+    )
+
     ray_address: str | None = Field(None, description="URL of an existing Ray dashboard; none: an embedded Ray.")
     ray_token: SecretStr | None = Field(None, description="Token of the existing Ray.")
     ray_cpus: int | None = Field(None, ge=1, description="CPUs of the embedded Ray; none: all of the machine.")
@@ -51,6 +55,13 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$",
         description="Python module that a run starts.",
     )
+
+    @field_validator("database")
+    @classmethod
+    def _database_is_postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and urlsplit(value.get_secret_value()).scheme != "postgresql":
+            raise ValueError("'database' is no URL of PostgreSQL. Use postgresql://user:password@host/database.")
+        return value
 
     @field_validator("ray_address")
     @classmethod

@@ -1,4 +1,4 @@
-"""The SQLite database: how it is opened, and brought to the newest schema."""
+"""The database, SQLite or PostgreSQL: how it is opened, and brought to the newest schema."""
 
 from __future__ import annotations
 
@@ -8,17 +8,37 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 
 BUSY_SECONDS = 30
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def open_database(file: Path) -> Engine:
-    """Open (or create) the database in write-ahead mode; readers do not wait for the writer.
+# Any number will do that nothing else in the database locks.
+_MIGRATION_LOCK = 7455187120
+
+
+def open_database(place: Path | str) -> Engine:
+    """Open a database; both kinds let readers go on while others write.
+
+    What a writer has read must not change before it writes. With PostgreSQL it locks the rows that it reads; with
+    SQLite, which locks no rows, it has the database to itself from its beginning on.
+
+    Args:
+        place: A file, made where there is none, or a URL such as ``postgresql://user:password@host/database``.
+    """
+    return _open_sqlite(place) if isinstance(place, Path) else _open_postgres(place)
+
+
+def _open_postgres(url: str) -> Engine:
+    return create_engine(make_url(url).set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=16)
+
+
+def _open_sqlite(file: Path) -> Engine:
+    """Open the file in write-ahead mode.
 
     A connection whose execution options hold ``write`` takes the write lock when its transaction begins
-    (``BEGIN IMMEDIATE``), so that what it read cannot have changed when it writes.
+    (``BEGIN IMMEDIATE``).
     """
     engine = create_engine(f"sqlite:///{file}", connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
 
@@ -40,6 +60,8 @@ def migrate(engine: Engine, revision: str = "head") -> None:
     """Bring the database forward to a schema, the newest one unless told otherwise; nothing to do is fine."""
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
-    with engine.execution_options(write=True).connect() as connection:
+    with engine.execution_options(write=True).begin() as connection:
+        if engine.dialect.name == "postgresql":  # of two services that start at once, one waits for the other
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
         config.attributes["connection"] = connection
         command.upgrade(config, revision)

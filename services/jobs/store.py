@@ -79,6 +79,7 @@ class JobStore:
 
         Raises:
             KeyReusedError: The key was sent before, with another request.
+            UnknownJobError: There is no such parent.
         """
         job_id = f"{PREFIXES[kind]}_{uuid.uuid4().hex[:16]}"
         at_once = answer(job_id) if answer is not None else None
@@ -98,6 +99,8 @@ class JobStore:
             with self._write() as session:
                 if key is not None and (known := _keyed(session, key)) is not None:
                     return _job(known)
+                if parent is not None:
+                    _row(session, parent, lock=True)  # so that nobody deletes it meanwhile
                 session.add(row)
                 session.flush()
                 if key is not None:
@@ -207,7 +210,7 @@ class JobStore:
     def begin_attempt(self, job_id: str) -> Job:
         """Move a queued job to its next attempt, which is ``starting`` until it is submitted."""
         with self._write() as session:
-            row = _row(session, job_id)
+            row = _row(session, job_id, lock=True)
             _move(row, JobStatus.RUNNING)
             now = _now()
             row.attempt += 1
@@ -227,7 +230,7 @@ class JobStore:
     def mark_submitted(self, job_id: str, attempt: int) -> Job:
         """Note that the attempt has reached Ray; a job that is being cancelled by now may have one too."""
         with self._write() as session:
-            row = _row(session, job_id)
+            row = _row(session, job_id, lock=True)
             current = row.attempts[-1]
             if current.number == attempt and current.status == AttemptStatus.STARTING:
                 current.status = AttemptStatus.RUNNING
@@ -262,7 +265,7 @@ class JobStore:
         """
         assert status.is_terminal
         with self._write() as session:
-            row = _row(session, job_id)
+            row = _row(session, job_id, lock=True)
             current = row.attempts[-1] if row.attempts else None
             if current is None or current.number != attempt or AttemptStatus(current.status).is_terminal:
                 raise TransitionError(job_id, JobStatus(row.status), f"{then} by attempt {attempt}")
@@ -286,7 +289,7 @@ class JobStore:
             TransitionError: It has succeeded or failed already.
         """
         with self._write() as session:
-            row = _row(session, job_id)
+            row = _row(session, job_id, lock=True)
             status = JobStatus(row.status)
             if status in {JobStatus.CANCELLING, JobStatus.CANCELLED}:
                 return _job(row)
@@ -306,7 +309,7 @@ class JobStore:
             TransitionError: It has not ended, or has succeeded.
         """
         with self._write() as session:
-            row = _row(session, job_id)
+            row = _row(session, job_id, lock=True)
             if not JobStatus(row.status).may_be_resumed:
                 raise TransitionError(job_id, JobStatus(row.status), "queued again")
             row.status = JobStatus.QUEUED
@@ -327,8 +330,9 @@ class JobStore:
             TransitionError: It, or a job made from it, has not ended.
         """
         with self._write() as session:
-            row = _row(session, job_id)
-            rows = [row, *session.scalars(select(JobRow).where(JobRow.parent == job_id, JobRow.kind == "selection"))]
+            row = _row(session, job_id, lock=True)
+            made = select(JobRow).where(JobRow.parent == job_id, JobRow.kind == "selection").with_for_update()
+            rows = [row, *session.scalars(made)]
             for one in rows:
                 if not JobStatus(one.status).is_terminal:
                     raise TransitionError(one.id, JobStatus(one.status), "deleted")
@@ -344,8 +348,10 @@ class JobStore:
             yield session
 
 
-def _row(session: Session, job_id: str) -> JobRow:
-    row = session.scalar(select(JobRow).where(JobRow.id == job_id))
+def _row(session: Session, job_id: str, *, lock: bool = False) -> JobRow:
+    query = select(JobRow).where(JobRow.id == job_id)
+    # SQLite leaves the lock out; its writers take turns as a whole.
+    row = session.scalar(query.with_for_update() if lock else query)
     if row is None:
         raise UnknownJobError(job_id)
     return row

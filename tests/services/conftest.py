@@ -3,10 +3,12 @@
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 import uvicorn
 
@@ -14,6 +16,7 @@ from services.api.app import create_app
 from services.client import StillroomClient
 from services.service import Service
 from services.settings import load_settings
+from tests import postgres as postgres_server
 
 HERE = Path(__file__).parent
 RUN_MODULE = "scripted_run"  # tests/services/scripted_run.py, found by PYTHONPATH
@@ -41,6 +44,28 @@ def serving(service: Service) -> Iterator[StillroomClient]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A real PostgreSQL; see tests/postgres.py."""
+    programs = postgres_server.binaries()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed")
+    with postgres_server.serve(programs) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Where an empty database is: a file of SQLite, or a URL of PostgreSQL."""
+    if request.param == "sqlite":
+        return tmp_path / "jobs.sqlite"
+    url = request.getfixturevalue("postgres")
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(url.format("postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+    return url.format(name)
 
 
 @pytest.fixture(scope="session")

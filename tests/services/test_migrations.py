@@ -46,8 +46,8 @@ REVISIONS = sorted(file.stem.partition("_")[0] for file in Path(versions.__file_
 
 
 @pytest.fixture
-def engine(tmp_path):
-    engine = open_database(tmp_path / "jobs.sqlite")
+def engine(database):
+    engine = open_database(database)
     yield engine
     engine.dispose()
 

@@ -14,6 +14,7 @@ from workloads.storage import Storage
         ({"ray_token": "t"}, "settings", "ray_address"),
         ({"ray_address": "somewhere:8265"}, "ray_address", "http://host:8265"),
         ({"ray_address": "http://ray:8265", "ray_cpus": 2}, "settings", "Leave them out"),
+        ({"database": "mysql://u:secret@host/d"}, "database", "postgresql://user"),
         ({"port": 70000}, "port", "Port to listen on"),
         ({"max_attempts": 0}, "max_attempts", "Attempts"),
         ({"run_module": "os; rm"}, "run_module", "Python module"),

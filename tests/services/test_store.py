@@ -1,3 +1,5 @@
+"""The store of jobs, on both kinds of database."""
+
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -14,8 +16,8 @@ from workloads.job_folder import ErrorDocument, ResultDocument, StepDocument
 
 
 @pytest.fixture
-def engine(tmp_path):
-    engine = open_database(tmp_path / "jobs.sqlite")
+def engine(database):
+    engine = open_database(database)
     migrate(engine)
     yield engine
     engine.dispose()
@@ -228,12 +230,78 @@ def test_pages_go_from_the_newest_to_the_oldest_and_miss_none(store):
         store.page(after="cmp_none")
 
 
-def test_jobs_outlive_the_process_that_made_them(tmp_path):
-    engine = open_database(tmp_path / "jobs.sqlite")
+def test_a_selection_of_a_job_that_was_deleted_is_not_made(store):
+    job = _failed(store)
+    store.delete(job.id, lambda _: None)
+    with pytest.raises(UnknownJobError):
+        store.create({}, "selection", parent=job.id)
+    assert store.page(kind="selection") == []
+
+
+def test_of_a_deletion_and_a_resumption_at_once_exactly_one_is_done(store):
+    for _ in range(10):
+        job = _failed(store)
+        with ThreadPoolExecutor(2) as pool:
+            deleted = pool.submit(store.delete, job.id, lambda _: None)
+            resumed = pool.submit(store.resume, job.id)
+        errors = [done.exception() for done in (deleted, resumed)]
+        if errors[0] is None:
+            assert isinstance(errors[1], UnknownJobError)
+        else:
+            assert isinstance(errors[0], TransitionError) and errors[1] is None
+
+
+def test_changes_to_the_same_job_from_many_threads_do_not_overwrite_each_other(store):
+    job = store.create({})
+
+    def go_on(_):
+        mine = []
+        for _ in range(20):
+            try:
+                mine.append(store.begin_attempt(job.id).attempt)
+            except TransitionError:  # another is at it
+                continue
+            store.mark_submitted(job.id, mine[-1])
+            store.end_attempt(job.id, mine[-1], AttemptStatus.INTERRUPTED, None, JobStatus.QUEUED)
+        return mine
+
+    with ThreadPoolExecutor(6) as pool:
+        begun = sorted(number for mine in pool.map(go_on, range(6)) for number in mine)
+    job = store.get(job.id)
+    assert begun == [one.number for one in job.attempts] == list(range(1, job.attempt + 1))
+    assert job.status is JobStatus.QUEUED
+    assert {one.status for one in job.attempts} == {AttemptStatus.INTERRUPTED}
+
+
+def test_a_reason_may_hold_any_characters(store):
+    job = store.begin_attempt(store.create({}).id)
+    job = store.end_attempt(job.id, 1, AttemptStatus.LOST, "last \0 words ü\n", JobStatus.QUEUED)
+    assert store.get(job.id).reason == "last \ufffd words ü\n"
+
+
+def test_jobs_are_found_by_teacher_and_labels(store):
+    wanted = {"teacher": {"model": 'it\'s "a"'}, "labels": {"we.ird-": "ü:x", "n": "1"}}
+    job = store.create(wanted)
+    store.create({"teacher": {"model": "b"}, "labels": {}})
+    assert [one.id for one in store.page(teacher='it\'s "a"', labels={"we.ird-": "ü:x", "n": "1"})] == [job.id]
+    assert store.page(labels={"n": "2"}) == []
+
+
+def test_jobs_and_attempts_are_counted(store):
+    store.create({}, "plan")
+    _failed(store, 2)
+    assert store.counts() == (
+        {("plan", JobStatus.QUEUED): 1, ("compression", JobStatus.FAILED): 1},
+        {AttemptStatus.FAILED: 2},
+    )
+
+
+def test_jobs_outlive_the_process_that_made_them(database):
+    engine = open_database(database)
     migrate(engine)
     job = JobStore(engine).create({"seed": 7})
     engine.dispose()
-    again = open_database(tmp_path / "jobs.sqlite")
+    again = open_database(database)
     migrate(again)
     assert JobStore(again).get(job.id) == job
     again.dispose()
