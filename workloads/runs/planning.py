@@ -63,6 +63,7 @@ def make_plan(
     *,
     corpus_bytes: int | None,
     reused: Mapping[str, bool],
+    not_estimated: Sequence[str] = (),
 ) -> PlanDocument:
     """Put the estimate together.
 
@@ -74,6 +75,7 @@ def make_plan(
         calibration: Measured there.
         corpus_bytes: Text to read; None where it is not known (the hub).
         reused: By step, whether an earlier run has left its result.
+        not_estimated: Further steps of the run, such as polishing.
     """
     training = request.training
     placement = plan_placement(training, spaces, teacher.shape, resources)
@@ -107,6 +109,8 @@ def make_plan(
     scoring = sum(_candidates(request, space) * calibration.score_seconds[space.name] * rows for space in spaces)
     search = SEARCH_START_SECONDS + scoring
     steps.append(_step("search", search, reused, "every candidate on all rows; halving takes less"))
+    # Said rather than left out: what these take depends on what the search finds.
+    steps += [_step(name, 0.0, {}, "not estimated") for name in not_estimated]
     steps.append(_step("students", STUDENT_SECONDS * len(request.budgets), {}, "one a budget"))
     others = sum(step.seconds for step in steps if not step.name.startswith("train-"))
     cores = 1 if resources.gpus else resources.cluster_cpus

@@ -409,6 +409,7 @@ class StoredStages:
             calibrate_on_cluster(self._storage, request, teacher, spaces, resources),
             corpus_bytes=corpus.size,
             reused=reused | {CORPUS: found is not None},
+            not_estimated=[name for name in step_names(request, "selection") if name != STUDENTS],
         )
         self._progress.finish(CALIBRATION)
         return plan
