@@ -22,6 +22,7 @@ from workloads.request import CompressionRequest
 from workloads.runs.checkpoints import Checkpoints
 from workloads.runs.polish import PolishJob, StudentId, polish_students, polished_key, score_polished
 from workloads.runs.students import Origin, build_student
+from workloads.scores_table import ScoredRow
 from workloads.search_spec import PolishSpec
 from workloads.storage import Storage
 
@@ -108,7 +109,9 @@ def test_the_saved_student_gives_what_its_polished_superlm_gives(bench: Bench, t
     superlm = load_superlm(Path(storage.path(polished.files)), wiring_of(teacher)).eval()
     stages = {"corpus": bench.scene.corpus, "superlm": polished}
     origin = Origin(bench.request(), teacher, superlm, stages)
-    student = build_student(storage, origin, Scored("small", job.architecture, 1.0), "cmp_a-1", tmp_path / "student")
+    scored = Scored("small", job.architecture, 1.0)
+    rows = [ScoredRow(scored, 4, 0, None), ScoredRow(Scored("small", job.subspace.largest, 0.9), 4, 0, None)]
+    student = build_student(storage, origin, scored, rows, "cmp_a-1", tmp_path / "student")
     assert student.summary["heldout_loss"] == 1.0
 
     batch = Batch(torch.randint(5, 60, (3, LENGTH)))
