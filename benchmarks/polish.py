@@ -6,7 +6,8 @@ The demo's teacher and text, its smallest sub-space, in process. Held-out relati
 at three budgets (FLOPs a third, two thirds and all of the way from the smallest to the largest subnet):
 
 - *trained*: the SuperLM after 160 steps; each budget's best by held-out loss is chosen;
-- *polished*: the chosen one trained alone for so many steps more, at a quarter of the SuperLM's learning rate;
+- *polished*: the chosen one trained alone for so many steps more, at a quarter of the SuperLM's learning rate, and
+  again at all of it;
 - *longer*: the SuperLM trained from the start for as many more steps as those CPU-seconds buy (measured, a step of
   each), so that its schedule ends later, and then chosen from anew. One longer training serves all budgets, so it is
   given the seconds of one polish, and, beside it, those of all three;
@@ -68,14 +69,14 @@ class Bench:
         member = Member(self.space, built.superlm, self.head_order, steps)
         return member, self._run(member, steps, first_batch=0, rate=1.0)
 
-    def polish(self, member: Member, one: Architecture, steps: int) -> tuple[float, float]:
+    def polish(self, member: Member, one: Architecture, steps: int, rate: float = POLISH_RATE) -> tuple[float, float]:
         """Polish a student; give its held-out loss and the CPU-seconds of a step."""
         space = alone(self.space, one)
         with TemporaryDirectory() as folder:
             save_superlm(Path(folder), member.superlm)
             superlm = continue_superlm(Path(folder), space, wiring_of(self.scene.teacher))
         polished = Member(space, superlm, self.head_order, steps)
-        seconds = self._run(polished, steps, first_batch=TRAIN_STEPS, rate=POLISH_RATE)
+        seconds = self._run(polished, steps, first_batch=TRAIN_STEPS, rate=rate)
         return self.loss(polished, one), seconds
 
     def loss(self, member: Member, one: Architecture) -> float:
@@ -124,19 +125,27 @@ def main() -> None:
 
 
 def _record(runs: list[dict[str, Any]], polish_steps: int) -> None:
-    against_one = [row["polished"] / row["longer_by_one_polish"] for run in runs for row in run["budgets"]]
-    against_three = [row["polished"] / row["longer_by_three_polishes"] for run in runs for row in run["budgets"]]
-    polishes = [row["polished"] / row["trained"] for run in runs for row in run["budgets"]]
+    rows = [row for run in runs for row in run["budgets"]]
+
+    def over(one: str, other: str) -> float:
+        return statistics.mean(row[one] / row[other] for row in rows)
+
+    full = "polished_at_the_full_rate"
     record(
         "polish",
-        value=statistics.mean(against_one),
+        value=over("polished", "longer_by_one_polish"),
         unit="held-out loss of the polished student / of the one chosen from a SuperLM trained longer by as many "
         "CPU-seconds",
         bar=None,
-        spread=sorted(against_one),
+        spread=sorted(row["polished"] / row["longer_by_one_polish"] for row in rows),
         command="python -m benchmarks.polish",
-        against_longer_training_by_all_polishes=statistics.mean(against_three),
-        polished_over_before=statistics.mean(polishes),
+        against_longer_training_by_all_polishes=over("polished", "longer_by_three_polishes"),
+        polished_over_before=over("polished", "trained"),
+        at_the_full_rate={
+            "against longer training by one polish": over(full, "longer_by_one_polish"),
+            "against longer training by all polishes": over(full, "longer_by_three_polishes"),
+            "polished over before": over(full, "trained"),
+        },
         top_3_over_top_1=statistics.mean(run["top"]["best_of_three"] / run["top"]["best_alone"] for run in runs),
         train_steps=TRAIN_STEPS,
         polish_steps=polish_steps,
@@ -166,6 +175,7 @@ def _measure(bench: Bench, polish_steps: int) -> dict[str, Any]:
                 "student": one.describe(),
                 "trained": before,
                 "polished": after,
+                "polished_at_the_full_rate": bench.polish(trained, one, polish_steps, rate=1.0)[0],
                 "longer_by_one_polish": losses[0],
                 "longer_by_three_polishes": losses[1],
             }
