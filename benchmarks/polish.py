@@ -138,7 +138,7 @@ def _record(runs: list[dict[str, Any]], polish_steps: int) -> None:
         "CPU-seconds",
         bar=None,
         spread=sorted(row["polished"] / row["longer_by_one_polish"] for row in rows),
-        command="python -m benchmarks.polish",
+        command=f"python -m benchmarks.polish --polish-steps {polish_steps} --seeds {len(runs)}",
         against_longer_training_by_all_polishes=over("polished", "longer_by_three_polishes"),
         polished_over_before=over("polished", "trained"),
         at_the_full_rate={
