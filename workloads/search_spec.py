@@ -80,7 +80,7 @@ class PolishSpec(Part):
 
     tokens: int = Field(ge=1, description="Training length of each, in tokens.")
     top_k: int = Field(1, ge=1, le=64, description="Polish so many of the best of each budget, then choose.")
-    learning_rate: float | None = Field(None, gt=0, le=1, description="Default: a quarter of training.learning_rate.")
+    learning_rate: float | None = Field(None, gt=0, le=1, description="Default: training.learning_rate.")
 
 
 class ExportSpec(Part):

@@ -51,9 +51,9 @@ def test_a_student_begins_polishing_as_what_it_is_in_its_superlm(
         assert all(extracted[name].equal(before[name]) for name in before)
 
 
-def test_a_quarter_of_the_rate_and_a_length_of_its_own() -> None:
+def test_the_rate_of_the_superlms_and_a_length_of_its_own() -> None:
     training = polish_training(_request({"tokens": 1000}))
-    assert training.learning_rate == pytest.approx(0.002)
+    assert training.learning_rate == pytest.approx(0.008)
     assert training.steps_for("any") == 1000 // (4 * 32)
     assert polish_training(_request({"tokens": 1000, "learning_rate": 0.5})).learning_rate == 0.5
     with pytest.raises(InputError, match=r"polish.tokens: 127 is less than one step of 4 x 32 tokens"):

@@ -26,7 +26,7 @@ from workloads.scores_table import ScoredRow
 from workloads.search_spec import PolishSpec
 from workloads.storage import Storage
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 POLISH_STEPS = 24
 Told = tuple[dict[StudentId, Artifact], list[str], list[Any]]
@@ -123,7 +123,6 @@ def test_the_saved_student_gives_what_its_polished_superlm_gives(bench: Bench, t
     torch.testing.assert_close(saved.last_hidden_state, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_with_whom_a_student_is_polished_changes_nothing(bench: Bench) -> None:
     together, _, _ = bench.polish(bench.request(), bench.chosen, "cmp_a-1")
     kept = {student: bench.scene.weights(artifact) for student, artifact in together.items()}
@@ -133,7 +132,6 @@ def test_with_whom_a_student_is_polished_changes_nothing(bench: Bench) -> None:
         assert_same_weights(kept[job.id], bench.scene.weights(alone[job.id]))
 
 
-@pytest.mark.slow
 def test_polishing_continued_from_a_checkpoint_ends_with_the_same_weights(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

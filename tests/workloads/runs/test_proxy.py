@@ -133,6 +133,7 @@ def _superlm(storage: Storage, teacher: Teacher, space: SubSpace) -> Artifact:
     return artifacts.commit(storage, key, "b", {"head_order": None})
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_candidates_are_scored_as_plainly_fine_tuned_and_finished_ones_only_once(
     desk: Desk, ray_cluster: Any, capsys: pytest.CaptureFixture[str]

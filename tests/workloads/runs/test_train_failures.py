@@ -114,7 +114,8 @@ def test_a_teacher_with_infinite_weights_is_told_at_once(scene: Scene) -> None:
     assert "no number" in error.message
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_training_that_diverges_is_told_at_once(scene: Scene, workers: int) -> None:
     # Each step multiplies the weights by -1e29, which is past the largest float in two.
     request = scene.request(learning_rate=0.1, weight_decay=1e30, max_failures=2, workers=workers, warmup_fraction=0.0)
