@@ -28,6 +28,7 @@ from benchmarks.demo_scene import BATCH, LENGTH, DemoScene
 from benchmarks.record import record
 from workloads.architecture import Architecture
 from workloads.costs import student_cost
+from workloads.craft.polishing import alone
 from workloads.craft.scoring import HeldoutTargets, read_teacher, score
 from workloads.craft.signals import Batch
 from workloads.craft.training import GroupTrainer
@@ -54,7 +55,7 @@ def main() -> None:
         compressions.append(_step_seconds(scene.trainer(scene.spaces, STEPS_OF_A_RUN, order=scene.order), batches))
         fixed.append(
             [
-                _step_seconds(scene.trainer([_only(space, one)], STEPS_OF_A_RUN, order=scene.order), batches)
+                _step_seconds(scene.trainer([alone(space, one)], STEPS_OF_A_RUN, order=scene.order), batches)
                 for space, one in students
             ]
         )
@@ -96,15 +97,6 @@ def main() -> None:
 def _spread(scene: DemoScene, space: SubSpace) -> list[Architecture]:
     ordered = sorted(space.architectures(), key=lambda one: student_cost(scene.teacher.shape, one, LENGTH).flops)
     return [ordered[round(i * (len(ordered) - 1) / (PER_SPACE - 1))] for i in range(PER_SPACE)]
-
-
-def _only(space: SubSpace, one: Architecture) -> SubSpace:
-    """The sub-space that holds this one architecture, so that its SuperLM is a plain model of that shape."""
-    hidden, inner = one.hidden_size, one.layers[0].intermediate_size
-    ratio = next(ratio for ratio in space.mlp_ratios if int(hidden * ratio) == inner)
-    return SubSpace(
-        space.name, (len(one.layers),), (hidden,), (ratio,), space.heads, space.head_width, space.teacher_layers
-    )
 
 
 def _step_seconds(trainer: GroupTrainer, batches: list[Batch]) -> float:

@@ -24,10 +24,14 @@ from workloads.job_folder import CostDocument
 from workloads.latency import LatencySamples
 from workloads.latency_model import LatencyModels
 from workloads.request import CompressionRequest, parse_request
-from workloads.scores_table import ScoredRow, read_scores
+from workloads.scores_table import ScoredRow, choosable, read_scores
 from workloads.storage import Storage
 from workloads.trained import Trained, recall
 
+OTHER_AIM = (
+    "The search's aim was its own budgets: candidates that it left early were scored on fewer rows, and those over all "
+    "of its budgets on none. Compress with search.aim 'frontier' for an answer to any budget."
+)
 KEPT = 16
 """Scores tables kept in memory, the last used ones."""
 COSTS: dict[str, Callable[[Cost], float]] = {
@@ -46,12 +50,12 @@ class Known:
 
     Attributes:
         rows: The whole scores table.
-        survivors: The candidates that a student may be chosen from.
+        choosable: The candidates that a student may be chosen from.
     """
 
     trained: Trained
     rows: tuple[ScoredRow, ...]
-    survivors: tuple[Scored, ...]
+    choosable: tuple[Scored, ...]
 
 
 class Selections:
@@ -77,17 +81,9 @@ class Selections:
             if fingerprint in self._known:
                 self._known.move_to_end(fingerprint)
                 return self._known[fingerprint]
-        try:
-            trained = recall(self._storage, fingerprint)
-            rows = read_scores(self._storage, trained.scores)
-        except FileNotFoundError as error:
-            raise InputError.of(
-                "compression",
-                f"Its artefacts are no longer in the storage ({error}).",
-                "Submit the compression again; what is left of it is reused.",
-            ) from None
-        survivors = tuple(row.scored for row in rows if row.survives)
-        found = Known(trained, tuple(rows), survivors)
+        trained = recall(self._storage, fingerprint)
+        rows = read_scores(self._storage, trained.scores)
+        found = Known(trained, tuple(rows), tuple(choosable(trained, rows)))
         with self._lock:
             self._known[fingerprint] = found
             while len(self._known) > KEPT:
@@ -118,7 +114,7 @@ class Selections:
             return models[budget.latency_target].of(budget.latency_percentile).predict(architecture)
 
         cost = known.trained.teacher.cost
-        return [choose(known.survivors, budget, cost, latency_of) for budget in request.budgets]
+        return [choose(known.choosable, budget, cost, latency_of) for budget in request.budgets]
 
     def _latency_models(self, target: LatencyTarget, samples: Sequence[str]) -> LatencyModels | None:
         for fingerprint in samples:
@@ -172,7 +168,7 @@ def scores_of(job: Job) -> str:
 
 def frontier(known: Known, costs: Sequence[str], sequence_length: int) -> list[dict[str, Any]]:
     """The candidates that no other beats in held-out loss and all of ``costs`` at once, the cheapest first."""
-    points = [(one, known.trained.teacher.cost(one.architecture, sequence_length)) for one in known.survivors]
+    points = [(one, known.trained.teacher.cost(one.architecture, sequence_length)) for one in known.choosable]
     front = pareto_front(points, lambda point: (*(COSTS[name](point[1]) for name in costs), point[0].heldout_loss))
     return [_point(scored, cost) for scored, cost in front]
 

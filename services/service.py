@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from services.jobs.documents import JobDocument, job_document
 from services.jobs.intake import accept_request
 from services.jobs.records import Job, RequestKey
 from services.jobs.runner import RetryPolicy, Runner
-from services.jobs.store import MAX_PAGE, JobStore
-from services.selections import Selections, candidates, frontier, scores_of, selection_request
+from services.jobs.store import JobStore
+from services.selections import OTHER_AIM, Selections, candidates, frontier, scores_of, selection_request
 from services.settings import Settings
 from workloads.answers import infeasible_documents, pending_documents
 from workloads.errors import FieldError, InputError
@@ -126,12 +127,12 @@ class Service:
         scores = scores_of(compression)
         request = selection_request(compression.request, data, self.settings.latency_targets)
         known = self.selections.known(scores)
-        earlier = [compression, *self.store.page(kind="selection", parent=compression.id, limit=MAX_PAGE)]
+        limits_latency = any(budget.latency_target for budget in request.budgets)
+        earlier = itertools.chain([compression], self.store.selections(compression.id)) if limits_latency else ()
         samples = [one for job in earlier if job.result for one in job.result.artifacts.get("latency-samples", [])]
         choices = self.selections.answer(known, request, samples)
         cost_of = known.trained.teacher.cost
-        provisional = choices is None or request.polish is not None or request.proxy_task is not None
-        provisional = provisional or any(budget.latency_target for budget in request.budgets)
+        provisional = limits_latency or request.polish is not None or request.proxy_task is not None
         kept = request.model_dump(mode="json")
 
         def answer(job_id: str) -> dict[str, Any]:
@@ -141,6 +142,7 @@ class Service:
                 "students": [student.model_dump(mode="json") for student in students],
                 "infeasible": [one.model_dump(mode="json") for one in infeasible],
                 "provisional": provisional,
+                "note": None if known.trained.knows_all_budgets else OTHER_AIM,
             }
 
         return self._queue(

@@ -5,6 +5,7 @@ Light to import: it works on the scores table's rows, without the models.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -89,7 +90,7 @@ def choose(
     """
     assert candidates
     assert latency_of is not None or budget.max_latency_ms is None, budget
-    within: list[tuple[float, float, int, Scored]] = []
+    within: list[tuple[tuple[float, float, int], Scored]] = []
     over: list[tuple[float, float, Miss]] = []
     for candidate in candidates:
         cost = cost_of(candidate.architecture, budget.sequence_length)
@@ -99,13 +100,17 @@ def choose(
         if broken:
             over.append((max(broken.values()), candidate.heldout_loss, Miss(candidate, broken)))
         else:
-            score = float("-inf") if candidate.task_score is None else candidate.task_score
-            within.append((-score, candidate.heldout_loss, cost.flops, candidate))
+            within.append(((*rank(candidate), cost.flops), candidate))
     if within:
-        within.sort(key=lambda item: item[:3])
-        return Choice(budget, tuple(candidate for *_, candidate in within))
+        within.sort(key=lambda item: item[0])
+        return Choice(budget, tuple(candidate for _, candidate in within))
     over.sort(key=lambda item: item[:2])
     return Choice(budget, (), tuple(miss for _, _, miss in over[:nearest]))
+
+
+def rank(scored: Scored) -> tuple[float, float]:
+    """What candidates are ordered by, the least first: a score on the proxy task before none, then the loss."""
+    return (math.inf if scored.task_score is None else -scored.task_score), scored.heldout_loss
 
 
 def misses(cost: Cost, budget: Budget, latency_ms: float | None = None) -> dict[str, float]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow.parquet as pq
@@ -27,6 +28,7 @@ from workloads.architecture import Architecture
 from workloads.artifacts import Artifact
 from workloads.choosing import Scored
 from workloads.storage import Storage
+from workloads.trained import Trained
 
 FILE = "scores.parquet"
 
@@ -51,6 +53,15 @@ class ScoredRow:
     def survives(self) -> bool:
         """Whether a student may be chosen from it."""
         return self.dropped_by is None
+
+
+def choosable(trained: Trained, rows: Sequence[ScoredRow]) -> list[Scored]:
+    """The candidates that a student may be chosen from.
+
+    The survivors; but where a search had other budgets as its aim, all that it scored, for what these budgets need
+    may have gone early. Their losses are then of fewer rows, and candidates over all of its budgets have none.
+    """
+    return [row.scored for row in rows if row.survives or not trained.knows_all_budgets]
 
 
 def read_scores(storage: Storage, artifact: Artifact) -> list[ScoredRow]:

@@ -12,6 +12,7 @@ from workloads import artifacts
 from workloads.architecture import Architecture, TeacherShape
 from workloads.artifacts import Artifact
 from workloads.costs import Cost, student_cost
+from workloads.errors import InputError
 from workloads.spaces import SubSpace
 from workloads.storage import Storage
 
@@ -41,6 +42,7 @@ class Trained:
 
     Attributes:
         superlms: By name of the sub-space.
+        recalled: Whether it was found again for budgets that the search did not know.
     """
 
     teacher: TeacherStage
@@ -48,6 +50,12 @@ class Trained:
     spaces: tuple[SubSpace, ...]
     superlms: dict[str, Artifact]
     scores: Artifact
+    recalled: bool = False
+
+    @property
+    def knows_all_budgets(self) -> bool:
+        """Whether the search's survivors answer the budgets at hand; else what it left early counts too."""
+        return not (self.recalled and self.scores.summary["aim"] == "budgets")
 
     def space(self, name: str) -> SubSpace:
         """The sub-space of that name."""
@@ -58,9 +66,19 @@ def recall(storage: Storage, scores_fingerprint: str) -> Trained:
     """Find again what a scores table was made from.
 
     Raises:
-        FileNotFoundError: An artefact has been removed from the storage.
+        InputError: An artefact has been removed from the storage.
     """
-    scores = artifacts.load(storage, "scores", scores_fingerprint)
+    try:
+        return _recall(storage, artifacts.load(storage, "scores", scores_fingerprint))
+    except FileNotFoundError as error:
+        raise InputError.of(
+            "compression",
+            f"Its artefacts are no longer in the storage ({error}).",
+            "Submit the compression again; what is left of it is reused.",
+        ) from error
+
+
+def _recall(storage: Storage, scores: Artifact) -> Trained:
     inputs = scores.inputs
     teacher = artifacts.load(storage, "teacher", artifacts.Key("teacher", {"files": inputs["teacher"]}).fingerprint)
     return Trained(
@@ -69,6 +87,7 @@ def recall(storage: Storage, scores_fingerprint: str) -> Trained:
         tuple(_space(given) for given in inputs["spaces"].values()),
         {name: artifacts.load(storage, "superlm", found) for name, found in inputs["superlms"].items()},
         scores,
+        recalled=True,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from fastapi import Depends, Header, HTTPException, Query, Request
 
 from services.api.event_stream import EventStreams
 from services.jobs.records import Job, RequestKey
-from services.jobs.store import MAX_PAGE
 from services.service import Service
 from workloads.errors import InputError
 from workloads.job_folder import StudentDocument
@@ -68,8 +68,7 @@ PlanDep = Annotated[Job, Depends(_plan)]
 
 def _student(student_id: str, job: JobDep, service: ServiceDep) -> StudentDocument:
     """The student as the run wrote it, with its folder relative to the storage; a selection's is had here too."""
-    selections = service.store.page(kind="selection", parent=job.id, limit=MAX_PAGE)
-    for one in (job, *selections):
+    for one in itertools.chain([job], service.store.selections(job.id)):
         for student in one.result.students if one.result else []:
             if student.id == student_id and student.files is not None:
                 return student

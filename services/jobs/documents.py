@@ -89,6 +89,7 @@ class SelectionDocument(_Document):
     provisional: bool = Field(
         False, description="Whether measuring latency, polishing or a proxy task may still change the choice."
     )
+    note: str | None = Field(None, description="What limits the answer.")
     error: ErrorDocument | None = None
     steps: list[StepDocument]
     created_at: datetime
@@ -148,7 +149,7 @@ def job_document(job: Job, storage: Storage, ray: Readiness, plan: Job | None = 
 def selection_document(job: Job, storage: Storage) -> SelectionDocument:
     """Give a selection's document: the run's answer, or what could be said at once."""
     assert job.parent is not None
-    result, at_once = job.result, job.answer or {"students": [], "infeasible": [], "provisional": True}
+    result, at_once = job.result, job.answer or {"students": [], "infeasible": [], "provisional": True, "note": None}
     succeeded = result is not None and result.status == "succeeded"
     if result is not None and succeeded:
         students = [with_place(student, storage) for student in result.students]
@@ -167,6 +168,7 @@ def selection_document(job: Job, storage: Storage) -> SelectionDocument:
         students=students,
         infeasible=infeasible,
         provisional=at_once["provisional"] and not succeeded,
+        note=at_once["note"],
         error=result.error if result else None,
         steps=_steps(job, storage),
         created_at=job.created_at,

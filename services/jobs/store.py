@@ -190,6 +190,13 @@ class JobStore:
                 query = query.where(JobRow.number < _row(session, after).number)
             return [_job(row) for row in session.scalars(query)]
 
+    def selections(self, compression_id: str) -> Iterator[Job]:
+        """Read all selections of a compression, newest first, a page at a time."""
+        after = None
+        while found := self.page(kind="selection", parent=compression_id, limit=MAX_PAGE, after=after):
+            yield from found
+            after = found[-1].id
+
     def unfinished(self) -> list[Job]:
         """Read all jobs that something is still to be done for, oldest first."""
         states = [status for status in JobStatus if not status.is_terminal]

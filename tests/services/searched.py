@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,8 +30,9 @@ def loss_of(architecture: Architecture) -> float:
     return 1e6 / student_cost(SHAPE, architecture).flops
 
 
-def make_search(storage: Storage, builder: str = "cmp_x-1") -> Artifact:
-    """Commit a teacher, a corpus, SuperLMs and the scores of all candidates."""
+def make_search(storage: Storage, aim: str = "frontier", dropped: Sequence[Architecture] = ()) -> Artifact:
+    """Commit a teacher, a corpus, SuperLMs and the scores of all candidates, some of them dropped early."""
+    builder = "cmp_x-1"
     commit(storage, Key("teacher", {"files": "t"}), builder, {"model": "m", "fingerprint": "t", "shape": asdict(SHAPE)})
     corpus = commit(storage, Key("corpus", {"text": "c"}), builder, {})
     superlms = {space.name: commit(storage, Key("superlm", {"space": space.name}), builder, {}) for space in SPACES}
@@ -51,18 +54,18 @@ def make_search(storage: Storage, builder: str = "cmp_x-1") -> Artifact:
             "spread": [0.0] * len(rows),
             "rows": [64] * len(rows),
             "rung": [0] * len(rows),
-            "dropped_by": pa.array([None] * len(rows), pa.string()),
+            "dropped_by": pa.array(["the rule" if one in dropped else None for _, one in rows], pa.string()),
         }
     )
     sink = io.BytesIO()
     pq.write_table(table, sink)
     storage.write_bytes(f"{build_folder(key, builder)}/scores.parquet", sink.getvalue())
-    return commit(storage, key, builder, {"candidates": len(rows)})
+    return commit(storage, key, builder, {"candidates": len(rows), "aim": aim})
 
 
-def finished(service: Service, request: dict) -> Job:
+def finished(service: Service, request: dict, **search: Any) -> Job:
     """A succeeded compression in the service's database, with the search's artefacts in its storage."""
-    scores = make_search(service.storage)
+    scores = make_search(service.storage, **search)
     job = service.store.begin_attempt(service.submit(request).id)
     result = ResultDocument(status="succeeded", artifacts={"scores": [scores.fingerprint]}, seconds=90.0)
     return service.store.end_attempt(

@@ -7,6 +7,7 @@ import pytest
 
 from services.client import ApiError
 from services.jobs.states import AttemptStatus, JobStatus
+from services.jobs.store import MAX_PAGE
 from tests.services.searched import SHAPE, SPACES, finished, loss_of
 from workloads.architecture import Architecture
 from workloads.costs import student_cost
@@ -28,6 +29,38 @@ def test_a_new_budget_is_answered_at_once_with_the_best_that_meets_it(client, jo
     assert student.weight_bytes["float16"] == 2 * student.params
     assert client.selection(job.id, found.id) == found
     assert found.compression == job.id and not found.provisional
+
+
+def _best_within(limit):
+    shapes = [one for space in SPACES for one in space.architectures()]
+    return min((one for one in shapes if student_cost(SHAPE, one).params <= limit), key=loss_of)
+
+
+@pytest.mark.parametrize("aim", ["frontier", "budgets"])
+def test_what_a_search_left_for_its_own_budgets_alone_may_be_chosen_for_others_and_the_answer_says_so(
+    client, service, make_request, aim
+):
+    best = _best_within(6_000_000)
+    job = finished(service, make_request(), aim=aim, dropped=[best])
+    found = client.select(job.id, {"budgets": [{"name": "small", "max_params": 6_000_000}]})
+    chosen = Architecture.from_json(found.students[0].architecture)
+    assert (chosen == best) == (aim == "budgets")
+    assert (found.note is not None) == (aim == "budgets")
+
+
+def test_the_students_of_many_selections_are_all_found(client, service, job):
+    body = {"budgets": [{"name": "x", "max_params": 10**7}]}
+    found = client.select(job.id, body)
+    service.storage.write_bytes("artifacts/student/s/builds/b/config.json", b"{}")
+    ready = found.students[0].model_copy(update={"status": "ready", "files": "artifacts/student/s/builds/b"})
+    service.store.begin_attempt(found.id)
+    service.store.end_attempt(
+        found.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED,
+        result=ResultDocument(status="succeeded", students=[ready]), steps=[],
+    )  # fmt: skip
+    for _ in range(MAX_PAGE + 1):
+        service.store.create({}, "selection", parent=job.id)
+    assert client.student(job.id, ready.id).id == ready.id
 
 
 def test_what_nothing_meets_is_answered_with_the_nearest_and_by_how_much(client, job):

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from workloads.architecture import Architecture
 from workloads.budgets import Budget
-from workloads.choosing import Scored, choose, misses
+from workloads.choosing import Scored, choose, misses, rank
 from workloads.costs import Cost
 
 
@@ -58,6 +60,13 @@ def test_nearness_is_by_the_limit_that_is_missed_most() -> None:
     choice = choose([slow, wide], budget(100, 1280), cost_of)
     assert [miss.candidate for miss in choice.nearest] == [wide, slow]
     assert choice.nearest[1].misses == {"max_flops": 2.0}
+
+
+def test_any_score_on_the_task_goes_before_none_and_the_higher_first() -> None:
+    bad, good, none = (replace(scored(50, 0.5), task_score=score) for score in (-0.3, 0.2, None))
+    better_loss = replace(none, heldout_loss=0.1)
+    assert sorted([none, bad, better_loss, good], key=rank) == [good, bad, better_loss, none]
+    assert choose([better_loss, bad], budget(100), cost_of).chosen == bad
 
 
 def test_only_broken_limits_are_misses() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from workloads.architecture import Architecture
 from workloads.artifacts import Artifact
 from workloads.budgets import Budget, LatencyTarget
-from workloads.choosing import Choice, Scored, choose
+from workloads.choosing import Choice, Scored, choose, rank
 from workloads.latency import LatencyMeasure, Percentile
 from workloads.latency_model import LatencyModels
 from workloads.methods.stages import Polished, Stages, Student
@@ -145,10 +145,7 @@ def _after_polish(choice: Choice, top: int, polished: dict[tuple[str, Architectu
     """Rank the finalists by what they have become."""
     if not polished:
         return choice
-    finalists = sorted(
-        (polished[_key(one)].scored for one in choice.ranked[:top]),
-        key=lambda one: (-(one.task_score or 0.0), one.heldout_loss),
-    )
+    finalists = sorted((polished[_key(one)].scored for one in choice.ranked[:top]), key=rank)
     return Choice(choice.budget, (*finalists, *choice.ranked[top:]), choice.nearest)
 
 

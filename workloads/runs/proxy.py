@@ -84,20 +84,6 @@ def check_task(spec: ProxyTaskSpec, teacher: Teacher) -> None:
     encode_task(read_task(spec), spec, teacher.tokenizer, teacher.shape)
 
 
-def task_scores_key(
-    request: CompressionRequest,
-    candidates: Sequence[Scored],
-    superlms: Mapping[str, Artifact],
-    teacher_fingerprint: str,
-) -> Key:
-    """Give the key of the task's scores: the task by its files' contents, the seed, and every candidate.
-
-    Raises:
-        InputError: A file of the task cannot be read.
-    """
-    return _all_key(_candidate_keys(request, candidates, superlms, teacher_fingerprint))
-
-
 def score_on_task(
     storage: Storage,
     request: CompressionRequest,
@@ -163,12 +149,6 @@ def read_task_scores(storage: Storage, artifact: Artifact) -> list[Scored]:
         )
         for row in table.to_pylist()
     ]
-
-
-def with_task_scores(scored: Sequence[Scored], on_task: Sequence[Scored]) -> list[Scored]:
-    """Give a scores table with the task's scores beside the candidates that have one."""
-    scores = {(one.subspace, one.architecture): one.task_score for one in on_task}
-    return [dataclasses.replace(one, task_score=scores.get((one.subspace, one.architecture))) for one in scored]
 
 
 def _candidate_keys(

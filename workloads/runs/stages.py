@@ -21,7 +21,6 @@ from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import load_superlm, wiring_of
 from workloads.craft.teacher import Teacher, fetch_teacher, open_teacher
 from workloads.craft.text.tokenizer import Tokenizer
-from workloads.errors import InputError
 from workloads.job_folder import JobKind, PlanDocument
 from workloads.latency import LatencyMeasure, known_targets
 from workloads.latency_model import LatencyModels
@@ -38,7 +37,7 @@ from workloads.runs.proxy import check_task, read_task_scores, score_on_task
 from workloads.runs.search import scores_key, search_candidates
 from workloads.runs.students import Origin, build_student, student_key
 from workloads.runs.train import superlm_key, train_superlms
-from workloads.scores_table import read_scores
+from workloads.scores_table import choosable, read_scores
 from workloads.spaces import SubSpace, space_names, spaces_for
 from workloads.storage import Storage
 from workloads.trained import TeacherStage, Trained, recall
@@ -233,7 +232,7 @@ class StoredStages:
 
     def candidates(self, trained: Trained) -> list[Scored]:
         """See the protocol."""
-        return [row.scored for row in read_scores(self._storage, trained.scores) if row.survives]
+        return choosable(trained, read_scores(self._storage, trained.scores))
 
     def targets(self) -> dict[str, LatencyTarget]:
         """See the protocol."""
@@ -373,14 +372,7 @@ class StoredStages:
         Raises:
             InputError: Its artefacts have been removed.
         """
-        try:
-            return recall(self._storage, scores)
-        except FileNotFoundError as error:
-            raise InputError.of(
-                "compression",
-                f"Its artefacts are no longer in the storage ({error}).",
-                "Submit the compression again; what is left of it is reused.",
-            ) from error
+        return recall(self._storage, scores)
 
     def plan(self) -> PlanDocument:
         """Estimate the compression, after a short calibration on the cluster.

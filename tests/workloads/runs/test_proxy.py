@@ -26,7 +26,7 @@ from workloads.craft.tasks.finetuning import FineTuning, classifier
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.errors import InputError
 from workloads.request import CompressionRequest, parse_request
-from workloads.runs.proxy import check_task, read_task_scores, score_on_task, with_task_scores
+from workloads.runs.proxy import check_task, read_task_scores, score_on_task
 from workloads.spaces import SubSpace
 from workloads.storage import Storage
 
@@ -225,9 +225,3 @@ def test_a_task_is_checked_without_training(desk: Desk) -> None:
         with pytest.raises(InputError) as caught:
             check_task(task.model_copy(update=change), desk.teacher)
         assert caught.value.errors[0].field == field
-
-
-def test_scores_on_the_task_join_the_scores_table(desk: Desk) -> None:
-    one, two, *_ = desk.candidates
-    joined = with_task_scores([one, two], [dataclasses.replace(two, task_score=0.5)])
-    assert [row.task_score for row in joined] == [None, 0.5]
