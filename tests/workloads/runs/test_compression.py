@@ -76,12 +76,14 @@ def test_of_two_jobs_at_once_each_stage_is_built_once_and_both_succeed(
 
 
 def test_the_steps_end_whole_and_the_events_hold_the_curves(house: House, twins: dict[str, ResultDocument]) -> None:
-    steps = house.progress("cmp_a").steps
-    assert [step.name for step in steps] == ["teacher", "corpus", "train-thin", "train-wide", "search", "students"]
-    assert {step.status for step in steps} == {"succeeded"}
-    by_name = {step.name: step for step in steps}
-    assert (by_name["train-wide"].done, by_name["train-wide"].unit) == (6 * 4 * 32, "tokens")
-    assert by_name["search"].done == 4
+    both = [house.progress(job).steps for job in ("cmp_a", "cmp_b")]
+    for steps in both:
+        assert [step.name for step in steps] == ["teacher", "corpus", "train-thin", "train-wide", "search", "students"]
+        assert {step.status for step in steps} == {"succeeded"}
+    # Either of the two may have built a stage; the other waited for it.
+    built = {step.name: step for steps in both for step in steps if not step.reused}
+    assert (built["train-wide"].done, built["train-wide"].unit) == (6 * 4 * 32, "tokens")
+    assert (built["search"].done, built["search"].unit) == (4, "candidates")
     events = JobFolder(house.storage, "cmp_a").read_events(1) + JobFolder(house.storage, "cmp_b").read_events(1)
     drawn = {event.data["step"] for event in events if event.type == "metrics"}
     assert drawn == {"train-thin", "train-wide"}
