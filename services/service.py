@@ -21,6 +21,7 @@ from services.jobs.intake import accept_request
 from services.jobs.records import Job, RequestKey
 from services.jobs.runner import RetryPolicy, Runner
 from services.jobs.store import JobStore
+from services.jobs.work import Limits, WorkStore
 from services.selections import OTHER_AIM, Selections, candidates, frontier, scores_of, selection_request
 from services.settings import Settings
 from workloads.answers import infeasible_documents, pending_documents
@@ -55,6 +56,7 @@ class Service:
             self._lock.release()
             raise
         self.store = JobStore(self._engine)
+        self.work = WorkStore(self._engine)
         self.selections = Selections(self.storage)
         self.cluster = self._make_cluster()
         self._controller: Controller | None = None
@@ -64,10 +66,10 @@ class Service:
         settings = self.settings
         policy = RetryPolicy(settings.max_attempts, settings.backoff_seconds)
         self._controller = Controller(
-            self.store,
-            Runner(self.store, self.storage, policy, settings.run_module),
+            self.work,
+            Runner(self.work, self.storage, policy, settings.run_module),
             self.cluster,
-            max_running=settings.max_running,
+            limits=Limits(settings.max_running, settings.tenant_max_running),
             poll_seconds=settings.poll_seconds,
             only=only,
         )

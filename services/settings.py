@@ -48,6 +48,11 @@ class Settings(BaseSettings):
 
     max_attempts: int = Field(3, ge=1, le=100, description="Attempts of a job that may fail before the job has failed.")
     max_running: int = Field(2, ge=1, le=1000, description="Jobs that run at the same time.")
+    tenant_max_running: int | None = Field(
+        None,
+        ge=1,
+        description="The same, of one tenant that has no limit of its own.",
+    )
     poll_seconds: float = Field(0.5, ge=0.05, le=60, description="Seconds between two looks at a running job.")
     backoff_seconds: float = Field(2.0, ge=0, le=3600, description="Wait before the second attempt; then doubled.")
     run_module: str = Field(

@@ -53,7 +53,7 @@ class ErrorDocument(_Document):
     remedy: str | None = None
 
 
-JobKind = Literal["compression", "selection", "plan"]
+JobKind = Literal["compression", "selection", "plan", "evaluation"]
 
 
 class OrderDocument(_Document):

@@ -14,8 +14,8 @@ import structlog
 from anyio import CapacityLimiter, sleep, to_thread
 
 from services.jobs.documents import EventEntry, job_events
+from services.jobs.rows import UnknownJobError
 from services.jobs.states import JobStatus
-from services.jobs.store import UnknownJobError
 from services.service import Service
 
 MEDIA_TYPE = "text/event-stream"

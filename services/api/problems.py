@@ -16,7 +16,8 @@ from starlette.exceptions import HTTPException
 
 from services.api.pointers import pointer_to
 from services.api.schemas import ErrorEntry, Problem
-from services.jobs.store import KeyReusedError, TransitionError, UnknownJobError
+from services.jobs.rows import TransitionError, UnknownJobError
+from services.jobs.store import KeyReusedError
 from workloads.errors import FieldError, InputError
 
 MEDIA_TYPE = "application/problem+json"

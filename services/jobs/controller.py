@@ -1,5 +1,8 @@
 """The controller: a thread that looks at all unfinished jobs again and again and moves each on.
 
+Several controllers, each of a service of its own, may look after the jobs of one database: each acts only for jobs
+that it holds a claim on (see :mod:`services.jobs.work`), and renews its claims while it lives.
+
 Work for a job runs in a small pool, one piece a job at a time, so that a slow answer for one (a submission can
 take a minute) does not keep a cancellation of another waiting.
 """
@@ -9,7 +12,6 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -17,9 +19,10 @@ import structlog
 from services.embedded.cluster import RayCluster
 from services.jobs.ray_jobs import RayUnreachableError
 from services.jobs.records import Job
+from services.jobs.rows import TransitionError, UnknownJobError
 from services.jobs.runner import Runner
 from services.jobs.states import JobStatus
-from services.jobs.store import JobStore, TransitionError
+from services.jobs.work import Limits, WorkStore
 
 # A driver that has written its result has this long to end by itself.
 LINGER_SECONDS = 60.0
@@ -34,31 +37,33 @@ class Controller:
         store: The jobs.
         runner: What moves one on.
         cluster: The Ray they run on.
-        max_running: Jobs that run at the same time.
+        limits: How many may run at the same time.
         poll_seconds: Time between two looks.
         only: Look after this job alone.
     """
 
     def __init__(
         self,
-        store: JobStore,
+        store: WorkStore,
         runner: Runner,
         cluster: RayCluster,
         *,
-        max_running: int,
+        limits: Limits,
         poll_seconds: float,
         only: str | None = None,
     ) -> None:
         self._store = store
         self._runner = runner
         self._cluster = cluster
-        self._max_running = max_running
+        self._limits = limits
         self._poll_seconds = poll_seconds
         self._only = only
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
-        self._pool = ThreadPoolExecutor(max_workers=min(32, max_running + 4), thread_name_prefix="job")
+        # Apart from the looks: a claim must not run out while one of them is held up.
+        self._heart = threading.Thread(target=self._renew, name="claims", daemon=True)
+        self._pool = ThreadPoolExecutor(max_workers=min(32, limits.running + 4), thread_name_prefix="job")
         self._at_work: dict[str, Future[None]] = {}
         self._lingering: dict[str, float] = {}
         self._troubles: dict[str, str] = {}
@@ -66,6 +71,7 @@ class Controller:
     def start(self) -> None:
         """Begin, in the background."""
         self._thread.start()
+        self._heart.start()
 
     def wake(self) -> None:
         """Look now rather than at the next poll."""
@@ -75,8 +81,9 @@ class Controller:
         """Take up nothing new; pieces of work that are under way go on."""
         self._closing.set()
         self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in (self._thread, self._heart):
+            if thread.is_alive():
+                thread.join()
 
     def close(self, *, runs_have_ended: bool) -> None:
         """End for good, after :meth:`stop`.
@@ -85,11 +92,9 @@ class Controller:
             runs_have_ended: Whether Ray was ended with the service, and all runs with it.
         """
         self._pool.shutdown(wait=True)
-        if not runs_have_ended:
-            return
-        for job in self._jobs():
-            if job.status in {JobStatus.RUNNING, JobStatus.CANCELLING}:
-                self._guarded(job.id, self._runner.interrupt, job)
+        for job in self._store.runs(self._only) if runs_have_ended else []:
+            self._guarded(job.id, self._interrupt, job)
+        self._guarded("claims", self._store.release)
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -100,24 +105,23 @@ class Controller:
                 log.exception("controller_look_failed")
             self._wake.wait(self._poll_seconds)
 
+    def _renew(self) -> None:
+        while not self._closing.wait(self._store.claim_seconds / 3):
+            self._guarded("claims", self._store.renew)
+
     def _look(self) -> None:
         # Ended work is dropped before the jobs are read, so that no job is moved on from what it was before.
         self._at_work = {name: work for name, work in self._at_work.items() if not work.done()}
-        jobs = self._jobs()
-        free = self._max_running - sum(job.status is not JobStatus.QUEUED for job in jobs)
-        now = datetime.now(UTC)
-        for job in jobs:
-            if job.status is not JobStatus.QUEUED:
-                self._put_to_work(job.id, self._move_on, job)
-            elif free > 0 and self._cluster.jobs() and (job.not_before is None or job.not_before <= now):
-                free -= 1
-                self._put_to_work(job.id, self._move_on, job)
+        for job in self._store.runs(self._only):
+            self._put_to_work(job.id, self._move_on, job)
+        while (ray := self._cluster.jobs()) and not self._closing.is_set():
+            begun = self._store.start_next(self._limits, self._only)
+            if begun is None:
+                break
+            self._put_to_work(begun.id, self._runner.submit, begun, ray)
         for submission_id, deadline in list(self._lingering.items()):
             if time.monotonic() > deadline:
                 self._put_to_work(submission_id, self._end_lingering, submission_id)
-
-    def _jobs(self) -> list[Job]:
-        return [job for job in self._store.unfinished() if self._only in {None, job.id}]
 
     def _put_to_work(self, name: str, work: Any, *arguments: Any) -> None:
         if name not in self._at_work:
@@ -128,7 +132,7 @@ class Controller:
         try:
             work(*arguments)
             self._troubles.pop(name, None)
-        except TransitionError as error:  # a cancellation came in between
+        except (TransitionError, UnknownJobError) as error:  # a person or another service came in between
             log.info("job_moved_on", job=name, detail=str(error))
         except (RayUnreachableError, OSError) as error:
             if self._troubles.get(name) != str(error):
@@ -139,16 +143,20 @@ class Controller:
                 log.exception("job_look_failed", job=name)
             self._troubles[name] = repr(error)
 
-    def _move_on(self, job: Job) -> None:
+    def _move_on(self, seen: Job) -> None:
+        job = self._store.claim(seen.id)
+        if job is None:
+            return
         ray = self._cluster.jobs()
-        if job.status is JobStatus.QUEUED:
-            if ray is not None:
-                self._runner.begin(job, ray)
-        elif job.status is JobStatus.RUNNING:
-            if self._runner.follow(job, ray) and job.latest is not None:
-                self._lingering[job.latest.submission_id] = time.monotonic() + LINGER_SECONDS
-        elif job.status is JobStatus.CANCELLING:
+        if job.status is JobStatus.CANCELLING:
             self._runner.cancel(job, ray)
+        elif self._runner.follow(job, ray) and job.latest is not None:
+            self._lingering[job.latest.submission_id] = time.monotonic() + LINGER_SECONDS
+
+    def _interrupt(self, seen: Job) -> None:
+        job = self._store.claim(seen.id)
+        if job is not None:
+            self._runner.interrupt(job)
 
     def _end_lingering(self, submission_id: str) -> None:
         ray = self._cluster.jobs()

@@ -43,10 +43,12 @@ class RequestKey:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A compression, a selection from one, or a plan of one.
+    """A compression, a selection from one, a plan of one, or an evaluation of a model.
 
     Attributes:
         kind: Which of them.
+        tenant: Whose it is.
+        batch: Of which batch it is, if of one.
         parent: A selection's compression; a compression's plan, where there was one.
         scores: Fingerprint of the scores table that a selection answers from.
         answer: What a selection could be answered at once.
@@ -61,6 +63,8 @@ class Job:
 
     id: str
     kind: JobKind
+    tenant: str
+    batch: str | None
     parent: str | None
     scores: str | None
     answer: dict[str, Any] | None

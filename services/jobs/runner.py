@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from services.jobs.ray_jobs import RayJobs, RayUnreachableError
 from services.jobs.records import Job
 from services.jobs.states import AttemptStatus, JobStatus
-from services.jobs.store import JobStore
+from services.jobs.work import WorkStore
 from workloads.job_folder import ErrorDocument, JobFolder, OrderDocument, ResultDocument, StepDocument
 from workloads.storage import Storage
 
@@ -49,21 +49,36 @@ class Runner:
     """Moves jobs on.
 
     Args:
-        store: The jobs.
+        store: The jobs; what is done for one needs a claim on it.
         storage: Where their folders are.
         policy: When to try again.
         run_module: The module that a run starts.
     """
 
-    def __init__(self, store: JobStore, storage: Storage, policy: RetryPolicy, run_module: str) -> None:
+    def __init__(self, store: WorkStore, storage: Storage, policy: RetryPolicy, run_module: str) -> None:
         self._store = store
         self._storage = storage
         self._policy = policy
         self._run_module = run_module
 
-    def begin(self, job: Job, ray: RayJobs) -> None:
-        """Start the next attempt of a queued job."""
-        self._submit(self._store.begin_attempt(job.id), ray)
+    def submit(self, job: Job, ray: RayJobs) -> None:
+        """Send the attempt that a job has begun to Ray; sending it again starts nothing."""
+        attempt = job.latest
+        assert attempt is not None
+        try:
+            folder = self._folder(job)
+            folder.write_order(OrderDocument(kind=job.kind, scores=job.scores))
+            folder.write_request(job.request)
+        except OSError as error:
+            message = f"The request could not be written to the storage: {error}."
+            self._fail(job, AttemptStatus.FAILED, ErrorDocument(code="storage", message=message), retry=True)
+            return
+        arguments = ["--storage", self._storage.url, "--job", job.id, "--attempt", str(attempt.number)]
+        # sys.executable: the raylet's PATH may hold another Python.
+        command = [sys.executable, "-m", self._run_module, *arguments]
+        ray.submit(attempt.submission_id, command, {"job": job.id, "attempt": str(attempt.number)})
+        self._store.mark_submitted(job.id, attempt.number)
+        log.info("attempt_submitted", job=job.id, attempt=attempt.number)
 
     def follow(self, job: Job, ray: RayJobs | None) -> bool:
         """Look at a running job; without Ray only at its folder.
@@ -82,7 +97,7 @@ class Runner:
         found = ray.get(attempt.submission_id)
         if found is None:
             if attempt.status is AttemptStatus.STARTING:
-                self._submit(job, ray)
+                self.submit(job, ray)
             else:
                 self._lose(job, "Ray no longer knows the run: its head has died and was replaced.")
             return False
@@ -122,24 +137,6 @@ class Runner:
             job.id, job.attempt, AttemptStatus.INTERRUPTED, "The service was stopped.", JobStatus.QUEUED
         )
         log.info("attempt_interrupted", job=job.id, attempt=job.attempt)
-
-    def _submit(self, job: Job, ray: RayJobs) -> None:
-        attempt = job.latest
-        assert attempt is not None
-        try:
-            folder = self._folder(job)
-            folder.write_order(OrderDocument(kind=job.kind, scores=job.scores))
-            folder.write_request(job.request)
-        except OSError as error:
-            message = f"The request could not be written to the storage: {error}."
-            self._fail(job, AttemptStatus.FAILED, ErrorDocument(code="storage", message=message), retry=True)
-            return
-        arguments = ["--storage", self._storage.url, "--job", job.id, "--attempt", str(attempt.number)]
-        # sys.executable: the raylet's PATH may hold another Python.
-        command = [sys.executable, "-m", self._run_module, *arguments]
-        ray.submit(attempt.submission_id, command, {"job": job.id, "attempt": str(attempt.number)})
-        self._store.mark_submitted(job.id, attempt.number)
-        log.info("attempt_submitted", job=job.id, attempt=attempt.number)
 
     def _finish(self, job: Job, result: ResultDocument) -> None:
         if result.status == "succeeded":

@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, ForeignKey, Index, String, Text, TypeDecorator
+from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, String, Text, TypeDecorator
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from workloads.job_folder import JobKind
+
+# Whose jobs are where no keys are asked for.
+LOCAL_TENANT = "local"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -45,18 +48,24 @@ class Base(DeclarativeBase):
 
 
 class JobRow(Base):
-    """One job; ``number`` orders jobs by their making."""
+    """One job; ``number`` orders jobs by their making.
+
+    ``owner``, ``token`` and ``claimed_until`` are the claim of the service that looks after it, if one does.
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (
         Index("ix_jobs_status_number", "status", "number"),
         Index("ix_jobs_kind_number", "kind", "number"),
+        Index("ix_jobs_tenant_kind_number", "tenant", "kind", "number"),
         {"sqlite_autoincrement": True},
     )
 
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     id: Mapped[str] = mapped_column(String(64), unique=True)
     kind: Mapped[JobKind] = mapped_column(String(16), default="compression")
+    tenant: Mapped[str] = mapped_column(String(64), default=LOCAL_TENANT, server_default=LOCAL_TENANT)
+    batch: Mapped[str | None] = mapped_column(String(64), index=True)
     parent: Mapped[str | None] = mapped_column(String(64), index=True)
     scores: Mapped[str | None] = mapped_column(String(64))
     digest: Mapped[str | None] = mapped_column(String(64), index=True)
@@ -66,6 +75,11 @@ class JobRow(Base):
     attempt: Mapped[int] = mapped_column(default=0)
     resumed_after: Mapped[int] = mapped_column(default=0, server_default="0")
     not_before: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    owner: Mapped[str | None] = mapped_column(String(128), index=True)
+    token: Mapped[str | None] = mapped_column(String(32))
+    claimed_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    tokens: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -104,3 +118,47 @@ class RequestKeyRow(Base):
     digest: Mapped[str] = mapped_column(String(64))
     job_number: Mapped[int] = mapped_column(ForeignKey("jobs.number", ondelete="CASCADE"), index=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class BatchRow(Base):
+    """Several compressions that were asked for together; ``number`` orders batches by their making."""
+
+    __tablename__ = "batches"
+    __table_args__ = (Index("ix_batches_tenant_number", "tenant", "number"), {"sqlite_autoincrement": True})
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(64), unique=True)
+    tenant: Mapped[str] = mapped_column(String(64), default=LOCAL_TENANT, server_default=LOCAL_TENANT)
+    name: Mapped[str | None] = mapped_column(String(255))
+    labels: Mapped[dict[str, str]] = mapped_column(JSON)
+    max_running: Mapped[int | None]
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class TenantRow(Base):
+    """Who jobs belong to, and how much may be asked for; what is empty is as the service's settings say."""
+
+    __tablename__ = "tenants"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    max_running: Mapped[int | None]
+    max_unfinished: Mapped[int | None]
+    max_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    max_stored_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class ApiKeyRow(Base):
+    """A key of a tenant; of its secret only a digest is kept."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    tenant: Mapped[str] = mapped_column(ForeignKey("tenants.name", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(255))
+    scopes: Mapped[list[str]] = mapped_column(JSON)
+    digest: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -66,8 +66,8 @@ def make_search(storage: Storage, aim: str = "frontier", dropped: Sequence[Archi
 def finished(service: Service, request: dict, **search: Any) -> Job:
     """A succeeded compression in the service's database, with the search's artefacts in its storage."""
     scores = make_search(service.storage, **search)
-    job = service.store.begin_attempt(service.submit(request).id)
+    job = service.work.begin_attempt(service.submit(request).id)
     result = ResultDocument(status="succeeded", artifacts={"scores": [scores.fingerprint]}, seconds=90.0)
-    return service.store.end_attempt(
+    return service.work.end_attempt(
         job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[]
     )

@@ -44,10 +44,10 @@ def finished(service, make_request):
     """A job that has succeeded with one student at its second attempt."""
     job = service.store.create(make_request())
     folder = JobFolder(service.storage, job.id)
-    service.store.begin_attempt(job.id)
+    service.work.begin_attempt(job.id)
     folder.write_events(1, [EventDocument(sequence=n, time="t", type="note", message=f"1-{n}") for n in (1, 2)])
-    service.store.end_attempt(job.id, 1, AttemptStatus.LOST, "It died.", JobStatus.QUEUED)
-    service.store.begin_attempt(job.id)
+    service.work.end_attempt(job.id, 1, AttemptStatus.LOST, "It died.", JobStatus.QUEUED)
+    service.work.begin_attempt(job.id)
     folder.write_events(2, [EventDocument(sequence=1, time="t", type="note", message="2-1")])
     files = f"artifacts/student/abc/builds/{job.id}-2"
     service.storage.write_bytes(f"{files}/config.json", b"{}")
@@ -61,7 +61,7 @@ def finished(service, make_request):
         status="succeeded", students=[student], infeasible=[InfeasibleDocument(budget="none", nearest=[])]
     )
     steps = [StepDocument(name="train", status="succeeded", done=5, total=5, unit="steps")]
-    return service.store.end_attempt(
+    return service.work.end_attempt(
         job.id, 2, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=steps
     )
 
@@ -347,7 +347,7 @@ def test_a_finished_job_shows_its_students_steps_and_attempts(client, service, f
 
 
 def test_a_running_job_shows_the_progress_of_its_attempt(client, service, make_request):
-    job = service.store.begin_attempt(service.store.create(make_request()).id)
+    job = service.work.begin_attempt(service.store.create(make_request()).id)
     assert client.get(job.id).steps == []
     step = StepDocument(name="train", status="running", done=3, total=9, unit="steps", rate=1.5, seconds_left=4.0)
     JobFolder(service.storage, job.id).write_progress(1, ProgressDocument(updated_at="t", steps=[step]))

@@ -56,7 +56,7 @@ def test_a_service_keeps_its_jobs_and_serves_students_on_s3(s3_server, make_requ
     try:
         service.start()
         job = service.submit(make_request())
-        service.store.begin_attempt(job.id)
+        service.work.begin_attempt(job.id)
         files = f"artifacts/student/abc/builds/{job.id}-1"
         service.storage.write_bytes(f"{files}/sub/model.safetensors", data)
         student = StudentDocument(
@@ -64,7 +64,7 @@ def test_a_service_keeps_its_jobs_and_serves_students_on_s3(s3_server, make_requ
             sequence_length=128, heldout_loss=0.5, files=files,
         )  # fmt: skip
         result = ResultDocument(status="succeeded", students=[student])
-        service.store.end_attempt(job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result)
+        service.work.end_attempt(job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result)
         with serving(service) as client:
             assert client.students(job.id).students[0].files == f"s3://{s3_server.bucket}/service/{files}"
             folder = client.download(job.id, "stu_1", tmp_path / "fetched")

@@ -42,7 +42,7 @@ def request_file(tmp_path, make_request):
 
 
 def _finish(service, job_id, files="artifacts/student/abc"):
-    service.store.begin_attempt(job_id)
+    service.work.begin_attempt(job_id)
     service.storage.write_bytes(f"{files}/config.json", b"{}")
     architecture = {
         "layers": 1, "hidden_size": 8, "intermediate_size": 16, "heads": 2, "head_width": 4, "source_layers": [0],
@@ -52,7 +52,7 @@ def _finish(service, job_id, files="artifacts/student/abc"):
         sequence_length=128, heldout_loss=0.5, files=files,
     )  # fmt: skip
     result = ResultDocument(status="succeeded", students=[student])
-    service.store.end_attempt(job_id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
+    service.work.end_attempt(job_id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
 
 
 def test_the_cost_of_the_papers_largest_student():
@@ -109,10 +109,10 @@ def test_a_job_is_submitted_watched_and_its_student_fetched(service, client, req
 
 def test_watching_a_job_that_fails_ends_with_its_error(service, client, request_file):
     job = json.loads(_stillroom("submit", request_file(), "--server", client.server, "--json").stdout)
-    service.store.begin_attempt(job["id"])
+    service.work.begin_attempt(job["id"])
     error = ErrorDocument(code="invalid_input", message="The corpus is empty.", field="corpus.paths", remedy="Fill it.")
     result = ResultDocument(status="failed", error=error)
-    service.store.end_attempt(job["id"], 1, AttemptStatus.FAILED, "x", JobStatus.FAILED, result=result)
+    service.work.end_attempt(job["id"], 1, AttemptStatus.FAILED, "x", JobStatus.FAILED, result=result)
     done = _stillroom("watch", job["id"], "--server", client.server)
     assert done.returncode == 1
     assert "error: corpus.paths: The corpus is empty. Fill it." in done.stderr

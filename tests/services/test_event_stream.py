@@ -21,14 +21,14 @@ class Run:
     """Writes a job's events as a run does, and ends its attempts."""
 
     def __init__(self, service, request):
-        self.store = service.store
+        self.store, self.work = service.store, service.work
         self.id = service.store.create(request).id
         self._folder = JobFolder(service.storage, self.id)
         self._events = []
 
     def begin(self):
         self._events = []
-        self.store.begin_attempt(self.id)
+        self.work.begin_attempt(self.id)
 
     def tell(self, message):
         number = len(self._events) + 1
@@ -36,7 +36,7 @@ class Run:
         self._folder.write_events(self.store.get(self.id).attempt, self._events)
 
     def end(self, attempt=AttemptStatus.SUCCEEDED, job=JobStatus.SUCCEEDED):
-        self.store.end_attempt(self.id, self.store.get(self.id).attempt, attempt, None, job)
+        self.work.end_attempt(self.id, self.store.get(self.id).attempt, attempt, None, job)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.jobs.states import AttemptStatus, JobStatus
+from services.jobs.store import PREFIXES
 
 
 @pytest.fixture
@@ -35,13 +36,13 @@ def _requests(samples, name="stillroom_http_requests_total"):
 
 
 def test_jobs_and_attempts_are_counted_by_how_they_stand(scrape, service, make_request):
-    store = service.store
+    store, work = service.store, service.work
     for _ in range(2):
         store.create(make_request())
     store.create(make_request(), "plan")
-    job = store.begin_attempt(store.create(make_request()).id)
-    store.end_attempt(job.id, 1, AttemptStatus.LOST, "gone", JobStatus.QUEUED)
-    store.begin_attempt(job.id)
+    job = work.begin_attempt(store.create(make_request()).id)
+    work.end_attempt(job.id, 1, AttemptStatus.LOST, "gone", JobStatus.QUEUED)
+    work.begin_attempt(job.id)
     samples = scrape()
     told = _by(samples, "stillroom_jobs", "kind", "status")
     assert {at: value for at, value in told.items() if value} == {
@@ -49,7 +50,7 @@ def test_jobs_and_attempts_are_counted_by_how_they_stand(scrape, service, make_r
         ("compression", "running"): 1,
         ("plan", "queued"): 1,
     }
-    assert len(told) == 3 * len(JobStatus)
+    assert len(told) == len(PREFIXES) * len(JobStatus)
     attempts = _by(samples, "stillroom_attempts", "outcome")
     assert attempts.keys() == {(outcome,) for outcome in AttemptStatus}
     assert {outcome: value for outcome, value in attempts.items() if value} == {("lost",): 1, ("starting",): 1}

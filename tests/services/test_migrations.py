@@ -14,6 +14,7 @@ from services.jobs.records import RequestKey
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.store import JobStore
 from services.jobs.tables import Base
+from services.jobs.work import WorkStore
 
 THEN = "2026-03-01 10:00:00.000000"
 REQUEST = {"teacher": {"model": "a/b"}, "labels": {"team": "blue"}, "seed": 3}
@@ -75,6 +76,7 @@ def test_jobs_of_the_first_version_are_there_in_the_newest(engine, stops):
     ]  # fmt: skip
     assert job.created_at.isoformat() == "2026-03-01T10:00:00+00:00"
     assert (job.failures, job.resumed_after, job.parent, job.answer) == (2, 0, None, None)
+    assert (job.tenant, job.batch) == ("local", None)
     assert [one.id for one in store.page()] == ["cmp_queued", "cmp_failed"]
     assert [one.id for one in store.page(teacher="a/b", labels={"team": "blue"})] == ["cmp_failed"]
     with engine.connect() as connection:
@@ -85,9 +87,9 @@ def test_jobs_of_the_first_version_go_on_in_the_newest(engine):
     migrate(engine, "r0001")
     _fill(engine)
     migrate(engine)
-    store = JobStore(engine)
-    assert store.begin_attempt("cmp_queued").latest.submission_id == "cmp_queued-1"
+    store, work = JobStore(engine), WorkStore(engine)
+    assert work.begin_attempt("cmp_queued").latest.submission_id == "cmp_queued-1"
     assert store.resume("cmp_failed").failures == 0
-    assert store.begin_attempt("cmp_failed").attempt == 3
+    assert work.begin_attempt("cmp_failed").attempt == 3
     made = store.create(REQUEST, key=RequestKey("/here", "k", "digest"))
     assert [one.id for one in store.page()] == [made.id, "cmp_queued", "cmp_failed"]  # numbers go on, none is reused

@@ -53,8 +53,8 @@ def test_the_students_of_many_selections_are_all_found(client, service, job):
     found = client.select(job.id, body)
     service.storage.write_bytes("artifacts/student/s/builds/b/config.json", b"{}")
     ready = found.students[0].model_copy(update={"status": "ready", "files": "artifacts/student/s/builds/b"})
-    service.store.begin_attempt(found.id)
-    service.store.end_attempt(
+    service.work.begin_attempt(found.id)
+    service.work.end_attempt(
         found.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED,
         result=ResultDocument(status="succeeded", students=[ready]), steps=[],
     )  # fmt: skip
@@ -130,8 +130,8 @@ def test_the_runs_answer_takes_the_place_of_the_first_and_its_files_are_had_unde
     ready = StudentDocument.model_validate(
         found.students[0].model_dump() | {"status": "ready", "files": "artifacts/student/s/builds/b"}
     )
-    service.store.begin_attempt(found.id)
-    service.store.end_attempt(
+    service.work.begin_attempt(found.id)
+    service.work.end_attempt(
         found.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED,
         result=ResultDocument(status="succeeded", students=[ready]), steps=[],
     )  # fmt: skip
@@ -215,8 +215,8 @@ def test_a_compression_says_what_its_plan_had_said(client, service, make_request
         candidates={"tiny": 4}, budgets=[], steps=[], seconds=60.0, device_hours=0.1, device="CPU core",
         calibration_seconds=3.0,
     )  # fmt: skip
-    service.store.begin_attempt(queued.id)
-    service.store.end_attempt(
+    service.work.begin_attempt(queued.id)
+    service.work.end_attempt(
         queued.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED,
         result=ResultDocument(status="succeeded", plan=plan), steps=[],
     )  # fmt: skip

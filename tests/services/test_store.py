@@ -9,9 +9,11 @@ from sqlalchemy import func, select
 
 from services.jobs.database import migrate, open_database
 from services.jobs.records import RequestKey
+from services.jobs.rows import TransitionError, UnknownJobError
 from services.jobs.states import AttemptStatus, JobStatus
-from services.jobs.store import JobStore, KeyReusedError, TransitionError, UnknownJobError
+from services.jobs.store import JobStore, KeyReusedError
 from services.jobs.tables import AttemptRow, Base
+from services.jobs.work import WorkStore
 from workloads.job_folder import ErrorDocument, ResultDocument, StepDocument
 
 
@@ -28,6 +30,11 @@ def store(engine):
     return JobStore(engine)
 
 
+@pytest.fixture
+def work(engine):
+    return WorkStore(engine)
+
+
 def test_the_migrations_make_exactly_the_tables_of_the_code(engine):
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
@@ -39,23 +46,23 @@ def test_migrating_again_keeps_the_jobs(engine, store):
     assert store.get(job.id) == job
 
 
-def test_a_job_goes_from_the_queue_through_a_retry_to_its_result(store):
+def test_a_job_goes_from_the_queue_through_a_retry_to_its_result(store, work):
     job = store.create({"seed": 1})
     assert (job.status, job.attempt, job.attempts) == (JobStatus.QUEUED, 0, ())
 
-    job = store.begin_attempt(job.id)
+    job = work.begin_attempt(job.id)
     assert (job.status, job.attempt, job.latest.status) == (JobStatus.RUNNING, 1, AttemptStatus.STARTING)
     assert job.latest.submission_id == f"{job.id}-1"
-    assert store.mark_submitted(job.id, 1).latest.status is AttemptStatus.RUNNING
+    assert work.mark_submitted(job.id, 1).latest.status is AttemptStatus.RUNNING
 
-    job = store.end_attempt(job.id, 1, AttemptStatus.LOST, "Its worker died.", JobStatus.QUEUED)
+    job = work.end_attempt(job.id, 1, AttemptStatus.LOST, "Its worker died.", JobStatus.QUEUED)
     assert (job.status, job.reason, job.failures, job.finished_at) == (JobStatus.QUEUED, "Its worker died.", 1, None)
 
     first_start = job.started_at
-    store.begin_attempt(job.id)
+    work.begin_attempt(job.id)
     result = ResultDocument(status="succeeded", seconds=3)
     steps = [StepDocument(name="train", status="succeeded")]
-    job = store.end_attempt(
+    job = work.end_attempt(
         job.id, 2, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=steps
     )  # fmt: skip
     assert (job.status, job.result, job.steps, job.started_at) == (
@@ -68,90 +75,90 @@ def test_a_job_goes_from_the_queue_through_a_retry_to_its_result(store):
         (1, AttemptStatus.LOST, "Its worker died."),
         (2, AttemptStatus.SUCCEEDED, None),
     ]
-    assert store.unfinished() == []
+    assert work.runs() == []
 
 
-def test_a_straggling_report_of_an_older_attempt_is_refused(store):
+def test_a_straggling_report_of_an_older_attempt_is_refused(store, work):
     job = store.create({})
-    store.begin_attempt(job.id)
-    store.end_attempt(job.id, 1, AttemptStatus.LOST, "gone", JobStatus.QUEUED)
-    current = store.begin_attempt(job.id)
+    work.begin_attempt(job.id)
+    work.end_attempt(job.id, 1, AttemptStatus.LOST, "gone", JobStatus.QUEUED)
+    current = work.begin_attempt(job.id)
     with pytest.raises(TransitionError):
-        store.end_attempt(job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED)
+        work.end_attempt(job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED)
     assert store.get(job.id) == current
 
 
-def test_a_success_that_comes_after_the_cancellation_does_not_undo_it(store):
+def test_a_success_that_comes_after_the_cancellation_does_not_undo_it(store, work):
     job = store.create({})
-    store.begin_attempt(job.id)
+    work.begin_attempt(job.id)
     assert store.request_cancel(job.id).status is JobStatus.CANCELLING
     with pytest.raises(TransitionError, match="cancelling"):
-        store.end_attempt(job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED)
+        work.end_attempt(job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED)
     assert store.get(job.id).latest.status is AttemptStatus.STARTING
-    job = store.end_attempt(job.id, 1, AttemptStatus.CANCELLED, None, JobStatus.CANCELLED)
+    job = work.end_attempt(job.id, 1, AttemptStatus.CANCELLED, None, JobStatus.CANCELLED)
     assert job.status is JobStatus.CANCELLED
     assert job.finished_at is not None
 
 
-def test_cancelling_a_queued_job_ends_it_and_asking_again_changes_nothing(store):
+def test_cancelling_a_queued_job_ends_it_and_asking_again_changes_nothing(store, work):
     job = store.request_cancel(store.create({}).id)
     assert job.status is JobStatus.CANCELLED
     assert store.request_cancel(job.id) == job
     with pytest.raises(TransitionError):
-        store.begin_attempt(job.id)
+        work.begin_attempt(job.id)
 
 
-def test_a_failed_job_cannot_be_cancelled(store):
-    job = store.begin_attempt(store.create({}).id)
+def test_a_failed_job_cannot_be_cancelled(store, work):
+    job = work.begin_attempt(store.create({}).id)
     error = ErrorDocument(code="invalid_input", message="no")
     result = ResultDocument(status="failed", error=error)
-    store.end_attempt(job.id, 1, AttemptStatus.FAILED, "no", JobStatus.FAILED, result=result)
+    work.end_attempt(job.id, 1, AttemptStatus.FAILED, "no", JobStatus.FAILED, result=result)
     with pytest.raises(TransitionError):
         store.request_cancel(job.id)
 
 
-def _failed(store, attempts=1):
+def _failed(store, work, attempts=1):
     job = store.create({})
     for number in range(1, attempts + 1):
-        store.begin_attempt(job.id)
+        work.begin_attempt(job.id)
         then = JobStatus.FAILED if number == attempts else JobStatus.QUEUED
         result = ResultDocument(status="failed", error=ErrorDocument(code="internal", message="no"))
-        job = store.end_attempt(job.id, number, AttemptStatus.FAILED, "no", then, result=result, steps=[])
+        job = work.end_attempt(job.id, number, AttemptStatus.FAILED, "no", then, result=result, steps=[])
     return job
 
 
-def test_a_failed_job_that_is_resumed_may_fail_as_often_as_a_new_one(store):
-    job = _failed(store, 3)
+def test_a_failed_job_that_is_resumed_may_fail_as_often_as_a_new_one(store, work):
+    job = _failed(store, work, 3)
     assert job.failures == 3
     job = store.resume(job.id)
     assert (job.status, job.failures, job.result, job.steps, job.finished_at) == (JobStatus.QUEUED, 0, None, None, None)
-    assert [one.id for one in store.unfinished()] == [job.id]
-    assert store.begin_attempt(job.id).latest.number == 4
-    job = store.end_attempt(job.id, 4, AttemptStatus.LOST, "gone", JobStatus.QUEUED)
+    assert [one.id for one in store.page(status=JobStatus.QUEUED)] == [job.id]
+    assert work.begin_attempt(job.id).latest.number == 4
+    job = work.end_attempt(job.id, 4, AttemptStatus.LOST, "gone", JobStatus.QUEUED)
     assert job.failures == 1
 
 
-def test_a_cancelled_job_is_resumed_and_others_are_not(store):
+def test_a_cancelled_job_is_resumed_and_others_are_not(store, work):
     job = store.request_cancel(store.create({}).id)
     assert store.resume(job.id).status is JobStatus.QUEUED
     with pytest.raises(TransitionError, match="queued again"):
         store.resume(job.id)
-    store.begin_attempt(job.id)
+    work.begin_attempt(job.id)
     with pytest.raises(TransitionError):
         store.resume(job.id)
-    store.end_attempt(job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED)
+    work.end_attempt(job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED)
     with pytest.raises(TransitionError):
         store.resume(job.id)
 
 
-def test_an_ended_job_is_deleted_with_its_attempts_its_selections_and_its_keys(store, engine):
+def test_an_ended_job_is_deleted_with_its_attempts_its_selections_and_its_keys(store, engine, work):
     key = RequestKey("/here", "k", "digest")
-    kept = _failed(store)
+    kept = _failed(store, work)
     job = store.request_cancel(store.create({}, key=key).id)
     selection = store.request_cancel(store.create({}, "selection", parent=job.id).id)
     store.resume(job.id)
-    store.begin_attempt(job.id)
-    store.end_attempt(job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED)
+    work.begin_attempt(job.id)
+    work.end_attempt(job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED)
     cleared = []
     store.delete(job.id, cleared.append)
     assert cleared == [job.id, selection.id]
@@ -164,9 +171,9 @@ def test_an_ended_job_is_deleted_with_its_attempts_its_selections_and_its_keys(s
         assert connection.scalar(select(func.count()).select_from(AttemptRow)) == 1
 
 
-def test_a_job_that_has_not_ended_is_not_deleted_nor_one_whose_selection_has_not(store):
-    running = store.begin_attempt(store.create({}).id)
-    ended = _failed(store)
+def test_a_job_that_has_not_ended_is_not_deleted_nor_one_whose_selection_has_not(store, work):
+    running = work.begin_attempt(store.create({}).id)
+    ended = _failed(store, work)
     selection = store.create({}, "selection", parent=ended.id)
     for job, at_fault in ((running, running), (ended, selection)):
         with pytest.raises(TransitionError, match=at_fault.id):
@@ -174,8 +181,8 @@ def test_a_job_that_has_not_ended_is_not_deleted_nor_one_whose_selection_has_not
         assert store.get(job.id) == job
 
 
-def test_a_job_whose_folder_cannot_be_removed_is_kept(store):
-    job = _failed(store)
+def test_a_job_whose_folder_cannot_be_removed_is_kept(store, work):
+    job = _failed(store, work)
 
     def clear(_):
         raise OSError("read-only")
@@ -185,12 +192,12 @@ def test_a_job_whose_folder_cannot_be_removed_is_kept(store):
     assert store.get(job.id) == job
 
 
-def test_of_many_that_begin_the_same_job_exactly_one_does(store):
+def test_of_many_that_begin_the_same_job_exactly_one_does(store, work):
     job = store.create({})
 
     def begin(_):
         try:
-            return store.begin_attempt(job.id).attempt
+            return work.begin_attempt(job.id).attempt
         except TransitionError:
             return None
 
@@ -230,17 +237,17 @@ def test_pages_go_from_the_newest_to_the_oldest_and_miss_none(store):
         store.page(after="cmp_none")
 
 
-def test_a_selection_of_a_job_that_was_deleted_is_not_made(store):
-    job = _failed(store)
+def test_a_selection_of_a_job_that_was_deleted_is_not_made(store, work):
+    job = _failed(store, work)
     store.delete(job.id, lambda _: None)
     with pytest.raises(UnknownJobError):
         store.create({}, "selection", parent=job.id)
     assert store.page(kind="selection") == []
 
 
-def test_of_a_deletion_and_a_resumption_at_once_exactly_one_is_done(store):
+def test_of_a_deletion_and_a_resumption_at_once_exactly_one_is_done(store, work):
     for _ in range(10):
-        job = _failed(store)
+        job = _failed(store, work)
         with ThreadPoolExecutor(2) as pool:
             deleted = pool.submit(store.delete, job.id, lambda _: None)
             resumed = pool.submit(store.resume, job.id)
@@ -251,18 +258,18 @@ def test_of_a_deletion_and_a_resumption_at_once_exactly_one_is_done(store):
             assert isinstance(errors[0], TransitionError) and errors[1] is None
 
 
-def test_changes_to_the_same_job_from_many_threads_do_not_overwrite_each_other(store):
+def test_changes_to_the_same_job_from_many_threads_do_not_overwrite_each_other(store, work):
     job = store.create({})
 
     def go_on(_):
         mine = []
         for _ in range(20):
             try:
-                mine.append(store.begin_attempt(job.id).attempt)
+                mine.append(work.begin_attempt(job.id).attempt)
             except TransitionError:  # another is at it
                 continue
-            store.mark_submitted(job.id, mine[-1])
-            store.end_attempt(job.id, mine[-1], AttemptStatus.INTERRUPTED, None, JobStatus.QUEUED)
+            work.mark_submitted(job.id, mine[-1])
+            work.end_attempt(job.id, mine[-1], AttemptStatus.INTERRUPTED, None, JobStatus.QUEUED)
         return mine
 
     with ThreadPoolExecutor(6) as pool:
@@ -273,9 +280,9 @@ def test_changes_to_the_same_job_from_many_threads_do_not_overwrite_each_other(s
     assert {one.status for one in job.attempts} == {AttemptStatus.INTERRUPTED}
 
 
-def test_a_reason_may_hold_any_characters(store):
-    job = store.begin_attempt(store.create({}).id)
-    job = store.end_attempt(job.id, 1, AttemptStatus.LOST, "last \0 words ü\n", JobStatus.QUEUED)
+def test_a_reason_may_hold_any_characters(store, work):
+    job = work.begin_attempt(store.create({}).id)
+    job = work.end_attempt(job.id, 1, AttemptStatus.LOST, "last \0 words ü\n", JobStatus.QUEUED)
     assert store.get(job.id).reason == "last \ufffd words ü\n"
 
 
@@ -287,9 +294,9 @@ def test_jobs_are_found_by_teacher_and_labels(store):
     assert store.page(labels={"n": "2"}) == []
 
 
-def test_jobs_and_attempts_are_counted(store):
+def test_jobs_and_attempts_are_counted(store, work):
     store.create({}, "plan")
-    _failed(store, 2)
+    _failed(store, work, 2)
     assert store.counts() == (
         {("plan", JobStatus.QUEUED): 1, ("compression", JobStatus.FAILED): 1},
         {AttemptStatus.FAILED: 2},

@@ -1,0 +1,1 @@
+"""Who may do what: callers, their keys and their limits."""

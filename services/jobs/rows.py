@@ -1,0 +1,128 @@
+"""What the stores share: rows found and locked, moved on, and read as records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from services.jobs.records import Attempt, Job
+from services.jobs.states import AttemptStatus, JobStatus
+from services.jobs.tables import AttemptRow, JobRow
+from workloads.job_folder import ResultDocument, StepDocument
+
+
+class UnknownJobError(LookupError):
+    """There is no job of that id."""
+
+
+class TransitionError(RuntimeError):
+    """The job's state does not allow the change; it has moved on since it was read.
+
+    Attributes:
+        status: The state that the job is in.
+    """
+
+    def __init__(self, job_id: str, status: JobStatus, wanted: str) -> None:
+        self.status = status
+        super().__init__(f"{job_id} is {status} and cannot become {wanted}.")
+
+
+class Sessions:
+    """Opens a database's sessions.
+
+    Args:
+        engine: From :func:`services.jobs.database.open_database`, migrated.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._readers = engine
+        self._writers = engine.execution_options(write=True)
+
+    def reading(self) -> Session:
+        """A session that only reads."""
+        return Session(self._readers)
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """One short transaction."""
+        with Session(self._writers) as session, session.begin():
+            yield session
+
+
+def find_row(session: Session, job_id: str, *, tenant: str | None = None, lock: bool = False) -> JobRow:
+    """Read a job's row.
+
+    Args:
+        session: Where.
+        job_id: The job.
+        tenant: Whose it must be; None is anyone's.
+        lock: Nobody else may change it until the transaction ends.
+
+    Raises:
+        UnknownJobError: There is none.
+    """
+    query = select(JobRow).where(JobRow.id == job_id)
+    if tenant is not None:
+        query = query.where(JobRow.tenant == tenant)
+    # SQLite leaves the lock out; its writers take turns as a whole.
+    row = session.scalar(query.with_for_update() if lock else query)
+    if row is None:
+        raise UnknownJobError(job_id)
+    return row
+
+
+def move(row: JobRow, target: JobStatus) -> None:
+    """Bring a job into a state that may follow its own.
+
+    Raises:
+        TransitionError: It may not.
+    """
+    status = JobStatus(row.status)
+    if not status.may_become(target):
+        raise TransitionError(row.id, status, target)
+    row.status = target
+
+
+def now() -> datetime:
+    """The time in UTC."""
+    return datetime.now(UTC)
+
+
+def job_of(row: JobRow) -> Job:
+    """Read a row as a record."""
+    return Job(
+        id=row.id,
+        kind=row.kind,
+        tenant=row.tenant,
+        batch=row.batch,
+        parent=row.parent,
+        scores=row.scores,
+        answer=row.answer,
+        status=JobStatus(row.status),
+        reason=row.reason,
+        request=row.request,
+        attempt=row.attempt,
+        resumed_after=row.resumed_after,
+        not_before=row.not_before,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        result=None if row.result is None else ResultDocument.model_validate(row.result),
+        steps=None if row.steps is None else tuple(StepDocument.model_validate(step) for step in row.steps),
+        attempts=tuple(_attempt(attempt) for attempt in row.attempts),
+    )
+
+
+def _attempt(row: AttemptRow) -> Attempt:
+    return Attempt(
+        number=row.number,
+        status=AttemptStatus(row.status),
+        reason=row.reason,
+        submission_id=row.submission_id,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )

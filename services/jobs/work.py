@@ -1,0 +1,279 @@
+"""The store of jobs as a controller uses it: claims on jobs, their attempts, and which job comes next.
+
+Several services may look after one database. A service acts for a job only while it holds a *claim* on it: its own
+name as owner, a token made for this claim, and a time until which it holds unless it is renewed. Work is done
+outside of transactions; what came of it is written only if the token is still the job's, so that a service that
+was held up for longer than its claim lasts spoils nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, Engine, func, or_, select, text, update
+from sqlalchemy.orm import Session
+
+from services.jobs.records import Job
+from services.jobs.rows import Sessions, TransitionError, find_row, job_of, move, now
+from services.jobs.states import AttemptStatus, JobStatus
+from services.jobs.tables import AttemptRow, BatchRow, JobRow, TenantRow
+from workloads.job_folder import ResultDocument, StepDocument
+
+CLAIM_SECONDS = 30.0
+_RUNS = (JobStatus.RUNNING, JobStatus.CANCELLING)
+_LONG_AGO = datetime.min
+# Any number will do that nothing else in the database locks.
+_SCHEDULING_LOCK = 7455187121
+
+
+class ClaimLostError(TransitionError):
+    """Another service looks after the job by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many jobs may run at the same time.
+
+    Attributes:
+        running: In all.
+        of_tenant: Of one tenant that has no limit of its own; None is no limit.
+    """
+
+    running: int
+    of_tenant: int | None = None
+
+
+class WorkStore:
+    """The jobs that one service looks after.
+
+    Args:
+        engine: From :func:`services.jobs.database.open_database`, migrated.
+        owner: The service's name among all; made up where it is left out.
+        claim_seconds: How long a claim lasts that is not renewed.
+    """
+
+    def __init__(self, engine: Engine, owner: str | None = None, claim_seconds: float = CLAIM_SECONDS) -> None:
+        self.owner = owner or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.claim_seconds = claim_seconds
+        self._sessions = Sessions(engine)
+        self._postgres = engine.dialect.name == "postgresql"
+        self._tokens: dict[str, str] = {}
+
+    def runs(self, only: str | None = None) -> list[Job]:
+        """Jobs with a run that this service looks after, or that nobody does, oldest first.
+
+        Args:
+            only: This job alone.
+        """
+        free = or_(JobRow.owner.is_(None), JobRow.owner == self.owner, JobRow.claimed_until < now())
+        query = select(JobRow).where(JobRow.status.in_(_RUNS), free).order_by(JobRow.number)
+        if only is not None:
+            query = query.where(JobRow.id == only)
+        with self._sessions.reading() as session:
+            return [job_of(row) for row in session.scalars(query)]
+
+    def claim(self, job_id: str) -> Job | None:
+        """Take over a job that nobody looks after, or keep one's own.
+
+        Returns:
+            The job as it is now; None where another service has it, or where it has no run any more.
+        """
+        with self._sessions.writing() as session:
+            row = find_row(session, job_id, lock=True)
+            if row.status not in _RUNS:
+                return None
+            if row.token is not None and row.token == self._tokens.get(job_id):
+                return job_of(row)
+            if row.claimed_until is not None and row.owner != self.owner and row.claimed_until > now():
+                return None
+            self._take(row)
+            return job_of(row)
+
+    def renew(self) -> None:
+        """Hold all claims of this service for longer."""
+        with self._sessions.writing() as session:
+            mine = update(JobRow).where(JobRow.owner == self.owner)
+            session.execute(mine.values(claimed_until=now() + timedelta(seconds=self.claim_seconds)))
+
+    def release(self) -> None:
+        """Give up all claims of this service, so that another need not wait until they have run out."""
+        with self._sessions.writing() as session:
+            mine = update(JobRow).where(JobRow.owner == self.owner)
+            session.execute(mine.values(owner=None, token=None, claimed_until=None))
+        self._tokens.clear()
+
+    def start_next(self, limits: Limits, only: str | None = None) -> Job | None:
+        """Begin an attempt of the queued job whose turn it is.
+
+        It is the turn of the tenant that has the fewest jobs running, and of these of the one that had none begun
+        for the longest; of its jobs, of the oldest that its batch and its back-off let begin.
+
+        Args:
+            limits: How many may run.
+            only: This job alone.
+
+        Returns:
+            The job, running; None where none may begin.
+        """
+        with self._sessions.reading() as session:  # most looks find nothing, and lock nothing
+            if _next(session, limits, only) is None:
+                return None
+        with self._sessions.writing() as session:
+            if self._postgres:  # services take turns, so that no two of them fill the same place
+                session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _SCHEDULING_LOCK})
+            job_id = _next(session, limits, only)
+            if job_id is None:
+                return None
+            row = find_row(session, job_id, lock=True)
+            if row.status != JobStatus.QUEUED:  # it was cancelled between the two
+                return None
+            return self._begin(session, row)
+
+    def begin_attempt(self, job_id: str) -> Job:
+        """Move a queued job to its next attempt, which is ``starting`` until it is submitted.
+
+        Raises:
+            TransitionError: It is not queued.
+        """
+        with self._sessions.writing() as session:
+            return self._begin(session, find_row(session, job_id, lock=True))
+
+    def mark_submitted(self, job_id: str, attempt: int) -> Job:
+        """Note that the attempt has reached Ray; a job that is being cancelled by now may have one too.
+
+        Raises:
+            ClaimLostError: Another service looks after it.
+        """
+        with self._sessions.writing() as session:
+            row = self._mine(session, job_id)
+            current = row.attempts[-1]
+            if current.number == attempt and current.status == AttemptStatus.STARTING:
+                current.status = AttemptStatus.RUNNING
+            return job_of(row)
+
+    def end_attempt(
+        self,
+        job_id: str,
+        attempt: int,
+        status: AttemptStatus,
+        reason: str | None,
+        then: JobStatus,
+        *,
+        not_before: datetime | None = None,
+        result: ResultDocument | None = None,
+        steps: Sequence[StepDocument] | None = None,
+    ) -> Job:
+        """End the current attempt, move its job on and give up the claim on it.
+
+        Args:
+            job_id: The job.
+            attempt: Its number.
+            status: How the attempt ended.
+            reason: Why, where that needs saying.
+            then: The job's next state: the queue for another attempt, or a terminal one.
+            not_before: The next attempt waits until then.
+            result: The job's result, where ``then`` is terminal.
+            steps: The attempt's last steps, where ``then`` is terminal.
+
+        Raises:
+            ClaimLostError: Another service looks after it.
+            TransitionError: Another attempt is current, or the job's state forbids it.
+        """
+        assert status.is_terminal
+        with self._sessions.writing() as session:
+            row = find_row(session, job_id, lock=True)
+            current = row.attempts[-1] if row.attempts else None
+            if current is None or current.number != attempt or AttemptStatus(current.status).is_terminal:
+                raise TransitionError(job_id, JobStatus(row.status), f"{then} by attempt {attempt}")
+            self._require_claim(row)
+            move(row, then)
+            current.status, current.reason, current.finished_at = status, reason, now()
+            row.reason, row.not_before = reason, not_before
+            row.owner, row.token, row.claimed_until = None, None, None
+            if then.is_terminal:
+                row.finished_at = current.finished_at
+                row.result = result.model_dump(mode="json") if result else None
+                row.steps = [step.model_dump(mode="json") for step in steps] if steps is not None else None
+            session.flush()
+            ended = job_of(row)
+        self._tokens.pop(job_id, None)
+        return ended
+
+    def _begin(self, session: Session, row: JobRow) -> Job:
+        move(row, JobStatus.RUNNING)
+        begun = now()
+        row.attempt += 1
+        row.reason, row.not_before = None, None
+        row.started_at = row.started_at or begun
+        row.attempts.append(
+            AttemptRow(
+                number=row.attempt,
+                status=AttemptStatus.STARTING,
+                submission_id=f"{row.id}-{row.attempt}",
+                started_at=begun,
+            )
+        )
+        self._take(row)
+        session.flush()
+        return job_of(row)
+
+    def _take(self, row: JobRow) -> None:
+        self._tokens[row.id] = uuid.uuid4().hex
+        row.owner, row.token = self.owner, self._tokens[row.id]
+        row.claimed_until = now() + timedelta(seconds=self.claim_seconds)
+
+    def _mine(self, session: Session, job_id: str) -> JobRow:
+        row = find_row(session, job_id, lock=True)
+        self._require_claim(row)
+        return row
+
+    def _require_claim(self, row: JobRow) -> None:
+        if row.token is None or row.token != self._tokens.get(row.id):
+            raise ClaimLostError(row.id, JobStatus(row.status), f"anything by {self.owner}, which has no claim on it")
+
+
+def _next(session: Session, limits: Limits, only: str | None) -> str | None:
+    """The id of the queued job whose turn it is."""
+    waited: ColumnElement[bool] = or_(JobRow.not_before.is_(None), JobRow.not_before <= now())
+    query = select(JobRow.id, JobRow.tenant, JobRow.batch).where(JobRow.status == JobStatus.QUEUED, waited)
+    queued = session.execute(
+        (query.where(JobRow.id == only) if only is not None else query).order_by(JobRow.number)
+    ).all()
+    if not queued:
+        return None
+    places = select(JobRow.tenant, JobRow.batch, func.count()).where(JobRow.status.in_(_RUNS))
+    of_tenant: dict[str, int] = {}
+    of_batch: dict[str, int] = {}
+    for tenant, batch, count in session.execute(places.group_by(JobRow.tenant, JobRow.batch)):
+        of_tenant[tenant] = of_tenant.get(tenant, 0) + count
+        if batch is not None:
+            of_batch[batch] = of_batch.get(batch, 0) + count
+    if sum(of_tenant.values()) >= limits.running:
+        return None
+    tenants = {tenant for _, tenant, _ in queued}
+    own = select(TenantRow.name, TenantRow.max_running).where(TenantRow.name.in_(tenants))
+    own_limits = {name: limit for name, limit in session.execute(own) if limit is not None}
+    batches = {batch for _, _, batch in queued if batch is not None}
+    asked = select(BatchRow.id, BatchRow.max_running).where(BatchRow.id.in_(batches))
+    batch_limits = {name: limit for name, limit in session.execute(asked) if limit is not None} if batches else {}
+
+    def fits(used: int, limit: int | None) -> bool:
+        return limit is None or used < limit
+
+    oldest: dict[str, str] = {}
+    for job_id, tenant, batch in queued:
+        if tenant in oldest or not fits(of_tenant.get(tenant, 0), own_limits.get(tenant, limits.of_tenant)):
+            continue
+        if batch is None or fits(of_batch.get(batch, 0), batch_limits.get(batch)):
+            oldest[tenant] = job_id
+    if len(oldest) < 2:
+        return next(iter(oldest.values()), None)
+    begun = select(JobRow.tenant, func.max(JobRow.started_at)).where(JobRow.tenant.in_(oldest)).group_by(JobRow.tenant)
+    last = dict(session.execute(begun).tuples().all())
+    ranked = sorted(oldest, key=lambda one: (of_tenant.get(one, 0), last[one] is not None, last[one] or _LONG_AGO))
+    return oldest[ranked[0]]
