@@ -46,9 +46,35 @@ class Order:
         return (self.heads[layer][:, None] * self.head_width + offsets).reshape(-1)
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Importance:
+    """How much each part matters; the larger, the more.
+
+    Attributes:
+        hidden: ``[H]``.
+        heads: ``[layers, heads]``.
+        neurons: ``[layers, F]``.
+    """
+
+    hidden: Tensor
+    heads: Tensor
+    neurons: Tensor
+
+
 def importance_order(teacher: Teacher, batches: Iterable[Batch]) -> Order:
     """Measure the teacher on ``batches`` and order its parts, the most important first."""
+    found = measure_importance(teacher, batches)
+    return Order(
+        hidden=torch.argsort(found.hidden, descending=True, stable=True),
+        heads=tuple(torch.argsort(row, descending=True, stable=True) for row in found.heads),
+        neurons=tuple(torch.argsort(row, descending=True, stable=True) for row in found.neurons),
+        head_width=teacher.shape.head_width,
+    )
+
+
+@torch.no_grad()
+def measure_importance(teacher: Teacher, batches: Iterable[Batch]) -> Importance:
+    """Measure the teacher on ``batches``; padded positions do not count."""
     shape, weights = teacher.shape, teacher.weights
     activation = ACT2FN[teacher.facts.activation]
     layers = range(shape.layers)
@@ -74,12 +100,7 @@ def importance_order(teacher: Teacher, batches: Iterable[Batch]) -> Order:
         neurons[layer] *= weights[f"{prefix}.output.weight"].norm(dim=0)
     if shape.relative_buckets:  # one bias table serves all layers, so their heads can only move alike
         heads = heads.mean(0, keepdim=True).expand_as(heads)
-    return Order(
-        hidden=torch.argsort(hidden_power.sqrt() * readers.sqrt(), descending=True, stable=True),
-        heads=tuple(torch.argsort(row, descending=True, stable=True) for row in heads),
-        neurons=tuple(torch.argsort(row, descending=True, stable=True) for row in neurons),
-        head_width=shape.head_width,
-    )
+    return Importance(hidden_power.sqrt() * readers.sqrt(), heads, neurons)
 
 
 def apply_order(weights: dict[str, Tensor], order: Order, head_width: int) -> dict[str, Tensor]:
