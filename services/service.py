@@ -56,7 +56,7 @@ class Service:
             self._lock.release()
             raise
         self.store = JobStore(self._engine)
-        self.work = WorkStore(self._engine)
+        self.work = WorkStore(self._engine, claim_seconds=settings.claim_seconds)
         self.selections = Selections(self.storage)
         self.cluster = self._make_cluster()
         self._controller: Controller | None = None

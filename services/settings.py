@@ -53,6 +53,9 @@ class Settings(BaseSettings):
         ge=1,
         description="The same, of one tenant that has no limit of its own.",
     )
+    claim_seconds: float = Field(
+        30.0, ge=1, le=3600, description="A service that is silent for so long has its jobs looked after by another."
+    )
     poll_seconds: float = Field(0.5, ge=0.05, le=60, description="Seconds between two looks at a running job.")
     backoff_seconds: float = Field(2.0, ge=0, le=3600, description="Wait before the second attempt; then doubled.")
     run_module: str = Field(
