@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
+from services.access.caller import LOCAL, Caller
 from services.embedded.cluster import EmbeddedRay, ExistingRay, RayCluster
 from services.embedded.head import HeadOptions
 from services.embedded.lock import ServiceLock
@@ -88,8 +89,13 @@ class Service:
         self._lock.release()
         log.info("service_stopped")
 
-    def submit(self, data: Any, key: RequestKey | None = None) -> Job:
+    def submit(self, data: Any, key: RequestKey | None = None, *, caller: Caller = LOCAL) -> Job:
         """Check a request and queue it; one whose key was sent before gives the job that was made then.
+
+        Args:
+            data: JSON-like.
+            key: Of the request, if it has one.
+            caller: Who asks; the job is their tenant's.
 
         Raises:
             InputError: It cannot be worked with.
@@ -98,11 +104,12 @@ class Service:
         if (known := self._keyed(key)) is not None:
             return known
         request = accept_request(data, self.settings.latency_targets)
-        plan = self.store.latest_plan(request)
-        return self._queue(self.store.create(request, parent=plan.id if plan else None, key=key))
+        plan = self.store.latest_plan(request, caller.tenant)
+        made = self.store.create(request, tenant=caller.tenant, parent=plan.id if plan else None, key=key)
+        return self._queue(made)
 
-    def plan(self, data: Any, key: RequestKey | None = None) -> Job:
-        """Check a request and queue the measuring of what it would take; for the key see :meth:`submit`.
+    def plan(self, data: Any, key: RequestKey | None = None, *, caller: Caller = LOCAL) -> Job:
+        """Check a request and queue the measuring of what it would take; for the arguments see :meth:`submit`.
 
         Raises:
             InputError: It cannot be worked with.
@@ -110,15 +117,17 @@ class Service:
         """
         if (known := self._keyed(key)) is not None:
             return known
-        return self._queue(self.store.create(accept_request(data, self.settings.latency_targets), "plan", key=key))
+        request = accept_request(data, self.settings.latency_targets)
+        return self._queue(self.store.create(request, "plan", tenant=caller.tenant, key=key))
 
-    def select(self, compression: Job, data: Any, key: RequestKey | None = None) -> Job:
+    def select(self, compression: Job, data: Any, key: RequestKey | None = None, *, caller: Caller = LOCAL) -> Job:
         """Answer new budgets on a finished compression, and queue the making of the students' files.
 
         Args:
-            compression: A succeeded one.
+            compression: A succeeded one; the selection is its tenant's.
             data: ``budgets``, and ``latency_targets`` of the selection's own, JSON-like.
             key: See :meth:`submit`.
+            caller: Who asks.
 
         Raises:
             InputError: The budgets are wrong, or the compression has no scores.
@@ -147,9 +156,10 @@ class Service:
                 "note": None if known.trained.knows_all_budgets else OTHER_AIM,
             }
 
-        return self._queue(
-            self.store.create(kept, "selection", parent=compression.id, scores=scores, answer=answer, key=key)
+        made = self.store.create(
+            kept, "selection", tenant=compression.tenant, parent=compression.id, scores=scores, answer=answer, key=key
         )
+        return self._queue(made)
 
     def frontier(self, compression: Job, costs: Sequence[str], sequence_length: int) -> list[dict[str, Any]]:
         """The Pareto front of a finished compression; see :func:`services.selections.frontier`."""

@@ -30,6 +30,10 @@ class Caller:
     scopes: frozenset[Scope]
     key_id: str | None = None
 
+    def may(self, scope: Scope) -> bool:
+        """Whether they may do what a scope stands for; who administrates may do everything."""
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
     @property
     def sees(self) -> str | None:
         """The tenant whose jobs they see; None is everyone's."""

@@ -7,7 +7,8 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from services.api import compressions, health, latency_targets, plans, selections, students
+from services.api import compressions, health, latency_targets, page, plans, selections, students
+from services.api.dependencies import CALLER
 from services.api.event_stream import EventStreams
 from services.api.metrics import Metrics
 from services.api.middleware import Measured, UnexpectedErrors
@@ -25,8 +26,9 @@ def bare_app() -> FastAPI:
     )
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     add_problem_handlers(app)
-    for module in (plans, compressions, selections, students, latency_targets, health):
-        app.include_router(module.router)
+    for module in (plans, compressions, selections, students, latency_targets):
+        app.include_router(module.router, dependencies=[CALLER])
+    app.include_router(health.router)
     return app
 
 

@@ -14,7 +14,9 @@ from services.api.conditional import UNCHANGED, document_response
 from services.api.dependencies import (
     JSON_TYPES,
     YAML_TYPES,
+    AnyJobDep,
     BodyDep,
+    CallerDep,
     EventStreamsDep,
     JobDep,
     LabelsDep,
@@ -46,15 +48,18 @@ def accepted(response: Response, service: Service, job: Job) -> None:
 
 
 @router.post("", status_code=202, openapi_extra={"requestBody": {"required": True, "content": COMPRESSION_BODY}})
-def submit(body: BodyDep, key: RequestKeyDep, service: ServiceDep, response: Response) -> JobDocument:
+def submit(
+    body: BodyDep, key: RequestKeyDep, caller: CallerDep, service: ServiceDep, response: Response
+) -> JobDocument:
     """Queue a compression."""
-    job = service.submit(body, key)
+    job = service.submit(body, key, caller=caller)
     accepted(response, service, job)
     return service.document(job)
 
 
 @router.get("")
 def page(
+    caller: CallerDep,
     service: ServiceDep,
     labels: LabelsDep,
     status: JobStatus | None = None,
@@ -63,7 +68,9 @@ def page(
     after: str | None = None,
 ) -> JobPage:
     """List compressions, newest first."""
-    jobs = service.store.page(status=status, teacher=teacher, labels=labels, limit=limit + 1, after=after)
+    jobs = service.store.page(
+        tenant=caller.sees, status=status, teacher=teacher, labels=labels, limit=limit + 1, after=after
+    )
     following = jobs[limit - 1].id if len(jobs) > limit else None
     return JobPage(compressions=[service.document(job) for job in jobs[:limit]], next=following)
 
@@ -98,11 +105,11 @@ def events(
 
 
 @router.post("/{job_id}/cancel", status_code=202)
-def cancel(job_id: str, service: ServiceDep, response: Response) -> JobDocument:
+def cancel(job: AnyJobDep, service: ServiceDep, response: Response) -> JobDocument:
     """Ask for the end of a compression; asking again changes nothing."""
-    job = service.cancel(job_id)
-    accepted(response, service, job)
-    return service.document(job)
+    cancelled = service.cancel(job.id)
+    accepted(response, service, cancelled)
+    return service.document(cancelled)
 
 
 @router.post("/{job_id}/resume", status_code=202)

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import yaml
 from fastapi import Depends, Header, HTTPException, Query, Request
 
+from services.access.caller import LOCAL, Caller
 from services.api.event_stream import EventStreams
 from services.jobs.records import Job, RequestKey
 from services.service import Service
@@ -42,11 +43,29 @@ def _event_streams(request: Request) -> EventStreams:
 EventStreamsDep = Annotated[EventStreams, Depends(_event_streams)]
 
 
-def _job(job_id: str, service: ServiceDep) -> Job:
-    return service.store.get(job_id, "compression")
+async def _caller(request: Request, service: ServiceDep) -> Caller:
+    """Who asks; routes that change something need the scope ``submit``, others ``read``."""
+    return LOCAL
+
+
+CALLER = Depends(_caller)
+"""Stands before every route below ``/v1``, so that none can forget to ask who is there."""
+CallerDep = Annotated[Caller, CALLER]
+
+
+def _job(job_id: str, caller: CallerDep, service: ServiceDep) -> Job:
+    return service.store.get(job_id, "compression", tenant=caller.sees)
 
 
 JobDep = Annotated[Job, Depends(_job)]
+
+
+def _any_job(job_id: str, caller: CallerDep, service: ServiceDep) -> Job:
+    return service.store.get(job_id, tenant=caller.sees)
+
+
+AnyJobDep = Annotated[Job, Depends(_any_job)]
+"""A job of whatever kind."""
 
 
 def _selection(selection_id: str, job: JobDep, service: ServiceDep) -> Job:
@@ -59,8 +78,8 @@ def _selection(selection_id: str, job: JobDep, service: ServiceDep) -> Job:
 SelectionDep = Annotated[Job, Depends(_selection)]
 
 
-def _plan(plan_id: str, service: ServiceDep) -> Job:
-    return service.store.get(plan_id, "plan")
+def _plan(plan_id: str, caller: CallerDep, service: ServiceDep) -> Job:
+    return service.store.get(plan_id, "plan", tenant=caller.sees)
 
 
 PlanDep = Annotated[Job, Depends(_plan)]
@@ -129,6 +148,7 @@ def _body(request: Request, raw: Annotated[_RawBody, Depends(_raw_body)]) -> Any
 
 def _request_key(
     request: Request,
+    caller: CallerDep,
     raw: Annotated[_RawBody, Depends(_raw_body)],
     key: Annotated[
         str | None,
@@ -142,7 +162,10 @@ def _request_key(
 ) -> RequestKey | None:
     if key is None:
         return None
-    return RequestKey(request.url.path, key, hashlib.sha256(raw.kind.encode() + b"\n" + raw.data).hexdigest())
+    # Tenants do not know of each other's keys.
+    return RequestKey(
+        f"{caller.tenant} {request.url.path}", key, hashlib.sha256(raw.kind.encode() + b"\n" + raw.data).hexdigest()
+    )
 
 
 RequestKeyDep = Annotated[RequestKey | None, Depends(_request_key)]

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from services.api.compressions import PREFIX, accepted
 from services.api.conditional import UNCHANGED, document_response
-from services.api.dependencies import BodyDep, JobDep, RequestKeyDep, SelectionDep, ServiceDep
+from services.api.dependencies import BodyDep, CallerDep, JobDep, RequestKeyDep, SelectionDep, ServiceDep
 from services.api.openapi import reference_to
 from services.api.problems import RESPONSES
 from services.api.schemas import CandidateEntry, CandidatePage, FrontierDocument, SelectionPage, SelectionRequest
@@ -24,20 +24,24 @@ CostName = Literal["params", "params_without_embeddings", "flops", "weight_bytes
 
 @router.post("/selections", status_code=201, openapi_extra={"requestBody": {"required": True, "content": _BODY}})
 def select(
-    body: BodyDep, key: RequestKeyDep, job: JobDep, service: ServiceDep, response: Response
+    body: BodyDep, key: RequestKeyDep, caller: CallerDep, job: JobDep, service: ServiceDep, response: Response
 ) -> SelectionDocument:
     """Answer new budgets from the scores table, at once; the students' files follow."""
-    selection = service.select(job, body, key)
+    selection = service.select(job, body, key, caller=caller)
     accepted(response, service, selection)
     return selection_document(selection, service.storage)
 
 
 @router.get("/selections")
 def page(
-    job: JobDep, service: ServiceDep, limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50, after: str | None = None
+    job: JobDep,
+    caller: CallerDep,
+    service: ServiceDep,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+    after: str | None = None,
 ) -> SelectionPage:
     """List a compression's selections, newest first."""
-    found = service.store.page(kind="selection", parent=job.id, limit=limit + 1, after=after)
+    found = service.store.page(kind="selection", tenant=caller.sees, parent=job.id, limit=limit + 1, after=after)
     following = found[limit - 1].id if len(found) > limit else None
     return SelectionPage(selections=[selection_document(one, service.storage) for one in found[:limit]], next=following)
 
