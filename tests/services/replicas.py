@@ -1,0 +1,78 @@
+"""Several real services on one PostgreSQL, one storage and one Ray."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from tests.services.conftest import HERE, RUN_MODULE
+
+ROOT = HERE.parents[1]
+
+
+@dataclass
+class Replica:
+    """One ``stillroom serve``, with a state folder and a port of its own."""
+
+    folder: Path
+    settings: dict[str, str]
+    port: int = 0
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self.port:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                self.port = probe.getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def start(self) -> Replica:
+        path = os.pathsep.join([str(HERE), str(ROOT)])
+        environment = os.environ | {"PYTHONPATH": path, "STILLROOM_STATE_FOLDER": str(self.folder)}
+        environment |= {f"STILLROOM_{name.upper()}": value for name, value in self.settings.items()}
+        environment |= {"STILLROOM_INSECURE_LOCAL": "true", "STILLROOM_RUN_MODULE": RUN_MODULE}
+        with (self.folder / "log").open("ab") as log:
+            program = "from services.cli.main import app; app()"
+            command = [sys.executable, "-c", program, "serve", "--port", str(self.port)]
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=self.folder)
+        return self
+
+    def wait_ready(self, seconds: float = 60) -> Replica:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                if httpx.get(f"{self.url}/healthz", timeout=5).status_code == httpx.codes.OK:
+                    return self
+            except httpx.HTTPError:
+                assert self.process.poll() is None, self.log
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.1)
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.terminate()
+            self.process.wait(60)
