@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from workloads.costs import BYTES, Cost
+from workloads.evaluation_spec import EvaluationResult
 from workloads.latency import LatencyMeasure
 from workloads.storage import Storage
 
@@ -187,6 +188,7 @@ class ResultDocument(_Document):
     teacher: TeacherDocument | None = None
     pictures: dict[str, str] = Field(default_factory=dict, description="Files by what they show.")
     plan: PlanDocument | None = Field(None, description="What a plan gives.")
+    evaluation: EvaluationResult | None = Field(None, description="What an evaluation gives.")
     seconds: float = 0.0
 
 

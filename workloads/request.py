@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -19,6 +19,7 @@ from workloads.part import Name, Part
 from workloads.search_spec import ExportSpec, PolishSpec, ProxyTaskSpec, SearchSpec
 
 RelationForm = Literal["softmax-mse", "raw-mse", "kl"]
+_P = TypeVar("_P", bound=Part)
 
 
 class TeacherSpec(Part):
@@ -198,12 +199,26 @@ def parse_request(data: Any) -> CompressionRequest:
     Raises:
         InputError: One finding a field, with the remedy.
     """
+    return parse_as(CompressionRequest, data, "teacher, corpus and budgets")
+
+
+def parse_as(kind: type[_P], data: Any, holding: str) -> _P:
+    """Check JSON-like data and build a request of some kind.
+
+    Args:
+        kind: Which.
+        data: Checked.
+        holding: What an object of it holds, for those who send something else.
+
+    Raises:
+        InputError: One finding a field, with the remedy.
+    """
     if not isinstance(data, dict):
-        raise InputError.of("request", "It is not an object.", "Send a JSON object with teacher, corpus and budgets.")
+        raise InputError.of("request", "It is not an object.", f"Send a JSON object with {holding}.")
     try:
-        return CompressionRequest.model_validate(data)
+        return kind.model_validate(data)
     except ValidationError as error:
-        findings = [_finding(dict(item)) for item in error.errors()]
+        findings = [_finding(dict(item), kind) for item in error.errors()]
         # A field that may be one of two things has a finding for each; the first will do.
         raise InputError(list({finding.field: finding for finding in reversed(findings)}.values())[::-1]) from None
 
@@ -221,13 +236,13 @@ def parse_request_text(text: str) -> CompressionRequest:
     return parse_request(data)
 
 
-def _finding(item: dict[str, Any]) -> FieldError:
+def _finding(item: dict[str, Any], root: type[Part]) -> FieldError:
     kind, context = item["type"], item.get("ctx", {})
     # pydantic puts the tried type between the names where there are several: "placement.list[list[str]].0".
     parts = [str(part) for part in item["loc"]]
     field = ".".join(part for part in parts if part != "int" and "[" not in part) or "request"
     if kind == "extra_forbidden":
-        known = _fields_at(item["loc"][:-1])
+        known = _fields_at(item["loc"][:-1], root)
         close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
         hint = f"Did you mean {close[0]!r}?" if close else f"Known fields here: {', '.join(known)}."
         return FieldError(field, "This field is not known.", hint)
@@ -250,8 +265,8 @@ def _finding(item: dict[str, Any]) -> FieldError:
     return FieldError(field, f"{item['input']!r} does not fit: {item['msg']}.", "Correct the value.")
 
 
-def _fields_at(location: tuple[int | str, ...]) -> list[str]:
-    model: Any = CompressionRequest
+def _fields_at(location: tuple[int | str, ...], root: type[Part]) -> list[str]:
+    model: Any = root
     for part in location:
         if isinstance(part, int):
             continue

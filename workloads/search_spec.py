@@ -8,6 +8,10 @@ from pydantic import Field, model_validator
 
 from workloads.part import Part
 
+Metric = Literal["accuracy", "f1", "matthews", "spearman"]
+TASK_FILES = (".parquet", ".jsonl", ".csv")
+"""Endings of files with labelled rows."""
+
 
 class SearchSpec(Part):
     """Which candidates are scored, on how much text."""
@@ -59,7 +63,7 @@ class TaskSpec(Part):
     validation: list[str] = Field(min_length=1, description="The same, to score on.")
     text_columns: list[str] = Field(min_length=1, max_length=2, description="One column, or two for sentence pairs.")
     label_column: str = Field("label", min_length=1, description="Whole numbers for classes, floats for similarity.")
-    metric: Literal["accuracy", "f1", "matthews", "spearman"] = Field("accuracy", description="What it is scored by.")
+    metric: Metric = Field("accuracy", description="What it is scored by.")
     epochs: int = Field(3, ge=1, le=100)
     batch_size: int = Field(32, ge=1)
     learning_rate: float = Field(5e-5, gt=0, le=1)

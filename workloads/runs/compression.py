@@ -1,18 +1,20 @@
-"""One attempt of a compression: ``python -m workloads.runs.compression --storage URL --job ID --attempt N``.
+"""One attempt of a job: ``python -m workloads.runs.compression --storage URL --job ID --attempt N``.
 
-Reads the job's request, walks the method's road and leaves ``result.json``, whatever happens short of a kill.
+Reads the job's order and request, walks the method's road (or, for an evaluation, fine-tunes and scores), and leaves
+``result.json``, whatever happens short of a kill.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -21,7 +23,8 @@ import structlog
 
 from cluster.connect import configure_driver_logs, connect
 from workloads.errors import InputError
-from workloads.job_folder import JobFolder, ResultDocument
+from workloads.evaluation_spec import AcceptedEvaluation, parse_accepted
+from workloads.job_folder import JobFolder, OrderDocument, ResultDocument
 from workloads.methods.answering import answer
 from workloads.methods.autodistil import autodistil
 from workloads.request import CompressionRequest, parse_request
@@ -66,10 +69,10 @@ def _attempt(storage: Storage, folder: JobFolder, job: str, attempt: int) -> Res
     with Progress(folder, attempt) as progress:
         try:
             storage.check_writable()
-            request = parse_request(folder.read_request())
+            work = _work_of(storage, folder, job, attempt, progress)
             connect()
             signal.signal(signal.SIGTERM, _end_quickly)  # after Ray, which has a slower way of its own
-            result = _compress(storage, folder, request, job, attempt, progress)
+            result = work()
         except BaseException as error:
             # What breaks because we leave is no finding about the job; and Ray's waits turn our exit's code into 1.
             if _ending.is_set():
@@ -84,12 +87,41 @@ def _attempt(storage: Storage, folder: JobFolder, job: str, attempt: int) -> Res
     return result.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
 
 
+def _work_of(
+    storage: Storage, folder: JobFolder, job: str, attempt: int, progress: Progress
+) -> Callable[[], ResultDocument]:
+    """What the job asks for, its request checked and nothing done yet."""
+    order, data = folder.read_order(), folder.read_request()
+    if order.kind == "evaluation":
+        return functools.partial(_evaluate, storage, parse_accepted(data), job, attempt, progress)
+    return functools.partial(_compress, storage, folder, order, parse_request(data), job, attempt, progress)
+
+
+def _evaluate(
+    storage: Storage, request: AcceptedEvaluation, job: str, attempt: int, progress: Progress
+) -> ResultDocument:
+    from workloads.runs.evaluation import evaluate, step_names  # as below
+
+    progress.declare(step_names(request))
+    progress.event("started", f"Attempt {attempt} of an evaluation on {request.task.name}.")
+    with tempfile.TemporaryDirectory(prefix="stillroom-run-") as work:
+        builder = f"{job}-{attempt}"
+        found, used = evaluate(storage, request, builder=builder, progress=progress, work=Path(work))
+    progress.event("succeeded", f"{found.metric} {found.mean:.4f}, {len(found.seeds)} seeds.")
+    return ResultDocument(status="succeeded", evaluation=found, artifacts=used)
+
+
 def _compress(
-    storage: Storage, folder: JobFolder, request: CompressionRequest, job: str, attempt: int, progress: Progress
+    storage: Storage,
+    folder: JobFolder,
+    order: OrderDocument,
+    request: CompressionRequest,
+    job: str,
+    attempt: int,
+    progress: Progress,
 ) -> ResultDocument:
     from workloads.runs.stages import StoredStages, step_names  # torch and Ray, after connect() has prepared for them
 
-    order = folder.read_order()
     progress.declare(step_names(request, order.kind))
     progress.event("started", f"Attempt {attempt} of a {order.kind}, method {request.method}.")
     with tempfile.TemporaryDirectory(prefix="stillroom-run-") as work:

@@ -18,12 +18,11 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from workloads.errors import InputError
-from workloads.search_spec import TaskSpec
+from workloads.search_spec import TASK_FILES, TaskSpec
 from workloads.storage import Storage
 
 FIELD = "proxy_task"
 """The part of a request that errors name, unless the caller says another."""
-_ENDINGS = (".parquet", ".jsonl", ".csv")
 
 
 @dataclass(frozen=True)
@@ -220,8 +219,10 @@ def _rows(side: _Side, labels: npt.NDArray[np.generic]) -> LabelledRows:
 
 
 def _open(url: str, at: str) -> Storage:
-    if not url.partition("?")[0].lower().endswith(_ENDINGS):
-        raise InputError.of(at, f"{url} has none of the endings {', '.join(_ENDINGS)}.", "Convert or rename the file.")
+    if not url.partition("?")[0].lower().endswith(TASK_FILES):
+        raise InputError.of(
+            at, f"{url} has none of the endings {', '.join(TASK_FILES)}.", "Convert or rename the file."
+        )
     try:
         storage = Storage.open(url)
         there = storage.exists("")

@@ -115,11 +115,12 @@ def encode_task(
             f"Use at most {longest}.",
         )
     types, length = shape.token_types > 1, spec.sequence_length
-    train, validation = (_encode(side, length, tokenizer, types) for side in (data.train, data.validation))
+    train, validation = (encode_rows(side, length, tokenizer, types) for side in (data.train, data.validation))
     return EncodedTask(train, validation, data.outputs, not data.classes, tokenizer.pad_token_id)
 
 
-def _encode(side: LabelledRows, length: int, tokenizer: PreTrainedTokenizerBase, with_types: bool) -> EncodedRows:
+def encode_rows(side: LabelledRows, length: int, tokenizer: PreTrainedTokenizerBase, with_types: bool) -> EncodedRows:
+    """Tokenise rows, cut to ``length`` tokens, with token types where a model has two of them."""
     ids: list[npt.NDArray[np.int32]] = []
     types: list[npt.NDArray[np.int8]] = []
     for start in range(0, len(side), _AT_ONCE):

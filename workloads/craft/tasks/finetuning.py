@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from workloads.craft.signals import Batch
 from workloads.craft.stillroom_model.modeling_stillroom import StillroomForSequenceClassification, StillroomModel
-from workloads.craft.tasks.encoding import EncodedTask
-from workloads.craft.tasks.metrics import METRICS
+from workloads.craft.tasks.encoding import EncodedRows, EncodedTask
+from workloads.craft.tasks.metrics import METRICS, Values
 from workloads.search_spec import TaskSpec
 
 WARMUP, WEIGHT_DECAY, CLIP_NORM = 0.1, 0.01, 1.0
@@ -70,14 +71,23 @@ class FineTuning:
         spec: Epochs, batch size, learning rate, metric.
         seed: Of dropout and of the order of the rows.
         device: Where to train.
+        stepped: Called after each step.
     """
 
     def __init__(
-        self, model: PreTrainedModel, task: EncodedTask, spec: TaskSpec, *, seed: int, device: torch.device
+        self,
+        model: PreTrainedModel,
+        task: EncodedTask,
+        spec: TaskSpec,
+        *,
+        seed: int,
+        device: torch.device,
+        stepped: Callable[[], None] | None = None,
     ) -> None:
         self.model = model.to(device).requires_grad_(True)
         self.task, self.spec, self.seed, self.device = task, spec, seed, device
         self.epoch = 0
+        self._stepped = stepped
         decays = [one for one in model.parameters() if one.ndim > 1]
         plain = [one for one in model.parameters() if one.ndim <= 1]
         groups = [{"params": decays, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
@@ -100,19 +110,25 @@ class FineTuning:
             draw = np.random.default_rng([self.seed, self.epoch])
             for rows in self.task.train.shuffled(self.spec.batch_size, draw):
                 losses.append(self._step(*self.task.train.batch(rows, self.task.pad_id)))
+                if self._stepped is not None:
+                    self._stepped()
         self.epoch += 1
         return EpochScore(self.epoch, self.score(), float(torch.stack(losses).mean()))
 
-    @torch.no_grad()
     def score(self) -> float:
         """Score the model as it is on the validation rows."""
-        self.model.eval()
         rows = self.task.validation
+        return METRICS[self.spec.metric](self.predict(rows), rows.labels_N.astype(np.float64))
+
+    @torch.no_grad()
+    def predict(self, rows: EncodedRows) -> Values:
+        """Give the model's answer to each row, as it is: a class, or the value of a regression."""
+        self.model.eval()
         predicted = np.empty(len(rows))
         for part in rows.by_length(2 * self.spec.batch_size):
             logits = self._logits(rows.batch(part, self.task.pad_id)[0])
             predicted[part] = (logits[:, 0] if self.task.regression else logits.argmax(-1)).float().cpu().numpy()
-        return METRICS[self.spec.metric](predicted, rows.labels_N.astype(np.float64))
+        return predicted
 
     def _step(self, batch: Batch, labels: Tensor) -> Tensor:
         logits = self._logits(batch).float()

@@ -22,13 +22,17 @@ def accuracy(predicted_N: Values, labels_N: Values) -> float:
 def f1(predicted_N: Values, labels_N: Values) -> float:
     """F1 of class 1 where there are two classes, else the mean over all classes."""
     classes = int(max(predicted_N.max(), labels_N.max())) + 1
-    wanted = [1] if classes <= 2 else [one for one in range(classes) if (labels_N == one).any()]
-    scores = []
-    for one in wanted:
-        right = np.sum((predicted_N == one) & (labels_N == one))
-        named = np.sum(predicted_N == one) + np.sum(labels_N == one)
-        scores.append(2 * right / named if named else 0.0)
-    return float(np.mean(scores))
+    return f1_binary(predicted_N, labels_N) if classes <= 2 else f1_macro(predicted_N, labels_N)
+
+
+def f1_binary(predicted_N: Values, labels_N: Values) -> float:
+    """F1 of class 1."""
+    return _f1_of(1, predicted_N, labels_N)
+
+
+def f1_macro(predicted_N: Values, labels_N: Values) -> float:
+    """Mean of the F1 of each class that occurs among the labels."""
+    return float(np.mean([_f1_of(one, predicted_N, labels_N) for one in np.unique(labels_N)]))
 
 
 def matthews(predicted_N: Values, labels_N: Values) -> float:
@@ -57,6 +61,31 @@ METRICS: dict[str, Callable[[Values, Values], float]] = {
     "spearman": spearman,
 }
 """By the names that a task gives."""
+
+
+def scores(predicted_N: Values, labels_N: Values, classes: int) -> dict[str, float]:
+    """Score by all that fits: ``spearman`` where there are no classes, else the others, F1 by its average.
+
+    Args:
+        predicted_N: Classes from 0, or values.
+        labels_N: The same.
+        classes: How many classes the task has, 0 for a regression.
+    """
+    if classes == 0:
+        return {"spearman": spearman(predicted_N, labels_N)}
+    binary = {"f1_binary": f1_binary(predicted_N, labels_N)} if classes == 2 else {}
+    return {
+        "accuracy": accuracy(predicted_N, labels_N),
+        **binary,
+        "f1_macro": f1_macro(predicted_N, labels_N),
+        "matthews": matthews(predicted_N, labels_N),
+    }
+
+
+def _f1_of(one: int, predicted_N: Values, labels_N: Values) -> float:
+    right = np.sum((predicted_N == one) & (labels_N == one))
+    named = np.sum(predicted_N == one) + np.sum(labels_N == one)
+    return float(2 * right / named) if named else 0.0
 
 
 def _ranks(values_N: Values) -> Values:

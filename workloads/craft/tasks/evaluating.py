@@ -1,0 +1,289 @@
+"""Evaluating a model on a task: fine-tuned on training rows, chosen on training rows set aside, scored at the end.
+
+The rows that are scored on stand apart from the :class:`EncodedTask` that fine-tuning and choosing see, and are read
+once, by the model that was chosen.
+
+Shape letters: N training rows, M rows to score on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from workloads.craft.families import family_of
+from workloads.craft.latency.runtimes import load_model
+from workloads.craft.stillroom_model.configuration_stillroom import StillroomConfig
+from workloads.craft.tasks.data import LabelledRows, read_task
+from workloads.craft.tasks.encoding import EncodedRows, EncodedTask, encode_rows
+from workloads.craft.tasks.finetuning import FineTuning, classifier
+from workloads.craft.tasks.metrics import Values, scores
+from workloads.craft.teacher import open_teacher, open_tokenizer
+from workloads.errors import InputError
+from workloads.evaluation_spec import TASK, BaselineDocument, EvaluationRequest, SeedScore, renamed
+
+Report = Callable[[int, int], None]
+"""Called with the steps done and the steps in all."""
+EpochReport = Callable[[int, int, dict[str, float]], None]
+"""Called after each epoch with the same, and with its loss and its score on the rows set aside."""
+
+
+@dataclass(frozen=True)
+class TaskModel:
+    """A teacher or a student, as it was saved, on its way to tasks."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    @classmethod
+    def student(cls, folder: Path) -> TaskModel:
+        """Load a student from a local folder."""
+        return cls(load_model(folder), open_tokenizer(folder))
+
+    @classmethod
+    def teacher(cls, folder: Path) -> TaskModel:
+        """Load a teacher from a local folder.
+
+        Raises:
+            InputError: It cannot be used; see :func:`workloads.craft.teacher.open_teacher`.
+        """
+        opened = open_teacher(folder)
+        return cls(opened.model, opened.tokenizer)
+
+    @property
+    def longest(self) -> int:
+        """Tokens that it reads at most."""
+        config = self.model.config
+        counting = (
+            config.position_counting
+            if config.model_type == StillroomConfig.model_type
+            else family_of(config.model_type).position_counting
+        )
+        # Some count positions from behind the padding id.
+        before = 0 if counting == "from-zero" else int(self.tokenizer.pad_token_id) + 1
+        return int(config.max_position_embeddings) - before
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """A task, ready to evaluate a model on.
+
+    Attributes:
+        task: What is trained on, and as its ``validation`` the training rows set aside.
+        scored: Scored on, and nothing else.
+        classes: The label of each class, in order; empty for a regression.
+        rows_in_training: Rows scored on whose texts are among the training rows too.
+        baseline: What answering all rows alike scores.
+    """
+
+    task: EncodedTask
+    scored: EncodedRows
+    classes: tuple[int, ...]
+    rows_in_training: int
+    baseline: BaselineDocument
+
+
+def prepare(request: EvaluationRequest, model: TaskModel) -> EvaluationData:
+    """Read the task's files, set training rows aside, and tokenise all.
+
+    Raises:
+        InputError: The files cannot be used, there are too few training rows, or ``sequence_length`` is more than
+            the model reads.
+    """
+    if request.sequence_length > model.longest:
+        raise InputError.of(
+            "sequence_length",
+            f"The model reads at most {model.longest} tokens, not {request.sequence_length}.",
+            f"Use at most {model.longest}.",
+        )
+    try:
+        data = read_task(request.task_spec(), TASK)
+    except InputError as error:
+        raise renamed(error, f"{TASK}.validation", f"{TASK}.{request.task.scored_on}") from error
+    train, aside = set_aside(data.train, request.task.set_aside, regression=not data.classes)
+    tokenizer, types = model.tokenizer, getattr(model.model.config, "type_vocab_size", 0) > 1
+    encoded = [encode_rows(rows, request.sequence_length, tokenizer, types) for rows in (train, aside, data.validation)]
+    task = EncodedTask(encoded[0], encoded[1], data.outputs, not data.classes, tokenizer.pad_token_id)
+    known = set(zip(*data.train.texts, strict=True))
+    return EvaluationData(
+        task,
+        encoded[2],
+        data.classes,
+        sum(texts in known for texts in zip(*data.validation.texts, strict=True)),
+        constant_baseline(data.train.labels, data.validation.labels, main_score(request, data.classes), data.classes),
+    )
+
+
+def set_aside(rows: LabelledRows, share: float, *, regression: bool) -> tuple[LabelledRows, LabelledRows]:
+    """Part training rows into those to train on and those to choose by, the same ones for every seed.
+
+    A hash of the texts decides, so that rows with the same texts stay on one side whatever their order; of each
+    class the same share is set aside.
+
+    Raises:
+        InputError: There are too few rows to set any aside.
+    """
+    texts = list(zip(*rows.texts, strict=True))
+    strata = [0] * len(rows) if regression else rows.labels.tolist()
+    quotas = {stratum: int(share * count + 0.5) for stratum, count in Counter(strata).items()}
+    places: dict[tuple[str, ...], list[int]] = {}
+    for place, text in enumerate(texts):
+        places.setdefault(text, []).append(place)
+    aside: list[int] = []
+    for text in sorted(places, key=_digest):
+        stratum = strata[places[text][0]]
+        if len(places[text]) <= quotas[stratum]:
+            quotas[stratum] -= len(places[text])
+            aside += places[text]
+    kept = sorted(set(range(len(rows))) - set(aside))
+    if not aside or not kept:
+        raise InputError.of(
+            f"{TASK}.train",
+            f"It has {len(rows)} rows, too few to set {share:.0%} of them aside to choose the epoch on.",
+            f"Give more rows, or a larger '{TASK}.set_aside'.",
+        )
+    return _only(rows, kept), _only(rows, sorted(aside))
+
+
+def main_score(request: EvaluationRequest, classes: Sequence[int]) -> str:
+    """The name among all scores of the one that the request's metric means."""
+    average = f1_average(request, classes)
+    return f"f1_{average}" if average else request.task.metric
+
+
+def f1_average(request: EvaluationRequest, classes: Sequence[int]) -> Literal["binary", "macro"] | None:
+    """How F1 is meant in a task with these classes, where it is what is asked for."""
+    if request.task.metric != "f1":
+        return None
+    return "binary" if len(classes) == 2 else "macro"
+
+
+def constant_baseline(
+    train_N: npt.NDArray[np.generic], scored_M: npt.NDArray[np.generic], main: str, classes: Sequence[int]
+) -> BaselineDocument:
+    """Score the same answer for all rows: the class that does best on the training rows, or their mean.
+
+    Args:
+        train_N: Labels of the training rows; classes from 0, or values.
+        scored_M: Labels of the rows to score on.
+        main: The score that counts; see :func:`main_score`.
+        classes: The label of each class; empty for a regression.
+    """
+    trained, scored = train_N.astype(np.float64), scored_M.astype(np.float64)
+
+    def all_alike(answer: float, labels: Values) -> dict[str, float]:
+        return scores(np.full(len(labels), answer), labels, len(classes))
+
+    if classes:
+        common = Counter(trained.tolist())
+        # Of answers that score alike (Matthews' correlation is 0 for all) the majority class.
+        answer = max(common, key=lambda one: (all_alike(one, trained)[main], common[one], -one))
+        shown = float(classes[int(answer)])
+    else:
+        answer = shown = float(trained.mean())
+    found = all_alike(answer, scored)
+    return BaselineDocument(answer=shown, score=found[main], scores=found)
+
+
+def steps_in_all(request: EvaluationRequest, data: EvaluationData) -> int:
+    """Steps of one seed's fine-tuning."""
+    return len(request.learning_rates) * request.epochs * -(-len(data.task.train) // request.batch_size)
+
+
+def evaluate_seed(
+    base: PreTrainedModel,
+    data: EvaluationData,
+    request: EvaluationRequest,
+    seed: int,
+    device: torch.device,
+    report: Report = lambda done, total: None,
+    epoch_report: EpochReport = lambda done, total, metrics: None,
+) -> SeedScore:
+    """Fine-tune the model with each learning rate, keep the best epoch of all, and score that one.
+
+    Args:
+        base: Without a head; left as it is.
+        data: Of the same request.
+        request: Epochs, learning rates, batch size and metric.
+        seed: Of the head's values, dropout and the order of the rows.
+        device: Where to.
+        report: Told of the beginning, and of every step.
+        epoch_report: Told of every epoch.
+
+    Raises:
+        InputError: Fine-tuning diverged with every learning rate.
+    """
+    begun, done, total = time.monotonic(), 0, steps_in_all(request, data)
+    best: _Best | None = None
+
+    def stepped() -> None:
+        nonlocal done
+        done += 1
+        report(done, total)
+
+    report(done, total)
+    for number, rate in enumerate(request.learning_rates, start=1):
+        spec = request.task_spec().model_copy(update={"learning_rate": rate})
+        tuning = FineTuning(
+            classifier(base, data.task, seed), data.task, spec, seed=seed, device=device, stepped=stepped
+        )
+        for _ in range(request.epochs):
+            epoch = tuning.run_epoch()
+            if not math.isfinite(epoch.train_loss):
+                break
+            metrics = {"set_aside_score": epoch.score, "train_loss": epoch.train_loss, "learning_rate": rate}
+            epoch_report(done, total, metrics)
+            if best is None or epoch.score > best.score:
+                best = _Best(epoch.score, epoch.epoch, rate, _copy(tuning.model))
+        done = number * total // len(request.learning_rates)
+    if best is None:
+        raise InputError.of(
+            "learning_rates", f"With each of them fine-tuning diverged (seed {seed}).", "Use smaller learning rates."
+        )
+    tuning.model.load_state_dict(best.state)
+    found = scores(tuning.predict(data.scored), data.scored.labels_N.astype(np.float64), len(data.classes))
+    return SeedScore(
+        seed=seed,
+        score=found[main_score(request, data.classes)],
+        epoch=best.epoch,
+        learning_rate=best.rate,
+        validation_score=best.score,
+        scores=found,
+        device=device.type,
+        seconds=round(time.monotonic() - begun, 3),
+    )
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The best epoch so far; of equals the first."""
+
+    score: float
+    epoch: int
+    rate: float
+    state: dict[str, Tensor]
+
+
+def _copy(model: PreTrainedModel) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+
+
+def _only(rows: LabelledRows, places: Sequence[int]) -> LabelledRows:
+    texts = tuple(tuple(column[place] for place in places) for column in rows.texts)
+    return replace(rows, texts=texts, labels=rows.labels[list(places)])
+
+
+def _digest(texts: Sequence[str]) -> bytes:
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,288 @@
+"""Evaluating a model on a task on Ray: a task a seed, side by side; each that ends is kept at once.
+
+The model and the tokenised rows lie in the object store, a copy a node, so that workers need no storage. A seed whose
+score is there, from an earlier attempt or another job, is not fine-tuned again.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import structlog
+import torch
+from ray.util.queue import Empty, Queue
+from transformers import PreTrainedModel
+
+from cluster.sizing import cpus_per_worker, read_resources
+from workloads import artifacts, teacher_files
+from workloads.artifacts import Artifact, Key
+from workloads.craft.tasks.data import task_fingerprint
+from workloads.craft.tasks.evaluating import EvaluationData, TaskModel, evaluate_seed, f1_average, prepare
+from workloads.craft.teacher import fetch_teacher
+from workloads.errors import InputError
+from workloads.evaluation_spec import TASK, AcceptedEvaluation, EvaluationRequest, EvaluationResult, SeedScore, renamed
+from workloads.runs.leases import lease
+from workloads.runs.progress import Progress
+from workloads.storage import Storage
+
+MODEL, ROWS = "model", "rows"
+TELL_SECONDS = 0.5
+"""Between two words of a worker on how far it is."""
+
+_log = structlog.get_logger(__name__)
+
+
+def step_names(request: EvaluationRequest) -> list[str]:
+    """The steps of an evaluation, in their order."""
+    return [MODEL, ROWS, *map(seed_step, request.seeds)]
+
+
+def seed_step(seed: int) -> str:
+    """The step that fine-tunes and scores with one seed."""
+    return f"seed-{seed}"
+
+
+def evaluate(
+    storage: Storage, request: AcceptedEvaluation, *, builder: str, progress: Progress, work: Path
+) -> tuple[EvaluationResult, dict[str, list[str]]]:
+    """Evaluate a model; the caller has joined the Ray cluster and declared the steps.
+
+    Args:
+        storage: Where the student is, and where results are kept.
+        request: What is asked for.
+        builder: Names the job and attempt.
+        progress: Told of the steps of :func:`step_names`.
+        work: A local folder for temporary files.
+
+    Returns:
+        The result, and the fingerprints of the stages behind it, by stage.
+
+    Raises:
+        InputError: The model or the task cannot be used, or fine-tuning diverged.
+        OSError: The storage cannot be read or written.
+    """
+    assert ray.is_initialized(), "The caller connects to Ray."
+    progress.start(MODEL)
+    folder = _model_folder(storage, request, work)
+    fingerprint = teacher_files.fingerprint(folder)
+    keys, whole = _keys(request, fingerprint)
+    progress.finish(MODEL)
+    used = {whole.stage: [whole.fingerprint], "evaluation-seed": [key.fingerprint for key in keys.values()]}
+    if (found := artifacts.find(storage, whole)) is None:
+        waiting = "waiting for another job that evaluates this"
+        with lease(whole.fingerprint, builder, lambda: progress.note(ROWS, waiting)):
+            progress.note(ROWS, None)
+            if (found := artifacts.find(storage, whole)) is None:
+                result = _build(storage, request, folder, fingerprint, keys, builder, progress)
+                found = artifacts.commit(storage, whole, builder, result.model_dump(mode="json"))
+    if found.builder != builder:
+        for step in step_names(request)[1:]:
+            progress.reuse(step)
+    # What the task is called decides nothing, so another may have built the artefact under another name.
+    own = {"task": request.task.name, "scored_on": request.task.scored_on}
+    return EvaluationResult.model_validate(found.summary | own), used
+
+
+def _model_folder(storage: Storage, request: AcceptedEvaluation, work: Path) -> Path:
+    """The model as a folder on this machine."""
+    spec = request.model.teacher
+    if spec is None:
+        assert request.files is not None, request
+        if not storage.exists(f"{request.files}/{teacher_files.CONFIG}"):
+            raise InputError.of(
+                "model.student",
+                f"The files of {request.model.student} are no longer in the storage.",
+                "Ask for the student's budget again by a selection, and evaluate the student of that.",
+            )
+        return storage.fetch(request.files, work)
+    try:
+        if teacher_files.is_path(spec.model) and "://" not in spec.model:
+            teacher_files.check_teacher(spec)
+            return Path(spec.model).expanduser()
+        return fetch_teacher(spec, work / "model")
+    except InputError as error:
+        raise renamed(error, "teacher", "model.teacher") from error
+
+
+def _keys(request: AcceptedEvaluation, fingerprint: str) -> tuple[dict[int, Key], Key]:
+    """What decides the score of each seed, and what all of them together."""
+    try:
+        task = task_fingerprint(request.task_spec(), TASK)
+    except InputError as error:
+        raise renamed(error, f"{TASK}.validation", f"{TASK}.{request.task.scored_on}") from error
+    inputs = {
+        "model": fingerprint,
+        "task": task | {"learning_rate": request.learning_rates},
+        "set_aside": request.task.set_aside,
+    }
+    keys = {seed: Key("evaluation-seed", inputs | {"seed": seed}) for seed in request.seeds}
+    return keys, Key("evaluation", inputs | {"seeds": request.seeds})
+
+
+def _build(
+    storage: Storage,
+    request: AcceptedEvaluation,
+    folder: Path,
+    fingerprint: str,
+    keys: Mapping[int, Key],
+    builder: str,
+    progress: Progress,
+) -> EvaluationResult:
+    progress.start(ROWS)
+    try:
+        model = TaskModel.student(folder) if request.model.teacher is None else TaskModel.teacher(folder)
+    except InputError as error:
+        raise renamed(error, "teacher", "model.teacher") from error
+    params = model.model.num_parameters()
+    data = prepare(request, model)
+    progress.finish(ROWS)
+    done = {}
+    for seed, key in keys.items():
+        if (found := artifacts.find(storage, key)) is not None:
+            done[seed] = SeedScore.model_validate(found.summary)
+            progress.reuse(seed_step(seed))
+
+    def keep(score: SeedScore) -> Artifact:
+        summary = score.model_dump(mode="json")
+        return artifacts.commit(storage, keys[score.seed], builder, summary, device=score.device)
+
+    missing = [seed for seed in request.seeds if seed not in done]
+    if missing:
+        done |= {score.seed: score for score in _run(request, model.model, data, missing, keep, progress)}
+    return _result(request, data, [done[seed] for seed in request.seeds], params, fingerprint)
+
+
+def _result(
+    request: AcceptedEvaluation, data: EvaluationData, seeds: Sequence[SeedScore], params: int, fingerprint: str
+) -> EvaluationResult:
+    values = [one.score for one in seeds]
+    return EvaluationResult(
+        task=request.task.name,
+        metric=request.task.metric,
+        average=f1_average(request, data.classes),
+        mean=statistics.fmean(values),
+        std=statistics.stdev(values) if len(values) > 1 else None,
+        seeds=list(seeds),
+        baseline=data.baseline,
+        scored_on=request.task.scored_on,
+        rows=len(data.scored),
+        train_rows=len(data.task.train),
+        set_aside_rows=len(data.task.validation),
+        rows_in_training=data.rows_in_training,
+        params=params,
+        fingerprint=fingerprint,
+        seconds=round(math.fsum(one.seconds for one in seeds), 3),
+    )
+
+
+@dataclass(frozen=True)
+class _Word:
+    """How far a seed is; ``metrics`` where an epoch has ended."""
+
+    seed: int
+    done: int
+    total: int
+    metrics: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What every worker needs but the weights: the model without them, and how to run it."""
+
+    model: PreTrainedModel
+    request: EvaluationRequest
+    cpus: int
+    gpu: bool
+
+
+def _run(
+    request: AcceptedEvaluation,
+    model: PreTrainedModel,
+    data: EvaluationData,
+    seeds: Sequence[int],
+    keep: Callable[[SeedScore], Any],
+    progress: Progress,
+) -> list[SeedScore]:
+    """Fine-tune with these seeds, as many at a time as the cluster has room for."""
+    resources = read_resources()
+    gpu = resources.gpus >= 1
+    # The share is that of all seeds: those left after a restart then repeat what they would have given.
+    share = cpus_per_worker(resources, runs_at_once=len(request.seeds), workers=1)
+    cpus = 1 if gpu else min(share, _largest_node())
+    # Read-only in the workers, and not copied on the way to those of one node.
+    weights = ray.put({name: tensor.numpy() for name, tensor in model.state_dict().items()})
+    shared = ray.put(_Shared(model.to("meta"), request, cpus, gpu))
+    rows = ray.put(data)
+    scores: list[SeedScore] = []
+    _log.info("fine_tuning", seeds=list(seeds), cpus_each=cpus, gpu=gpu)
+    with _queue() as queue:
+        remote = ray.remote(num_cpus=cpus, num_gpus=int(gpu), max_retries=1)(_evaluate_seed)
+        waiting = [remote.remote(shared, weights, rows, seed, queue) for seed in seeds]
+        try:
+            while waiting:
+                finished, waiting = ray.wait(waiting, num_returns=1, timeout=TELL_SECONDS)
+                _drain(queue, progress)
+                for score in ray.get(finished):
+                    keep(score)
+                    progress.finish(seed_step(score.seed))
+                    progress.event("seed", f"Seed {score.seed} scores {score.score:.4f}.", **score.model_dump())
+                    scores.append(score)
+        finally:
+            for reference in waiting:
+                ray.cancel(reference, force=True)
+    return scores
+
+
+def _largest_node() -> int:
+    found = (int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+    return max(found, default=1) or 1
+
+
+@contextmanager
+def _queue() -> Iterator[Any]:
+    queue = Queue(actor_options={"num_cpus": 0})
+    try:
+        yield queue
+    finally:
+        queue.shutdown(force=True)
+
+
+def _drain(queue: Any, progress: Progress) -> None:
+    while True:
+        try:
+            word: _Word = queue.get_nowait()
+        except Empty:
+            return
+        step = seed_step(word.seed)
+        if word.done == 0:
+            progress.start(step, word.total, "steps")
+        progress.advance(step, word.done, word.total)
+        if word.metrics is not None:
+            progress.point(step, word.done, word.total, word.metrics)
+
+
+def _evaluate_seed(shared: _Shared, weights: dict[str, Any], rows: EvaluationData, seed: int, queue: Any) -> SeedScore:
+    torch.set_num_threads(shared.cpus)
+    base = shared.model
+    base.load_state_dict({name: torch.tensor(array) for name, array in weights.items()}, assign=True)
+    told = 0.0
+
+    def report(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= TELL_SECONDS or done == total:
+            told = time.monotonic()
+            queue.put(_Word(seed, done, total))
+
+    def epoch_report(done: int, total: int, metrics: dict[str, float]) -> None:
+        queue.put(_Word(seed, done, total, metrics))
+
+    device = torch.device("cuda" if shared.gpu else "cpu")
+    return evaluate_seed(base, rows, shared.request, seed, device, report, epoch_report)
