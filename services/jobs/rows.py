@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
@@ -26,7 +27,7 @@ class TransitionError(RuntimeError):
         status: The state that the job is in.
     """
 
-    def __init__(self, job_id: str, status: JobStatus, wanted: str) -> None:
+    def __init__(self, job_id: str, status: StrEnum, wanted: str) -> None:
         self.status = status
         super().__init__(f"{job_id} is {status} and cannot become {wanted}.")
 
@@ -85,6 +86,37 @@ def move(row: JobRow, target: JobStatus) -> None:
     if not status.may_become(target):
         raise TransitionError(row.id, status, target)
     row.status = target
+
+
+def ask_for_end(row: JobRow) -> None:
+    """Cancel a queued job at once, and have the controller cancel a running one; asking again changes nothing.
+
+    Raises:
+        TransitionError: It has succeeded or failed already.
+    """
+    status = JobStatus(row.status)
+    if status in {JobStatus.CANCELLING, JobStatus.CANCELLED}:
+        return
+    if status is JobStatus.QUEUED:
+        move(row, JobStatus.CANCELLED)
+        row.finished_at = now()
+    else:
+        move(row, JobStatus.CANCELLING)
+    row.reason = "It was cancelled by request."
+
+
+def send_back(row: JobRow) -> None:
+    """Send a failed or cancelled job back to the queue, where it may fail as often as a new one.
+
+    Raises:
+        TransitionError: It has not ended, or has succeeded.
+    """
+    if not JobStatus(row.status).may_be_resumed:
+        raise TransitionError(row.id, JobStatus(row.status), "queued again")
+    row.status = JobStatus.QUEUED
+    row.reason, row.not_before, row.finished_at = "It was resumed by request.", None, None
+    row.result, row.steps = None, None
+    row.resumed_after = row.attempt
 
 
 def now() -> datetime:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Engine, func, select
@@ -16,7 +16,16 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from services.jobs.records import Job, RequestKey
-from services.jobs.rows import Sessions, TransitionError, UnknownJobError, find_row, job_of, move, now
+from services.jobs.rows import (
+    Sessions,
+    TransitionError,
+    UnknownJobError,
+    ask_for_end,
+    find_row,
+    job_of,
+    now,
+    send_back,
+)
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.tables import LOCAL_TENANT, AttemptRow, JobRow, RequestKeyRow
 from workloads.job_folder import JobKind
@@ -68,42 +77,16 @@ class JobStore:
             KeyReusedError: The key was sent before, with another request.
             UnknownJobError: There is no such parent.
         """
-        job_id = f"{PREFIXES[kind]}_{uuid.uuid4().hex[:16]}"
-        at_once = answer(job_id) if answer is not None else None
-        row = JobRow(
-            id=job_id,
-            kind=kind,
-            tenant=tenant,
-            parent=parent,
-            scores=scores,
-            digest=digest_of(request),
-            answer=at_once,
-            status=JobStatus.QUEUED,
-            request=request,
-            attempt=0,
-            created_at=now(),
-        )
-        try:
-            with self._sessions.writing() as session:
-                if key is not None and (known := _keyed(session, key)) is not None:
-                    return job_of(known)
-                if parent is not None:
-                    find_row(session, parent, tenant=tenant, lock=True)  # so that nobody deletes it meanwhile
-                session.add(row)
-                session.flush()
-                if key is not None:
-                    made = RequestKeyRow(
-                        scope=key.scope, key=key.key, digest=key.digest, job_number=row.number, created_at=now()
-                    )
-                    session.add(made)
-                    session.flush()
-                return job_of(row)
-        except IntegrityError:
-            # Where writers do not take turns, another may have used the key since it was looked for.
-            earlier = self.find_keyed(key) if key is not None else None
-            if earlier is None:
-                raise
-            return earlier
+        row = new_row(request, kind, tenant=tenant, parent=parent)
+        row.scores, row.answer = scores, answer(row.id) if answer is not None else None
+
+        def make(session: Session) -> JobRow:
+            if parent is not None:
+                find_row(session, parent, tenant=tenant, lock=True)  # so that nobody deletes it meanwhile
+            session.add(row)
+            return row
+
+        return make_once(self._sessions, key, make)
 
     def find_keyed(self, key: RequestKey) -> Job | None:
         """The job that was made by a request with this key.
@@ -112,8 +95,7 @@ class JobStore:
             KeyReusedError: It was made by another request.
         """
         with self._sessions.reading() as session:
-            row = _keyed(session, key)
-            return None if row is None else job_of(row)
+            return _keyed(session, key)
 
     def latest_plan(self, request: dict[str, Any], tenant: str = LOCAL_TENANT) -> Job | None:
         """The tenant's newest finished plan of exactly this request."""
@@ -214,15 +196,7 @@ class JobStore:
         """
         with self._sessions.writing() as session:
             row = find_row(session, job_id, lock=True)
-            status = JobStatus(row.status)
-            if status in {JobStatus.CANCELLING, JobStatus.CANCELLED}:
-                return job_of(row)
-            if status is JobStatus.QUEUED:
-                move(row, JobStatus.CANCELLED)
-                row.finished_at = now()
-            else:
-                move(row, JobStatus.CANCELLING)
-            row.reason = "It was cancelled by request."
+            ask_for_end(row)
             session.flush()
             return job_of(row)
 
@@ -234,12 +208,7 @@ class JobStore:
         """
         with self._sessions.writing() as session:
             row = find_row(session, job_id, lock=True)
-            if not JobStatus(row.status).may_be_resumed:
-                raise TransitionError(job_id, JobStatus(row.status), "queued again")
-            row.status = JobStatus.QUEUED
-            row.reason, row.not_before, row.finished_at = "It was resumed by request.", None, None
-            row.result, row.steps = None, None
-            row.resumed_after = row.attempt
+            send_back(row)
             session.flush()
             return job_of(row)
 
@@ -255,25 +224,95 @@ class JobStore:
         """
         with self._sessions.writing() as session:
             row = find_row(session, job_id, lock=True)
-            made = select(JobRow).where(JobRow.parent == job_id, JobRow.kind == "selection").with_for_update()
-            rows = [row, *session.scalars(made)]
-            for one in rows:
-                if not JobStatus(one.status).is_terminal:
-                    raise TransitionError(one.id, JobStatus(one.status), "deleted")
-                session.delete(one)
+            forget(session, [row], clear)
+
+
+def new_row(
+    request: dict[str, Any], kind: JobKind, *, tenant: str, parent: str | None = None, batch: str | None = None
+) -> JobRow:
+    """A queued job with an id of its own, not yet in the database."""
+    return JobRow(
+        id=new_id(PREFIXES[kind]),
+        kind=kind,
+        tenant=tenant,
+        batch=batch,
+        parent=parent,
+        digest=digest_of(request),
+        status=JobStatus.QUEUED,
+        request=request,
+        attempt=0,
+        created_at=now(),
+    )
+
+
+def new_id(prefix: str) -> str:
+    """An id that nothing else has."""
+    return f"{prefix}_{uuid.uuid4().hex[:16]}"
+
+
+def make_once(sessions: Sessions, key: RequestKey | None, make: Callable[[Session], JobRow]) -> Job:
+    """Make something in one transaction; where the request's key was sent before, nothing is made.
+
+    Args:
+        sessions: The database's.
+        key: Of the request.
+        make: Adds the rows, and gives the job that is found again by the key.
+
+    Returns:
+        That job, or the one that was made when the key was sent before.
+
+    Raises:
+        KeyReusedError: The key was sent before, with another request.
+    """
+    try:
+        with sessions.writing() as session:
+            if key is not None and (known := _keyed(session, key)) is not None:
+                return known
+            row = make(session)
             session.flush()
-            # Inside the transaction, so that nobody resumes a job whose folder is going.
-            for one in rows:
-                clear(one.id)
+            if key is not None:
+                made = RequestKeyRow(
+                    scope=key.scope, key=key.key, digest=key.digest, job_number=row.number, created_at=now()
+                )
+                session.add(made)
+                session.flush()
+            return job_of(row)
+    except IntegrityError:
+        # Where writers do not take turns, another may have used the key since it was looked for.
+        if key is not None:
+            with sessions.reading() as session:
+                if (earlier := _keyed(session, key)) is not None:
+                    return earlier
+        raise
 
 
-def _keyed(session: Session, key: RequestKey) -> JobRow | None:
+def forget(session: Session, rows: Sequence[JobRow], clear: Callable[[str], None]) -> None:
+    """Delete ended jobs, and all jobs made from them; see :meth:`JobStore.delete`.
+
+    Raises:
+        TransitionError: One has not ended.
+    """
+    ids = [row.id for row in rows]
+    made = select(JobRow).where(JobRow.parent.in_(ids), JobRow.kind == "selection").with_for_update()
+    doomed = [*rows, *session.scalars(made)]
+    for one in doomed:
+        if not JobStatus(one.status).is_terminal:
+            raise TransitionError(one.id, JobStatus(one.status), "deleted")
+        session.delete(one)
+    session.flush()
+    # Inside the transaction, so that nobody resumes a job whose folder is going.
+    for one in doomed:
+        clear(one.id)
+
+
+def _keyed(session: Session, key: RequestKey) -> Job | None:
     found = session.get(RequestKeyRow, (key.scope, key.key))
     if found is None:
         return None
     if found.digest != key.digest:
         raise KeyReusedError(key)
-    return session.get(JobRow, found.job_number)
+    row = session.get(JobRow, found.job_number)
+    return None if row is None else job_of(row)
 
 
 def digest_of(request: dict[str, Any]) -> str:
