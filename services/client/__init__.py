@@ -1,0 +1,8 @@
+"""The clients of the service's HTTP API; what the command line uses, and what programs may."""
+
+from services.client.awaiting import AsyncStillroomClient
+from services.client.blocking import StillroomClient
+from services.client.errors import ApiError, ServerUnreachableError
+from services.client.following import place_of
+
+__all__ = ["ApiError", "AsyncStillroomClient", "ServerUnreachableError", "StillroomClient", "place_of"]

@@ -1,0 +1,48 @@
+"""The asynchronous client."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from services.client.calls import Calls
+from services.client.connection import PATIENCE_SECONDS, Connection
+from services.client.downloads import Downloads
+from services.client.following import Following
+from services.client.shared import AwaitingSide
+from services.client.wires import AwaitingWire
+
+
+class AsyncStillroomClient(AwaitingSide, Calls, Following, Downloads):
+    """Talks to one server from an event loop: the methods of :class:`StillroomClient`, to be awaited.
+
+    Args:
+        server: Its URL, such as ``http://127.0.0.1:8000``.
+        timeout: Seconds to wait for an answer.
+        api_key: What the server knows us by; None: ``STILLROOM_API_KEY``, if that is set.
+        patience: Seconds to go on asking a server that does not answer or is busy, where asking twice does no harm.
+
+    Example:
+        >>> async with AsyncStillroomClient("http://127.0.0.1:8000") as client:
+        ...     async for event in client.stream_events("cmp_…"):
+        ...         ...
+    """
+
+    def __init__(
+        self, server: str, timeout: float = 30.0, *, api_key: str | None = None, patience: float = PATIENCE_SECONDS
+    ) -> None:
+        self._connection = Connection(server.rstrip("/"), AwaitingWire(httpx.AsyncClient()), api_key, timeout, patience)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._connection.wire.close()

@@ -1,0 +1,47 @@
+"""The synchronous client."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from services.client.calls import Calls
+from services.client.connection import PATIENCE_SECONDS, Connection
+from services.client.downloads import Downloads
+from services.client.following import Following
+from services.client.shared import BlockingSide
+from services.client.wires import BlockingWire, at_once
+
+
+class StillroomClient(BlockingSide, Calls, Following, Downloads):
+    """Talks to one server.
+
+    Args:
+        server: Its URL, such as ``http://127.0.0.1:8000``.
+        timeout: Seconds to wait for an answer.
+        api_key: What the server knows us by; None: ``STILLROOM_API_KEY``, if that is set.
+        patience: Seconds to go on asking a server that does not answer or is busy, where asking twice does no harm.
+
+    Example:
+        >>> with StillroomClient("http://127.0.0.1:8000") as client:
+        ...     job = client.submit({"teacher": {"model": "…"}, "corpus": {"paths": ["…"]}, "budgets": [...]})
+    """
+
+    def __init__(
+        self, server: str, timeout: float = 30.0, *, api_key: str | None = None, patience: float = PATIENCE_SECONDS
+    ) -> None:
+        self._connection = Connection(server.rstrip("/"), BlockingWire(httpx.Client()), api_key, timeout, patience)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        at_once(self._connection.wire.close())

@@ -1,0 +1,98 @@
+"""A compression's events as they happen, whatever becomes of the connection meanwhile."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+
+import httpx
+
+from services.client.calls import Calls
+from services.client.connection import Connection, Message
+from services.client.shared import SharedStream, Side
+from services.jobs.documents import EventEntry
+from workloads.errors import InputError
+
+STREAM = "text/event-stream"
+SILENCE_SECONDS = 45.0
+"""Silence after which a stream is taken for broken; the service says something every 15 s."""
+BARREN_STREAMS = 2
+"""After so many streams in a row that say nothing, something in between holds them up."""
+RECONNECT_SECONDS = 0.5
+POLL_SECONDS = 1.0
+
+_Place = tuple[int, int]
+
+
+def place_of(event: EventEntry) -> str:
+    """What to give as ``after`` to get what comes after an event."""
+    return f"{event.attempt}-{event.sequence}"
+
+
+class Following(Side):
+    """Following events."""
+
+    @SharedStream
+    async def stream_events(self, job_id: str, after: str = "0-0") -> AsyncGenerator[EventEntry, None]:
+        """Give events as they come, each once, until the compression has ended.
+
+        A connection that breaks is made again and goes on after the last event; a server that is away is waited for
+        with the client's patience. Where streams do not come through, the events are asked for, again and again.
+
+        Raises:
+            ApiError: There is no such compression, or no longer.
+            InputError: ``after`` is no event's place.
+            ServerUnreachableError: There is no answer.
+        """
+        connection, last, barren = self._connection, _place(after), 0
+        while barren < BARREN_STREAMS:
+            barren += 1
+            try:
+                async with connection.open(_message(job_id, last), SILENCE_SECONDS) as answer:
+                    if answer.status_code == httpx.codes.NO_CONTENT:
+                        return
+                    if not answer.headers.get("Content-Type", "").startswith(STREAM):
+                        break
+                    fields: dict[str, str] = {}
+                    async for line in connection.wire.lines(answer):
+                        barren = 0
+                        name, _, value = line.partition(": ")
+                        if line:
+                            fields[name] = value
+                        elif fields.get("event") == "end":
+                            return
+                        else:  # the end of a message; one that was cut off never gets here
+                            event = EventEntry.model_validate_json(fields["data"]) if "data" in fields else None
+                            fields = {}
+                            if event is not None and (event.attempt, event.sequence) > last:
+                                last = event.attempt, event.sequence
+                                yield event
+            except httpx.TransportError:
+                pass  # it was there a moment ago; whether it still is, the next connection tells
+            await connection.wire.pause(RECONNECT_SECONDS)
+        async for event in _asked_for(connection, job_id, last):
+            yield event
+
+
+async def _asked_for(connection: Connection, job_id: str, last: _Place) -> AsyncGenerator[EventEntry, None]:
+    while True:
+        job = await Calls.get.ask(connection, job_id)  # the state first: what is written before a job ends is then seen
+        for event in (await Calls.events.ask(connection, job_id, "{}-{}".format(*last))).events:
+            last = event.attempt, event.sequence
+            yield event
+        if job.status.is_terminal:
+            return
+        await connection.wire.pause(POLL_SECONDS)
+
+
+def _message(job_id: str, last: _Place) -> Message:
+    headers = {"Accept": STREAM, "Last-Event-ID": "{}-{}".format(*last)}
+    return replace(Calls.events.message(job_id), query={}, headers=headers)
+
+
+def _place(after: str) -> _Place:
+    match = re.fullmatch(r"(\d{1,9})-(\d{1,9})", after)
+    if match is None:
+        raise InputError.of("after", f"{after!r} is no event's place.", "Give <attempt>-<number>, such as 1-12.")
+    return int(match[1]), int(match[2])
