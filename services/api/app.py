@@ -29,6 +29,7 @@ def bare_app() -> FastAPI:
     for module in (plans, compressions, selections, students, latency_targets):
         app.include_router(module.router, dependencies=[CALLER])
     app.include_router(health.router)
+    app.include_router(page.router)
     return app
 
 

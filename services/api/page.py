@@ -1,0 +1,42 @@
+"""Routes of the web page: its files lie in ``services/dashboard`` and need no key; the page asks the API for the rest.
+
+The browser is told to run nothing but these files, and to ask each time whether a file it has is still the same.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from starlette.staticfiles import StaticFiles
+
+router = APIRouter(include_in_schema=False)
+
+_FILES = StaticFiles(packages=[("services", "dashboard")])
+_HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": (
+        # Pictures are fetched with the key and shown as blobs.
+        "default-src 'self'; img-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types stillroom-worker"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+async def _file(path: str, request: Request) -> Response:
+    response = await _FILES.get_response(path, request.scope)
+    response.headers.update(_HEADERS)
+    return response
+
+
+@router.api_route("/", methods=["GET", "HEAD"])
+async def page(request: Request) -> Response:
+    """Give the page."""
+    return await _file("index.html", request)
+
+
+@router.api_route("/static/{path:path}", methods=["GET", "HEAD"])
+async def asset(path: str, request: Request) -> Response:
+    """Give a file of the page."""
+    return await _file(path, request)

@@ -1,0 +1,96 @@
+/** Drawing in SVG: scales, axes and a frame that fits its place. */
+
+import { s } from "./dom.js";
+import { short, trimmed } from "./format.js";
+
+export const MARGIN = { top: 10, right: 14, bottom: 36, left: 48 };
+
+/** From numbers to pixels. */
+export function linear([low, high], [from, to]) {
+  const span = high - low || 1;
+  const scale = (value) => from + ((value - low) / span) * (to - from);
+  scale.ticks = (count) => roundSteps(low, high, count);
+  scale.text = (value) => trimmed(value, 3);
+  return scale;
+}
+
+/** The same for powers: equal factors take equal room. */
+export function logarithmic([low, high], [from, to]) {
+  const inner = linear([Math.log(low), Math.log(high)], [from, to]);
+  const scale = (value) => inner(Math.log(value));
+  scale.ticks = (count) => roundFactors(low, high, count);
+  scale.text = short;
+  return scale;
+}
+
+function roundSteps(low, high, count) {
+  if (!(high > low)) return [low];
+  const rough = (high - low) / count;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((one) => one * power).find((one) => one >= rough);
+  const found = [];
+  for (let at = Math.ceil(low / step); at * step <= high * (1 + 1e-9); at += 1) found.push(Number((at * step).toPrecision(12)));
+  return found;
+}
+
+function roundFactors(low, high, count) {
+  for (const kept of [[1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 5], [1, 2, 5], [1, 3], [1]]) {
+    const found = [];
+    for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += 1) {
+      for (const one of kept) if (one * 10 ** power >= low && one * 10 ** power <= high) found.push(one * 10 ** power);
+    }
+    if (found.length <= count || kept.length === 1) return found;
+  }
+  return [];
+}
+
+/** Axes with ticks, grid and names, as nodes. */
+export function axes({ x, y, width, height, xName, yName }) {
+  const { top, right, bottom, left } = MARGIN;
+  const floor = height - bottom;
+  const across = Math.max(3, Math.floor((width - left - right) / 70));
+  const down = Math.max(3, Math.floor((floor - top) / 40));
+  return s(
+    "g",
+    { class: "axes", "aria-hidden": "true" },
+    y.ticks(down).map((tick) => [
+      s("line", { class: "grid", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }),
+      s("text", { x: left - 6, y: y(tick) + 4, "text-anchor": "end" }, y.text(tick)),
+    ]),
+    x.ticks(across).map((tick) => [
+      s("line", { class: "grid", x1: x(tick), x2: x(tick), y1: top, y2: floor }),
+      s("text", { x: x(tick), y: floor + 15, "text-anchor": "middle" }, x.text(tick)),
+    ]),
+    s("line", { class: "axis", x1: left, x2: width - right, y1: floor, y2: floor }),
+    s("text", { class: "name", x: width - right, y: height - 4, "text-anchor": "end" }, xName),
+    s("text", { class: "name", x: 4, y: top + 2, "text-anchor": "start", transform: `rotate(-90 12 ${floor})`, dx: 8, dy: floor - top }, yName),
+  );
+}
+
+/** A line through points in pixels. */
+export function linePath(points) {
+  return points.map(([px, py], index) => `${index ? "L" : "M"}${px.toFixed(1)} ${py.toFixed(1)}`).join("");
+}
+
+/** Many dots as one path, so that thousands cost little. */
+export function dotsPath(points) {
+  return points.map(([px, py]) => `M${px.toFixed(1)} ${py.toFixed(1)}h0`).join("");
+}
+
+/** Call `draw(width)` now and whenever the node's width changes. */
+export function fitted(node, draw) {
+  let last = 0;
+  const observer = new ResizeObserver(() => {
+    const width = Math.floor(node.clientWidth);
+    if (width < 50 || width === last) return;
+    last = width;
+    draw(width);
+  });
+  observer.observe(node);
+  return () => last && draw(last);
+}
+
+/** The frame of a drawing; `label` says it to those who do not see it. */
+export function frame(width, height, label, ...children) {
+  return s("svg", { class: "chart", role: "img", "aria-label": label, viewBox: `0 0 ${width} ${height}`, width, height }, children);
+}

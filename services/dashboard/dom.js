@@ -1,0 +1,62 @@
+/** Building the page. All text goes in as text nodes: nothing that the API says is ever read as HTML. */
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function fill(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (name === "value" || name === "checked" || name === "selected") node[name] = value;
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  append(node, children);
+  return node;
+}
+
+function append(node, children) {
+  for (const child of children.flat(Infinity)) {
+    if (child === undefined || child === null || child === false) continue;
+    node.append(child instanceof Node ? child : document.createTextNode(String(child)));
+  }
+}
+
+/** An HTML element: `h("p", {class: "note"}, "text", node)`; `onclick` and the like are listeners. */
+export function h(name, attributes, ...children) {
+  return fill(document.createElement(name), attributes, children);
+}
+
+/** An SVG element. */
+export function s(name, attributes, ...children) {
+  return fill(document.createElementNS(SVG, name), attributes, children);
+}
+
+/** Put other children into a node. */
+export function replace(node, ...children) {
+  node.replaceChildren();
+  append(node, children);
+  return node;
+}
+
+/** A function that calls `draw(data)` only when the data differs from the last, so that focus and open parts stay. */
+export function whenChanged(draw) {
+  let last;
+  return (data) => {
+    const text = JSON.stringify(data);
+    if (text === last) return;
+    last = text;
+    draw(data);
+  };
+}
+
+let count = 0;
+
+/** An id that no other element has. */
+export function freshId(stem) {
+  count += 1;
+  return `${stem}-${count}`;
+}
+
+/** Say something to those who do not see the page. */
+export function announce(text) {
+  document.getElementById("live").textContent = text;
+}

@@ -1,0 +1,96 @@
+/** The rows of budgets: any number of them, each with a name and the limits that all hold. */
+
+import { announce, freshId, h } from "../dom.js";
+import { Field } from "./fields.js";
+import { setAt, valueAt } from "./pointers.js";
+
+export class BudgetRows {
+  constructor(targets) {
+    this.rows = [];
+    this.targets = freshId("targets");
+    this.list = h("div", { class: "budgets" });
+    this.node = h(
+      "fieldset",
+      {},
+      h("legend", {}, "Budgets"),
+      h("p", { class: "hint" }, "Each budget gives a student. All limits of a budget hold at once; fill in at least one. 8M stands for 8,000,000."),
+      this.list,
+      h("datalist", { id: this.targets }, targets.map((one) => h("option", { value: one.name }))),
+      h("button", { type: "button", onclick: () => this.addByHand() }, "Add a budget"),
+    );
+  }
+
+  show(request) {
+    const budgets = valueAt(request, "/budgets");
+    this.rows = [];
+    this.list.replaceChildren();
+    for (const budget of Array.isArray(budgets) && budgets.length ? budgets : [{ name: "small" }]) this.add(budget);
+  }
+
+  put(request) {
+    const budgets = this.rows.map((row, index) => {
+      const budget = { ...row.base };
+      const around = { budgets: { [index]: budget } };
+      for (const field of row.fields) field.put(around);
+      return budget;
+    });
+    setAt(request, "/budgets", budgets);
+  }
+
+  addByHand() {
+    const row = this.add({ name: `budget-${this.rows.length + 1}` });
+    row.fields[0].input.focus();
+  }
+
+  add(budget) {
+    const row = { base: Object.fromEntries(Object.entries(budget).filter(([, value]) => value !== null)) };
+    row.problem = h("p", { class: "problem", id: freshId("row"), hidden: true });
+    row.list = h("div", { class: "fields" });
+    row.node = h("fieldset", { class: "budget", "aria-describedby": row.problem.id }, row.list, row.problem);
+    this.rows.push(row);
+    this.fill(row, this.rows.length - 1);
+    this.list.append(row.node);
+    return row;
+  }
+
+  /** Build a row's fields; their pointers hold its place. */
+  fill(row, index) {
+    const at = (name) => `/budgets/${index}/${name}`;
+    row.pointer = `/budgets/${index}`;
+    row.fields = [
+      new Field({ pointer: at("name"), label: "Name" }),
+      new Field({ pointer: at("max_params"), label: "Most parameters", kind: "number" }),
+      new Field({ pointer: at("max_flops"), label: "Most FLOPs", kind: "number" }),
+      new Field({ pointer: at("sequence_length"), label: "… at tokens", kind: "number" }),
+      new Field({ pointer: at("max_latency_ms"), label: "Most latency in ms", kind: "number" }),
+      new Field({ pointer: at("latency_target"), label: "… measured on", list: this.targets }),
+    ];
+    for (const field of row.fields) field.show({ budgets: { [index]: row.base } });
+    const away = h("button", { type: "button", class: "quiet", "aria-label": `Remove budget ${index + 1}`, onclick: () => this.remove(row) }, "Remove");
+    row.list.replaceChildren(h("legend", { class: "unseen" }, `Budget ${index + 1}`), ...row.fields.map((field) => field.node), away);
+  }
+
+  remove(row) {
+    const kept = {};
+    this.put(kept);
+    kept.budgets.splice(this.rows.indexOf(row), 1);
+    this.show(kept);
+    announce("The budget is removed.");
+    this.rows.at(-1).fields[0].input.focus();
+  }
+
+  /** Where problems can be shown: every field, and each row as a whole. */
+  places() {
+    return this.rows.flatMap((row) => [
+      ...row.fields,
+      {
+        pointer: row.pointer,
+        fault: (text) => {
+          row.problem.hidden = text === null;
+          row.problem.textContent = text ?? "";
+        },
+        focus: () => row.fields[1].focus(),
+      },
+    ]);
+  }
+}

@@ -1,0 +1,91 @@
+/** The fields of the form: how each is shown, and read back. */
+
+import { freshId, h } from "../dom.js";
+import { setAt, valueAt } from "./pointers.js";
+
+const SUFFIX = { k: 1e3, m: 1e6, g: 1e9, b: 1e9 };
+
+/** "8M", "8,000,000" or "1e-3" as a number; what is none stays text, for the service to say so. */
+export function parseNumber(text) {
+  const match = text.replace(/[,_\s]/g, "").match(/^([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)([kmgb]?)$/i);
+  if (!match) return text;
+  const value = Number(match[1]) * (SUFFIX[match[2].toLowerCase()] ?? 1);
+  return Number(value.toPrecision(15));
+}
+
+const KINDS = {
+  text: { read: (text) => text.trim() || undefined, write: (value) => (typeof value === "string" ? value : undefined) },
+  number: {
+    read: (text) => (text.trim() ? parseNumber(text) : undefined),
+    write: (value) => (typeof value === "number" ? String(value) : typeof value === "string" ? value : undefined),
+  },
+  lines: {
+    read: (text) => {
+      const lines = text.split("\n").map((line) => line.trim()).filter(Boolean);
+      return lines.length ? lines : undefined;
+    },
+    write: (value) => (Array.isArray(value) ? value.join("\n") : undefined),
+  },
+  labels: {
+    read: (text) => {
+      const pairs = text.split("\n").map((line) => line.trim()).filter(Boolean).map((line) => line.split(/\s*[:=]\s*(.*)/s));
+      return pairs.length ? Object.fromEntries(pairs.map(([name, value]) => [name, value ?? ""])) : undefined;
+    },
+    write: (value) => (value && typeof value === "object" ? Object.entries(value).map(([name, one]) => `${name}: ${one}`).join("\n") : undefined),
+  },
+};
+
+/** A field with its label, its hint and a place for what is wrong with it. */
+export class Field {
+  constructor({ pointer, label, hint, kind = "text", choices, required = false, list }) {
+    this.pointer = pointer;
+    this.kind = KINDS[kind];
+    this.id = freshId("field");
+    const many = kind === "lines" || kind === "labels";
+    const about = { id: this.id, "aria-describedby": hint ? `${this.id}-hint ${this.id}-problem` : `${this.id}-problem`, "aria-required": required ? "true" : null };
+    this.input = choices
+      ? h("select", about, choices.map(([value, text]) => h("option", { value }, text)))
+      : h(many ? "textarea" : "input", {
+        ...about, rows: many ? 2 : null, spellcheck: "false", autocomplete: "off", inputmode: kind === "number" ? "decimal" : null, list,
+      });
+    this.problem = h("p", { id: `${this.id}-problem`, class: "problem", hidden: true });
+    this.node = h(
+      "div",
+      { class: "field" },
+      h("label", { for: this.id }, label, required && h("span", { class: "small" }, " (needed)")),
+      this.input,
+      hint && h("p", { class: "hint", id: `${this.id}-hint` }, hint),
+      this.problem,
+    );
+  }
+
+  /** Show what a request says. */
+  show(request) {
+    const value = valueAt(request, this.pointer);
+    const text = this.kind.write(value);
+    // What this field cannot show, such as training lengths by sub-space, stays as it is unless something is typed.
+    this.other = value !== undefined && value !== null && text === undefined;
+    if (this.other) this.input.placeholder = "set by hand; see it as JSON";
+    this.input.value = text ?? "";
+  }
+
+  /** Put what was typed into a request. */
+  put(request) {
+    const value = this.kind.read(this.input.value);
+    if (value === undefined && this.other) return;
+    setAt(request, this.pointer, value);
+  }
+
+  /** Say what is wrong; null takes it away. */
+  fault(text) {
+    this.problem.hidden = text === null;
+    this.problem.textContent = text ?? "";
+    if (text === null) this.input.removeAttribute("aria-invalid");
+    else this.input.setAttribute("aria-invalid", "true");
+  }
+
+  focus() {
+    for (let part = this.input.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
+    this.input.focus();
+  }
+}

@@ -1,0 +1,42 @@
+/** What is wrong with a request, shown at the fields that it is about. */
+
+import { h, replace } from "../dom.js";
+
+/** The place that a pointer is about: itself, else the nearest around it, else the first below it. */
+export function placeOf(pointer, places) {
+  if (pointer === null || pointer === undefined) return null;
+  const around = places
+    .filter((one) => pointer === one.pointer || pointer.startsWith(`${one.pointer}/`))
+    .sort((one, other) => other.pointer.length - one.pointer.length);
+  return around[0] ?? places.find((one) => one.pointer.startsWith(`${pointer}/`)) ?? null;
+}
+
+/** Show the errors of a refusal; gives the summary for above the form. */
+export function showFindings(error, places, summary) {
+  const byPlace = new Map();
+  const others = [];
+  for (const finding of error.errors ?? []) {
+    const place = placeOf(finding.pointer, places);
+    const text = `${finding.problem} ${finding.remedy}`;
+    if (place) byPlace.set(place, [...(byPlace.get(place) ?? []), text]);
+    else others.push(`${finding.field}: ${text}`);
+  }
+  for (const place of places) place.fault(byPlace.has(place) ? byPlace.get(place).join(" ") : null);
+  const count = byPlace.size;
+  const items = others.length || count ? others : [error.message];
+  replace(
+    summary,
+    count > 0 && h("p", {}, count === 1 ? "One field needs a look." : `${count} fields need a look.`),
+    items.length > 0 && h("ul", {}, items.map((text) => h("li", {}, text))),
+  );
+  summary.hidden = false;
+  const first = places.find((place) => byPlace.has(place));
+  if (first) first.focus();
+  else summary.focus();
+}
+
+export function clearFindings(places, summary) {
+  for (const place of places) place.fault(null);
+  summary.hidden = true;
+  replace(summary);
+}

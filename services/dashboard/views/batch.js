@@ -1,0 +1,125 @@
+/** One batch: each compression's state, and the results across teachers. */
+
+import { get, getBlob, getIfThere, path, post, remove } from "../api.js";
+import { save } from "../download.js";
+import { announce, h, replace, whenChanged } from "../dom.js";
+import { loss, shape, short, teacherName, trimmed, when } from "../format.js";
+import { poll } from "../poll.js";
+import { go } from "../router.js";
+import { actionButton, badge, confirm, facts, failure, hasEnded, progressCell, section, table } from "../widgets.js";
+import { countsText } from "./batches.js";
+
+export function batchView({ id }, _query, signal) {
+  const place = h("div", {}, h("p", { class: "empty" }, "Loading …"));
+  const results = h("div");
+  const wake = () => looking().catch(() => {});
+  const draw = whenChanged((batch) => replace(place, parts(batch, wake)));
+  const drawResults = whenChanged((rows) => replace(results, resultsPart(id, rows)));
+  let status = null;
+  let busy = null;
+  const look = async () => {
+    const batch = await get(path("batches", id), signal);
+    if (status && status !== batch.status) announce(`The batch is ${batch.status}.`);
+    status = batch.status;
+    draw(batch);
+    const found = await getIfThere(path("batches", id, "results"), signal);
+    if (found) drawResults(found.results ?? found.rows ?? found);
+    return hasEnded(batch.status) ? 0 : 2000;
+  };
+  const looking = () => {
+    busy ??= poll(look, signal, (error) => replace(place, failure(error)) && error.status >= 500).finally(() => {
+      busy = null;
+    });
+    return busy;
+  };
+  wake();
+  return { title: id, node: h("div", {}, place, results) };
+}
+
+function parts(batch, wake) {
+  return [
+    h(
+      "section",
+      { class: "card head", "aria-label": "State" },
+      h("p", { class: "state" }, badge(batch.status), h("span", { class: "small" }, countsText(batch.counts))),
+      batch.reason && h("p", { class: "reason" }, h("b", {}, "Why: "), batch.reason),
+      facts([
+        ["Name", batch.name],
+        ["Submitted", when(batch.created_at)],
+        ["Ended", batch.finished_at && when(batch.finished_at)],
+        ["At the same time", batch.max_running],
+        ["Labels", Object.keys(batch.labels ?? {}).length ? Object.entries(batch.labels).map(([name, value]) => h("span", { class: "label" }, `${name}: ${value}`)) : null],
+      ]),
+      actions(batch, wake),
+    ),
+    section(
+      "Compressions",
+      table(
+        "Compressions of the batch",
+        ["Compression", "Status", "Teacher", "Progress"],
+        batch.compressions.map((one) => [
+          h("a", { href: `#/compressions/${encodeURIComponent(one.id)}` }, one.id),
+          [badge(one.status), one.reason && h("span", { class: "small reason" }, one.reason)],
+          h("span", { title: one.teacher }, teacherName(one)),
+          progressCell(one),
+        ]),
+        "It has no compression.",
+      ),
+    ),
+  ];
+}
+
+function actions(batch, wake) {
+  const place = path("batches", batch.id);
+  const cancel = async () => {
+    if (!(await confirm("Cancel this batch?", "Compressions that have succeeded stay; the others are cancelled.", "Cancel the batch"))) return;
+    await post(`${place}/cancel`);
+    wake();
+  };
+  const retry = async () => {
+    await post(`${place}/retry`);
+    wake();
+  };
+  const forget = async () => {
+    if (!(await confirm("Delete this batch?", "Its compressions are deleted with it.", "Delete the batch"))) return;
+    await remove(place);
+    go("/batches");
+  };
+  return h(
+    "div",
+    { class: "actions" },
+    ["queued", "running"].includes(batch.status) && actionButton("Cancel", cancel, { class: "danger" }),
+    ["failed", "partial", "cancelled"].includes(batch.status) && actionButton("Retry what failed", retry, { class: "main" }),
+    h("a", { class: "button", href: `#/compressions?batch=${encodeURIComponent(batch.id)}` }, "Its compressions"),
+    hasEnded(batch.status) && actionButton("Delete", forget, { class: "danger" }),
+  );
+}
+
+function resultsPart(id, rows) {
+  if (!Array.isArray(rows) || !rows.length) return [];
+  return section(
+    "Results",
+    table("Students across teachers", ["Student", "Teacher", "Budget", "Shape", "Parameters", "FLOPs", "Held-out loss", "Latency"], rows.map(resultRow), ""),
+    h("div", { class: "actions" }, actionButton("Save as CSV", async () => save(await getBlob(path("batches", id, "results"), undefined, { Accept: "text/csv" }), `${id}.csv`))),
+  );
+}
+
+function resultRow(row) {
+  const student = row.student_id ?? row.student;
+  const architecture = row.architecture ?? row.shape;
+  return [
+    h("a", { href: `#/compressions/${encodeURIComponent(row.compression)}` }, student ?? "none meets it"),
+    h("span", { title: row.teacher }, teacherName(row)),
+    row.budget,
+    architecture && typeof architecture === "object" ? shape(architecture) : (architecture ?? "–"),
+    short(row.params),
+    short(row.flops),
+    loss(row.heldout_loss),
+    latency(row),
+  ];
+}
+
+function latency(row) {
+  const found = row.latency?.p50_ms ?? row.latency_ms ?? row.latency_ms_p50 ?? row.latency;
+  return typeof found === "number" ? `${trimmed(found, 3)} ms` : "–";
+}

@@ -1,0 +1,46 @@
+/** Students and teachers scored on labelled tasks. */
+
+import { getIfThere } from "../api.js";
+import { h, replace, whenChanged } from "../dom.js";
+import { trimmed, when } from "../format.js";
+import { poll } from "../poll.js";
+import { link } from "../router.js";
+import { badge, failure, hasEnded, table } from "../widgets.js";
+
+const COLUMNS = ["Evaluation", "Status", "Model", "Score", "Seeds", "Submitted"];
+
+export function evaluationsView(_found, query, signal) {
+  const list = h("div", {}, h("p", { class: "empty" }, "Loading …"));
+  const draw = whenChanged((page) => replace(list, page ? pageOf(page) : h("p", { class: "empty" }, "This service has no evaluations.")));
+  poll(
+    async () => {
+      const page = await getIfThere(`/v1/evaluations?${query}`, signal);
+      draw(page);
+      if (!page) return 0;
+      return page.evaluations.some((one) => !hasEnded(one.status)) ? 2000 : 5000;
+    },
+    signal,
+    (error) => replace(list, failure(error)) && error.status >= 500,
+  ).catch(() => {});
+  return { title: "Evaluations", node: list };
+}
+
+function pageOf({ evaluations, next }) {
+  return [
+    table("Evaluations, newest first", COLUMNS, evaluations.map(row), "Nothing has been evaluated yet."),
+    next && h("nav", { class: "pages", "aria-label": "Pages" }, h("a", { href: link("/evaluations", { after: next }) }, "Older")),
+  ];
+}
+
+function row(one) {
+  const model = one.model ?? one.request?.model ?? {};
+  const { result } = one;
+  return [
+    one.id,
+    [badge(one.status), one.reason && h("span", { class: "small reason" }, one.reason)],
+    model.compression ? h("a", { href: `#/compressions/${encodeURIComponent(model.compression)}` }, model.student ?? model.compression) : (model.teacher?.model ?? "–"),
+    result ? `${result.metric} ${trimmed(result.mean, 4)}${typeof result.std === "number" ? ` ± ${trimmed(result.std, 2)}` : ""}` : "–",
+    result?.seeds ? result.seeds.map(({ score }) => trimmed(score, 4)).join(", ") : "–",
+    when(one.created_at),
+  ];
+}

@@ -1,0 +1,128 @@
+/** A new compression: as a form, or as JSON or YAML; a plan before it, if one likes. */
+
+import { freshKey, get, getIfThere, path, post } from "../api.js";
+import { announce, freshId, h, replace } from "../dom.js";
+import { clearFindings, showFindings } from "../form/findings.js";
+import { RequestForm } from "../form/request-form.js";
+import { go } from "../router.js";
+import { failure } from "../widgets.js";
+import { PlanPart } from "./plan.js";
+
+export function newView(_found, query, signal) {
+  const place = h("div", {}, h("p", { class: "empty" }, "Loading …"));
+  ready(query.get("from"), signal).then(
+    ({ request, targets }) => replace(place, new Submission(request, targets, signal).node),
+    (error) => signal.aborted || replace(place, failure(error)),
+  );
+  return { title: "New compression", node: place };
+}
+
+async function ready(from, signal) {
+  const [job, known] = await Promise.all([
+    from ? get(path("compressions", from), signal) : null,
+    getIfThere("/v1/latency-targets", signal),
+  ]);
+  return { request: job ? withoutEmpty(job.request) : {}, targets: known?.latency_targets ?? [] };
+}
+
+/** A kept request names all fields; those that say nothing are left out. */
+function withoutEmpty(value) {
+  if (Array.isArray(value)) return value.map(withoutEmpty);
+  if (value === null || typeof value !== "object") return value;
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([, one]) => one !== null && !(Array.isArray(one) && one.length === 0))
+      .map(([name, one]) => [name, withoutEmpty(one)]),
+  );
+}
+
+class Submission {
+  constructor(request, targets, signal) {
+    this.raw = false;
+    this.form = new RequestForm(targets);
+    this.form.show(request);
+    this.plan = new PlanPart(signal);
+    this.summary = h("div", { class: "problem summary", role: "alert", tabindex: "-1", hidden: true });
+    const id = freshId("raw");
+    this.text = h("textarea", { id, rows: 20, spellcheck: "false", class: "raw", "aria-describedby": `${id}-hint` });
+    this.rawPart = h("div", { hidden: true, class: "field" }, h("label", { for: id }, "The request as JSON or YAML"), this.text, h("p", { class: "hint", id: `${id}-hint` }, "Going back to the form takes JSON; YAML is sent as it is."));
+    this.switch = h("button", { type: "button", class: "quiet", onclick: () => this.change() }, "Write it as JSON or YAML");
+    this.submitButton = h("button", { type: "submit", class: "main" }, "Submit");
+    this.planButton = h("button", { type: "button", onclick: () => this.send(() => this.makePlan()) }, "Plan first");
+    this.node = h(
+      "div",
+      {},
+      h("form", { class: "request", novalidate: true, onsubmit: (event) => this.submit(event) },
+        h("p", {}, this.switch),
+        this.summary,
+        this.form.node,
+        this.rawPart,
+        h("div", { class: "actions" }, this.submitButton, this.planButton)),
+      this.plan.node,
+    );
+    this.forget();
+    this.node.addEventListener("input", () => this.forget());
+  }
+
+  /** Another request than the last that was sent: it gets a key of its own. */
+  forget() {
+    this.once = freshKey();
+  }
+
+  change() {
+    if (this.raw) {
+      let request;
+      try {
+        request = JSON.parse(this.text.value || "{}");
+        if (request === null || typeof request !== "object" || Array.isArray(request)) throw new SyntaxError("It is no object.");
+      } catch (error) {
+        showFindings({ errors: [], message: `The form takes JSON. ${error.message}` }, [], this.summary);
+        return;
+      }
+      this.form.show(request);
+    } else {
+      this.text.value = JSON.stringify(this.form.request(), null, 2);
+    }
+    clearFindings(this.form.places(), this.summary);
+    this.raw = !this.raw;
+    this.form.node.hidden = this.raw;
+    this.rawPart.hidden = !this.raw;
+    this.switch.textContent = this.raw ? "Back to the form" : "Write it as JSON or YAML";
+    this.forget();
+  }
+
+  body() {
+    if (!this.raw) return { body: this.form.request(), type: "application/json" };
+    const text = this.text.value;
+    return { body: text, type: text.trimStart().startsWith("{") ? "application/json" : "application/yaml" };
+  }
+
+  submit(event) {
+    event.preventDefault();
+    this.send(async () => {
+      const { body, type } = this.body();
+      const job = await post("/v1/compressions", body, { type, once: this.once });
+      announce("Submitted.");
+      go(`/compressions/${encodeURIComponent(job.id)}`);
+    });
+  }
+
+  async makePlan() {
+    const { body, type } = this.body();
+    this.plan.follow(await post("/v1/compressions/plan", body, { type, once: this.once }));
+    this.plan.node.scrollIntoView({ block: "nearest" });
+  }
+
+  async send(work) {
+    const places = this.raw ? [] : this.form.places();
+    clearFindings(places, this.summary);
+    this.submitButton.disabled = this.planButton.disabled = true;
+    try {
+      await work();
+    } catch (error) {
+      showFindings(error, places, this.summary);
+    } finally {
+      this.submitButton.disabled = this.planButton.disabled = false;
+    }
+  }
+}

@@ -1,0 +1,158 @@
+/** What the search found: the cloud of candidates, and a budget that moves over it. */
+
+import { freshKey, get, path, post } from "../api.js";
+import { COSTS, Cloud, describe, identity } from "../cloud.js";
+import { h, replace, whenChanged } from "../dom.js";
+import { loss, shape, short, whole } from "../format.js";
+import { actionButton, failure, opens, section, table } from "../widgets.js";
+import { SelectionList } from "./selections.js";
+
+const STEPS = 400; // of the slider
+const LENGTH = 128; // tokens that FLOPs are counted at where the teacher says nothing
+
+export class SearchPart {
+  constructor(job, signal) {
+    this.id = job;
+    this.signal = signal;
+    this.cost = "params";
+    this.cloud = new Cloud();
+    this.status = h("p", { class: "empty" }, "Loading the candidates …");
+    this.slider = h("input", { type: "range", min: 0, max: STEPS, value: STEPS, id: "budget", "aria-describedby": "best" });
+    this.number = h("input", { type: "number", min: 1, step: "any", id: "budget-number", inputmode: "numeric" });
+    this.best = h("output", { id: "best", class: "best", for: "budget budget-number", "aria-live": "polite" });
+    this.front = h("div");
+    this.selections = new SelectionList(job, signal, (students) => this.chosen(students));
+    this.controls = h("div", { hidden: true });
+    this.node = section("Candidates", this.status, this.controls);
+    this.build();
+    this.load = whenChanged((asked) => this.fetch(asked).catch((error) => signal.aborted || replace(this.status, failure(error))));
+  }
+
+  build() {
+    const choice = h("select", { id: "cost", onchange: () => this.choose(choice.value) }, Object.entries(COSTS).map(([name, one]) => h("option", { value: name }, one.name)));
+    this.slider.addEventListener("input", () => this.set(this.valueAt(Number(this.slider.value)), true));
+    this.number.addEventListener("change", () => this.set(Number(this.number.value)));
+    replace(
+      this.controls,
+      h("div", { class: "field inline" }, h("label", { for: "cost" }, "Cost"), choice),
+      this.cloud.node,
+      h(
+        "div",
+        { class: "budget-controls" },
+        h("div", { class: "field grows" }, h("label", { for: "budget" }, "Budget"), this.slider),
+        h("div", { class: "field" }, h("label", { for: "budget-number" }, "At most"), this.number),
+      ),
+      h("p", {}, this.best),
+      h("div", { class: "actions" }, actionButton("Make this student", () => this.select(), { class: "main" })),
+      opens("The frontier as a table", this.front),
+      this.selections.node,
+    );
+  }
+
+  /** Show a finished job's search. */
+  show(job) {
+    this.teacher = job.teacher;
+    this.length = job.teacher?.sequence_length ?? LENGTH;
+    this.own = job.students;
+    this.load({ cost: this.cost, length: this.length });
+  }
+
+  async choose(cost) {
+    this.cost = cost;
+    this.budget = undefined;
+    this.load({ cost, length: this.length });
+  }
+
+  async fetch({ cost, length }) {
+    if (!this.candidates) this.candidates = await this.allCandidates(length);
+    const front = await get(`${path("compressions", this.id, "frontier")}?cost=${cost}&sequence_length=${length}`, this.signal);
+    if (cost !== this.cost) return; // another was chosen meanwhile
+    this.points = front.points;
+    replace(this.status);
+    this.status.hidden = true;
+    this.controls.hidden = false;
+    if (!this.points.length) {
+      this.status.hidden = false;
+      replace(this.status, "The search has left no candidate to choose from.");
+      this.controls.hidden = true;
+      return;
+    }
+    this.draw();
+    this.set(this.budget ?? this.points.at(-1)[cost]);
+    this.selections.start();
+  }
+
+  async allCandidates(length) {
+    const found = [];
+    let after = "0";
+    while (after !== null) {
+      const page = await get(`${path("compressions", this.id, "candidates")}?limit=1000&after=${after}&sequence_length=${length}`, this.signal);
+      found.push(...page.candidates);
+      after = page.next;
+    }
+    return found;
+  }
+
+  /** Students of selections, to be marked beside the job's own. */
+  chosen(students) {
+    this.later = students;
+    this.draw();
+  }
+
+  draw() {
+    if (!this.points?.length) return;
+    const chosen = new Map();
+    for (const one of [...this.own, ...(this.later ?? [])]) {
+      const key = identity(one);
+      const names = chosen.get(key) ?? [];
+      if (!names.includes(one.budget)) chosen.set(key, [...names, one.budget]);
+    }
+    const { cost } = this;
+    this.cloud.show({ cost, costName: this.costName(), candidates: this.candidates, front: this.points, teacher: this.teacher?.[cost] ?? null, chosen });
+    replace(
+      this.front,
+      table(
+        "The frontier, the cheapest first",
+        ["Shape", "Parameters", `FLOPs at ${this.length} tokens`, "Held-out loss"],
+        this.points.map((one) => [`${one.subspace}: ${shape(one.architecture)}`, whole(one.params), whole(one.flops), loss(one.heldout_loss)]),
+        "Empty.",
+      ),
+    );
+  }
+
+  costName() {
+    return this.cost === "flops" ? `FLOPs at ${this.length} tokens` : COSTS[this.cost].name;
+  }
+
+  range() {
+    const costs = this.candidates.map((one) => one[this.cost]);
+    return [Math.log(0.97 * Math.min(...costs)), Math.log(1.03 * Math.max(...costs))];
+  }
+
+  valueAt(step) {
+    const [low, high] = this.range();
+    return Number(Math.exp(low + (step / STEPS) * (high - low)).toPrecision(4));
+  }
+
+  /** Have a budget: the best candidate under it is the last of the frontier that costs no more. */
+  set(budget, bySlider = false) {
+    if (!Number.isFinite(budget) || budget <= 0) return;
+    this.budget = Math.floor(budget);
+    const [low, high] = this.range();
+    const { cost } = this;
+    this.found = this.points.findLast((one) => one[cost] <= this.budget) ?? null;
+    if (!bySlider) this.slider.value = String(Math.round((STEPS * (Math.log(this.budget) - low)) / (high - low)));
+    this.slider.setAttribute("aria-valuetext", `${short(this.budget)} ${this.costName()}`);
+    this.number.value = String(this.budget);
+    this.best.textContent = this.found ? `Best: ${describe(this.found)}` : `Nothing has at most ${whole(this.budget)} ${this.costName()}; the cheapest has ${whole(this.points[0][cost])}.`;
+    this.cloud.mark(this.budget, this.found);
+  }
+
+  async select() {
+    const { limit } = COSTS[this.cost];
+    const more = this.cost === "flops" ? { sequence_length: this.length } : {};
+    const budget = { name: `${this.cost}-${this.budget}`, [limit]: this.budget, ...more };
+    const made = await post(path("compressions", this.id, "selections"), { budgets: [budget] }, { once: freshKey() });
+    this.selections.add(made);
+  }
+}

@@ -1,0 +1,79 @@
+/** New budgets on a finished compression: answered at once, followed until their files are there. */
+
+import { get, path } from "../api.js";
+import { announce, h, replace, whenChanged } from "../dom.js";
+import { when } from "../format.js";
+import { poll } from "../poll.js";
+import { badge, hasEnded } from "../widgets.js";
+import { infeasibleTable, studentCards } from "./students.js";
+
+export class SelectionList {
+  /** @param {Function} changed called with the students of all selections. */
+  constructor(job, signal, changed) {
+    this.id = job;
+    this.signal = signal;
+    this.changed = changed;
+    this.known = new Map();
+    this.list = h("ul", { class: "selections" });
+    this.node = h("div", { hidden: true }, h("h3", {}, "Selections"), this.list);
+    this.started = false;
+  }
+
+  /** Show those that were asked for before. */
+  start() {
+    if (this.started) return;
+    this.started = true;
+    this.earlier().catch(() => {
+      this.started = false;
+    });
+  }
+
+  async earlier() {
+    const page = await get(`${path("compressions", this.id, "selections")}?limit=20`, this.signal);
+    for (const selection of page.selections.toReversed()) this.add(selection);
+  }
+
+  /** Show a selection, the newest first, and follow it. */
+  add(selection) {
+    if (!this.known.has(selection.id)) {
+      const node = h("li", { class: "selection", "data-selection": selection.id });
+      const draw = whenChanged((one) => replace(node, this.part(one)));
+      this.known.set(selection.id, { draw, last: selection });
+      this.list.prepend(node);
+    }
+    this.node.hidden = false;
+    this.show(selection);
+    if (hasEnded(selection.status)) return;
+    poll(
+      async () => {
+        const one = await get(path("compressions", this.id, "selections", selection.id), this.signal);
+        this.show(one);
+        if (!hasEnded(one.status)) return 1000;
+        announce(`The selection is ${one.status}.`);
+        return 0;
+      },
+      this.signal,
+      (error) => error.status >= 500,
+    ).catch(() => {});
+  }
+
+  show(selection) {
+    const known = this.known.get(selection.id);
+    known.last = selection;
+    known.draw({ ...selection, steps: undefined });
+    this.changed([...this.known.values()].flatMap(({ last }) => last.students));
+  }
+
+  part(one) {
+    return [
+      h("p", { class: "state" }, badge(one.status), h("span", { class: "small" }, ` ${one.id}, ${when(one.created_at)}`)),
+      one.reason && h("p", { class: "reason" }, h("b", {}, "Why: "), one.reason),
+      one.error && h("p", { class: "problem" }, `${one.error.message} ${one.error.remedy ?? ""}`),
+      !hasEnded(one.status) && h("p", { class: "note" }, "The shape is chosen; its files are being made."),
+      one.provisional && h("p", { class: "note" }, "Measuring or polishing may still change the choice."),
+      one.note && h("p", { class: "note" }, one.note),
+      one.students.length > 0 && studentCards(this.id, one.students, null),
+      one.infeasible.length > 0 && infeasibleTable(one.infeasible),
+    ];
+  }
+}

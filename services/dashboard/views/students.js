@@ -1,0 +1,116 @@
+/** Students: what they cost, how good they are, how to have and to load them. */
+
+import { path } from "../api.js";
+import { download } from "../download.js";
+import { h } from "../dom.js";
+import { bytes, loss, shape, short, trimmed } from "../format.js";
+import { actionButton, badge, copyable, facts, opens, table } from "../widgets.js";
+
+/** A table of students, and for each a part that opens. */
+export function studentCards(job, students, teacher, evaluations = []) {
+  return h(
+    "ul",
+    { class: "students" },
+    students.map((one) => student(job, one, teacher, evaluations.filter((found) => evaluated(found) === one.id))),
+  );
+}
+
+function evaluated(evaluation) {
+  return evaluation.model?.student ?? evaluation.student ?? evaluation.request?.model?.student;
+}
+
+function student(job, one, teacher, evaluations) {
+  const times = (ofTeacher, own) => (ofTeacher ? ` (teacher: ${short(ofTeacher)}, ${trimmed(ofTeacher / own, 2)} times)` : "");
+  const sameLength = teacher?.sequence_length === one.sequence_length;
+  return h(
+    "li",
+    { class: "student", "data-student": one.id },
+    h("h3", {}, one.budget, " ", one.status !== "ready" && badge(one.status)),
+    facts([
+      ["Shape", `${one.subspace}: ${shape(one.architecture)}`],
+      ["Held-out loss", loss(one.heldout_loss)],
+      ["Parameters", `${short(one.params)}${times(teacher?.params, one.params)}`],
+      ["FLOPs", `${short(one.flops)} at ${one.sequence_length} tokens${times(sameLength ? teacher?.flops : null, one.flops)}`],
+      ["Weights", one.weight_bytes && Object.entries(one.weight_bytes).map(([dtype, size]) => `${bytes(size)} ${dtype}`).join(", ")],
+      ["Task score", one.task_score === null ? null : trimmed(one.task_score, 4)],
+      ["Polished for", one.polished_tokens ? `${short(one.polished_tokens)} tokens` : null],
+      ["Latency", one.latency ? latency(one.latency) : predicted(one.latency_prediction)],
+      ["ONNX", exported(one.exports)],
+      ["Evaluations", (one.evaluations ?? evaluations).length ? h("ul", {}, (one.evaluations ?? evaluations).map((found) => h("li", {}, evaluationLine(found)))) : null],
+    ]),
+    one.files && h(
+      "div",
+      { class: "actions" },
+      actionButton("Download", () => download(`${path("compressions", job, "students", one.id)}/archive`, `${one.id}.tar`), {
+        class: "main",
+        "aria-label": `Download ${one.budget}`,
+      }),
+    ),
+    one.files && opens("How to load it", copyable(`lines that load ${one.budget}`, loadLines(one))),
+    one.files && opens("Where its files are", copyable(`the folder of ${one.budget}`, one.files)),
+  );
+}
+
+function evaluationLine(found) {
+  const result = found.result ?? found;
+  const name = found.name ?? found.task?.name ?? found.task?.kind ?? found.id;
+  const score = typeof result?.mean === "number" ? `${result.metric} ${trimmed(result.mean, 4)}${typeof result.std === "number" ? ` ± ${trimmed(result.std, 2)}` : ""}` : null;
+  return [`${typeof name === "string" ? name : found.id}: `, score ?? badge(found.status)];
+}
+
+function latency(measured) {
+  const { target, p50_ms: p50, p95_ms: p95, speed_up: speedUp, device, agrees } = measured;
+  return [
+    `${trimmed(p50, 3)} ms, 95 % within ${trimmed(p95, 3)} ms; ${trimmed(speedUp, 3)} times as fast as the teacher`,
+    h("span", { class: "small block" }, `on ${target.name}: ${device}, ${target.threads} threads, batch ${target.batch_size}, ${target.sequence_length} tokens, ${target.dtype}, ${target.runtime}${agrees ? "" : "; the repeats disagree"}`),
+  ];
+}
+
+function predicted(prediction) {
+  if (!prediction) return null;
+  const times = Object.entries(prediction).filter(([, value]) => typeof value === "number");
+  return times.length ? `predicted: ${times.map(([name, value]) => `${name.replaceAll("_", " ")} ${trimmed(value, 3)}`).join(", ")}` : null;
+}
+
+function exported(exports) {
+  const names = Object.keys(exports ?? {});
+  return names.length ? names.map((name) => name.replaceAll("_", " ")).join(", ") : null;
+}
+
+/** Whether plain classes of transformers express a shape: alike layers, attention as wide as the hidden size. */
+function isStock({ hidden_size: hidden, heads, head_width: width, intermediate_size: ffn }) {
+  return ![heads, width, ffn].some(Array.isArray) && heads * width === hidden;
+}
+
+function loadLines(one) {
+  const folder = JSON.stringify(one.id);
+  return [
+    `# in a terminal: tar -xf ${one.id}.tar`,
+    "from transformers import AutoModel, AutoTokenizer",
+    "",
+    `model = AutoModel.from_pretrained(${folder}${isStock(one.architecture) ? "" : ", trust_remote_code=True"})`,
+    `tokenizer = AutoTokenizer.from_pretrained(${folder})`,
+  ].join("\n");
+}
+
+const LIMITS = { max_params: "parameters", max_params_without_embeddings: "parameters without embeddings", max_flops: "FLOPs", max_weight_bytes: "weights", max_activation_bytes: "activations", max_latency_ms: "latency" };
+
+/** Budgets that nothing meets, with what comes nearest. */
+export function infeasibleTable(infeasible) {
+  return table(
+    "Budgets that nothing meets",
+    ["Budget", "Nearest", "Parameters", "Loss", "Over the limit"],
+    infeasible.flatMap(({ budget, nearest }) =>
+      nearest.length
+        ? nearest.map((one) => [
+          budget,
+          `${one.subspace}: ${shape(one.architecture)}`,
+          short(one.params),
+          loss(one.heldout_loss),
+          Object.entries(one.misses).map(([name, times]) => `${LIMITS[name] ?? name} ${trimmed(times, 3)} times`).join(", "),
+        ])
+        : [[budget, "nothing", "–", "–", "–"]],
+    ),
+    "Every budget is met.",
+  );
+}

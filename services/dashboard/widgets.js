@@ -1,0 +1,163 @@
+/** Small parts that many views use. */
+
+import { announce, freshId, h, replace } from "./dom.js";
+import { percent } from "./format.js";
+
+const ENDED = new Set(["succeeded", "failed", "cancelled", "partial"]);
+
+export function hasEnded(status) {
+  return ENDED.has(status);
+}
+
+/** A status as a word with a mark of its own, so that colour is not all that tells. */
+export function badge(status) {
+  return h("span", { class: "badge", "data-status": status }, status);
+}
+
+/** A bar with its text; `fraction` null for an amount that is not known. */
+export function bar(label, fraction) {
+  const node = h("progress", { max: 1, "aria-label": label, value: fraction ?? undefined });
+  if (fraction === null) node.removeAttribute("value");
+  return node;
+}
+
+/** How far a job is: the mean over its steps, and the step that is under way. */
+export function progressOf(steps) {
+  if (!steps?.length) return null;
+  const shares = steps.map((step) => (step.status === "succeeded" ? 1 : step.total ? step.done / step.total : 0));
+  const fraction = shares.reduce((sum, share) => sum + share, 0) / steps.length;
+  return { fraction, step: steps.find((step) => step.status === "running")?.name ?? null };
+}
+
+/** A job's progress in a cell. */
+export function progressCell(job) {
+  if (job.status === "succeeded") return "done";
+  const found = typeof job.progress === "number" ? { fraction: job.progress } : progressOf(job.steps);
+  if (!found || job.status === "queued") return "–";
+  const text = `${percent(found.fraction)}${found.step && job.status === "running" ? ` · ${found.step}` : ""}`;
+  return [bar("progress", found.fraction), " ", h("span", { class: "small" }, text)];
+}
+
+/** A table that turns into cards on a narrow screen; `rows` are lists of cells, the first of them the row's name. */
+export function table(caption, columns, rows, empty) {
+  if (!rows.length) return h("p", { class: "empty" }, empty);
+  return h(
+    "table",
+    {},
+    h("caption", { class: "unseen" }, caption),
+    h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, name)))),
+    h(
+      "tbody",
+      {},
+      rows.map((cells) =>
+        h(
+          "tr",
+          {},
+          cells.map((cell, index) => h(index ? "td" : "th", { "data-label": columns[index], scope: index ? null : "row" }, cell)),
+        ),
+      ),
+    ),
+  );
+}
+
+/** A heading with what belongs to it. */
+export function section(title, ...children) {
+  const id = freshId("section");
+  return h("section", { "aria-labelledby": id, class: "card" }, h("h2", { id }, title), children);
+}
+
+/** Ask before something that cannot be undone; gives whether to go on. */
+export function confirm(question, detail, verb) {
+  return new Promise((resolve) => {
+    const title = freshId("confirm");
+    const dialog = h("dialog", { class: "dialog", "aria-labelledby": title });
+    const close = (answer) => () => {
+      dialog.close();
+      dialog.remove();
+      resolve(answer);
+    };
+    replace(
+      dialog,
+      h("h2", { id: title }, question),
+      h("p", {}, detail),
+      h(
+        "div",
+        { class: "actions" },
+        h("button", { type: "button", autofocus: true, onclick: close(false) }, "Keep it"),
+        h("button", { type: "button", class: "danger", onclick: close(true) }, verb),
+      ),
+    );
+    dialog.addEventListener("cancel", close(false));
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
+/** A button that is still while its work goes on, and says beside it what went wrong. */
+export function actionButton(text, work, attributes = {}) {
+  const problem = h("span", { class: "problem", role: "alert" });
+  const button = h("button", {
+    type: "button",
+    ...attributes,
+    onclick: async () => {
+      button.disabled = true;
+      problem.textContent = "";
+      try {
+        await work();
+      } catch (error) {
+        problem.textContent = ` ${error.message}`;
+      } finally {
+        button.disabled = false;
+      }
+    },
+  }, text);
+  return h("span", { class: "action" }, button, problem);
+}
+
+/** Lines to copy. */
+export function copyable(label, text) {
+  const button = h("button", {
+    type: "button",
+    class: "quiet",
+    onclick: async () => {
+      const done = await copy(text);
+      button.textContent = done ? "Copied" : "Select and copy by hand";
+      announce(button.textContent);
+      setTimeout(() => (button.textContent = "Copy"), 2000);
+    },
+    "aria-label": `Copy ${label}`,
+  }, "Copy");
+  return h("div", { class: "code" }, h("pre", { tabindex: "0", "aria-label": label }, h("code", {}, text)), button);
+}
+
+async function copy(text) {
+  if (navigator.clipboard) {
+    try {
+      await navigator.clipboard.writeText(text);
+      return true;
+    } catch {
+      // Not allowed; the older way may be.
+    }
+  }
+  const area = h("textarea", { class: "unseen", value: text, "aria-hidden": "true" });
+  document.body.append(area);
+  area.select();
+  const done = document.execCommand("copy");
+  area.remove();
+  return done;
+}
+
+/** What went wrong in place of a view. */
+export function failure(error) {
+  return h("p", { class: "problem", role: "alert" }, error.message);
+}
+
+/** Name and value pairs. */
+export function facts(pairs) {
+  return h("dl", { class: "facts" }, pairs.filter(([, value]) => value !== null && value !== undefined).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+}
+
+/** A part that opens. */
+export function opens(title, ...children) {
+  return h("details", {}, h("summary", {}, title), children);
+}
