@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from workloads.craft.tasks.metrics import METRICS, accuracy, f1, matthews, spearman
+from workloads.craft.tasks.metrics import METRICS, accuracy, f1, matthews, scores, spearman
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])
@@ -40,3 +40,23 @@ def test_a_confusion_worked_by_hand() -> None:
 @pytest.mark.parametrize("metric", ["f1", "matthews", "spearman"])
 def test_one_answer_for_all_scores_nothing(metric: str) -> None:
     assert METRICS[metric](np.zeros(4), np.array([0.0, 1, 0, 1])) == 0
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_f1_is_given_by_its_average(classes: int) -> None:
+    draw = np.random.default_rng(classes)
+    labels, predicted = (draw.integers(0, classes, 100).astype(np.float64) for _ in range(2))
+    found = scores(predicted, labels, classes)
+    assert found["f1_macro"] == pytest.approx(f1_score(labels, predicted, average="macro"))
+    assert ("f1_binary" in found) == (classes == 2)
+    if classes == 2:
+        assert found["f1_binary"] == pytest.approx(f1_score(labels, predicted))
+    assert found["accuracy"] == np.mean(predicted == labels)
+
+
+def test_both_averages_of_a_confusion_worked_by_hand() -> None:
+    labels, predicted = np.array([1.0, 1, 1, 0, 0]), np.array([1.0, 1, 0, 0, 1])
+    # Of class 1: precision 2/3, recall 2/3; of class 0: precision 1/2, recall 1/2.
+    found = scores(predicted, labels, 2)
+    assert (found["f1_binary"], found["f1_macro"]) == (pytest.approx(2 / 3), pytest.approx((2 / 3 + 1 / 2) / 2))
+    assert scores(np.array([1.0, 3, 2]), np.array([1.0, 2, 3]), 0) == {"spearman": pytest.approx(0.5)}
