@@ -12,9 +12,11 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from services.access.caller import LOCAL, Caller
+from services.batches import Batches
 from services.embedded.cluster import EmbeddedRay, ExistingRay, RayCluster
 from services.embedded.head import HeadOptions
 from services.embedded.lock import ServiceLock
+from services.jobs.batches import BatchStore
 from services.jobs.controller import Controller
 from services.jobs.database import migrate, open_database
 from services.jobs.documents import JobDocument, job_document
@@ -59,6 +61,7 @@ class Service:
         self.store = JobStore(self._engine)
         self.work = WorkStore(self._engine, claim_seconds=settings.claim_seconds)
         self.selections = Selections(self.storage)
+        self.batches = Batches(BatchStore(self._engine), self.store, self.storage, settings.latency_targets, self._wake)
         self.cluster = self._make_cluster()
         self._controller: Controller | None = None
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from services.api import compressions, health, latency_targets, page, plans, selections, students
+from services.api import batches, compressions, health, latency_targets, page, plans, selections, students
 from services.api.dependencies import CALLER
 from services.api.event_stream import EventStreams
 from services.api.metrics import Metrics
@@ -26,7 +26,7 @@ def bare_app() -> FastAPI:
     )
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     add_problem_handlers(app)
-    for module in (plans, compressions, selections, students, latency_targets):
+    for module in (batches, plans, compressions, selections, students, latency_targets):
         app.include_router(module.router, dependencies=[CALLER])
     app.include_router(health.router)
     app.include_router(page.router)
@@ -37,7 +37,7 @@ def create_app(service: Service) -> FastAPI:
     """Build the application on an open service."""
     app = bare_app()
     app.state.service = service
-    app.state.metrics = metrics = Metrics(service.store)
+    app.state.metrics = metrics = Metrics(service.store, service.batches.store)
     app.state.event_streams = EventStreams(service)
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(Measured, metrics=metrics)  # outside, so that it sees the answers to errors too

@@ -63,13 +63,20 @@ def page(
     service: ServiceDep,
     labels: LabelsDep,
     status: JobStatus | None = None,
+    batch: Annotated[str | None, Query(description="Those of this batch.")] = None,
     teacher: Annotated[str | None, Query(description="The teacher's model, as the request names it.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
     after: str | None = None,
 ) -> JobPage:
     """List compressions, newest first."""
     jobs = service.store.page(
-        tenant=caller.sees, status=status, teacher=teacher, labels=labels, limit=limit + 1, after=after
+        tenant=caller.sees,
+        batch=batch,
+        status=status,
+        teacher=teacher,
+        labels=labels,
+        limit=limit + 1,
+        after=after,
     )
     following = jobs[limit - 1].id if len(jobs) > limit else None
     return JobPage(compressions=[service.document(job) for job in jobs[:limit]], next=following)

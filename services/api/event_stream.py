@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 from anyio import CapacityLimiter, sleep, to_thread
 
+from services.api.negotiation import accepts
 from services.jobs.documents import EventEntry, job_events
 from services.jobs.rows import UnknownJobError
 from services.jobs.states import JobStatus
@@ -78,7 +79,7 @@ def _message(event: EventEntry) -> str:
 
 def wants_stream(accept: str) -> bool:
     """Whether an ``Accept`` header asks for a stream."""
-    return any(one.partition(";")[0].strip().lower() == MEDIA_TYPE for one in accept.split(","))
+    return accepts(accept, MEDIA_TYPE)
 
 
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", "Vary": "Accept"}

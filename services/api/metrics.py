@@ -10,6 +10,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from services.jobs.batches import BatchStatus, BatchStore
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.store import PREFIXES, JobStore
 
@@ -25,11 +26,12 @@ class Metrics:
 
     Args:
         store: The jobs that are counted when somebody asks.
+        batches: And the batches.
     """
 
-    def __init__(self, store: JobStore) -> None:
+    def __init__(self, store: JobStore, batches: BatchStore) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_JobCollector(store))
+        self._registry.register(_JobCollector(store, batches))
         labels = ("route", "method", "status")
         self._requests = Counter("stillroom_http_requests", "Requests answered.", labels, registry=self._registry)
         self._seconds = Histogram(
@@ -54,8 +56,9 @@ class Metrics:
 class _JobCollector(Collector):
     """Counts in the database when asked, so that a restart of the service changes nothing."""
 
-    def __init__(self, store: JobStore) -> None:
+    def __init__(self, store: JobStore, batches: BatchStore) -> None:
         self._store = store
+        self._batches = batches
 
     def collect(self) -> Iterator[Metric]:
         """Give the counts; states that nothing is in are told as 0, so that they have a history."""
@@ -68,6 +71,11 @@ class _JobCollector(Collector):
         family = GaugeMetricFamily("stillroom_attempts", "Attempts of jobs by how they stand.", labels=("outcome",))
         for outcome in AttemptStatus:
             family.add_metric((outcome,), attempts.get(outcome, 0))
+        yield family
+        batches = self._batches.counts()
+        family = GaugeMetricFamily("stillroom_batches", "Batches by where they stand.", labels=("status",))
+        for where in BatchStatus:
+            family.add_metric((where,), batches.get(where, 0))
         yield family
 
     def describe(self) -> Iterator[Metric]:

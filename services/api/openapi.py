@@ -16,12 +16,13 @@ from pydantic.json_schema import models_json_schema
 
 from services.api.problems import MEDIA_TYPE
 from services.api.schemas import SelectionRequest
+from services.jobs.batch_requests import BatchRequest
 from workloads.request import CompressionRequest
 
 _PLACE = "#/components/schemas/"
 
 
-def reference_to(model: type[CompressionRequest | SelectionRequest]) -> dict[str, str]:
+def reference_to(model: type[CompressionRequest | SelectionRequest | BatchRequest]) -> dict[str, str]:
     """The schema of a body that a route reads by itself."""
     return {"$ref": f"{_PLACE}{model.__name__}"}
 
@@ -43,7 +44,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
 
 def _body_schemas(taken: dict[str, Any]) -> dict[str, Any]:
     """The schemas of those bodies; one that answers know in another form gets a name of its own, as FastAPI does."""
-    models = [(CompressionRequest, "validation"), (SelectionRequest, "validation")]
+    models = [(CompressionRequest, "validation"), (SelectionRequest, "validation"), (BatchRequest, "validation")]
     _, definitions = models_json_schema(models, ref_template=_PLACE + "{model}")  # type: ignore[arg-type]
     found = definitions["$defs"]
     text = json.dumps(found)

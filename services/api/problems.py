@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from services.api.pointers import pointer_to
 from services.api.schemas import ErrorEntry, Problem
+from services.jobs.batches import UnknownBatchError
 from services.jobs.rows import TransitionError, UnknownJobError
 from services.jobs.store import KeyReusedError
 from workloads.errors import FieldError, InputError
@@ -98,6 +99,10 @@ def add_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(UnknownJobError)
     def _unknown(_request: Request, error: UnknownJobError) -> JSONResponse:
         return problem_response(404, ProblemCode.NOT_FOUND, f"There is no compression {error}.")
+
+    @app.exception_handler(UnknownBatchError)
+    def _unknown_batch(_request: Request, error: UnknownBatchError) -> JSONResponse:
+        return problem_response(404, ProblemCode.NOT_FOUND, f"There is no batch {error}.")
 
     @app.exception_handler(KeyReusedError)
     def _reused(_request: Request, error: KeyReusedError) -> JSONResponse:

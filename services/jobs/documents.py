@@ -48,6 +48,7 @@ class JobDocument(_Document):
 
     id: str
     status: JobStatus
+    batch: str | None = Field(None, description="The batch that it was asked for in, if in one.")
     reason: str | None = Field(None, description="Why it is in this state, where that needs saying.")
     attempt: int = Field(description="Number of the latest attempt; 0 before the first.")
     steps: list[StepDocument]
@@ -126,6 +127,7 @@ def job_document(job: Job, storage: Storage, ray: Readiness, plan: Job | None = 
     return JobDocument(
         id=job.id,
         status=job.status,
+        batch=job.batch,
         reason=job.reason,
         attempt=job.attempt,
         steps=_steps(job, storage),

@@ -1,0 +1,227 @@
+"""Batches as people and programs get to see them, and the table of their results."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from services.jobs.batches import Batch, BatchStatus, Member
+from services.jobs.documents import with_place
+from services.jobs.states import JobStatus
+from workloads.job_folder import InfeasibleDocument, JobFolder, ResultDocument, StepDocument, StudentDocument
+from workloads.storage import Storage
+
+# What a spreadsheet takes for the beginning of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class BatchSummary(_Document):
+    """A batch without its compressions."""
+
+    id: str
+    name: str | None
+    status: BatchStatus = Field(description="partial: all have ended, and some have succeeded.")
+    counts: dict[JobStatus, int] = Field(description="Compressions by state; states that none is in are left out.")
+    max_running: int | None = Field(description="How many of them run at the same time; null: as the service lets.")
+    labels: dict[str, str]
+    created_at: datetime
+    finished_at: datetime | None = Field(None, description="When the last of them ended.")
+
+
+class BatchedCompression(_Document):
+    """A compression of a batch, in short; `/v1/compressions/{id}` has all of it."""
+
+    id: str
+    teacher: str
+    status: JobStatus
+    reason: str | None = Field(None, description="Why it is in this state, where that needs saying.")
+    attempt: int
+    progress: StepDocument | None = Field(None, description="The step that a running one is at.")
+
+
+class BatchDocument(BatchSummary):
+    """A batch: where it stands, and each of its compressions."""
+
+    compressions: list[BatchedCompression] = Field(description="In the order of the request.")
+
+
+class BatchPage(_Document):
+    """Batches, newest first."""
+
+    batches: list[BatchSummary]
+    next: str | None = Field(None, description="Give it as `after` for the next page; null at the end.")
+
+
+class BatchResult(_Document):
+    """A student, or a budget that nothing meets; then the numbers are the nearest candidate's."""
+
+    compression: str
+    teacher: str
+    outcome: Literal["student", "infeasible"]
+    budget: str
+    student: str | None = None
+    subspace: str | None = None
+    architecture: dict[str, Any] | None = None
+    params: int | None = None
+    flops: int | None = None
+    sequence_length: int | None = Field(None, description="Tokens that flops are counted at.")
+    heldout_loss: float | None = None
+    task_score: float | None = None
+    latency_target: str | None = None
+    latency_ms_p50: float | None = None
+    misses: dict[str, float] | None = Field(None, description="Cost over the limit, by limit, of the nearest.")
+    teacher_params: int | None = None
+    teacher_flops: int | None = None
+    files: str | None = None
+
+
+class UnansweredCompression(_Document):
+    """A compression of a batch that has no results, or none yet."""
+
+    compression: str
+    teacher: str
+    status: JobStatus
+
+
+class BatchResults(_Document):
+    """One table of all that came of a batch, over its teachers."""
+
+    batch: str
+    status: BatchStatus
+    results: list[BatchResult] = Field(description="In the order of the request.")
+    unanswered: list[UnansweredCompression]
+
+
+def batch_summary(batch: Batch) -> BatchSummary:
+    """Give a batch's document without its compressions."""
+    return BatchSummary(**_fields(batch))
+
+
+def batch_document(batch: Batch, members: Iterable[Member], storage: Storage) -> BatchDocument:
+    """Give a batch's document; of the storage the progress of those that run is read."""
+    compressions = [
+        BatchedCompression(
+            id=member.id,
+            teacher=member.teacher,
+            status=member.status,
+            reason=member.reason,
+            attempt=member.attempt,
+            progress=_current_step(member, storage),
+        )
+        for member in members
+    ]
+    return BatchDocument(**_fields(batch), compressions=compressions)
+
+
+def batch_results(
+    batch: Batch, found: Iterable[tuple[Member, ResultDocument | None]], storage: Storage
+) -> BatchResults:
+    """Give the table."""
+    rows: list[BatchResult] = []
+    unanswered: list[UnansweredCompression] = []
+    for member, result in found:
+        if result is not None and result.status == "succeeded":
+            rows.extend(_rows(member, result, storage))
+        else:
+            unanswered.append(
+                UnansweredCompression(compression=member.id, teacher=member.teacher, status=member.status)
+            )
+    return BatchResults(batch=batch.id, status=batch.status, results=rows, unanswered=unanswered)
+
+
+def results_csv(found: Iterable[tuple[Member, ResultDocument | None]], storage: Storage) -> Iterator[str]:
+    """Give the table as CSV, line by line; a shape and misses are JSON in their cells."""
+    yield _csv_line(list(BatchResult.model_fields))
+    for member, result in found:
+        if result is not None and result.status == "succeeded":
+            for row in _rows(member, result, storage):
+                yield _csv_line([_cell(value) for value in row.model_dump(mode="json").values()])
+
+
+def _fields(batch: Batch) -> dict[str, Any]:
+    return {
+        "id": batch.id,
+        "name": batch.name,
+        "status": batch.status,
+        "counts": dict(batch.counts),
+        "max_running": batch.max_running,
+        "labels": batch.labels,
+        "created_at": batch.created_at,
+        "finished_at": batch.finished_at,
+    }
+
+
+def _current_step(member: Member, storage: Storage) -> StepDocument | None:
+    if member.status is not JobStatus.RUNNING:
+        return None
+    try:
+        progress = JobFolder(storage, member.id).read_progress(member.attempt)
+    except ValidationError:  # of another version; the controller says so when the run ends
+        return None
+    steps = progress.steps if progress else []
+    return next((step for step in steps if step.status == "running"), None)
+
+
+def _rows(member: Member, result: ResultDocument, storage: Storage) -> Iterator[BatchResult]:
+    teacher = result.teacher
+    common: dict[str, Any] = {
+        "compression": member.id,
+        "teacher": member.teacher,
+        "teacher_params": teacher.params if teacher else None,
+        "teacher_flops": teacher.flops if teacher else None,
+    }
+    for student in result.students:
+        yield BatchResult(**common, **_student_fields(with_place(student, storage)))
+    for infeasible in result.infeasible:
+        yield BatchResult(**common, **_infeasible_fields(infeasible))
+
+
+def _student_fields(student: StudentDocument) -> dict[str, Any]:
+    latency = student.latency
+    return {
+        "outcome": "student",
+        "budget": student.budget,
+        "student": student.id,
+        "subspace": student.subspace,
+        "architecture": student.architecture,
+        "params": student.params,
+        "flops": student.flops,
+        "sequence_length": student.sequence_length,
+        "heldout_loss": student.heldout_loss,
+        "task_score": student.task_score,
+        "latency_target": latency.target.name if latency else None,
+        "latency_ms_p50": latency.p50_ms if latency else None,
+        "files": student.files,
+    }
+
+
+def _infeasible_fields(infeasible: InfeasibleDocument) -> dict[str, Any]:
+    fields: dict[str, Any] = {"outcome": "infeasible", "budget": infeasible.budget}
+    if infeasible.nearest:
+        nearest = infeasible.nearest[0]
+        names = ("subspace", "architecture", "params", "flops", "sequence_length", "heldout_loss", "misses")
+        fields |= {name: getattr(nearest, name) for name in names}
+    return fields
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, dict):
+        return json.dumps(value)
+    # Names come from requests: a spreadsheet must not run them.
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def _csv_line(cells: list[Any]) -> str:
+    line = io.StringIO()
+    csv.writer(line).writerow(cells)
+    return line.getvalue()

@@ -1,0 +1,122 @@
+"""Routes of batches: several teachers and a common part in one request."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from services.api.batch_schemas import (
+    BatchDocument,
+    BatchPage,
+    BatchResults,
+    batch_document,
+    batch_results,
+    batch_summary,
+    results_csv,
+)
+from services.api.conditional import UNCHANGED, document_response
+from services.api.dependencies import (
+    JSON_TYPES,
+    YAML_TYPES,
+    BodyDep,
+    CallerDep,
+    LabelsDep,
+    RequestKeyDep,
+    ServiceDep,
+)
+from services.api.negotiation import accepts
+from services.api.openapi import reference_to
+from services.api.problems import RESPONSES
+from services.jobs.batch_requests import BatchRequest
+from services.jobs.batches import Batch
+from services.jobs.store import MAX_PAGE
+from services.service import Service
+
+PREFIX = "/v1/batches"
+CSV = "text/csv"
+router = APIRouter(prefix=PREFIX, tags=["batches"], responses=RESPONSES)
+
+_BODY = {kind: {"schema": reference_to(BatchRequest)} for kind in sorted(JSON_TYPES | YAML_TYPES)}
+_RESULTS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "With `Accept: text/csv` as CSV.", "content": {CSV: {"schema": {"type": "string"}}}}
+}
+
+
+def _batch(batch_id: str, caller: CallerDep, service: ServiceDep) -> Batch:
+    return service.batches.store.get(batch_id, tenant=caller.sees)
+
+
+BatchDep = Annotated[Batch, Depends(_batch)]
+
+
+@router.post("", status_code=202, openapi_extra={"requestBody": {"required": True, "content": _BODY}})
+def submit(
+    body: BodyDep, key: RequestKeyDep, caller: CallerDep, service: ServiceDep, response: Response
+) -> BatchDocument:
+    """Queue a batch: all of its compressions, or none where one is wrong."""
+    return _accepted(response, service, service.batches.submit(body, key, caller=caller))
+
+
+@router.get("")
+def page(
+    caller: CallerDep,
+    service: ServiceDep,
+    labels: LabelsDep,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+    after: str | None = None,
+) -> BatchPage:
+    """List batches, newest first."""
+    found = service.batches.store.page(tenant=caller.sees, labels=labels, limit=limit + 1, after=after)
+    following = found[limit - 1].id if len(found) > limit else None
+    return BatchPage(batches=[batch_summary(batch) for batch in found[:limit]], next=following)
+
+
+@router.get("/{batch_id}", response_model=BatchDocument, responses=UNCHANGED)
+def read(batch: BatchDep, service: ServiceDep, request: Request) -> Response:
+    """Show one batch and where each of its compressions stands."""
+    return document_response(request, _document(service, batch))
+
+
+@router.get("/{batch_id}/results", response_model=BatchResults, responses=_RESULTS)
+def results(
+    batch: BatchDep, service: ServiceDep, response: Response, accept: Annotated[str, Header()] = ""
+) -> BatchResults | StreamingResponse:
+    """One table over all teachers: a row a student, or a budget that nothing meets; with `Accept: text/csv` as CSV."""
+    found = service.batches.store.results(batch.id)
+    if not accepts(accept, CSV):
+        response.headers["Vary"] = "Accept"
+        return batch_results(batch, found, service.storage)
+    headers = {"Content-Disposition": f'attachment; filename="{batch.id}.csv"', "Vary": "Accept"}
+    return StreamingResponse(results_csv(found, service.storage), media_type=CSV, headers=headers)
+
+
+@router.post("/{batch_id}/cancel", status_code=202)
+def cancel(batch: BatchDep, service: ServiceDep, response: Response) -> BatchDocument:
+    """Ask for the end of all its compressions that have not ended; asking again changes nothing."""
+    return _accepted(response, service, service.batches.cancel(batch.id))
+
+
+@router.post("/{batch_id}/retry", status_code=202)
+def retry(batch: BatchDep, service: ServiceDep, response: Response) -> BatchDocument:
+    """Queue its failed and cancelled compressions again; what they have finished is not done again."""
+    return _accepted(response, service, service.batches.retry(batch.id))
+
+
+@router.delete("/{batch_id}", status_code=204)
+def delete(batch: BatchDep, service: ServiceDep) -> None:
+    """Forget an ended batch, its compressions, their selections and their folders; artefacts stay for others to use."""
+    service.batches.delete(batch.id)
+
+
+def _accepted(response: Response, service: Service, batch: Batch) -> BatchDocument:
+    """Say where the batch can be followed, and when to look first."""
+    response.headers["Location"] = f"{PREFIX}/{batch.id}"
+    response.headers["Retry-After"] = str(max(1, math.ceil(service.settings.poll_seconds)))
+    return _document(service, batch)
+
+
+def _document(service: Service, batch: Batch) -> BatchDocument:
+    return batch_document(batch, service.batches.store.members(batch.id), service.storage)

@@ -1,0 +1,348 @@
+"""The store of batches: compressions that were asked for together, and stand, end and are forgotten together.
+
+Where a batch stands is never written down: it follows from where its jobs stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Engine, case, func, select
+from sqlalchemy.orm import Session
+
+from services.jobs.records import Job, RequestKey
+from services.jobs.rows import Sessions, TransitionError, ask_for_end, find_row, now, send_back
+from services.jobs.states import JobStatus
+from services.jobs.store import MAX_PAGE, forget, make_once, new_id, new_row
+from services.jobs.tables import LOCAL_TENANT, BatchRow, JobRow
+from workloads.job_folder import ResultDocument
+
+_TEACHER = JobRow.request[("teacher", "model")].as_string()
+
+
+class UnknownBatchError(LookupError):
+    """There is no batch of that id."""
+
+
+class BatchStatus(StrEnum):
+    """Where a batch stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+    @classmethod
+    def of(cls, present: frozenset[JobStatus]) -> BatchStatus:
+        """Where a batch stands whose jobs are in these states.
+
+        It is queued before any has begun, then running until all have ended; then partial where some have
+        succeeded. One whose jobs have all been deleted has nothing left to do.
+        """
+        unfinished = {status for status in present if not status.is_terminal}
+        if unfinished:
+            if unfinished == {JobStatus.CANCELLING}:
+                return cls.CANCELLING
+            return cls.QUEUED if present == {JobStatus.QUEUED} else cls.RUNNING
+        if present <= {JobStatus.SUCCEEDED}:
+            return cls.SUCCEEDED
+        if JobStatus.SUCCEEDED in present:
+            return cls.PARTIAL
+        return cls.FAILED if JobStatus.FAILED in present else cls.CANCELLED
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Several compressions that were asked for together.
+
+    Attributes:
+        tenant: Whose it is.
+        max_running: How many of them run at the same time; None is no limit of its own.
+        counts: How many of its jobs are in each state; states that none is in are left out.
+        finished_at: When its last job ended; None while one has not.
+    """
+
+    id: str
+    tenant: str
+    name: str | None
+    labels: dict[str, str]
+    max_running: int | None
+    created_at: datetime
+    counts: Mapping[JobStatus, int]
+    finished_at: datetime | None
+
+    @property
+    def status(self) -> BatchStatus:
+        """Where it stands."""
+        return BatchStatus.of(frozenset(self.counts))
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A compression of a batch, as far as the batch shows it.
+
+    Attributes:
+        teacher: As the request names it.
+        attempt: Number of the latest attempt; 0 before the first.
+    """
+
+    id: str
+    teacher: str
+    status: JobStatus
+    reason: str | None
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A compression to queue.
+
+    Attributes:
+        request: As accepted.
+        plan: Of exactly this request, if there was one.
+    """
+
+    request: dict[str, Any]
+    plan: str | None = None
+
+
+class BatchStore:
+    """Batches in the database of their jobs.
+
+    Args:
+        engine: From :func:`services.jobs.database.open_database`, migrated.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._sessions = Sessions(engine)
+
+    def create(
+        self,
+        orders: Sequence[Order],
+        *,
+        tenant: str = LOCAL_TENANT,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        max_running: int | None = None,
+        key: RequestKey | None = None,
+    ) -> Batch:
+        """Add a batch with its queued jobs, all or nothing.
+
+        Args:
+            orders: Its compressions, at least one.
+            tenant: Whose it is.
+            name: Free text.
+            labels: The batch's own.
+            max_running: How many of its jobs may run at the same time.
+            key: Of the request; where it was sent before, the batch that was made then is given.
+
+        Raises:
+            KeyReusedError: The key was sent before, with another request.
+            UnknownJobError: A plan has gone.
+        """
+        batch_id = new_id("bat")
+
+        def make(session: Session) -> JobRow:
+            # In one order, so that two batches never wait for each other's plans.
+            for plan in sorted({order.plan for order in orders if order.plan is not None}):
+                find_row(session, plan, tenant=tenant, lock=True)
+            session.add(
+                BatchRow(
+                    id=batch_id,
+                    tenant=tenant,
+                    name=name,
+                    labels=dict(labels or {}),
+                    max_running=max_running,
+                    created_at=now(),
+                )
+            )
+            rows = [
+                new_row(order.request, "compression", tenant=tenant, parent=order.plan, batch=batch_id)
+                for order in orders
+            ]
+            for row in rows:
+                session.add(row)
+                session.flush()  # one by one, so that their numbers follow the request's order
+            return rows[0]  # what a key points to has to be a job
+
+        return self.of_job(make_once(self._sessions, key, make))
+
+    def of_job(self, job: Job) -> Batch:
+        """The batch that a job is of; a request's key points to its first one."""
+        assert job.batch is not None
+        return self.get(job.batch)
+
+    def get(self, batch_id: str, *, tenant: str | None = None) -> Batch:
+        """Read a batch.
+
+        Raises:
+            UnknownBatchError: There is none of that id that the tenant may see.
+        """
+        with self._sessions.reading() as session:
+            row = _find(session, batch_id, tenant)
+            return _batches(session, [row])[0]
+
+    def page(
+        self,
+        *,
+        tenant: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> list[Batch]:
+        """Read up to ``limit`` batches, newest first, older than the batch ``after``.
+
+        Args:
+            tenant: Those of this tenant.
+            labels: Those that have all of these labels.
+            limit: At most so many, and at most one more than :data:`services.jobs.store.MAX_PAGE`.
+            after: Those older than this batch.
+
+        Raises:
+            UnknownBatchError: There is no batch ``after``.
+        """
+        query = select(BatchRow).order_by(BatchRow.number.desc()).limit(min(limit, MAX_PAGE + 1))
+        if tenant is not None:
+            query = query.where(BatchRow.tenant == tenant)
+        for name, value in (labels or {}).items():
+            query = query.where(BatchRow.labels[(name,)].as_string() == value)
+        with self._sessions.reading() as session:
+            if after is not None:
+                query = query.where(BatchRow.number < _find(session, after, tenant).number)
+            return _batches(session, session.scalars(query).all())
+
+    def members(self, batch_id: str) -> list[Member]:
+        """The compressions of a batch, in the order of its request."""
+        query = select(JobRow.id, _TEACHER, JobRow.status, JobRow.reason, JobRow.attempt)
+        with self._sessions.reading() as session:
+            found = session.execute(query.where(JobRow.batch == batch_id).order_by(JobRow.number))
+            return [Member(one, teacher, JobStatus(state), *rest) for one, teacher, state, *rest in found]
+
+    def results(self, batch_id: str) -> Iterator[tuple[Member, ResultDocument | None]]:
+        """The compressions of a batch and what came of them, None before their end; one is read at a time."""
+        for member in self.members(batch_id):
+            query = select(JobRow.status, JobRow.result).where(JobRow.id == member.id)
+            with self._sessions.reading() as session:
+                found = session.execute(query).first()
+            if found is not None:  # else it was deleted since
+                status, result = found
+                held = None if result is None else ResultDocument.model_validate(result)
+                yield replace(member, status=JobStatus(status)), held
+
+    def counts(self) -> dict[BatchStatus, int]:
+        """How many batches stand where; those without jobs are left out."""
+        states = list(JobStatus)
+        present = [func.max(case((JobRow.status == status, 1), else_=0)).label(status) for status in states]
+        each = select(*present).where(JobRow.batch.is_not(None)).group_by(JobRow.batch).subquery()
+        counts: dict[BatchStatus, int] = {}
+        with self._sessions.reading() as session:
+            for *flags, count in session.execute(select(*each.c, func.count()).group_by(*each.c)):
+                held = frozenset(status for status, flag in zip(states, flags, strict=True) if flag)
+                status = BatchStatus.of(held)
+                counts[status] = counts.get(status, 0) + count
+        return counts
+
+    def request_cancel(self, batch_id: str, *, tenant: str | None = None) -> Batch:
+        """Ask for the end of all jobs that have not ended; asking again changes nothing.
+
+        Raises:
+            TransitionError: All have ended, and not by being cancelled.
+            UnknownBatchError: There is no such batch.
+        """
+        with self._sessions.writing() as session:
+            row, jobs = _find_whole(session, batch_id, tenant)
+            unfinished = [job for job in jobs if not JobStatus(job.status).is_terminal]
+            for job in unfinished:
+                ask_for_end(job)
+            session.flush()
+            batch = _batches(session, [row])[0]
+            if not unfinished and batch.status is not BatchStatus.CANCELLED:
+                raise TransitionError(batch_id, batch.status, BatchStatus.CANCELLED)
+            return batch
+
+    def retry(self, batch_id: str, *, tenant: str | None = None) -> Batch:
+        """Send its failed and cancelled jobs back to the queue; the others are left alone.
+
+        Raises:
+            TransitionError: There is none.
+            UnknownBatchError: There is no such batch.
+        """
+        with self._sessions.writing() as session:
+            row, jobs = _find_whole(session, batch_id, tenant)
+            again = [job for job in jobs if JobStatus(job.status).may_be_resumed]
+            if not again:
+                raise TransitionError(batch_id, _batches(session, [row])[0].status, "queued again")
+            for job in again:
+                send_back(job)
+            session.flush()
+            return _batches(session, [row])[0]
+
+    def delete(self, batch_id: str, clear: Callable[[str], None], *, tenant: str | None = None) -> None:
+        """Forget a batch whose jobs have all ended, with these and all that was made from them.
+
+        Args:
+            batch_id: The batch.
+            clear: Removes what is kept of a job elsewhere, by its id; where it fails, nothing is forgotten.
+            tenant: Whose it must be; None is anyone's.
+
+        Raises:
+            TransitionError: A job has not ended.
+            UnknownBatchError: There is no such batch.
+        """
+        with self._sessions.writing() as session:
+            row, jobs = _find_whole(session, batch_id, tenant)
+            session.delete(row)
+            forget(session, jobs, clear)
+
+
+def _find(session: Session, batch_id: str, tenant: str | None, *, lock: bool = False) -> BatchRow:
+    query = select(BatchRow).where(BatchRow.id == batch_id)
+    if tenant is not None:
+        query = query.where(BatchRow.tenant == tenant)
+    row = session.scalar(query.with_for_update() if lock else query)
+    if row is None:
+        raise UnknownBatchError(batch_id)
+    return row
+
+
+def _find_whole(session: Session, batch_id: str, tenant: str | None) -> tuple[BatchRow, list[JobRow]]:
+    """A batch and its jobs, locked, the jobs always in the same order."""
+    row = _find(session, batch_id, tenant, lock=True)
+    jobs = select(JobRow).where(JobRow.batch == batch_id).order_by(JobRow.number).with_for_update()
+    return row, list(session.scalars(jobs))
+
+
+def _batches(session: Session, rows: Sequence[BatchRow]) -> list[Batch]:
+    """Read rows as records, with the counts of their jobs."""
+    query = (
+        select(JobRow.batch, JobRow.status, func.count(), func.max(JobRow.finished_at))
+        .where(JobRow.batch.in_([row.id for row in rows]))
+        .group_by(JobRow.batch, JobRow.status)
+    )
+    counts: dict[str, dict[JobStatus, int]] = {row.id: {} for row in rows}
+    ended: dict[str, list[datetime]] = {row.id: [] for row in rows}
+    for batch, status, count, last in session.execute(query):
+        assert batch is not None  # the query asks for those of these batches alone
+        counts[batch][JobStatus(status)] = count
+        if last is not None:
+            ended[batch].append(last)
+    return [
+        Batch(
+            id=row.id,
+            tenant=row.tenant,
+            name=row.name,
+            labels=row.labels,
+            max_running=row.max_running,
+            created_at=row.created_at,
+            counts=counts[row.id],
+            finished_at=max(ended[row.id], default=None) if all(one.is_terminal for one in counts[row.id]) else None,
+        )
+        for row in rows
+    ]
