@@ -30,7 +30,7 @@ from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.tables import LOCAL_TENANT, AttemptRow, JobRow, RequestKeyRow
 from workloads.job_folder import JobKind
 
-MAX_PAGE = 200
+MAX_PAGE = 200  # of what a client may ask for
 PREFIXES: dict[JobKind, str] = {"compression": "cmp", "selection": "sel", "plan": "pln", "evaluation": "evl"}
 
 
@@ -145,13 +145,13 @@ class JobStore:
             parent: Those of this job.
             teacher: Those of this teacher, as the request names it.
             labels: Those that have all of these labels.
-            limit: At most so many, and at most :data:`MAX_PAGE`.
+            limit: At most so many.
             after: Those older than this job.
 
         Raises:
             UnknownJobError: There is no job ``after``.
         """
-        query = select(JobRow).where(JobRow.kind == kind).order_by(JobRow.number.desc()).limit(min(limit, MAX_PAGE))
+        query = select(JobRow).where(JobRow.kind == kind).order_by(JobRow.number.desc()).limit(limit)
         if tenant is not None:
             query = query.where(JobRow.tenant == tenant)
         if batch is not None:

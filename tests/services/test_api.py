@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from services.api.pointers import pointer_to
 from services.jobs.states import AttemptStatus, JobStatus
+from services.jobs.store import MAX_PAGE
 from services.service import Service
 from services.settings import load_settings
 from tests.services.conftest import serving
@@ -277,6 +278,13 @@ def test_the_targets_of_the_settings_are_listed_beside_the_built_in_ones(tmp_pat
         service.close()
     assert targets["edge-box"] == own
     assert {"cpu-1", "cpu-4", "cpu-1-onnx"} < set(targets)
+
+
+def test_the_largest_page_too_says_what_follows_it(client, service):
+    ids = [service.store.create({"teacher": {"model": "a/b"}, "labels": {}}).id for _ in range(MAX_PAGE + 1)]
+    first = client.page(limit=MAX_PAGE)
+    assert [job.id for job in first.compressions] == ids[:0:-1]
+    assert [job.id for job in client.page(limit=MAX_PAGE, after=first.next).compressions] == ids[:1]
 
 
 def test_jobs_are_listed_page_by_page(client, make_request):
