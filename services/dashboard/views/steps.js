@@ -35,7 +35,7 @@ export class Steps {
     let found = this.known.get(name);
     if (!found) {
       const child = name.match(CHILD);
-      found = new Entry(child ? child[1] : name, Boolean(child));
+      found = new Entry(name, child ? child[1] : name, Boolean(child));
       this.known.set(name, found);
       (child ? this.children : this.list).append(found.node);
       if (child && !this.train.isConnected) this.list.append(this.train);
@@ -45,7 +45,7 @@ export class Steps {
 }
 
 class Entry {
-  constructor(name, child) {
+  constructor(step, name, child) {
     this.name = name;
     this.child = child;
     this.status = h("span");
@@ -54,7 +54,7 @@ class Entry {
     this.note = h("p", { class: "note", hidden: true });
     this.node = h(
       "li",
-      { class: "step", "data-step": name },
+      { class: "step", "data-step": step },
       h("div", { class: "line" }, h("span", { class: "name" }, name.replaceAll("-", " ")), this.status, this.numbers),
       this.bar,
       this.note,

@@ -1,0 +1,60 @@
+"""A real Chromium before a real server."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from tests.services.dashboard.runs import LiveRun
+
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+playwright.expect.set_options(timeout=15_000)
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+EXPECTED = re.compile(r"Failed to load resource")  # a browser's own word for an answer that refuses, or for none
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """The browser; of a module only, since Playwright keeps an event loop in this thread while it is there."""
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if program is None:
+        pytest.skip("Chromium is not installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=program)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium, request) -> Iterator:
+    """`open_page(url, ...)` gives a page; at the end none may have had an error or broken the content policy."""
+    contexts, said = [], []
+
+    def open_(url: str, wait_for: str = "h1", **options):
+        context = chromium.new_context(
+            **{"viewport": {"width": 1200, "height": 800}, "accept_downloads": True} | options
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        page.goto(url)
+        page.wait_for_selector(wait_for)
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert [text for text in said if not EXPECTED.search(text)] == []
+
+
+@pytest.fixture
+def live_run(service, make_request) -> LiveRun:
+    """A compression that runs, as far as the service can see."""
+    job = service.store.create(make_request(team="search"))
+    service.work.begin_attempt(job.id)
+    return LiveRun(service.storage, job.id)

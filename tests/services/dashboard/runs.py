@@ -1,0 +1,118 @@
+"""What a run writes while it goes on, and students that lie in the storage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.jobs.records import Job
+from services.jobs.states import AttemptStatus, JobStatus
+from services.service import Service
+from tests.services.searched import SHAPE, SPACES, loss_of, make_search
+from workloads.architecture import Architecture
+from workloads.costs import student_cost, teacher_architecture
+from workloads.job_folder import (
+    CostDocument,
+    EventDocument,
+    InfeasibleDocument,
+    JobFolder,
+    NearestDocument,
+    ProgressDocument,
+    ResultDocument,
+    StepDocument,
+    StudentDocument,
+    TeacherDocument,
+    now,
+)
+from workloads.storage import Storage
+
+TOTAL = 1000
+
+
+class LiveRun:
+    """Writes the steps and events of a job's attempt, as a run does."""
+
+    def __init__(self, storage: Storage, job: str, attempt: int = 1) -> None:
+        self.id = job
+        self.attempt = attempt
+        self._folder = JobFolder(storage, job)
+        self._events: list[EventDocument] = []
+
+    def tell(self, kind: str, message: str, **data: Any) -> None:
+        number = len(self._events) + 1
+        self._events.append(EventDocument(sequence=number, time=now(), type=kind, message=message, data=data))
+        self._folder.write_events(self.attempt, self._events)
+
+    def trained(self, done: int, *superlms: str) -> None:
+        """All SuperLMs have come so far; each gets a point of its curve."""
+        names = superlms or ("tiny", "small")
+        for name in names:
+            loss = {"loss_largest": 1 / (1 + done), "loss_smallest": 2 / (1 + done)}
+            self.tell("metrics", f"train-{name}", step=f"train-{name}", done=done, total=TOTAL, **loss)
+        steps = [
+            StepDocument(name="corpus", status="succeeded", reused=True),
+            *(
+                StepDocument(
+                    name=f"train-{name}", status="running", done=done, total=TOTAL, unit="tokens", rate=12.5,
+                    seconds_left=(TOTAL - done) / 12.5, note="all in one group",
+                )
+                for name in names
+            ),
+            StepDocument(name="search"),
+        ]  # fmt: skip
+        self._folder.write_progress(self.attempt, ProgressDocument(updated_at=now(), steps=steps))
+
+
+def student(service: Service, name: str, budget: str, architecture: Architecture) -> StudentDocument:
+    """A student whose files lie in the storage."""
+    files = f"artifacts/student/{name}/builds/b"
+    service.storage.write_bytes(f"{files}/config.json", b'{"model_type": "bert"}')
+    return StudentDocument(
+        id=f"stu_{name}", budget=budget, subspace=_space_of(architecture), architecture=architecture.to_json(),
+        heldout_loss=loss_of(architecture), files=files,
+        **CostDocument.fields_of(student_cost(SHAPE, architecture)),
+    )  # fmt: skip
+
+
+def finished_with_students(service: Service, request: dict[str, Any]) -> Job:
+    """A succeeded compression with scores, a teacher, students and a budget that nothing meets."""
+    scores = make_search(service.storage)
+    shapes = [one for space in SPACES for one in space.architectures()]
+    teacher = student_cost(SHAPE, teacher_architecture(SHAPE))
+    nearest = NearestDocument(
+        architecture=shapes[0].to_json(), subspace=SPACES[0].name, heldout_loss=1.0, misses={"max_params": 1.07},
+        **CostDocument.fields_of(student_cost(SHAPE, shapes[0])),
+    )  # fmt: skip
+    result = ResultDocument(
+        status="succeeded",
+        students=[student(service, "one", "edge", shapes[3]), student(service, "two", "best", shapes[-1])],
+        infeasible=[InfeasibleDocument(budget="impossible", nearest=[nearest])],
+        artifacts={"scores": [scores.fingerprint]},
+        teacher=TeacherDocument(fingerprint="t", shape={}, **CostDocument.fields_of(teacher)),
+        seconds=90.0,
+    )
+    job = service.work.begin_attempt(service.store.create(request).id)
+    LiveRun(service.storage, job.id).trained(500)
+    steps = [StepDocument(name="train-tiny", status="succeeded", done=TOTAL, total=TOTAL, unit="tokens")]
+    return service.work.end_attempt(
+        job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=steps
+    )
+
+
+def make_files(service: Service, selection: str) -> StudentDocument:
+    """Do what the run of a selection does: make the files of its pending student."""
+    job = service.store.get(selection)
+    assert job.answer is not None
+    pending = StudentDocument.model_validate(job.answer["students"][0])
+    files = f"artifacts/student/{selection}/builds/b"
+    service.storage.write_bytes(f"{files}/model.safetensors", bytes(3 << 20))
+    ready = pending.model_copy(update={"status": "ready", "files": files})
+    service.work.begin_attempt(selection)
+    service.work.end_attempt(
+        selection, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED,
+        result=ResultDocument(status="succeeded", students=[ready]), steps=[],
+    )  # fmt: skip
+    return ready
+
+
+def _space_of(architecture: Architecture) -> str:
+    return next(space.name for space in SPACES if architecture in list(space.architectures()))

@@ -1,0 +1,109 @@
+"""Small screens, the dark, and hands that use no mouse."""
+
+import pytest
+from playwright.sync_api import expect
+
+from services.jobs.states import AttemptStatus, JobStatus
+from tests.services.dashboard.runs import finished_with_students
+
+PHONE = {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark", "has_touch": True, "is_mobile": True}
+
+CONTRASTS = """() => {
+  const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((one) => one / 255)
+    .map((one) => (one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, one, index) => sum + one * [0.2126, 0.7152, 0.0722][index], 0);
+  const ground = (node) => {
+    for (let one = node; one; one = one.parentElement) {
+      const colour = parse(getComputedStyle(one).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const found = [];
+  for (const node of document.querySelectorAll("body *")) {
+    const own = [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
+    if (!own || !node.checkVisibility()) continue;
+    const style = getComputedStyle(node);
+    const ink = parse(node instanceof SVGElement ? style.fill : style.color);
+    const [a, b] = [light(ink), light(ground(node))].sort((x, y) => y - x);
+    found.push([(a + 0.05) / (b + 0.05), node.textContent.trim().slice(0, 40)]);
+  }
+  return found;
+}"""
+
+
+@pytest.fixture
+def job(client, service, make_request):
+    words = {f"label-{number}": "a-long-value-" * 4 for number in range(3)}
+    long = make_request(**words)
+    long["teacher"]["model"] = f"{'/folder' * 30}/model-{'x' * 200}"
+    failed = service.work.begin_attempt(service.store.create(long).id)
+    service.work.end_attempt(failed.id, 1, AttemptStatus.FAILED, f"ValueError: {'unbreakable' * 30}", JobStatus.FAILED)
+    return finished_with_students(service, make_request(**words))
+
+
+def _visit(page, client, job):
+    """Every view, with everything that opens open."""
+    for place in ("/compressions", f"/compressions/{job.id}", "/new", "/batches", "/evaluations"):
+        page.goto(f"{client.server}/#{place}")
+        page.wait_for_selector("h1")
+        if place == f"/compressions/{job.id}":
+            page.wait_for_selector("#best:not(:empty)")
+            page.wait_for_selector(".curve svg")
+        elif place == "/compressions":
+            page.wait_for_selector("tbody tr")
+        page.wait_for_load_state("networkidle")
+        page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+        yield place
+
+
+def test_nothing_is_wider_than_a_phone(client, job, open_page):
+    page = open_page(client.server, **PHONE)
+    for place in _visit(page, client, job):
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, place
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(client, job, open_page, scheme):
+    page = open_page(client.server, color_scheme=scheme)
+    grounds = set()
+    for place in _visit(page, client, job):
+        faint = [one for one in page.evaluate(CONTRASTS) if one[0] < 4.5]
+        assert faint == [], place
+        grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert grounds == {"rgb(22, 20, 18)" if scheme == "dark" else "rgb(250, 248, 245)"}
+
+
+def test_all_that_can_be_used_is_reached_by_the_tab_key_has_a_name_and_shows_the_focus(client, job, open_page):
+    page = open_page(client.server)
+    for place in _visit(page, client, job):
+        page.evaluate("document.activeElement.blur(); document.body.focus()")
+        wanted = page.evaluate(
+            """() => [...document.querySelectorAll("a[href], button, input, select, textarea, summary")]
+                .filter((one) => one.checkVisibility() && !one.disabled)
+                .map((one, index) => one.dataset.wanted = String(index))"""
+        )
+        reached = set()
+        for _ in range(len(wanted) + 40):
+            page.keyboard.press("Tab")
+            found = page.evaluate(
+                "[document.activeElement.dataset.wanted, getComputedStyle(document.activeElement).outlineStyle]"
+            )
+            if found[0] is not None:
+                assert found[1] != "none", (place, found)
+                reached.add(found[0])
+        assert reached == set(wanted), place
+        nameless = page.evaluate(
+            """() => [...document.querySelectorAll("button, input, select, textarea")].filter((one) =>
+                one.checkVisibility() && !(one.labels?.length || one.textContent.trim() || one.ariaLabel)).length"""
+        )
+        assert nameless == 0, place
+
+
+def test_a_view_that_opens_is_said_and_takes_the_focus(client, job, open_page):
+    page = open_page(client.server)
+    page.locator("tbody th a").first.click()
+    expect(page.locator("main")).to_be_focused()
+    expect(page.locator("#live")).to_have_text(job.id)
+    assert page.evaluate("document.title") == f"{job.id} – stillroom"

@@ -1,0 +1,159 @@
+"""A new compression, from the form or as text."""
+
+import json
+
+import pytest
+from playwright.sync_api import expect
+
+from services.jobs.states import AttemptStatus, JobStatus
+from workloads.job_folder import PlanBudgetDocument, PlanDocument, PlanStepDocument, ResultDocument
+
+
+@pytest.fixture
+def page(client, open_page):
+    return open_page(f"{client.server}/#/new", wait_for="form.request")
+
+
+def _fill(page, text):
+    page.get_by_label("Model").fill("someone/some-hub-model")
+    page.get_by_label("Files").fill(str(text))
+    page.get_by_label("Most parameters").fill("8M")
+
+
+def _type_into(page, label, text):
+    """Go on with the Tab key to a field, and type."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.labels?.[0]?.textContent ?? ''").startswith(label):
+            assert page.evaluate("document.activeElement.matches(':focus-visible')")
+            page.keyboard.type(text)
+            return
+    raise AssertionError(f"{label} is not reached")
+
+
+def test_a_compression_is_submitted_by_keyboard_alone(client, page, text):
+    _type_into(page, "Model", "someone/some-hub-model")
+    _type_into(page, "Files", str(text))
+    _type_into(page, "Most parameters", "8M")
+    _type_into(page, "Sub-spaces", "2")
+    _type_into(page, "Tokens for each", "200,000")
+    page.keyboard.press("Enter")
+    expect(page.locator(".head .badge")).to_have_text("queued")
+    (job,) = client.page().compressions
+    assert page.url.endswith(f"#/compressions/{job.id}")
+    assert job.request["teacher"]["model"] == "someone/some-hub-model"
+    assert job.request["budgets"][0] | {"name": "small", "max_params": 8_000_000} == job.request["budgets"][0]
+    assert job.request["subspaces"]["count"] == 2
+    assert job.request["training"]["tokens_per_superlm"] == 200_000
+
+
+def test_an_error_is_shown_at_its_field_with_the_remedy_and_goes_when_mended(client, page, text):
+    _fill(page, text)
+    page.get_by_label("Files").fill("/nowhere/at/all.txt")
+    page.get_by_role("button", name="Add a budget").click()
+    page.get_by_label("Most FLOPs").nth(1).fill("plenty")
+    page.get_by_role("button", name="Submit").click()
+    flops = page.get_by_label("Most FLOPs").nth(1)
+    expect(flops).to_have_attribute("aria-invalid", "true")
+    expect(flops).to_be_focused()
+    flops.fill("1G")
+    page.get_by_role("button", name="Submit").click()
+    files = page.get_by_label("Files")
+    expect(files).to_have_attribute("aria-invalid", "true")
+    expect(files).to_be_focused()
+    described = files.evaluate("node => document.getElementById(`${node.id}-problem`).textContent")
+    assert described == "There is no file or folder /nowhere/at/all.txt on the server. Give a path that exists there."
+    assert "-problem" in files.get_attribute("aria-describedby")
+    assert flops.get_attribute("aria-invalid") is None
+    assert client.page().compressions == []
+    files.fill(str(text))
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator(".head .badge")).to_have_text("queued")
+
+
+def test_what_is_missing_or_about_a_whole_budget_finds_its_place_too(page, text):
+    page.get_by_role("button", name="Submit").click()
+    expect(page.get_by_label("Model")).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_label("Files")).to_have_attribute("aria-invalid", "true")
+    expect(page.locator(".budget .problem").last).to_contain_text("The budget limits nothing.")
+    expect(page.get_by_label("Model")).to_be_focused()
+
+
+def test_form_and_text_are_two_sides_of_one_request(client, page, text):
+    _fill(page, text)
+    page.get_by_role("button", name="Write it as JSON or YAML").click()
+    raw = page.get_by_label("The request as JSON or YAML")
+    request = json.loads(raw.input_value())
+    assert request["budgets"] == [{"name": "small", "max_params": 8_000_000}]
+    request["objective"] = {"relation": "raw-mse"}  # no field of the form
+    request["training"] = {"tokens_per_superlm": {"tiny": 8192, "small": 8192, "base": 8192}}
+    raw.fill(json.dumps(request))
+    page.get_by_role("button", name="Back to the form").click()
+    page.get_by_label("Most parameters").fill("9000000")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator(".head .badge")).to_have_text("queued")
+    kept = client.page().compressions[0].request
+    assert kept["objective"]["relation"] == "raw-mse"
+    assert kept["training"]["tokens_per_superlm"]["tiny"] == 8192
+    assert kept["budgets"][0]["max_params"] == 9_000_000
+
+
+def test_yaml_is_sent_as_it_is_and_its_errors_are_listed(client, page, text):
+    page.get_by_role("button", name="Write it as JSON or YAML").click()
+    raw = page.get_by_label("The request as JSON or YAML")
+    source = f"teacher: {{model: someone/some-hub-model}}\ncorpus: {{paths: [{text}]}}"
+    body = f"{source}\nbudgets: [{{name: x, max_parms: 8}}]\n"
+    raw.fill(body)
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator(".summary")).to_contain_text("budgets.0.max_parms: This field is not known. Did you mean")
+    raw.fill(body.replace("parms", "params"))
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator(".head .badge")).to_have_text("queued")
+
+
+def test_sent_twice_it_is_one_compression(client, page, text):
+    _fill(page, text)
+    page.route("**/v1/compressions", lambda route: (route.fetch(), route.abort()))  # the answer is lost on its way
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator(".summary")).to_contain_text("The service does not answer.")
+    page.unroute("**/v1/compressions")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator(".head .badge")).to_have_text("queued")
+    assert len(client.page().compressions) == 1
+
+
+def test_one_like_an_earlier_one_begins_with_its_request(client, page, make_request):
+    earlier = client.submit(make_request(team="search"))
+    page.goto(f"{client.server}/#/compressions/{earlier.id}")
+    page.get_by_role("link", name="Submit one like it").click()
+    expect(page.get_by_label("Model")).to_have_value("someone/some-hub-model")
+    expect(page.get_by_label("Most parameters")).to_have_value("8000000")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator(".head .badge")).to_have_text("queued")
+    again = client.page().compressions[0]
+    assert again.id != earlier.id and again.request == earlier.request
+
+
+def test_a_plan_says_which_sub_spaces_meet_which_budgets_and_how_long_it_takes(service, page, text):
+    _fill(page, text)
+    page.get_by_role("button", name="Plan first").click()
+    expect(page.get_by_text("nothing is trained")).to_be_visible()
+    (plan,) = service.store.page(kind="plan")
+    document = PlanDocument(
+        candidates={"tiny": 12, "base": 30},
+        budgets=[
+            PlanBudgetDocument(budget="small", candidates={"tiny": 12, "base": 0}, feasible=True),
+            PlanBudgetDocument(budget="none", candidates={"tiny": 0, "base": 0}, feasible=False, note="Too small."),
+        ],
+        steps=[PlanStepDocument(name="corpus", seconds=7200, reused=False, basis="100 documents")],
+        seconds=9000, device_hours=5.0, device="2 CPU cores", calibration_seconds=12,
+    )  # fmt: skip
+    service.work.begin_attempt(plan.id)
+    service.work.end_attempt(
+        plan.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED,
+        result=ResultDocument(status="succeeded", plan=document), steps=[],
+    )  # fmt: skip
+    expect(page.get_by_text("2 h 30 min")).to_be_visible()
+    expect(page.get_by_text("5 on 2 CPU cores")).to_be_visible()
+    expect(page.get_by_role("row", name="small 12 of 12 0 of 30 yes")).to_be_visible()
+    expect(page.get_by_role("row", name="none 0 of 12 0 of 30 no Too small.")).to_be_visible()
