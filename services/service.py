@@ -12,6 +12,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from services.access.caller import LOCAL, Caller
+from services.access.keys import KeyChecks, KeyStore
+from services.access.limits import RateLimit
+from services.access.quotas import Quotas, Usage
+from services.access.tenants import Quota
 from services.batches import Batches
 from services.embedded.cluster import EmbeddedRay, ExistingRay, RayCluster
 from services.embedded.head import HeadOptions
@@ -23,6 +27,7 @@ from services.jobs.documents import JobDocument, job_document
 from services.jobs.intake import accept_request
 from services.jobs.records import Job, RequestKey
 from services.jobs.runner import RetryPolicy, Runner
+from services.jobs.rows import Sessions
 from services.jobs.store import JobStore
 from services.jobs.work import Limits, WorkStore
 from services.selections import OTHER_AIM, Selections, candidates, frontier, scores_of, selection_request
@@ -30,6 +35,8 @@ from services.settings import Settings
 from workloads.answers import infeasible_documents, pending_documents
 from workloads.errors import FieldError, InputError
 from workloads.storage import Storage
+from workloads.request import CompressionRequest
+from workloads.spaces import polish_tokens, training_tokens
 
 DATABASE_FILE = "jobs.sqlite"
 
@@ -51,14 +58,18 @@ class Service:
         self.storage = Storage.open(settings.storage)
         self.storage.check_writable()
         self.state = settings.state_path(self.storage)
-        _make_state_folder(self.state)
+        make_state_folder(self.state)
         self._lock = ServiceLock(self.state)
         try:
-            self._engine = _ready_database(settings, self.state)
+            self._engine = ready_database(settings, self.state)
         except InputError:
             self._lock.release()
             raise
-        self.store = JobStore(self._engine)
+        self.quotas = Quotas(settings.quota)
+        self.store = JobStore(self._engine, self.quotas)
+        self.keys = KeyStore(self._engine)
+        self.key_checks = KeyChecks(self.keys)
+        self.rate = RateLimit(settings.requests_per_second)
         self.work = WorkStore(self._engine, claim_seconds=settings.claim_seconds)
         self.selections = Selections(self.storage)
         self.batches = Batches(BatchStore(self._engine), self.store, self.storage, settings.latency_targets, self._wake)
@@ -107,8 +118,15 @@ class Service:
         if (known := self._keyed(key)) is not None:
             return known
         request = accept_request(data, self.settings.latency_targets)
+            QuotaExceededError: The tenant may not have more.
         plan = self.store.latest_plan(request, caller.tenant)
-        made = self.store.create(request, tenant=caller.tenant, parent=plan.id if plan else None, key=key)
+        made = self.store.create(
+            request,
+            tenant=caller.tenant,
+            parent=plan.id if plan else None,
+            tokens=training_tokens(CompressionRequest.model_validate(request)),
+            key=key,
+        )
         return self._queue(made)
 
     def plan(self, data: Any, key: RequestKey | None = None, *, caller: Caller = LOCAL) -> Job:
@@ -121,6 +139,7 @@ class Service:
         if (known := self._keyed(key)) is not None:
             return known
         request = accept_request(data, self.settings.latency_targets)
+            QuotaExceededError: The tenant may not have more.
         return self._queue(self.store.create(request, "plan", tenant=caller.tenant, key=key))
 
     def select(self, compression: Job, data: Any, key: RequestKey | None = None, *, caller: Caller = LOCAL) -> Job:
@@ -139,6 +158,7 @@ class Service:
         if (sent := self._keyed(key)) is not None:
             return sent
         scores = scores_of(compression)
+            QuotaExceededError: The tenant may not have more.
         request = selection_request(compression.request, data, self.settings.latency_targets)
         known = self.selections.known(scores)
         limits_latency = any(budget.latency_target for budget in request.budgets)
@@ -160,7 +180,14 @@ class Service:
             }
 
         made = self.store.create(
-            kept, "selection", tenant=compression.tenant, parent=compression.id, scores=scores, answer=answer, key=key
+            kept,
+            "selection",
+            tenant=compression.tenant,
+            parent=compression.id,
+            scores=scores,
+            answer=answer,
+            tokens=polish_tokens(request),
+            key=key,
         )
         return self._queue(made)
 
@@ -195,6 +222,11 @@ class Service:
         """A compression's document."""
         plan = self.store.get(job.parent) if job.parent is not None else None
         return job_document(job, self.storage, self.cluster.readiness(), plan)
+    def standing(self, tenant: str) -> tuple[Quota, Usage]:
+        """What a tenant may have, and what it has."""
+        with Sessions(self._engine).reading() as session:
+            return self.quotas.of(session, tenant), self.quotas.usage(session, tenant)
+
 
     def _keyed(self, key: RequestKey | None) -> Job | None:
         # Looked for before the request is checked: what it points to may have gone since it was accepted.
@@ -217,7 +249,12 @@ class Service:
         return EmbeddedRay(HeadOptions(self.state, settings.ray_cpus, settings.ray_object_store_bytes))
 
 
-def _ready_database(settings: Settings, state: Path) -> Engine:
+def ready_database(settings: Settings, state: Path) -> Engine:
+    """Open the database, brought to the newest schema.
+
+    Raises:
+        InputError: It does not answer, or cannot be written.
+    """
     if settings.database is None:
         engine = open_database(state / DATABASE_FILE)
         finding = FieldError(
@@ -243,7 +280,12 @@ def _ready_database(settings: Settings, state: Path) -> Engine:
     return engine
 
 
-def _make_state_folder(state: Path) -> None:
+def make_state_folder(state: Path) -> None:
+    """Make the state folder, for its owner alone.
+
+    Raises:
+        InputError: It cannot be made.
+    """
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

@@ -22,6 +22,7 @@ from services.api.dependencies import (
     LabelsDep,
     RequestKeyDep,
     ServiceDep,
+    StillWelcomeDep,
 )
 from services.api.event_stream import HEADERS, MEDIA_TYPE, STREAM_RESPONSES, wants_stream
 from services.api.openapi import reference_to
@@ -98,6 +99,7 @@ def events(
     after: Annotated[str, Query(description="`<attempt>-<sequence>`.")] = "0-0",
 ) -> EventPage | Response:
     """List what happened, over all attempts; with `Accept: text/event-stream` as it happens."""
+    welcome: StillWelcomeDep,
     given = last_event_id or after
     match = re.fullmatch(r"(\d{1,9})-(\d{1,9})", given)
     if match is None:
@@ -108,7 +110,7 @@ def events(
         return EventPage(events=found, next=f"{found[-1].attempt}-{found[-1].sequence}" if found else given)
     if last_event_id and job.status.is_terminal and not job_events(job, service.storage, start):
         return Response(status_code=204)  # tells a browser to come back no more
-    return StreamingResponse(streams.stream(job.id, start), media_type=MEDIA_TYPE, headers=HEADERS)
+    return StreamingResponse(streams.stream(job.id, start, welcome), media_type=MEDIA_TYPE, headers=HEADERS)
 
 
 @router.post("/{job_id}/cancel", status_code=202)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
+import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import yaml
-from fastapi import Depends, Header, HTTPException, Query, Request
+from fastapi import Depends, Header, HTTPException, Query, Request, Security
+from fastapi.concurrency import run_in_threadpool
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from services.access.caller import LOCAL, Caller
+from services.access.caller import LOCAL, Caller, Scope
 from services.api.event_stream import EventStreams
 from services.jobs.records import Job, RequestKey
 from services.service import Service
@@ -43,9 +46,41 @@ def _event_streams(request: Request) -> EventStreams:
 EventStreamsDep = Annotated[EventStreams, Depends(_event_streams)]
 
 
-async def _caller(request: Request, service: ServiceDep) -> Caller:
-    """Who asks; routes that change something need the scope ``submit``, others ``read``."""
-    return LOCAL
+_KEY = HTTPBearer(
+    scheme_name="key",
+    description="A key from `stillroom keys create`; none is asked for with `stillroom serve --insecure-local`.",
+    auto_error=False,
+)
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+KeyDep = Annotated[HTTPAuthorizationCredentials | None, Security(_KEY)]
+
+
+async def _caller(request: Request, service: ServiceDep, key: KeyDep) -> Caller:
+    """Who asks; who changes something needs the scope ``submit``, who reads ``read``.
+
+    It is async so that a key that was seen a moment ago costs no thread.
+    """
+    if service.settings.insecure_local:
+        return LOCAL
+    if key is None:
+        raise _unauthorized("This needs a key. Send it as 'Authorization: Bearer srk_…'.")
+    found = service.key_checks.remembered(key.credentials)
+    caller = found[0] if found is not None else await run_in_threadpool(service.key_checks.check, key.credentials)
+    if caller is None or caller.key_id is None:
+        raise _unauthorized("The key is unknown, or was revoked, or has expired. Have a new one made.")
+    wait = service.rate.take(caller.key_id)
+    if wait > 0:
+        headers = {"Retry-After": str(math.ceil(wait))}
+        limit = service.settings.requests_per_second
+        raise HTTPException(429, f"The key may make {limit:g} requests a second. Ask again in a moment.", headers)
+    needed = Scope.READ if request.method in _READING else Scope.SUBMIT
+    if not caller.may(needed):
+        raise HTTPException(403, f"The key lacks the scope '{needed}'. Use one that has it.")
+    return caller
+
+
+def _unauthorized(detail: str) -> HTTPException:
+    return HTTPException(401, detail, {"WWW-Authenticate": "Bearer"})
 
 
 CALLER = Depends(_caller)
@@ -54,6 +89,29 @@ CallerDep = Annotated[Caller, CALLER]
 
 
 def _job(job_id: str, caller: CallerDep, service: ServiceDep) -> Job:
+async def _metrics_reader(request: Request, service: ServiceDep, key: KeyDep) -> None:
+    if not service.settings.open_metrics:
+        await _caller(request, service, key)
+
+
+METRICS_READER = Depends(_metrics_reader)
+
+
+def _still_welcome(service: ServiceDep, key: KeyDep) -> Callable[[], bool]:
+    """Whether a caller may go on with an answer that takes long; asks the database now and then."""
+
+    def welcome() -> bool:
+        if service.settings.insecure_local:
+            return True
+        caller = service.key_checks.check(key.credentials) if key is not None else None
+        return caller is not None and caller.may(Scope.READ)
+
+    return welcome
+
+
+StillWelcomeDep = Annotated[Callable[[], bool], Depends(_still_welcome)]
+
+
     return service.store.get(job_id, "compression", tenant=caller.sees)
 
 

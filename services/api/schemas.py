@@ -11,6 +11,7 @@ from workloads.budgets import Budget, LatencyTarget
 from workloads.job_folder import CostDocument, InfeasibleDocument, StudentDocument
 
 
+from workloads.search_spec import Metric
 class JobPage(BaseModel):
     """Jobs, newest first."""
 
@@ -96,7 +97,7 @@ class StudentFile(BaseModel):
 
 
 class StudentDetail(StudentDocument):
-    """A student with its files."""
+    """A student with its files, and what it scores on tasks."""
 
     contents: list[StudentFile]
     archive: str = Field(description="Where its folder can be fetched as a tar.")
@@ -127,3 +128,31 @@ class Problem(BaseModel):
     status: int
     detail: str
     errors: list[ErrorEntry] = []
+class QuotaDocument(BaseModel):
+    """How much a tenant may have; null is no limit."""
+
+    max_running: int | None = Field(description="Jobs that run at the same time; more of them wait.")
+    max_unfinished: int | None = Field(description="Jobs that wait or run.")
+    max_tokens: int | None = Field(description="Tokens to train on, over all time.")
+    max_stored_bytes: int | None = Field(description="Bytes that its jobs have put into the storage, over all time.")
+
+
+class UsageDocument(BaseModel):
+    """How much of it a tenant has."""
+
+    running: int
+    unfinished: int
+    tokens: int
+    stored_bytes: int
+
+
+class MeDocument(BaseModel):
+    """Who a caller is to the service."""
+
+    tenant: str
+    scopes: list[Scope]
+    key_id: str | None = Field(description="Null where the service asks for no key.")
+    quotas: QuotaDocument
+    usage: UsageDocument
+
+

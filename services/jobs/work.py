@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -126,13 +126,12 @@ class WorkStore:
         with self._sessions.writing() as session:
             if self._postgres:  # services take turns, so that no two of them fill the same place
                 session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _SCHEDULING_LOCK})
-            job_id = _next(session, limits, only)
-            if job_id is None:
-                return None
-            row = find_row(session, job_id, lock=True)
-            if row.status != JobStatus.QUEUED:  # it was cancelled between the two
-                return None
-            return self._begin(session, row)
+            while (number := _next(session, limits, only)) is not None:
+                queued = select(JobRow).where(JobRow.number == number, JobRow.status == JobStatus.QUEUED)
+                row = session.scalar(queued.with_for_update())
+                if row is not None:  # else it was cancelled between the two
+                    return self._begin(session, row)
+            return None
 
     def begin_attempt(self, job_id: str) -> Job:
         """Move a queued job to its next attempt, which is ``starting`` until it is submitted.
@@ -167,6 +166,7 @@ class WorkStore:
         not_before: datetime | None = None,
         result: ResultDocument | None = None,
         steps: Sequence[StepDocument] | None = None,
+        stored_bytes: int | None = None,
     ) -> Job:
         """End the current attempt, move its job on and give up the claim on it.
 
@@ -179,6 +179,7 @@ class WorkStore:
             not_before: The next attempt waits until then.
             result: The job's result, where ``then`` is terminal.
             steps: The attempt's last steps, where ``then`` is terminal.
+            stored_bytes: What all of the job's attempts have put into the storage, where it is known.
 
         Raises:
             ClaimLostError: Another service looks after it.
@@ -194,6 +195,9 @@ class WorkStore:
             move(row, then)
             current.status, current.reason, current.finished_at = status, reason, now()
             row.reason, row.not_before = reason, not_before
+            if stored_bytes is not None:
+                # An attempt that ended early has not come by all that earlier ones had made.
+                row.stored_bytes = max(row.stored_bytes, stored_bytes)
             row.owner, row.token, row.claimed_until = None, None, None
             if then.is_terminal:
                 row.finished_at = current.finished_at
@@ -237,43 +241,60 @@ class WorkStore:
             raise ClaimLostError(row.id, JobStatus(row.status), f"anything by {self.owner}, which has no claim on it")
 
 
-def _next(session: Session, limits: Limits, only: str | None) -> str | None:
-    """The id of the queued job whose turn it is."""
-    waited: ColumnElement[bool] = or_(JobRow.not_before.is_(None), JobRow.not_before <= now())
-    query = select(JobRow.id, JobRow.tenant, JobRow.batch).where(JobRow.status == JobStatus.QUEUED, waited)
-    queued = session.execute(
-        (query.where(JobRow.id == only) if only is not None else query).order_by(JobRow.number)
-    ).all()
-    if not queued:
+def _next(session: Session, limits: Limits, only: str | None) -> int | None:
+    """The number of the queued job whose turn it is."""
+    of_tenant, of_batch = _places(session)
+    if sum(of_tenant.values()) >= limits.running:
         return None
-    places = select(JobRow.tenant, JobRow.batch, func.count()).where(JobRow.status.in_(_RUNS))
+    waited: ColumnElement[bool] = or_(JobRow.not_before.is_(None), JobRow.not_before <= now())
+    oldest = (
+        select(JobRow.tenant, func.min(JobRow.number))
+        .where(JobRow.status == JobStatus.QUEUED, waited)
+        .where(JobRow.tenant.not_in(_full_tenants(session, limits, of_tenant)))
+        .where(or_(JobRow.batch.is_(None), JobRow.batch.not_in(_full_batches(session, of_batch))))
+        .group_by(JobRow.tenant)
+    )
+    if only is not None:
+        oldest = oldest.where(JobRow.id == only)
+    waiting = dict(session.execute(oldest).all())
+    fewest = min((of_tenant.get(tenant, 0) for tenant in waiting), default=0)
+    turn = [tenant for tenant in waiting if of_tenant.get(tenant, 0) == fewest]
+    if not turn:
+        return None
+    last = _last_begun(session, turn) if len(turn) > 1 else {}
+    # Who had none begun yet comes first; of these, who asked first.
+    return waiting[min(turn, key=lambda tenant: (tenant in last, last.get(tenant, _LONG_AGO), waiting[tenant]))]
+
+
+def _places(session: Session) -> tuple[dict[str, int], dict[str, int]]:
+    """How many jobs run, by tenant and by batch."""
+    query = select(JobRow.tenant, JobRow.batch, func.count()).where(JobRow.status.in_(_RUNS))
     of_tenant: dict[str, int] = {}
     of_batch: dict[str, int] = {}
-    for tenant, batch, count in session.execute(places.group_by(JobRow.tenant, JobRow.batch)):
+    for tenant, batch, count in session.execute(query.group_by(JobRow.tenant, JobRow.batch)):
         of_tenant[tenant] = of_tenant.get(tenant, 0) + count
         if batch is not None:
             of_batch[batch] = of_batch.get(batch, 0) + count
-    if sum(of_tenant.values()) >= limits.running:
-        return None
-    tenants = {tenant for _, tenant, _ in queued}
-    own = select(TenantRow.name, TenantRow.max_running).where(TenantRow.name.in_(tenants))
-    own_limits = {name: limit for name, limit in session.execute(own) if limit is not None}
-    batches = {batch for _, _, batch in queued if batch is not None}
-    asked = select(BatchRow.id, BatchRow.max_running).where(BatchRow.id.in_(batches))
-    batch_limits = {name: limit for name, limit in session.execute(asked) if limit is not None} if batches else {}
+    return of_tenant, of_batch
 
-    def fits(used: int, limit: int | None) -> bool:
-        return limit is None or used < limit
 
-    oldest: dict[str, str] = {}
-    for job_id, tenant, batch in queued:
-        if tenant in oldest or not fits(of_tenant.get(tenant, 0), own_limits.get(tenant, limits.of_tenant)):
-            continue
-        if batch is None or fits(of_batch.get(batch, 0), batch_limits.get(batch)):
-            oldest[tenant] = job_id
-    if len(oldest) < 2:
-        return next(iter(oldest.values()), None)
-    begun = select(JobRow.tenant, func.max(JobRow.started_at)).where(JobRow.tenant.in_(oldest)).group_by(JobRow.tenant)
-    last = dict(session.execute(begun).tuples().all())
-    ranked = sorted(oldest, key=lambda one: (of_tenant.get(one, 0), last[one] is not None, last[one] or _LONG_AGO))
-    return oldest[ranked[0]]
+def _full_tenants(session: Session, limits: Limits, running: Mapping[str, int]) -> list[str]:
+    """The tenants that may begin no more for now; without jobs running only one that may have none."""
+    asked = select(TenantRow.name, TenantRow.max_running).where(TenantRow.max_running.is_not(None))
+    rows = session.execute(asked.where(or_(TenantRow.name.in_(running), TenantRow.max_running <= 0)))
+    own = dict(rows.all())
+    allowed = {name: own.get(name, limits.of_tenant) for name in running.keys() | own.keys()}
+    return [name for name, limit in allowed.items() if limit is not None and running.get(name, 0) >= limit]
+
+
+def _full_batches(session: Session, running: Mapping[str, int]) -> list[str]:
+    """The batches that may begin no more for now."""
+    asked = select(BatchRow.id, BatchRow.max_running).where(BatchRow.id.in_(running))
+    return [name for name, limit in session.execute(asked) if limit is not None and running[name] >= limit]
+
+
+def _last_begun(session: Session, tenants: Sequence[str]) -> dict[str, datetime]:
+    """When each of the tenants that had an attempt begun had the last one begun."""
+    query = select(JobRow.tenant, func.max(AttemptRow.started_at)).join(JobRow.attempts)
+    found = session.execute(query.where(JobRow.tenant.in_(tenants)).group_by(JobRow.tenant))
+    return dict(found.all())

@@ -11,9 +11,11 @@ from pathlib import Path
 import psycopg
 import pytest
 import uvicorn
+from sqlalchemy import Engine
 
 from services.api.app import create_app
 from services.client import StillroomClient
+from services.jobs.database import migrate, open_database
 from services.service import Service
 from services.settings import load_settings
 from tests import postgres as postgres_server
@@ -73,6 +75,15 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("corpus") / "speech.txt"
     file.write_text("Four score and seven years ago.\n")
     return file
+
+
+@pytest.fixture
+def engine(database: Path | str) -> Iterator[Engine]:
+    """That database, opened and with its tables."""
+    engine = open_database(database)
+    migrate(engine)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture(scope="session")
