@@ -3,7 +3,7 @@
 import { s } from "./dom.js";
 import { short, trimmed } from "./format.js";
 
-export const MARGIN = { top: 10, right: 14, bottom: 36, left: 48 };
+export const MARGIN = { top: 22, right: 14, bottom: 36, left: 48 };
 
 /** From numbers to pixels. */
 export function linear([low, high], [from, to]) {
@@ -63,13 +63,18 @@ export function axes({ x, y, width, height, xName, yName }) {
     ]),
     s("line", { class: "axis", x1: left, x2: width - right, y1: floor, y2: floor }),
     s("text", { class: "name", x: width - right, y: height - 4, "text-anchor": "end" }, xName),
-    s("text", { class: "name", x: 4, y: top + 2, "text-anchor": "start", transform: `rotate(-90 12 ${floor})`, dx: 8, dy: floor - top }, yName),
+    s("text", { class: "name", x: 2, y: 11 }, yName),
   );
 }
 
 /** A line through points in pixels. */
 export function linePath(points) {
   return points.map(([px, py], index) => `${index ? "L" : "M"}${px.toFixed(1)} ${py.toFixed(1)}`).join("");
+}
+
+/** A staircase down through points in pixels, from left to right: what holds at one place holds until the next. */
+export function stairsPath(points) {
+  return points.map(([px, py], index) => `${index ? `H${px.toFixed(1)}V` : `M${px.toFixed(1)} `}${py.toFixed(1)}`).join("");
 }
 
 /** Many dots as one path, so that thousands cost little. */

@@ -1,6 +1,6 @@
 /** The candidates of a search: loss against a cost, with the frontier, the chosen, the teacher's cost and a budget. */
 
-import { MARGIN, axes, dotsPath, fitted, frame, linePath, linear, logarithmic } from "./chart.js";
+import { MARGIN, axes, dotsPath, fitted, frame, linear, logarithmic, stairsPath } from "./chart.js";
 import { h, replace, s } from "./dom.js";
 import { loss, shape, short } from "./format.js";
 
@@ -71,7 +71,7 @@ export class Cloud {
             s("path", { class: `dots series-${index % 8}`, d: dotsPath(own.filter((one) => !one.dropped_by).map(at)) }),
           ];
         }),
-        s("path", { class: "front", d: linePath(front.map(at)) }),
+        s("path", { class: "front", d: stairsPath(front.map(at)) }),
         teacher && this.vertical("teacher", teacher, "teacher"),
         this.budgetMarks,
         marked.map((one) => this.star(at(one), chosen.get(identity(one)))),

@@ -51,7 +51,9 @@ function prompt(problem) {
         h("div", { class: "actions" }, h("button", { type: "submit", class: "main" }, "Use this key")),
       ),
     );
-    dialog.addEventListener("cancel", (event) => event.preventDefault()); // nothing works without one
+    // Nothing works without one, so it does not go away; a browser may close it at the second Escape all the same.
+    dialog.addEventListener("cancel", (event) => event.preventDefault());
+    dialog.addEventListener("close", () => dialog.isConnected && dialog.showModal());
     document.body.append(dialog);
     dialog.showModal();
   });

@@ -32,7 +32,7 @@ export function progressOf(steps) {
 /** A job's progress in a cell. */
 export function progressCell(job) {
   if (job.status === "succeeded") return "done";
-  const found = typeof job.progress === "number" ? { fraction: job.progress } : progressOf(job.steps);
+  const found = progressOf(job.steps ?? (job.progress ? [job.progress] : []));
   if (!found || job.status === "queued") return "–";
   const text = `${percent(found.fraction)}${found.step && job.status === "running" ? ` · ${found.step}` : ""}`;
   return [bar("progress", found.fraction), " ", h("span", { class: "small" }, text)];

@@ -23,7 +23,7 @@ export function batchView({ id }, _query, signal) {
     status = batch.status;
     draw(batch);
     const found = await getIfThere(path("batches", id, "results"), signal);
-    if (found) drawResults(found.results ?? found.rows ?? found);
+    if (found) drawResults(found.results);
     return hasEnded(batch.status) ? 0 : 2000;
   };
   const looking = () => {
@@ -42,7 +42,6 @@ function parts(batch, wake) {
       "section",
       { class: "card head", "aria-label": "State" },
       h("p", { class: "state" }, badge(batch.status), h("span", { class: "small" }, countsText(batch.counts))),
-      batch.reason && h("p", { class: "reason" }, h("b", {}, "Why: "), batch.reason),
       facts([
         ["Name", batch.name],
         ["Submitted", when(batch.created_at)],
@@ -105,21 +104,14 @@ function resultsPart(id, rows) {
 }
 
 function resultRow(row) {
-  const student = row.student_id ?? row.student;
-  const architecture = row.architecture ?? row.shape;
   return [
-    h("a", { href: `#/compressions/${encodeURIComponent(row.compression)}` }, student ?? "none meets it"),
+    h("a", { href: `#/compressions/${encodeURIComponent(row.compression)}` }, row.student ?? "none meets it"),
     h("span", { title: row.teacher }, teacherName(row)),
     row.budget,
-    architecture && typeof architecture === "object" ? shape(architecture) : (architecture ?? "–"),
+    row.architecture ? [row.outcome === "infeasible" && "nearest: ", `${row.subspace}: ${shape(row.architecture)}`] : "–",
     short(row.params),
-    short(row.flops),
+    row.flops === null ? "–" : `${short(row.flops)} at ${row.sequence_length}`,
     loss(row.heldout_loss),
-    latency(row),
+    row.latency_ms_p50 === null ? "–" : `${trimmed(row.latency_ms_p50, 3)} ms on ${row.latency_target}`,
   ];
-}
-
-function latency(row) {
-  const found = row.latency?.p50_ms ?? row.latency_ms ?? row.latency_ms_p50 ?? row.latency;
-  return typeof found === "number" ? `${trimmed(found, 3)} ms` : "–";
 }

@@ -32,14 +32,18 @@ function pageOf({ evaluations, next }) {
   ];
 }
 
+/** "accuracy 0.9123 ± 0.004". */
+export function scoreText({ metric, mean, std }) {
+  return `${metric} ${trimmed(mean, 4)}${std === null ? "" : ` ± ${trimmed(std, 2)}`}`;
+}
+
 function row(one) {
-  const model = one.model ?? one.request?.model ?? {};
-  const { result } = one;
+  const { model, result } = one;
   return [
-    one.id,
+    [one.name, h("span", { class: "small block" }, one.id)],
     [badge(one.status), one.reason && h("span", { class: "small reason" }, one.reason)],
-    model.compression ? h("a", { href: `#/compressions/${encodeURIComponent(model.compression)}` }, model.student ?? model.compression) : (model.teacher?.model ?? "–"),
-    result ? `${result.metric} ${trimmed(result.mean, 4)}${typeof result.std === "number" ? ` ± ${trimmed(result.std, 2)}` : ""}` : "–",
+    model.compression ? h("a", { href: `#/compressions/${encodeURIComponent(model.compression)}` }, model.student ?? model.compression) : model.teacher?.model,
+    result ? [scoreText(result), h("span", { class: "small block" }, `always the same answer: ${trimmed(result.baseline.score, 4)}`)] : "–",
     result?.seeds ? result.seeds.map(({ score }) => trimmed(score, 4)).join(", ") : "–",
     when(one.created_at),
   ];

@@ -5,18 +5,15 @@ import { download } from "../download.js";
 import { h } from "../dom.js";
 import { bytes, loss, shape, short, trimmed } from "../format.js";
 import { actionButton, badge, copyable, facts, opens, table } from "../widgets.js";
+import { scoreText } from "./evaluations.js";
 
 /** A table of students, and for each a part that opens. */
 export function studentCards(job, students, teacher, evaluations = []) {
   return h(
     "ul",
     { class: "students" },
-    students.map((one) => student(job, one, teacher, evaluations.filter((found) => evaluated(found) === one.id))),
+    students.map((one) => student(job, one, teacher, evaluations.filter(({ model }) => model.student === one.id))),
   );
-}
-
-function evaluated(evaluation) {
-  return evaluation.model?.student ?? evaluation.student ?? evaluation.request?.model?.student;
 }
 
 function student(job, one, teacher, evaluations) {
@@ -36,7 +33,7 @@ function student(job, one, teacher, evaluations) {
       ["Polished for", one.polished_tokens ? `${short(one.polished_tokens)} tokens` : null],
       ["Latency", one.latency ? latency(one.latency) : predicted(one.latency_prediction)],
       ["ONNX", exported(one.exports)],
-      ["Evaluations", (one.evaluations ?? evaluations).length ? h("ul", {}, (one.evaluations ?? evaluations).map((found) => h("li", {}, evaluationLine(found)))) : null],
+      ["Evaluations", evaluations.length ? h("ul", {}, evaluations.map((found) => h("li", {}, evaluationLine(found)))) : null],
     ]),
     one.files && h(
       "div",
@@ -52,10 +49,7 @@ function student(job, one, teacher, evaluations) {
 }
 
 function evaluationLine(found) {
-  const result = found.result ?? found;
-  const name = found.name ?? found.task?.name ?? found.task?.kind ?? found.id;
-  const score = typeof result?.mean === "number" ? `${result.metric} ${trimmed(result.mean, 4)}${typeof result.std === "number" ? ` ± ${trimmed(result.std, 2)}` : ""}` : null;
-  return [`${typeof name === "string" ? name : found.id}: `, score ?? badge(found.status)];
+  return [`${found.name}: `, found.result ? scoreText(found.result) : badge(found.status)];
 }
 
 function latency(measured) {

@@ -75,6 +75,11 @@ def student(service: Service, name: str, budget: str, architecture: Architecture
 
 def finished_with_students(service: Service, request: dict[str, Any]) -> Job:
     """A succeeded compression with scores, a teacher, students and a budget that nothing meets."""
+    return finish_with_students(service, service.store.create(request).id)
+
+
+def finish_with_students(service: Service, job: str) -> Job:
+    """Have a queued compression succeed so."""
     scores = make_search(service.storage)
     shapes = [one for space in SPACES for one in space.architectures()]
     teacher = student_cost(SHAPE, teacher_architecture(SHAPE))
@@ -90,11 +95,11 @@ def finished_with_students(service: Service, request: dict[str, Any]) -> Job:
         teacher=TeacherDocument(fingerprint="t", shape={}, **CostDocument.fields_of(teacher)),
         seconds=90.0,
     )
-    job = service.work.begin_attempt(service.store.create(request).id)
-    LiveRun(service.storage, job.id).trained(500)
+    service.work.begin_attempt(job)
+    LiveRun(service.storage, job).trained(500)
     steps = [StepDocument(name="train-tiny", status="succeeded", done=TOTAL, total=TOTAL, unit="tokens")]
     return service.work.end_attempt(
-        job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=steps
+        job, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=steps
     )
 
 
