@@ -1,5 +1,6 @@
 """A service that asks for keys."""
 
+import re
 import tarfile
 
 import pytest
@@ -68,18 +69,47 @@ def test_progress_comes_live_with_a_key_too(server, keyed, key, make_request, op
     expect(page.get_by_role("img", name="Loss of tiny over 600 tokens")).to_be_visible()
 
 
-def test_a_download_with_a_key_goes_past_the_page_s_memory(server, keyed, key, make_request, open_page, tmp_path):
-    job = finished_with_students(keyed, make_request())
-    keyed.storage.write_bytes("artifacts/student/one/builds/b/model.safetensors", bytes(32 << 20))
-    page = open_page(f"{server}/#/compressions/{job.id}")
-    _give(page, key)
+def _download(page, place):
     with page.expect_download() as begun:
         page.get_by_role("button", name="Download edge").click()
-    begun.value.save_as(tmp_path / "student.tar")
-    assert "/static/download/" in begun.value.url and begun.value.suggested_filename == "stu_one.tar"
-    with tarfile.open(tmp_path / "student.tar") as archive:
+    begun.value.save_as(place)
+    with tarfile.open(place) as archive:
         assert archive.getmember("stu_one/model.safetensors").size == 32 << 20
-    assert key not in begun.value.url
+    assert begun.value.suggested_filename == "stu_one.tar"
+    return begun.value.url
+
+
+@pytest.fixture
+def large(keyed, make_request):
+    job = finished_with_students(keyed, make_request())
+    keyed.storage.write_bytes("artifacts/student/one/builds/b/model.safetensors", bytes(32 << 20))
+    return f"/#/compressions/{job.id}"
+
+
+def test_a_download_with_a_key_goes_past_the_page_s_memory(server, large, key, open_page, tmp_path):
+    page = open_page(server + large)
+    _give(page, key)
+    url = _download(page, tmp_path / "student.tar")
+    assert "/static/download/" in url and key not in url
+
+
+def test_a_download_works_where_the_browser_allows_no_worker(server, large, key, open_page, tmp_path):
+    page = open_page(server)
+    page.add_init_script("Object.defineProperty(navigator, 'serviceWorker', {value: undefined})")
+    page.goto(server + large)
+    page.reload()
+    _give(page, key)
+    assert _download(page, tmp_path / "student.tar").startswith("blob:")
+
+
+def test_pictures_are_shown_with_a_key_too(server, large, key, open_page):
+    page = open_page(server + large)
+    _give(page, key)
+    picture = page.locator("figure img")
+    picture.scroll_into_view_if_needed()
+    expect(picture).to_have_attribute("src", re.compile("^blob:"))
+    page.wait_for_function("document.querySelector('figure img').naturalWidth === 40")
+    expect(page.get_by_role("link", name="Save frontier.svg")).to_be_visible()
 
 
 def test_a_download_that_is_refused_says_why_and_leaves_the_page(server, keyed, key, make_request, open_page):
