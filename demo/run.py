@@ -88,7 +88,8 @@ def _serving() -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     program = Path(sys.executable).parent / "stillroom"
-    command = [str(program), "serve", "--storage", str(FOLDER / "storage"), "--port", str(port)]
+    place = ["--host", "127.0.0.1", "--port", str(port)]
+    command = [str(program), "serve", "--insecure-local", "--storage", str(FOLDER / "storage"), *place]
     service: subprocess.Popen[bytes] | None = None
     try:
         with LOG.open("wb") as log, _signals_later():

@@ -14,6 +14,8 @@ from services.jobs.intake import accept_request
 from services.jobs.records import RequestKey
 from services.jobs.store import JobStore
 from workloads.budgets import LatencyTarget
+from workloads.request import CompressionRequest
+from workloads.spaces import training_tokens
 from workloads.storage import Storage
 
 log = structlog.get_logger(__name__)
@@ -55,6 +57,7 @@ class Batches:
         Raises:
             InputError: One of the compressions cannot be worked with; none is queued.
             KeyReusedError: Its key was sent before, with another request.
+            QuotaExceededError: The tenant may not have them all; none is queued.
         """
         # Looked for before the requests are checked: what they point to may have gone since they were accepted.
         if key is not None and (known := self._jobs.find_keyed(key)) is not None:
@@ -96,4 +99,5 @@ class Batches:
 
     def _order(self, request: dict[str, Any], caller: Caller) -> Order:
         plan = self._jobs.latest_plan(request, caller.tenant)
-        return Order(request, None if plan is None else plan.id)
+        tokens = training_tokens(CompressionRequest.model_validate(request))
+        return Order(request, None if plan is None else plan.id, tokens)

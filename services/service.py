@@ -26,17 +26,17 @@ from services.jobs.database import migrate, open_database
 from services.jobs.documents import JobDocument, job_document
 from services.jobs.intake import accept_request
 from services.jobs.records import Job, RequestKey
-from services.jobs.runner import RetryPolicy, Runner
 from services.jobs.rows import Sessions
+from services.jobs.runner import RetryPolicy, Runner
 from services.jobs.store import JobStore
 from services.jobs.work import Limits, WorkStore
 from services.selections import OTHER_AIM, Selections, candidates, frontier, scores_of, selection_request
 from services.settings import Settings
 from workloads.answers import infeasible_documents, pending_documents
 from workloads.errors import FieldError, InputError
-from workloads.storage import Storage
 from workloads.request import CompressionRequest
 from workloads.spaces import polish_tokens, training_tokens
+from workloads.storage import Storage
 
 DATABASE_FILE = "jobs.sqlite"
 
@@ -72,7 +72,9 @@ class Service:
         self.rate = RateLimit(settings.requests_per_second)
         self.work = WorkStore(self._engine, claim_seconds=settings.claim_seconds)
         self.selections = Selections(self.storage)
-        self.batches = Batches(BatchStore(self._engine), self.store, self.storage, settings.latency_targets, self._wake)
+        self.batches = Batches(
+            BatchStore(self._engine, self.quotas), self.store, self.storage, settings.latency_targets, self._wake
+        )
         self.cluster = self._make_cluster()
         self._controller: Controller | None = None
 
@@ -114,11 +116,11 @@ class Service:
         Raises:
             InputError: It cannot be worked with.
             KeyReusedError: Its key was sent before, with another request.
+            QuotaExceededError: The tenant may not have more.
         """
         if (known := self._keyed(key)) is not None:
             return known
         request = accept_request(data, self.settings.latency_targets)
-            QuotaExceededError: The tenant may not have more.
         plan = self.store.latest_plan(request, caller.tenant)
         made = self.store.create(
             request,
@@ -135,11 +137,11 @@ class Service:
         Raises:
             InputError: It cannot be worked with.
             KeyReusedError: Its key was sent before, with another request.
+            QuotaExceededError: The tenant may not have more.
         """
         if (known := self._keyed(key)) is not None:
             return known
         request = accept_request(data, self.settings.latency_targets)
-            QuotaExceededError: The tenant may not have more.
         return self._queue(self.store.create(request, "plan", tenant=caller.tenant, key=key))
 
     def select(self, compression: Job, data: Any, key: RequestKey | None = None, *, caller: Caller = LOCAL) -> Job:
@@ -154,11 +156,11 @@ class Service:
         Raises:
             InputError: The budgets are wrong, or the compression has no scores.
             KeyReusedError: Its key was sent before, with another request.
+            QuotaExceededError: The tenant may not have more.
         """
         if (sent := self._keyed(key)) is not None:
             return sent
         scores = scores_of(compression)
-            QuotaExceededError: The tenant may not have more.
         request = selection_request(compression.request, data, self.settings.latency_targets)
         known = self.selections.known(scores)
         limits_latency = any(budget.latency_target for budget in request.budgets)
@@ -218,15 +220,15 @@ class Service:
         self.store.delete(job_id, lambda one: self.storage.remove(f"jobs/{one}"))
         log.info("job_deleted", job=job_id)
 
-    def document(self, job: Job) -> JobDocument:
-        """A compression's document."""
-        plan = self.store.get(job.parent) if job.parent is not None else None
-        return job_document(job, self.storage, self.cluster.readiness(), plan)
     def standing(self, tenant: str) -> tuple[Quota, Usage]:
         """What a tenant may have, and what it has."""
         with Sessions(self._engine).reading() as session:
             return self.quotas.of(session, tenant), self.quotas.usage(session, tenant)
 
+    def document(self, job: Job) -> JobDocument:
+        """A compression's document."""
+        plan = self.store.get(job.parent) if job.parent is not None else None
+        return job_document(job, self.storage, self.cluster.readiness(), plan)
 
     def _keyed(self, key: RequestKey | None) -> Job | None:
         # Looked for before the request is checked: what it points to may have gone since it was accepted.

@@ -11,10 +11,13 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.access.tenants import Quota
 from workloads.budgets import LatencyTarget
 from workloads.errors import FieldError, InputError
+from workloads.places import Places
 from workloads.storage import Storage
 
+_SECRET = frozenset({"database", "ray_token"})
 MIN_OBJECT_STORE_BYTES = 80 << 20  # Ray refuses less than 75 MiB
 
 
@@ -26,7 +29,21 @@ class Settings(BaseSettings):
     storage: str = Field("stillroom-data", min_length=1, description="A folder, s3://bucket/path or gs://bucket/path.")
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    allow_remote: bool = Field(False, description="Allow a host that other machines can reach; there is no login yet.")
+    insecure_local: bool = Field(
+        False, description="Ask for no key; every user and program of this machine may then do everything."
+    )
+    open_metrics: bool = Field(False, description="Give /metrics to whoever asks, without a key.")
+    requests_per_second: float = Field(
+        100.0, ge=0, le=1e6, description="Requests a second that one key may make for long; 0 is no limit."
+    )
+    allowed_roots: list[str] | None = Field(
+        None,
+        description="Local folders and s3:// or gs:// prefixes that requests may read from, as JSON; "
+        "none: none, and everything with insecure_local.",
+    )
+    allowed_hub: list[str] = Field(
+        ["*"], description="Patterns of the hub ids that requests may name, such as google/*, as JSON."
+    )
     state_folder: Path | None = Field(None, description="Local folder of the database, the lock and Ray's record.")
 
     database: SecretStr | None = Field(
@@ -53,6 +70,15 @@ class Settings(BaseSettings):
         ge=1,
         description="The same, of one tenant that has no limit of its own.",
     )
+    tenant_max_unfinished: int | None = Field(
+        None, ge=1, description="Jobs of such a tenant that wait or run; more are refused."
+    )
+    tenant_max_tokens: int | None = Field(
+        None, ge=0, description="Tokens that such a tenant's jobs may train on, over all time."
+    )
+    tenant_max_stored_bytes: int | None = Field(
+        None, ge=0, description="Bytes that such a tenant's jobs may put into the storage, over all time."
+    )
     claim_seconds: float = Field(
         30.0, ge=1, le=3600, description="A service that is silent for so long has its jobs looked after by another."
     )
@@ -71,6 +97,24 @@ class Settings(BaseSettings):
             raise ValueError("'database' is no URL of PostgreSQL. Use postgresql://user:password@host/database.")
         return value
 
+    @field_validator("storage")
+    @classmethod
+    def _storage_has_no_password(cls, value: str) -> str:
+        # It is an argument of every run, and shown by Ray to whoever may see its jobs.
+        if "@" in urlsplit(value).netloc or "secret_key=" in value:
+            raise ValueError(
+                "'storage' holds credentials, which every process list would show. "
+                "Leave them out and give them in the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            )
+        return value
+
+    @field_validator("allowed_roots")
+    @classmethod
+    def _roots_are_places(cls, value: list[str] | None) -> list[str] | None:
+        if value is not None:
+            Places(tuple(value))
+        return value
+
     @field_validator("ray_address")
     @classmethod
     def _address_is_a_url(cls, value: str | None) -> str | None:
@@ -83,10 +127,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _safe_and_possible(self) -> Self:
-        if not self.allow_remote and not _is_loopback(self.host):
+        if self.insecure_local and not is_loopback(self.host):
             raise ValueError(
-                f"'host' {self.host} lets other machines in, and the API asks for no login. "
-                "Use 127.0.0.1, or set STILLROOM_ALLOW_REMOTE=true where something else guards the port."
+                f"'host' {self.host} lets other machines in, and with 'insecure_local' nobody is asked for a key. "
+                "Use 127.0.0.1, or leave 'insecure_local' out and make keys with `stillroom keys create`."
             )
         if self.ray_address is None and self.ray_token is not None:
             raise ValueError("'ray_token' is for an existing Ray. Set 'ray_address' too, or leave both out.")
@@ -95,6 +139,19 @@ class Settings(BaseSettings):
                 "'ray_cpus' and 'ray_object_store_bytes' are for the embedded Ray. Leave them out with 'ray_address'."
             )
         return self
+
+    @property
+    def places(self) -> Places:
+        """Where requests may read."""
+        roots = self.allowed_roots if self.allowed_roots is not None or self.insecure_local else []
+        return Places(None if roots is None else tuple(roots), tuple(self.allowed_hub))
+
+    @property
+    def quota(self) -> Quota:
+        """What a tenant may have that has no limits of its own."""
+        return Quota(
+            self.tenant_max_running, self.tenant_max_unfinished, self.tenant_max_tokens, self.tenant_max_stored_bytes
+        )
 
     def state_path(self, storage: Storage) -> Path:
         """The folder of the database, the lock and Ray's record; always on this machine."""
@@ -125,11 +182,13 @@ def _finding(item: dict[str, Any]) -> FieldError:
         return FieldError(field, f"{problem}.", remedy)
     description = Settings.model_fields[field].description if field in Settings.model_fields else None
     remedy = f"It is: {description}" if description else "Remove it."
-    return FieldError(field, f"{item.get('input')!r} does not fit: {item['msg']}.", remedy)
+    given = "What was given" if field in _SECRET else repr(item.get("input"))
+    return FieldError(field, f"{given} does not fit: {item['msg']}.", remedy)
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if host.lower() == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -10,6 +10,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -103,6 +104,18 @@ def commit(storage: Storage, key: Key, builder: str, summary: dict[str, Any], de
     )
     storage.write_json(f"{key.folder}/manifest.json", asdict(artifact))
     return artifact
+
+
+def bytes_built(storage: Storage, used: Mapping[str, Sequence[str]], job: str) -> int:
+    """Bytes of the artefacts that a job has built itself, at any attempt.
+
+    Args:
+        storage: Where they are.
+        used: Fingerprints by stage, of all that the job came by.
+        job: Its id; its builders are named after it.
+    """
+    found = (load(storage, stage, one) for stage, fingerprints in used.items() for one in fingerprints)
+    return sum(storage.bytes_below(one.files) for one in found if one.builder.rpartition("-")[0] == job)
 
 
 def _versions() -> dict[str, str]:

@@ -189,6 +189,7 @@ class ResultDocument(_Document):
     pictures: dict[str, str] = Field(default_factory=dict, description="Files by what they show.")
     plan: PlanDocument | None = Field(None, description="What a plan gives.")
     evaluation: EvaluationResult | None = Field(None, description="What an evaluation gives.")
+    stored_bytes: int | None = Field(None, description="What all of the job's attempts have put into the storage.")
     seconds: float = 0.0
 
 

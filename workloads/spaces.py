@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from workloads.architecture import Architecture, TeacherShape
 from workloads.errors import InputError
-from workloads.request import SubspacesSpec
+from workloads.request import CompressionRequest, SubspacesSpec
 
 _NAMES = {1: ["all"], 2: ["small", "base"], 3: ["tiny", "small", "base"]}
 
@@ -174,6 +174,19 @@ def space_names(spec: SubspacesSpec) -> list[str]:
     if spec.spaces is not None:
         return [one.name for one in spec.spaces]
     return _names(3 if spec.preset == "autodistil-paper" else spec.count)
+
+
+def training_tokens(request: CompressionRequest) -> int:
+    """Tokens that a compression trains its SuperLMs on, together, and at most polishes its students on."""
+    each = request.training.tokens_per_superlm
+    superlms = sum(each.values()) if isinstance(each, dict) else each * len(space_names(request.subspaces))
+    return superlms + polish_tokens(request)
+
+
+def polish_tokens(request: CompressionRequest) -> int:
+    """Tokens that the students of a request are at most polished on."""
+    polish = request.polish
+    return 0 if polish is None else polish.tokens * polish.top_k * len(request.budgets)
 
 
 def orders_by_importance(spec: SubspacesSpec) -> bool:

@@ -120,6 +120,11 @@ class Storage:
         """Bytes of a file."""
         return int(self.filesystem.get_file_info(self.path(relative)).size)
 
+    def bytes_below(self, relative: str) -> int:
+        """Bytes of all files below a folder."""
+        selector = pafs.FileSelector(self.path(relative), recursive=True, allow_not_found=True)
+        return sum(info.size or 0 for info in self.filesystem.get_file_info(selector))
+
     def stream(self, relative: str, chunk: int = 1 << 20) -> Iterator[bytes]:
         """Read a file piece by piece."""
         with self.filesystem.open_input_stream(self.path(relative)) as stream:

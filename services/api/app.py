@@ -7,11 +7,11 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from services.api import batches, compressions, health, latency_targets, page, plans, selections, students
+from services.api import batches, compressions, health, latency_targets, me, page, plans, selections, students
 from services.api.dependencies import CALLER
 from services.api.event_stream import EventStreams
 from services.api.metrics import Metrics
-from services.api.middleware import Measured, UnexpectedErrors
+from services.api.middleware import LocalOnly, Measured, UnexpectedErrors
 from services.api.openapi import describe
 from services.api.problems import add_problem_handlers
 from services.service import Service
@@ -26,7 +26,7 @@ def bare_app() -> FastAPI:
     )
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     add_problem_handlers(app)
-    for module in (batches, plans, compressions, selections, students, latency_targets):
+    for module in (batches, plans, compressions, selections, students, latency_targets, me):
         app.include_router(module.router, dependencies=[CALLER])
     app.include_router(health.router)
     app.include_router(page.router)
@@ -40,5 +40,7 @@ def create_app(service: Service) -> FastAPI:
     app.state.metrics = metrics = Metrics(service.store, service.batches.store)
     app.state.event_streams = EventStreams(service)
     app.add_middleware(UnexpectedErrors)
+    if service.settings.insecure_local:
+        app.add_middleware(LocalOnly)
     app.add_middleware(Measured, metrics=metrics)  # outside, so that it sees the answers to errors too
     return app

@@ -94,12 +94,12 @@ def events(
     job: JobDep,
     service: ServiceDep,
     streams: EventStreamsDep,
+    welcome: StillWelcomeDep,
     accept: Annotated[str, Header()] = "",
     last_event_id: Annotated[str | None, Header(description="As `after`, and before it.")] = None,
     after: Annotated[str, Query(description="`<attempt>-<sequence>`.")] = "0-0",
 ) -> EventPage | Response:
     """List what happened, over all attempts; with `Accept: text/event-stream` as it happens."""
-    welcome: StillWelcomeDep,
     given = last_event_id or after
     match = re.fullmatch(r"(\d{1,9})-(\d{1,9})", given)
     if match is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -88,7 +89,6 @@ CALLER = Depends(_caller)
 CallerDep = Annotated[Caller, CALLER]
 
 
-def _job(job_id: str, caller: CallerDep, service: ServiceDep) -> Job:
 async def _metrics_reader(request: Request, service: ServiceDep, key: KeyDep) -> None:
     if not service.settings.open_metrics:
         await _caller(request, service, key)
@@ -112,6 +112,7 @@ def _still_welcome(service: ServiceDep, key: KeyDep) -> Callable[[], bool]:
 StillWelcomeDep = Annotated[Callable[[], bool], Depends(_still_welcome)]
 
 
+def _job(job_id: str, caller: CallerDep, service: ServiceDep) -> Job:
     return service.store.get(job_id, "compression", tenant=caller.sees)
 
 

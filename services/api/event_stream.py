@@ -7,7 +7,7 @@ one. Reading is done in a few threads of its own, so that many clients take none
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import structlog
@@ -24,9 +24,15 @@ HEARTBEAT_SECONDS = 15.0
 """Silence after which a comment is sent, so that nobody in between takes the connection for dead."""
 RECONNECT_SECONDS = 2.0
 """When a client whose connection broke should come back."""
+LOOK_SECONDS = 2.0
+"""The longest time between two looks, at the events and at whether the client is still welcome."""
 READERS = 4
 
 log = structlog.get_logger(__name__)
+
+
+class _NotWelcomeError(Exception):
+    """The client may not read any more."""
 
 
 class EventStreams:
@@ -42,14 +48,16 @@ class EventStreams:
         self._heartbeat_seconds = heartbeat_seconds
         self._readers = CapacityLimiter(READERS)
 
-    async def stream(self, job_id: str, after: tuple[int, int]) -> AsyncIterator[str]:
-        """Give the events that come after ``(attempt, sequence)``, as they come."""
+    async def stream(
+        self, job_id: str, after: tuple[int, int], welcome: Callable[[], bool] = lambda: True
+    ) -> AsyncIterator[str]:
+        """Give the events that come after ``(attempt, sequence)``, as they come, while the client is welcome."""
         yield f"retry: {RECONNECT_SECONDS * 1000:.0f}\n\n"
         spoken = time.monotonic()
         while True:
             try:
-                status, found = await to_thread.run_sync(self._read, job_id, after, limiter=self._readers)
-            except UnknownJobError:  # it was deleted meanwhile
+                status, found = await to_thread.run_sync(self._read, job_id, after, welcome, limiter=self._readers)
+            except (UnknownJobError, _NotWelcomeError):  # it was deleted meanwhile, or the key revoked
                 return
             except OSError as error:  # the storage may answer again
                 log.warning("events_not_read", job=job_id, error=str(error))
@@ -65,9 +73,13 @@ class EventStreams:
             elif time.monotonic() - spoken >= self._heartbeat_seconds:
                 yield ": still here\n\n"
                 spoken = time.monotonic()
-            await sleep(min(self._service.settings.poll_seconds, self._heartbeat_seconds))
+            await sleep(min(self._service.settings.poll_seconds, self._heartbeat_seconds, LOOK_SECONDS))
 
-    def _read(self, job_id: str, after: tuple[int, int]) -> tuple[JobStatus, list[EventEntry]]:
+    def _read(
+        self, job_id: str, after: tuple[int, int], welcome: Callable[[], bool]
+    ) -> tuple[JobStatus, list[EventEntry]]:
+        if not welcome():
+            raise _NotWelcomeError
         # The state first: what is written before a job ends is then seen, whenever it does.
         job = self._service.store.get(job_id)
         return job.status, job_events(job, self._service.storage, after)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from services.api.dependencies import ServiceDep
+from services.api.dependencies import METRICS_READER, ServiceDep
 from services.api.metrics import MEDIA_TYPE, Metrics
 from services.api.schemas import Health
 from services.jobs.documents import RayDocument
@@ -31,7 +31,7 @@ def ready(service: ServiceDep, response: Response) -> Health:
     )
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get("/metrics", response_class=PlainTextResponse, dependencies=[METRICS_READER])
 def metrics(request: Request) -> Response:
     """Give Prometheus what it asks for."""
     found = request.app.state.metrics

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from urllib.parse import urlsplit
 
 import structlog
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.api.metrics import NO_ROUTE, Metrics
-from services.api.problems import unexpected_response
+from services.api.problems import ProblemCode, problem_response, unexpected_response
+from services.settings import is_loopback
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +44,51 @@ class UnexpectedErrors:
             if begun:
                 raise
             await unexpected_response()(scope, receive, send)
+
+
+class LocalOnly:
+    """Refuses what did not come from this machine's own programs and pages, where nobody is asked for a key.
+
+    A page of somebody else's may have the browser send us requests (then its own address is the ``Origin``), or may
+    have its name lead to this machine once it is loaded (then that name is the ``Host``).
+
+    Args:
+        app: What answers the rest.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        problem = _foreign(Headers(scope=scope)) if scope["type"] in {"http", "websocket"} else None
+        if problem is None:
+            await self._app(scope, receive, send)
+        else:
+            await problem_response(403, ProblemCode.FORBIDDEN, problem)(scope, receive, send)
+
+
+def _foreign(headers: Headers) -> str | None:
+    """What is foreign about a request, in a sentence with its remedy."""
+    host, origin = headers.get("host", ""), headers.get("origin")
+    if not is_loopback(_hostname(f"//{host}")):
+        return (
+            f"The service is for this machine alone, and was asked for as {host!r}. "
+            "Ask for it as 127.0.0.1 or localhost, or serve with keys."
+        )
+    if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        return (
+            f"A page of {origin!r} may not ask this service, which asks for no key. "
+            "Use the service's own page, or serve with keys."
+        )
+    return None
+
+
+def _hostname(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 class Measured:

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
+from services.access.quotas import QuotaExceededError
 from services.api.pointers import pointer_to
 from services.api.schemas import ErrorEntry, Problem
 from services.jobs.batches import UnknownBatchError
@@ -24,6 +25,8 @@ from workloads.errors import FieldError, InputError
 MEDIA_TYPE = "application/problem+json"
 UNAVAILABLE_SECONDS = 5
 """When to ask again after a 503."""
+QUOTA_SECONDS = 60
+"""When to ask again where a quota may have room by then."""
 
 log = structlog.get_logger(__name__)
 
@@ -33,12 +36,16 @@ class ProblemCode(StrEnum):
 
     INVALID_REQUEST = "invalid_request"
     INVALID_PARAMETER = "invalid_parameter"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     CONFLICT = "conflict"
     BODY_TOO_LARGE = "body_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    RATE_LIMITED = "rate_limited"
+    QUOTA_EXCEEDED = "quota_exceeded"
     STORAGE_UNAVAILABLE = "storage_unavailable"
     DATABASE_UNAVAILABLE = "database_unavailable"
     INTERNAL = "internal"
@@ -46,12 +53,15 @@ class ProblemCode(StrEnum):
 
 
 _CODES = {
+    401: ProblemCode.UNAUTHORIZED,
+    403: ProblemCode.FORBIDDEN,
     404: ProblemCode.NOT_FOUND,
     405: ProblemCode.METHOD_NOT_ALLOWED,
     409: ProblemCode.CONFLICT,
     413: ProblemCode.BODY_TOO_LARGE,
     415: ProblemCode.UNSUPPORTED_MEDIA_TYPE,
     422: ProblemCode.INVALID_PARAMETER,
+    429: ProblemCode.RATE_LIMITED,
 }
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -107,6 +117,11 @@ def add_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(KeyReusedError)
     def _reused(_request: Request, error: KeyReusedError) -> JSONResponse:
         return problem_response(422, ProblemCode.IDEMPOTENCY_KEY_REUSED, str(error))
+
+    @app.exception_handler(QuotaExceededError)
+    def _quota(_request: Request, error: QuotaExceededError) -> JSONResponse:
+        headers = {"Retry-After": str(QUOTA_SECONDS)} if error.passes else None
+        return problem_response(429, ProblemCode.QUOTA_EXCEEDED, str(error), headers=headers)
 
     @app.exception_handler(TransitionError)
     def _conflict(_request: Request, error: TransitionError) -> JSONResponse:

@@ -6,12 +6,12 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from services.access.caller import Scope
 from services.jobs.documents import EventEntry, JobDocument, RayDocument, SelectionDocument
 from workloads.budgets import Budget, LatencyTarget
 from workloads.job_folder import CostDocument, InfeasibleDocument, StudentDocument
 
 
-from workloads.search_spec import Metric
 class JobPage(BaseModel):
     """Jobs, newest first."""
 
@@ -97,7 +97,7 @@ class StudentFile(BaseModel):
 
 
 class StudentDetail(StudentDocument):
-    """A student with its files, and what it scores on tasks."""
+    """A student with its files."""
 
     contents: list[StudentFile]
     archive: str = Field(description="Where its folder can be fetched as a tar.")
@@ -110,24 +110,6 @@ class Health(BaseModel):
     ray: RayDocument | None = None
 
 
-class ErrorEntry(BaseModel):
-    """One thing wrong with a request."""
-
-    field: str = Field(description="Dotted path of the field, or the parameter's name.")
-    pointer: str | None = Field(None, description="JSON pointer into the body; null where it is not about the body.")
-    problem: str
-    remedy: str
-
-
-class Problem(BaseModel):
-    """What went wrong (RFC 9457)."""
-
-    type: str = "about:blank"
-    code: str = Field(description="The problem in a word that does not change, for programs.")
-    title: str
-    status: int
-    detail: str
-    errors: list[ErrorEntry] = []
 class QuotaDocument(BaseModel):
     """How much a tenant may have; null is no limit."""
 
@@ -156,3 +138,21 @@ class MeDocument(BaseModel):
     usage: UsageDocument
 
 
+class ErrorEntry(BaseModel):
+    """One thing wrong with a request."""
+
+    field: str = Field(description="Dotted path of the field, or the parameter's name.")
+    pointer: str | None = Field(None, description="JSON pointer into the body; null where it is not about the body.")
+    problem: str
+    remedy: str
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    type: str = "about:blank"
+    code: str = Field(description="The problem in a word that does not change, for programs.")
+    title: str
+    status: int
+    detail: str
+    errors: list[ErrorEntry] = []

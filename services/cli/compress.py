@@ -26,7 +26,8 @@ def compress(file: RequestFile, storage: Storage = None, json: Json = False) -> 
     request = read_request(file)
     job_id: str | None = None
     with stopping_on_signals():
-        service = Service(load_settings(storage=storage))
+        # Nobody else is there whom a key could keep out.
+        service = Service(load_settings(storage=storage, host="127.0.0.1", insecure_local=True))
 
         def read() -> JobDocument:
             assert job_id is not None

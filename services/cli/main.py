@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.cli import compress, cost, plan, select, serve, students, submit, watch
+from services.cli import compress, cost, keys, plan, select, serve, students, submit, tenants, watch
 
 app = typer.Typer(
     name="stillroom",
@@ -25,3 +25,5 @@ _VERBS = (
 )
 for verb in _VERBS:
     app.command()(verb)
+for group in (keys.app, tenants.app):
+    app.add_typer(group)

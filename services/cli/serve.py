@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 from typing import Annotated
 
@@ -19,8 +20,12 @@ def serve(
     ray_address: Annotated[
         str | None, typer.Option(help="URL of an existing Ray dashboard; default: an embedded Ray.")
     ] = None,
+    insecure_local: Annotated[
+        bool | None,
+        typer.Option("--insecure-local", help="Ask for no key; for this machine alone, and for all who use it."),
+    ] = None,
 ) -> None:
-    """Serve the HTTP API. Ctrl-C ends it and everything it started."""
+    """Serve the HTTP API to those who have a key (`stillroom keys`). Ctrl-C ends it and everything it started."""
     import uvicorn
 
     from services.api.app import create_app
@@ -30,7 +35,9 @@ def serve(
     from services.settings import load_settings
 
     configure_logs()
-    settings = load_settings(host=host, port=port, storage=storage, ray_address=ray_address)
+    settings = load_settings(
+        host=host, port=port, storage=storage, ray_address=ray_address, insecure_local=insecure_local
+    )
     with stopping_on_signals():
         listener = _listen(settings.host, settings.port)
         service = Service(settings)
@@ -42,6 +49,12 @@ def serve(
             typer.echo(
                 f"stillroom serves http://{shown}:{address[1]} with {service.storage.url}; Ctrl-C ends.", err=True
             )
+            if not settings.insecure_local and not service.keys.all():
+                typer.echo(
+                    "Nobody has a key yet. Make the first, with the same settings: "
+                    f"stillroom keys create --storage {shlex.quote(settings.storage)} (or serve with --insecure-local)",
+                    err=True,
+                )
             uvicorn.Server(config).run(sockets=[listener])
         except KeyboardInterrupt:  # uvicorn passes on, at its end, the signal that ended it
             return

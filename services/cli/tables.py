@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from workloads.architecture import Architecture
@@ -18,21 +19,38 @@ def print_students(students: Sequence[StudentDocument], infeasible: Sequence[Inf
     """Print the students, then the budgets that nothing meets."""
     console = Console()
     rows = [_row(student) for student in students]
-    if not console.is_terminal:
-        for line in [_COLUMNS, *rows] if rows else []:
-            console.file.write("\t".join(line) + "\n")
-    elif rows:
-        table = Table(title="Students")
-        for column in _COLUMNS:
-            right = column in {"params", "FLOPs", "held-out loss"}
-            table.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=right)
-        for row in rows:
-            table.add_row(*row[:-1], _short(row[-1]))
-        console.print(table)
+    if console.is_terminal:
+        rows = [(*row[:-1], _short(row[-1])) for row in rows]
+    print_table("Students", _COLUMNS, rows, numbers={"params", "FLOPs", "held-out loss"})
     for item in infeasible:
         console.print(
             f"Nothing meets the budget {item.budget}.{_nearest(item)}", markup=False, highlight=False, soft_wrap=True
         )
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collection[str] = ()
+) -> None:
+    """Print a table; no rows print nothing.
+
+    Args:
+        title: Above it.
+        columns: Their names.
+        rows: A cell for each column.
+        numbers: The columns that hold numbers.
+    """
+    console = Console()
+    if not console.is_terminal:
+        for line in [columns, *rows] if rows else []:
+            console.file.write("\t".join(line) + "\n")
+    elif rows:
+        table = Table(title=title)
+        for column in columns:
+            right = column in numbers
+            table.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=right)
+        for row in rows:
+            table.add_row(*map(escape, row))
+        console.print(table)
 
 
 def _row(student: StudentDocument) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Engine, case, func, select
 from sqlalchemy.orm import Session
 
+from services.access.quotas import Quotas
 from services.jobs.records import Job, RequestKey
 from services.jobs.rows import Sessions, TransitionError, ask_for_end, find_row, now, send_back
 from services.jobs.states import JobStatus
@@ -107,10 +108,12 @@ class Order:
     Attributes:
         request: As accepted.
         plan: Of exactly this request, if there was one.
+        tokens: That it trains on.
     """
 
     request: dict[str, Any]
     plan: str | None = None
+    tokens: int = 0
 
 
 class BatchStore:
@@ -118,10 +121,12 @@ class BatchStore:
 
     Args:
         engine: From :func:`services.jobs.database.open_database`, migrated.
+        quotas: What tenants may have; left out, there are only the limits that tenants have of their own.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, quotas: Quotas | None = None) -> None:
         self._sessions = Sessions(engine)
+        self._quotas = quotas or Quotas()
 
     def create(
         self,
@@ -153,6 +158,7 @@ class BatchStore:
             # In one order, so that two batches never wait for each other's plans.
             for plan in sorted({order.plan for order in orders if order.plan is not None}):
                 find_row(session, plan, tenant=tenant, lock=True)
+            self._quotas.admit(session, tenant, jobs=len(orders), tokens=sum(order.tokens for order in orders))
             session.add(
                 BatchRow(
                     id=batch_id,
@@ -164,7 +170,9 @@ class BatchStore:
                 )
             )
             rows = [
-                new_row(order.request, "compression", tenant=tenant, parent=order.plan, batch=batch_id)
+                new_row(
+                    order.request, "compression", tenant=tenant, parent=order.plan, batch=batch_id, tokens=order.tokens
+                )
                 for order in orders
             ]
             for row in rows:
@@ -271,6 +279,7 @@ class BatchStore:
         """Send its failed and cancelled jobs back to the queue; the others are left alone.
 
         Raises:
+            QuotaExceededError: Its tenant may not have so many more unfinished jobs.
             TransitionError: There is none.
             UnknownBatchError: There is no such batch.
         """
@@ -279,6 +288,7 @@ class BatchStore:
             again = [job for job in jobs if JobStatus(job.status).may_be_resumed]
             if not again:
                 raise TransitionError(batch_id, _batches(session, [row])[0].status, "queued again")
+            self._quotas.admit(session, row.tenant, jobs=len(again))
             for job in again:
                 send_back(job)
             session.flush()

@@ -148,21 +148,31 @@ class Runner:
                 JobStatus.SUCCEEDED,
                 result=result,
                 steps=self._steps(job, failed=False),
+                stored_bytes=result.stored_bytes,
             )
             log.info("job_succeeded", job=job.id, attempt=job.attempt, students=len(result.students))
             return
         error = result.error or ErrorDocument(code="internal", message="The run failed and did not say why.")
-        self._fail(job, AttemptStatus.FAILED, error, retry=error.code in RETRIED_CODES)
+        retry = error.code in RETRIED_CODES
+        self._fail(job, AttemptStatus.FAILED, error, retry=retry, stored_bytes=result.stored_bytes)
 
     def _lose(self, job: Job, message: str) -> None:
         self._fail(job, AttemptStatus.LOST, ErrorDocument(code="lost", message=message), retry=True)
 
-    def _fail(self, job: Job, status: AttemptStatus, error: ErrorDocument, *, retry: bool) -> None:
+    def _fail(
+        self, job: Job, status: AttemptStatus, error: ErrorDocument, *, retry: bool, stored_bytes: int | None = None
+    ) -> None:
         failures = job.failures + 1
         if retry and failures < self._policy.max_attempts:
             wait = self._policy.wait(failures)
             self._store.end_attempt(
-                job.id, job.attempt, status, error.message, JobStatus.QUEUED, not_before=datetime.now(UTC) + wait
+                job.id,
+                job.attempt,
+                status,
+                error.message,
+                JobStatus.QUEUED,
+                not_before=datetime.now(UTC) + wait,
+                stored_bytes=stored_bytes,
             )
             log.warning("attempt_failed", job=job.id, attempt=job.attempt, error=error.message, retry_in=str(wait))
             return
@@ -174,6 +184,7 @@ class Runner:
             JobStatus.FAILED,
             result=ResultDocument(status="failed", error=error),
             steps=self._steps(job, failed=True),
+            stored_bytes=stored_bytes,
         )
         log.warning("job_failed", job=job.id, attempt=job.attempt, code=error.code, error=error.message)
 

@@ -15,6 +15,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from services.access.quotas import Quotas, remember_forgotten
 from services.jobs.records import Job, RequestKey
 from services.jobs.rows import (
     Sessions,
@@ -46,10 +47,12 @@ class JobStore:
 
     Args:
         engine: From :func:`services.jobs.database.open_database`, migrated.
+        quotas: What tenants may have; left out, there are only the limits that tenants have of their own.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, quotas: Quotas | None = None) -> None:
         self._sessions = Sessions(engine)
+        self._quotas = quotas or Quotas()
 
     def create(
         self,
@@ -60,6 +63,7 @@ class JobStore:
         parent: str | None = None,
         scores: str | None = None,
         answer: Callable[[str], dict[str, Any]] | None = None,
+        tokens: int = 0,
         key: RequestKey | None = None,
     ) -> Job:
         """Add a queued job and give it an id.
@@ -71,18 +75,21 @@ class JobStore:
             parent: A selection's compression, or a compression's plan.
             scores: Fingerprint of the scores table that a selection answers from.
             answer: Gives what a selection with that id can be answered at once.
+            tokens: That it trains on.
             key: Of the request; where it was sent before, the job that was made then is given.
 
         Raises:
             KeyReusedError: The key was sent before, with another request.
+            QuotaExceededError: The tenant may not have it.
             UnknownJobError: There is no such parent.
         """
-        row = new_row(request, kind, tenant=tenant, parent=parent)
+        row = new_row(request, kind, tenant=tenant, parent=parent, tokens=tokens)
         row.scores, row.answer = scores, answer(row.id) if answer is not None else None
 
         def make(session: Session) -> JobRow:
             if parent is not None:
                 find_row(session, parent, tenant=tenant, lock=True)  # so that nobody deletes it meanwhile
+            self._quotas.admit(session, tenant, tokens=tokens)
             session.add(row)
             return row
 
@@ -204,11 +211,14 @@ class JobStore:
         """Send a failed or cancelled job back to the queue, where it may fail as often as a new one.
 
         Raises:
+            QuotaExceededError: Its tenant may not have another unfinished job.
             TransitionError: It has not ended, or has succeeded.
         """
         with self._sessions.writing() as session:
             row = find_row(session, job_id, lock=True)
-            send_back(row)
+            with session.no_autoflush:  # it does not count among the unfinished yet
+                send_back(row)
+                self._quotas.admit(session, row.tenant)
             session.flush()
             return job_of(row)
 
@@ -228,7 +238,13 @@ class JobStore:
 
 
 def new_row(
-    request: dict[str, Any], kind: JobKind, *, tenant: str, parent: str | None = None, batch: str | None = None
+    request: dict[str, Any],
+    kind: JobKind,
+    *,
+    tenant: str,
+    parent: str | None = None,
+    batch: str | None = None,
+    tokens: int = 0,
 ) -> JobRow:
     """A queued job with an id of its own, not yet in the database."""
     return JobRow(
@@ -241,6 +257,7 @@ def new_row(
         status=JobStatus.QUEUED,
         request=request,
         attempt=0,
+        tokens=tokens,
         created_at=now(),
     )
 
@@ -298,6 +315,8 @@ def forget(session: Session, rows: Sequence[JobRow], clear: Callable[[str], None
     for one in doomed:
         if not JobStatus(one.status).is_terminal:
             raise TransitionError(one.id, JobStatus(one.status), "deleted")
+    remember_forgotten(session, doomed)
+    for one in doomed:
         session.delete(one)
     session.flush()
     # Inside the transaction, so that nobody resumes a job whose folder is going.

@@ -145,6 +145,8 @@ class TenantRow(Base):
     max_unfinished: Mapped[int | None]
     max_tokens: Mapped[int | None] = mapped_column(BigInteger)
     max_stored_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    forgotten_tokens: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    forgotten_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 

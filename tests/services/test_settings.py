@@ -10,7 +10,8 @@ from workloads.storage import Storage
 @pytest.mark.parametrize(
     ("given", "field", "remedy"),
     [
-        ({"host": "0.0.0.0"}, "settings", "STILLROOM_ALLOW_REMOTE"),
+        ({"host": "0.0.0.0", "insecure_local": True}, "settings", "stillroom keys create"),
+        ({"storage": "s3://id:secret@bucket/x"}, "storage", "AWS_SECRET_ACCESS_KEY"),
         ({"ray_token": "t"}, "settings", "ray_address"),
         ({"ray_address": "somewhere:8265"}, "ray_address", "http://host:8265"),
         ({"ray_address": "http://ray:8265", "ray_cpus": 2}, "settings", "Leave them out"),

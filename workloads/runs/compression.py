@@ -22,6 +22,7 @@ from typing import NoReturn
 import structlog
 
 from cluster.connect import configure_driver_logs, connect
+from workloads import artifacts
 from workloads.errors import InputError
 from workloads.evaluation_spec import AcceptedEvaluation, parse_accepted
 from workloads.job_folder import JobFolder, OrderDocument, ResultDocument
@@ -66,10 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _attempt(storage: Storage, folder: JobFolder, job: str, attempt: int) -> ResultDocument:
     started = time.monotonic()
+    used: dict[str, list[str]] = {}
     with Progress(folder, attempt) as progress:
         try:
             storage.check_writable()
-            work = _work_of(storage, folder, job, attempt, progress)
+            work = _work_of(storage, folder, job, attempt, progress, used)
             connect()
             signal.signal(signal.SIGTERM, _end_quickly)  # after Ray, which has a slower way of its own
             result = work()
@@ -84,21 +86,35 @@ def _attempt(storage: Storage, folder: JobFolder, job: str, attempt: int) -> Res
                 _log.exception("run_failed", code=document.code)
             progress.fail(document.message)
             result = ResultDocument(status="failed", error=document)
-    return result.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
+    seconds = round(time.monotonic() - started, 3)
+    return result.model_copy(update={"seconds": seconds, "stored_bytes": _bytes_built(storage, used, job)})
+
+
+def _bytes_built(storage: Storage, used: dict[str, list[str]], job: str) -> int | None:
+    try:
+        return artifacts.bytes_built(storage, used, job)
+    except OSError as error:  # the result is worth more than the account of it
+        _log.warning("stored_bytes_not_counted", error=str(error))
+        return None
 
 
 def _work_of(
-    storage: Storage, folder: JobFolder, job: str, attempt: int, progress: Progress
+    storage: Storage, folder: JobFolder, job: str, attempt: int, progress: Progress, used: dict[str, list[str]]
 ) -> Callable[[], ResultDocument]:
     """What the job asks for, its request checked and nothing done yet."""
     order, data = folder.read_order(), folder.read_request()
     if order.kind == "evaluation":
-        return functools.partial(_evaluate, storage, parse_accepted(data), job, attempt, progress)
-    return functools.partial(_compress, storage, folder, order, parse_request(data), job, attempt, progress)
+        return functools.partial(_evaluate, storage, parse_accepted(data), job, attempt, progress, used)
+    return functools.partial(_compress, storage, folder, order, parse_request(data), job, attempt, progress, used)
 
 
 def _evaluate(
-    storage: Storage, request: AcceptedEvaluation, job: str, attempt: int, progress: Progress
+    storage: Storage,
+    request: AcceptedEvaluation,
+    job: str,
+    attempt: int,
+    progress: Progress,
+    used: dict[str, list[str]],
 ) -> ResultDocument:
     from workloads.runs.evaluation import evaluate, step_names  # as below
 
@@ -106,7 +122,8 @@ def _evaluate(
     progress.event("started", f"Attempt {attempt} of an evaluation on {request.task.name}.")
     with tempfile.TemporaryDirectory(prefix="stillroom-run-") as work:
         builder = f"{job}-{attempt}"
-        found, used = evaluate(storage, request, builder=builder, progress=progress, work=Path(work))
+        found, made = evaluate(storage, request, builder=builder, progress=progress, work=Path(work))
+    used |= made
     progress.event("succeeded", f"{found.metric} {found.mean:.4f}, {len(found.seeds)} seeds.")
     return ResultDocument(status="succeeded", evaluation=found, artifacts=used)
 
@@ -119,13 +136,14 @@ def _compress(
     job: str,
     attempt: int,
     progress: Progress,
+    used: dict[str, list[str]],
 ) -> ResultDocument:
     from workloads.runs.stages import StoredStages, step_names  # torch and Ray, after connect() has prepared for them
 
     progress.declare(step_names(request, order.kind))
     progress.event("started", f"Attempt {attempt} of a {order.kind}, method {request.method}.")
     with tempfile.TemporaryDirectory(prefix="stillroom-run-") as work:
-        stages = StoredStages(storage, request, job=job, attempt=attempt, progress=progress, work=Path(work))
+        stages = StoredStages(storage, request, job=job, attempt=attempt, progress=progress, work=Path(work), used=used)
         if order.kind == "plan":
             return ResultDocument(status="succeeded", plan=stages.plan(), artifacts=stages.used)
         if order.kind == "selection":

@@ -79,13 +79,21 @@ class StoredStages:
         attempt: Its attempt.
         progress: Told of every step; the steps are those of :func:`step_names`.
         work: A local folder for temporary files.
+        used: Where fingerprints of the stages that the run comes by are put, by stage.
     """
 
     def __init__(
-        self, storage: Storage, request: CompressionRequest, *, job: str, attempt: int, progress: Progress, work: Path
+        self,
+        storage: Storage,
+        request: CompressionRequest,
+        *,
+        job: str,
+        attempt: int,
+        progress: Progress,
+        work: Path,
+        used: dict[str, list[str]] | None = None,
     ) -> None:
-        self.used: dict[str, list[str]] = {}
-        """Fingerprints of the stages that the run came by, by stage."""
+        self.used = {} if used is None else used
         self._storage = storage
         self._request = request
         self._job = job

@@ -1,0 +1,210 @@
+"""Keys of the API: made, checked, revoked. The database holds a digest of each secret, never the secret.
+
+A key reads ``srk_<id>_<secret>``: the id finds the row, the secret proves the key. The secret is random and long, so
+that a plain digest of it cannot be turned back; what a person thinks up would need a slow one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy import Engine, or_, select, update
+from sqlalchemy.exc import OperationalError
+
+from services.access.caller import Caller, Scope
+from services.access.tenants import ensure_tenant
+from services.jobs.rows import Sessions, now
+from services.jobs.tables import ApiKeyRow
+
+KEEP_SECONDS = 3.0
+"""How long an answer is kept in memory; a key that is revoked somewhere is refused everywhere after that."""
+USED_EVERY = timedelta(minutes=1)
+"""How exactly it is told when a key was last used."""
+_KEPT = 4096
+_SHAPE = re.compile(r"srk_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
+_NO_DIGEST = hashlib.sha256(secrets.token_bytes()).hexdigest()
+
+log = structlog.get_logger(__name__)
+
+
+class UnknownKeyError(LookupError):
+    """There is no key of that id."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """What is known of a key; not its secret.
+
+    Attributes:
+        name: What people call it.
+        last_used_at: To the minute.
+    """
+
+    id: str
+    tenant: str
+    name: str
+    scopes: frozenset[Scope]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+    @property
+    def state(self) -> str:
+        """Whether it opens anything: ``active``, ``revoked`` or ``expired``."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= now() else "active"
+
+
+class KeyStore:
+    """The keys in a database.
+
+    Args:
+        engine: From :func:`services.jobs.database.open_database`, migrated.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._sessions = Sessions(engine)
+
+    def create(
+        self, tenant: str, scopes: Collection[Scope], *, name: str = "", expires_at: datetime | None = None
+    ) -> tuple[ApiKey, str]:
+        """Make a key, and its tenant where there is none of that name yet.
+
+        Returns:
+            The key, and its whole text, which cannot be had again.
+        """
+        secret = secrets.token_urlsafe(32)
+        with self._sessions.writing() as session:
+            ensure_tenant(session, tenant)
+            key_id = secrets.token_hex(4)
+            while session.get(ApiKeyRow, key_id) is not None:
+                key_id = secrets.token_hex(4)
+            row = ApiKeyRow(
+                id=key_id,
+                tenant=tenant,
+                name=name,
+                scopes=sorted(scopes),
+                digest=_digest(secret),
+                created_at=now(),
+                expires_at=expires_at,
+            )
+            session.add(row)
+            session.flush()
+            return _key_of(row), f"srk_{key_id}_{secret}"
+
+    def all(self, tenant: str | None = None) -> list[ApiKey]:
+        """Give all keys, or a tenant's, oldest first."""
+        query = select(ApiKeyRow).order_by(ApiKeyRow.created_at, ApiKeyRow.id)
+        with self._sessions.reading() as session:
+            rows = session.scalars(query if tenant is None else query.where(ApiKeyRow.tenant == tenant))
+            return [_key_of(row) for row in rows]
+
+    def revoke(self, key_id: str) -> ApiKey:
+        """Let a key open nothing any more; again changes nothing.
+
+        Raises:
+            UnknownKeyError: There is none of that id.
+        """
+        with self._sessions.writing() as session:
+            row = session.get(ApiKeyRow, key_id, with_for_update=True)
+            if row is None:
+                raise UnknownKeyError(key_id)
+            row.revoked_at = row.revoked_at or now()
+            return _key_of(row)
+
+    def check(self, text: str) -> ApiKey | None:
+        """Give the key that a text is, where it opens something; None tells not why it does not."""
+        match = _SHAPE.fullmatch(text)
+        if match is None:
+            return None
+        with self._sessions.reading() as session:
+            row = session.get(ApiKeyRow, match[1])
+            # The same work and the same time, whether there is such an id or not.
+            proven = hmac.compare_digest(_digest(match[2]), row.digest if row is not None else _NO_DIGEST)
+            if row is None or not proven:
+                return None
+            key = _key_of(row)
+        if key.state != "active":
+            return None
+        if key.last_used_at is None or key.last_used_at <= now() - USED_EVERY:
+            self._note_use(key.id)
+        return key
+
+    def _note_use(self, key_id: str) -> None:
+        used = or_(ApiKeyRow.last_used_at.is_(None), ApiKeyRow.last_used_at <= now() - USED_EVERY)
+        try:
+            with self._sessions.writing() as session:
+                session.execute(update(ApiKeyRow).where(ApiKeyRow.id == key_id, used).values(last_used_at=now()))
+        except OperationalError as error:  # whoever only reads shall go on where the disk is full
+            log.warning("key_use_not_noted", key=key_id, error=str(error.orig))
+
+
+class KeyChecks:
+    """Checks keys, each in the database only once in a few seconds.
+
+    Args:
+        store: The keys.
+        keep_seconds: How long an answer is kept.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(
+        self, store: KeyStore, keep_seconds: float = KEEP_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store = store
+        self._keep_seconds = keep_seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        # By digest: no secret stays in memory, and finding one takes no longer for a text that is nearly right.
+        self._answers: OrderedDict[bytes, tuple[float, Caller | None]] = OrderedDict()
+
+    def remembered(self, text: str) -> tuple[Caller | None] | None:
+        """What was found of this text a moment ago, at once; None where nobody asked."""
+        with self._lock:
+            found = self._answers.get(hashlib.sha256(text.encode()).digest())
+        return (found[1],) if found is not None and found[0] > self._clock() else None
+
+    def check(self, text: str) -> Caller | None:
+        """Whom a text lets in; may ask the database."""
+        remembered = self.remembered(text)
+        if remembered is not None:
+            return remembered[0]
+        until = self._clock() + self._keep_seconds  # from before the database is asked
+        key = self._store.check(text)
+        caller = None if key is None else Caller(key.tenant, key.scopes, key.id)
+        if key is not None and key.expires_at is not None:
+            until = min(until, self._clock() + (key.expires_at - now()).total_seconds())
+        with self._lock:
+            self._answers[hashlib.sha256(text.encode()).digest()] = until, caller
+            while len(self._answers) > _KEPT:
+                self._answers.popitem(last=False)
+        return caller
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _key_of(row: ApiKeyRow) -> ApiKey:
+    return ApiKey(
+        id=row.id,
+        tenant=row.tenant,
+        name=row.name,
+        scopes=frozenset(Scope(scope) for scope in row.scopes),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
+    )

@@ -1,0 +1,128 @@
+"""Quotas: whether a tenant may have more jobs, asked inside the transaction that makes them.
+
+How many of its jobs run at the same time is the controller's business (:mod:`services.jobs.work`): these wait and
+are not refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
+
+from services.access.tenants import QUOTAS, Quota, ensure_tenant, quota_of
+from services.jobs.states import JobStatus
+from services.jobs.tables import JobRow, TenantRow
+
+_RUNS = (JobStatus.RUNNING, JobStatus.CANCELLING)
+_UNFINISHED = (JobStatus.QUEUED, *_RUNS)
+# The first half of a tenant's lock in PostgreSQL; its name gives the other.
+_QUOTA_LOCK = 745518
+
+
+class QuotaExceededError(RuntimeError):
+    """A tenant may not have more.
+
+    Attributes:
+        quota: The name of the limit.
+        passes: Whether it will do later without anybody's doing.
+    """
+
+    def __init__(self, quota: str, message: str, *, passes: bool = False) -> None:
+        self.quota = quota
+        self.passes = passes
+        super().__init__(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a tenant has, in the measures of its quota."""
+
+    running: int
+    unfinished: int
+    tokens: int
+    stored_bytes: int
+
+
+class Quotas:
+    """The limits of all tenants.
+
+    Args:
+        defaults: Of a tenant that has none of its own.
+    """
+
+    def __init__(self, defaults: Quota = Quota()) -> None:  # noqa: B008 - it is frozen
+        self._defaults = defaults
+
+    def of(self, session: Session, tenant: str) -> Quota:
+        """What holds for a tenant."""
+        row = session.get(TenantRow, tenant)
+        own = quota_of(row) if row is not None else Quota()
+        limits = {name: getattr(own, name) for name in QUOTAS}
+        return Quota(
+            **{name: getattr(self._defaults, name) if limits[name] is None else limits[name] for name in limits}
+        )
+
+    def usage(self, session: Session, tenant: str) -> Usage:
+        """What a tenant has; what it has had forgotten since counts in tokens and bytes."""
+        query = select(
+            func.count().filter(JobRow.status.in_(_RUNS)),
+            func.count().filter(JobRow.status.in_(_UNFINISHED)),
+            func.coalesce(func.sum(JobRow.tokens), 0),
+            func.coalesce(func.sum(JobRow.stored_bytes), 0),
+        )
+        running, unfinished, tokens, stored = session.execute(query.where(JobRow.tenant == tenant)).one()
+        row = session.get(TenantRow, tenant)
+        past = (row.forgotten_tokens, row.forgotten_bytes) if row is not None else (0, 0)
+        return Usage(running, unfinished, int(tokens) + past[0], int(stored) + past[1])
+
+    def admit(self, session: Session, tenant: str, *, jobs: int = 1, tokens: int = 0) -> None:
+        """Let more jobs of a tenant be queued in this transaction, which no other of the tenant's overtakes.
+
+        Args:
+            session: Of a transaction that writes.
+            tenant: Whose jobs.
+            jobs: How many more.
+            tokens: How many more tokens they train on, together.
+
+        Raises:
+            QuotaExceededError: They are too many.
+        """
+        if session.get_bind().dialect.name == "postgresql":  # SQLite's writers take turns as a whole
+            lock = text("SELECT pg_advisory_xact_lock(:kind, hashtext(:tenant))")
+            session.execute(lock, {"kind": _QUOTA_LOCK, "tenant": tenant})
+        quota = self.of(session, tenant)
+        if quota.max_unfinished is None and quota.max_tokens is None and quota.max_stored_bytes is None:
+            return
+        used = self.usage(session, tenant)
+        if quota.max_unfinished is not None and used.unfinished + jobs > quota.max_unfinished:
+            raise QuotaExceededError(
+                "max_unfinished",
+                f"{used.unfinished} jobs of {tenant} wait or run, and {quota.max_unfinished} may; this asks for "
+                f"{jobs} more. Ask again when some have ended, or cancel some.",
+                passes=jobs <= quota.max_unfinished,
+            )
+        if quota.max_tokens is not None and used.tokens + tokens > quota.max_tokens and tokens > 0:
+            raise QuotaExceededError(
+                "max_tokens",
+                f"{tenant} has asked for {used.tokens:,} of {quota.max_tokens:,} tokens to train on; this asks for "
+                f"{tokens:,} more. Lower training.tokens_per_superlm, or have the limit raised.",
+            )
+        if quota.max_stored_bytes is not None and used.stored_bytes >= quota.max_stored_bytes:
+            raise QuotaExceededError(
+                "max_stored_bytes",
+                f"The jobs of {tenant} have stored {used.stored_bytes:,} bytes, and {quota.max_stored_bytes:,} may be. "
+                "Have the limit raised.",
+            )
+
+
+def remember_forgotten(session: Session, rows: Sequence[JobRow]) -> None:
+    """Keep what jobs that are being deleted have used: their artefacts stay, and their tokens were trained on."""
+    for tenant in sorted({row.tenant for row in rows}):
+        mine = [row for row in rows if row.tenant == tenant]
+        if any(row.tokens or row.stored_bytes for row in mine):
+            kept = ensure_tenant(session, tenant)
+            kept.forgotten_tokens += sum(row.tokens for row in mine)
+            kept.forgotten_bytes += sum(row.stored_bytes for row in mine)

@@ -1,0 +1,137 @@
+"""``stillroom keys``: make, list and revoke the keys of the API, in the service's database."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from services.cli.database import service_database
+from services.cli.failures import told_plainly
+from services.cli.options import Json, Storage
+
+if TYPE_CHECKING:
+    from services.access.keys import ApiKey
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_COLUMNS = ("id", "tenant", "name", "scopes", "state", "expires_at", "last_used_at")
+
+app = typer.Typer(name="keys", help="Make, list and revoke the keys of the API.", no_args_is_help=True)
+
+
+class ScopeName(StrEnum):
+    """What a key may be used for; :class:`services.access.caller.Scope`, which would load the database's library."""
+
+    READ = "read"
+    SUBMIT = "submit"
+    ADMIN = "admin"
+
+
+@app.command()
+@told_plainly
+def create(
+    tenant: Annotated[str, typer.Option(help="Whose jobs it sees and makes.")] = "local",
+    scope: Annotated[
+        list[ScopeName] | None,
+        typer.Option(help="read, submit, or admin (all, of every tenant); several times. Default: read and submit."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="What people call it.")] = "",
+    expires: Annotated[
+        str | None, typer.Option(help="How long it lasts, such as 12h or 90d; default: for good.")
+    ] = None,
+    storage: Storage = None,
+    json: Json = False,
+) -> None:
+    """Make a key and print it; it cannot be shown again."""
+    from services.access.caller import Scope
+    from services.access.keys import KeyStore
+    from services.jobs.rows import now
+
+    scopes = [Scope(one) for one in scope or (ScopeName.READ, ScopeName.SUBMIT)]
+    ends = None if expires is None else now() + _duration(expires)
+    with service_database(storage) as engine:
+        key, text = KeyStore(engine).create(tenant, scopes, name=name, expires_at=ends)
+    if json:
+        _print_json({"key": text, **_document(key)})
+        return
+    typer.echo(text)
+    typer.echo(
+        f"Key {key.id} of {key.tenant}: {', '.join(sorted(key.scopes))}. It is shown only now. "
+        "Programs take it from STILLROOM_API_KEY.",
+        err=True,
+    )
+
+
+@app.command("list")
+@told_plainly
+def listing(
+    tenant: Annotated[str | None, typer.Option(help="Those of this tenant.")] = None,
+    storage: Storage = None,
+    json: Json = False,
+) -> None:
+    """List the keys, without their secrets."""
+    from services.access.keys import KeyStore
+    from services.cli.tables import print_table
+
+    with service_database(storage) as engine:
+        found = [_document(key) for key in KeyStore(engine).all(tenant)]
+    if json:
+        _print_json(found)
+        return
+    print_table("Keys", _COLUMNS, [[_cell(one[column]) for column in _COLUMNS] for one in found])
+
+
+@app.command()
+@told_plainly
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, the eight digits after srk_.")],
+    storage: Storage = None,
+    json: Json = False,
+) -> None:
+    """Let a key open nothing any more; within 5 s for services that run."""
+    from services.access.keys import KeyStore, UnknownKeyError
+    from workloads.errors import InputError
+
+    with service_database(storage) as engine:
+        try:
+            key = KeyStore(engine).revoke(key_id)
+        except UnknownKeyError:
+            raise InputError.of("ID", f"There is no key {key_id!r}.", "See `stillroom keys list`.") from None
+    if json:
+        _print_json(_document(key))
+    else:
+        typer.echo(f"Key {key.id} of {key.tenant} is revoked.", err=True)
+
+
+def _duration(text: str) -> timedelta:
+    from workloads.errors import InputError
+
+    match = re.fullmatch(r"([1-9]\d{0,4})([mhdw])", text)
+    if match is None:
+        raise InputError.of("--expires", f"{text!r} is no time.", "Give minutes, hours, days or weeks, such as 90d.")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def _document(key: ApiKey) -> dict[str, Any]:
+    times = ("created_at", "expires_at", "revoked_at", "last_used_at")
+    return {
+        "id": key.id,
+        "tenant": key.tenant,
+        "name": key.name,
+        "scopes": sorted(key.scopes),
+        "state": key.state,
+        **{name: None if (at := getattr(key, name)) is None else at.isoformat() for name in times},
+    }
+
+
+def _cell(value: Any) -> str:
+    return ",".join(value) if isinstance(value, list) else str(value or "-")
+
+
+def _print_json(document: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(document, indent=1))
