@@ -20,6 +20,7 @@ from services.batches import Batches
 from services.embedded.cluster import EmbeddedRay, ExistingRay, RayCluster
 from services.embedded.head import HeadOptions
 from services.embedded.lock import ServiceLock
+from services.evaluations import Evaluations
 from services.jobs.batches import BatchStore
 from services.jobs.controller import Controller
 from services.jobs.database import migrate, open_database
@@ -75,6 +76,7 @@ class Service:
         self.batches = Batches(
             BatchStore(self._engine, self.quotas), self.store, self.storage, settings.latency_targets, self._wake
         )
+        self.evaluations = Evaluations(self.store, self.storage, self._wake)
         self.cluster = self._make_cluster()
         self._controller: Controller | None = None
 

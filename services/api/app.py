@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from services.api import batches, compressions, health, latency_targets, me, page, plans, selections, students
+from services.api import batches, compressions, evaluations, health, latency_targets, me, page, plans, selections, students
 from services.api.dependencies import CALLER
 from services.api.event_stream import EventStreams
 from services.api.metrics import Metrics
@@ -26,7 +26,7 @@ def bare_app() -> FastAPI:
     )
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     add_problem_handlers(app)
-    for module in (batches, plans, compressions, selections, students, latency_targets, me):
+    for module in (batches, plans, compressions, selections, students, evaluations, latency_targets, me):
         app.include_router(module.router, dependencies=[CALLER])
     app.include_router(health.router)
     app.include_router(page.router)

@@ -43,8 +43,13 @@ COMPRESSION_BODY = {kind: {"schema": reference_to(CompressionRequest)} for kind 
 
 def accepted(response: Response, service: Service, job: Job) -> None:
     """Say where a job can be followed, and when to look first."""
-    paths = {"compression": "", "selection": f"/{job.parent}/selections", "plan": "/plans"}
-    response.headers["Location"] = f"{PREFIX}{paths[job.kind]}/{job.id}"
+    paths = {
+        "compression": PREFIX,
+        "selection": f"{PREFIX}/{job.parent}/selections",
+        "plan": f"{PREFIX}/plans",
+        "evaluation": "/v1/evaluations",
+    }
+    response.headers["Location"] = f"{paths[job.kind]}/{job.id}"
     response.headers["Retry-After"] = str(max(1, math.ceil(service.settings.poll_seconds)))
 
 

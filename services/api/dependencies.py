@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
 import re
@@ -19,6 +18,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from services.access.caller import LOCAL, Caller, Scope
 from services.api.event_stream import EventStreams
 from services.jobs.records import Job, RequestKey
+from services.jobs.students import find_student
 from services.service import Service
 from workloads.errors import InputError
 from workloads.job_folder import StudentDocument
@@ -144,13 +144,19 @@ def _plan(plan_id: str, caller: CallerDep, service: ServiceDep) -> Job:
 PlanDep = Annotated[Job, Depends(_plan)]
 
 
+def _evaluation(evaluation_id: str, caller: CallerDep, service: ServiceDep) -> Job:
+    return service.store.get(evaluation_id, "evaluation", tenant=caller.sees)
+
+
+EvaluationDep = Annotated[Job, Depends(_evaluation)]
+
+
 def _student(student_id: str, job: JobDep, service: ServiceDep) -> StudentDocument:
     """The student as the run wrote it, with its folder relative to the storage; a selection's is had here too."""
-    for one in itertools.chain([job], service.store.selections(job.id)):
-        for student in one.result.students if one.result else []:
-            if student.id == student_id and student.files is not None:
-                return student
-    raise HTTPException(404, f"{job.id} is {job.status} and has no student {student_id}.")
+    student = find_student(service.store, job, student_id)
+    if student is None:
+        raise HTTPException(404, f"{job.id} is {job.status} and has no student {student_id}.")
+    return student
 
 
 StudentDep = Annotated[StudentDocument, Depends(_student)]

@@ -12,17 +12,19 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from services.api.problems import MEDIA_TYPE
 from services.api.schemas import SelectionRequest
 from services.jobs.batch_requests import BatchRequest
+from workloads.evaluation_spec import EvaluationRequest
 from workloads.request import CompressionRequest
 
 _PLACE = "#/components/schemas/"
 
 
-def reference_to(model: type[CompressionRequest | SelectionRequest | BatchRequest]) -> dict[str, str]:
+def reference_to(model: type[BaseModel]) -> dict[str, str]:
     """The schema of a body that a route reads by itself."""
     return {"$ref": f"{_PLACE}{model.__name__}"}
 
@@ -44,7 +46,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
 
 def _body_schemas(taken: dict[str, Any]) -> dict[str, Any]:
     """The schemas of those bodies; one that answers know in another form gets a name of its own, as FastAPI does."""
-    models = [(CompressionRequest, "validation"), (SelectionRequest, "validation"), (BatchRequest, "validation")]
+    bodies = (CompressionRequest, SelectionRequest, BatchRequest, EvaluationRequest)
+    models = [(body, "validation") for body in bodies]
     _, definitions = models_json_schema(models, ref_template=_PLACE + "{model}")  # type: ignore[arg-type]
     found = definitions["$defs"]
     text = json.dumps(found)

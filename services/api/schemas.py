@@ -7,9 +7,11 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from services.access.caller import Scope
-from services.jobs.documents import EventEntry, JobDocument, RayDocument, SelectionDocument
+from services.jobs.documents import EvaluationDocument, EventEntry, JobDocument, RayDocument, SelectionDocument
+from services.jobs.states import JobStatus
 from workloads.budgets import Budget, LatencyTarget
 from workloads.job_folder import CostDocument, InfeasibleDocument, StudentDocument
+from workloads.search_spec import Metric
 
 
 class JobPage(BaseModel):
@@ -44,6 +46,13 @@ class SelectionPage(BaseModel):
     """Selections, newest first."""
 
     selections: list[SelectionDocument]
+    next: str | None = Field(None, description="Give it as `after` for the next page; null at the end.")
+
+
+class EvaluationPage(BaseModel):
+    """Evaluations, newest first."""
+
+    evaluations: list[EvaluationDocument]
     next: str | None = Field(None, description="Give it as `after` for the next page; null at the end.")
 
 
@@ -96,10 +105,23 @@ class StudentFile(BaseModel):
     bytes: int
 
 
+class StudentEvaluation(BaseModel):
+    """An evaluation of a student, in short."""
+
+    id: str
+    name: str = Field(description="What its request calls the task.")
+    status: JobStatus
+    metric: Metric
+    mean: float | None = Field(None, description="Over the seeds; null until it has succeeded.")
+    std: float | None = Field(None, description="Over the seeds; null for one seed.")
+    baseline: float | None = Field(None, description="What the same answer for all rows scores.")
+
+
 class StudentDetail(StudentDocument):
-    """A student with its files."""
+    """A student with its files, and what it scores on tasks."""
 
     contents: list[StudentFile]
+    evaluations: list[StudentEvaluation] = Field(description="Newest first, at most 200.")
     archive: str = Field(description="Where its folder can be fetched as a tar.")
 
 

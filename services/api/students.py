@@ -9,8 +9,9 @@ from services.api.archive import FolderArchive
 from services.api.compressions import PREFIX
 from services.api.dependencies import JobDep, ServiceDep, StudentDep
 from services.api.problems import RESPONSES
-from services.api.schemas import StudentDetail, StudentFile, StudentList
+from services.api.schemas import StudentDetail, StudentEvaluation, StudentFile, StudentList
 from services.jobs.documents import with_place
+from services.jobs.records import Job
 from workloads.job_folder import StudentDocument
 
 router = APIRouter(prefix=f"{PREFIX}/{{job_id}}/students", tags=["students"], responses=RESPONSES)
@@ -25,11 +26,15 @@ def listing(job: JobDep, service: ServiceDep) -> StudentList:
 
 @router.get("/{student_id}")
 def read(job: JobDep, student: StudentDep, service: ServiceDep) -> StudentDetail:
-    """Show one student and its files."""
+    """Show one student, its files, and its evaluations."""
     archive = FolderArchive.of(service.storage, _folder(student), student.id)
     return StudentDetail(
         **with_place(student, service.storage).model_dump(),
         contents=[StudentFile(path=path, bytes=size) for path, size in archive.files],
+        evaluations=[
+            _in_short(one)
+            for one in service.evaluations.page(tenant=job.tenant, compression=job.id, student=student.id)
+        ],
         archive=f"{PREFIX}/{job.id}/students/{student.id}/archive",
     )
 
@@ -54,6 +59,19 @@ def file(path: str, student: StudentDep, service: ServiceDep) -> StreamingRespon
     place = f"{_folder(student)}/{path}"
     headers = {"Content-Length": str(service.storage.size(place))}
     return StreamingResponse(service.storage.stream(place), media_type="application/octet-stream", headers=headers)
+
+
+def _in_short(one: Job) -> StudentEvaluation:
+    task, result = one.request["task"], one.result.evaluation if one.result else None
+    return StudentEvaluation(
+        id=one.id,
+        name=task["name"],
+        status=one.status,
+        metric=task["metric"],
+        mean=result.mean if result else None,
+        std=result.std if result else None,
+        baseline=result.baseline.score if result else None,
+    )
 
 
 def _folder(student: StudentDocument) -> str:

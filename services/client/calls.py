@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from services.api.schemas import (
     CandidatePage,
+    EvaluationPage,
     EventPage,
     FrontierDocument,
     Health,
@@ -29,7 +30,7 @@ from services.api.schemas import (
 from services.client.connection import Connection, Message
 from services.client.errors import ApiError
 from services.client.shared import A, P, Shared, Side
-from services.jobs.documents import JobDocument, PlanJobDocument, SelectionDocument
+from services.jobs.documents import EvaluationDocument, JobDocument, PlanJobDocument, SelectionDocument
 from services.jobs.states import JobStatus
 from workloads.budgets import LatencyTarget
 
@@ -229,6 +230,43 @@ class Calls(Side):
     def archive(self, job_id: str, student_id: str) -> Given:
         """Fetch a student's folder as a tar, into memory; ``download`` has it on disk."""
         return Given({"job_id": job_id, "student_id": student_id})
+
+    @call("POST", "/v1/evaluations", EvaluationDocument, keyed=True)
+    def evaluate(self, request: Any, *, key: str | None = None) -> Given:
+        """Queue an evaluation of a student or a teacher on a labelled task."""
+        return Given(body=request, key=key)
+
+    @call("GET", "/v1/evaluations/{evaluation_id}", EvaluationDocument)
+    def evaluation(self, evaluation_id: str) -> Given:
+        """Read an evaluation."""
+        return Given({"evaluation_id": evaluation_id})
+
+    @call("GET", "/v1/evaluations", EvaluationPage)
+    def evaluations(
+        self,
+        *,
+        compression: str | None = None,
+        student: str | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Given:
+        """List evaluations, newest first: those of a compression's students, or of one student."""
+        return Given(query={"compression": compression, "student": student, "limit": limit, "after": after})
+
+    @call("POST", "/v1/evaluations/{evaluation_id}/cancel", EvaluationDocument)
+    def cancel_evaluation(self, evaluation_id: str) -> Given:
+        """Ask for an evaluation's end; seeds that have ended are kept."""
+        return Given({"evaluation_id": evaluation_id})
+
+    @call("POST", "/v1/evaluations/{evaluation_id}/resume", EvaluationDocument)
+    def resume_evaluation(self, evaluation_id: str) -> Given:
+        """Queue a failed or cancelled evaluation again."""
+        return Given({"evaluation_id": evaluation_id})
+
+    @call("DELETE", "/v1/evaluations/{evaluation_id}", type(None))
+    def delete_evaluation(self, evaluation_id: str) -> Given:
+        """Forget an ended evaluation."""
+        return Given({"evaluation_id": evaluation_id})
 
     @call("GET", "/v1/latency-targets", LatencyTargetList)
     def _latency_targets(self) -> Given:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from services.embedded.cluster import Readiness
 from services.jobs.records import Attempt, Job
 from services.jobs.states import AttemptStatus, JobStatus
+from workloads.evaluation_spec import EvaluatedModel, EvaluationRequest, EvaluationResult, parse_evaluation
 from workloads.job_folder import (
     ErrorDocument,
     InfeasibleDocument,
@@ -110,6 +111,26 @@ class PlanJobDocument(_Document):
     finished_at: datetime | None = None
 
 
+class EvaluationDocument(_Document):
+    """A model on a labelled task; ``result`` is there once all seeds have ended."""
+
+    id: str
+    name: str = Field(description="What the request calls the task.")
+    model: EvaluatedModel
+    status: JobStatus
+    reason: str | None = Field(None, description="Why it is in this state, where that needs saying.")
+    attempt: int = Field(description="Number of the latest attempt; 0 before the first.")
+    steps: list[StepDocument] = Field(description="One for each seed among them.")
+    result: EvaluationResult | None = None
+    error: ErrorDocument | None = None
+    artifacts: dict[str, list[str]] = Field(default_factory=dict, description="Fingerprints by stage.")
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    request: EvaluationRequest
+    attempts: list[AttemptDocument]
+
+
 class EventEntry(_Document):
     """Something that happened in an attempt."""
 
@@ -189,6 +210,30 @@ def plan_document(job: Job, storage: Storage) -> PlanJobDocument:
         steps=_steps(job, storage),
         created_at=job.created_at,
         finished_at=job.finished_at,
+    )
+
+
+def evaluation_document(job: Job, storage: Storage) -> EvaluationDocument:
+    """Give an evaluation's document."""
+    # Where the student's files lie is the run's alone.
+    asked = parse_evaluation({name: value for name, value in job.request.items() if name != "files"})
+    result = job.result
+    return EvaluationDocument(
+        id=job.id,
+        name=asked.task.name,
+        model=asked.model,
+        status=job.status,
+        reason=job.reason,
+        attempt=job.attempt,
+        steps=_steps(job, storage),
+        result=result.evaluation if result else None,
+        error=result.error if result else None,
+        artifacts=result.artifacts if result else {},
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        request=asked,
+        attempts=[_attempt_document(attempt) for attempt in job.attempts],
     )
 
 

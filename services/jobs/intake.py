@@ -10,6 +10,7 @@ from typing import Any
 from workloads.budgets import LatencyTarget
 from workloads.errors import FieldError, InputError
 from workloads.latency import known_targets
+from workloads.part import Part
 from workloads.request import CompressionRequest, parse_request
 from workloads.teacher_files import check_teacher, is_path
 
@@ -33,7 +34,8 @@ def accept_request(data: Any, targets: Sequence[LatencyTarget] = ()) -> dict[str
     except InputError as error:
         findings.extend(error.errors)
     findings.extend(_corpus_findings(request))
-    findings.extend(_task_findings(request))
+    if request.proxy_task is not None:
+        findings.extend(missing_files(request.proxy_task, "proxy_task", ("train", "validation")))
     if findings:
         raise InputError(findings)
     return request.model_dump(mode="json")
@@ -62,18 +64,19 @@ def with_targets(
 def _with_absolute_paths(request: CompressionRequest) -> CompressionRequest:
     teacher, corpus = request.teacher, request.corpus
     if is_path(teacher.model):
-        teacher = teacher.model_copy(update={"model": _absolute(teacher.model)})
-    corpus = corpus.model_copy(update={"paths": [_absolute(path) for path in corpus.paths]})
+        teacher = teacher.model_copy(update={"model": absolute(teacher.model)})
+    corpus = corpus.model_copy(update={"paths": [absolute(path) for path in corpus.paths]})
     task = request.proxy_task
     if task is not None:
-        files = {field: [_absolute(path) for path in getattr(task, field)] for field in ("train", "validation")}
+        files = {field: [absolute(path) for path in getattr(task, field)] for field in ("train", "validation")}
         task = task.model_copy(update=files)
     if corpus.dataset is not None and is_path(corpus.dataset):
-        corpus = corpus.model_copy(update={"dataset": _absolute(corpus.dataset)})
+        corpus = corpus.model_copy(update={"dataset": absolute(corpus.dataset)})
     return request.model_copy(update={"teacher": teacher, "corpus": corpus, "proxy_task": task})
 
 
-def _absolute(path: str) -> str:
+def absolute(path: str) -> str:
+    """A local path as another process finds it, and any other as it is."""
     return path if "://" in path else str(Path(path).expanduser().absolute())
 
 
@@ -100,13 +103,19 @@ def _corpus_findings(request: CompressionRequest) -> list[FieldError]:
     return findings
 
 
-def _task_findings(request: CompressionRequest) -> list[FieldError]:
-    task = request.proxy_task
+def missing_files(task: Part, field: str, sides: Sequence[str]) -> list[FieldError]:
+    """Local files of a labelled dataset that are not there.
+
+    Args:
+        task: Has lists of paths.
+        field: What the request calls it.
+        sides: The names of these lists.
+    """
     return [
         FieldError(
-            f"proxy_task.{field}.{index}", f"There is no file {path} on the server.", "Give a path that exists there."
+            f"{field}.{side}.{index}", f"There is no file {path} on the server.", "Give a path that exists there."
         )
-        for field in ("train", "validation")
-        for index, path in enumerate(getattr(task, field, []))
+        for side in sides
+        for index, path in enumerate(getattr(task, side))
         if "://" not in path and not Path(path).exists()
     ]

@@ -1,0 +1,187 @@
+"""Evaluations as the service offers them: the model found, the task's files looked at, the rest left to the run."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import structlog
+
+from services.access.caller import LOCAL, Caller
+from services.jobs.intake import absolute, missing_files
+from services.jobs.records import Job, RequestKey
+from services.jobs.rows import UnknownJobError
+from services.jobs.store import MAX_PAGE, JobStore
+from services.jobs.students import find_student
+from workloads.errors import FieldError, InputError
+from workloads.evaluation_spec import (
+    TASK,
+    AcceptedEvaluation,
+    EvaluationRequest,
+    EvaluationTask,
+    parse_evaluation,
+    renamed,
+)
+from workloads.job_folder import StudentDocument
+from workloads.storage import Storage
+from workloads.teacher_files import check_teacher, is_path
+
+log = structlog.get_logger(__name__)
+
+
+class Evaluations:
+    """The evaluations of one service.
+
+    Args:
+        jobs: Where they are kept.
+        storage: Where the students are.
+        wake: Has the controller look at the jobs.
+    """
+
+    def __init__(self, jobs: JobStore, storage: Storage, wake: Callable[[], None]) -> None:
+        self._jobs = jobs
+        self._storage = storage
+        self._wake = wake
+
+    def submit(self, data: Any, key: RequestKey | None = None, *, caller: Caller = LOCAL) -> Job:
+        """Check a request and queue it; one whose key was sent before gives the job that was made then.
+
+        Args:
+            data: JSON-like.
+            key: Of the request, if it has one.
+            caller: Who asks; an evaluation of a student is that of the student's tenant, any other the caller's.
+
+        Raises:
+            InputError: It cannot be worked with.
+            KeyReusedError: Its key was sent before, with another request.
+        """
+        # Looked for before the request is checked: what it points to may have gone since it was accepted.
+        if key is not None and (known := self._jobs.find_keyed(key)) is not None:
+            return known
+        asked = with_absolute_paths(parse_evaluation(data))
+        findings: list[FieldError] = []
+        compression, student = None, None
+        try:
+            if asked.model.teacher is not None:
+                check_teacher(asked.model.teacher)
+            else:
+                compression, student = self._student(asked, caller)
+        except InputError as error:
+            findings.extend(renamed(error, "teacher", "model.teacher").errors)
+        findings.extend(task_findings(asked.task))
+        if findings:
+            raise InputError(findings)
+        kept = AcceptedEvaluation(**dict(asked), files=None if student is None else student.files)
+        job = self._jobs.create(
+            kept.model_dump(mode="json"),
+            "evaluation",
+            tenant=caller.tenant if compression is None else compression.tenant,
+            parent=None if compression is None else compression.id,
+            key=key,
+        )
+        log.info("job_queued", job=job.id)
+        self._wake()
+        return job
+
+    def page(
+        self,
+        *,
+        tenant: str | None,
+        compression: str | None = None,
+        student: str | None = None,
+        limit: int = MAX_PAGE,
+        after: str | None = None,
+    ) -> list[Job]:
+        """Read up to ``limit`` evaluations, newest first; for the arguments see :meth:`JobStore.page`.
+
+        Args:
+            tenant: Those of this tenant; None is everyone's.
+            compression: Those of its students.
+            student: Those of this student.
+            limit: At most so many.
+            after: Those older than this one.
+        """
+        found: list[Job] = []
+        while len(found) < limit:
+            jobs = self._jobs.page(kind="evaluation", tenant=tenant, parent=compression, limit=MAX_PAGE, after=after)
+            found.extend(job for job in jobs if student in {None, job.request["model"]["student"]})
+            if len(jobs) < MAX_PAGE:
+                break
+            after = jobs[-1].id
+        return found[:limit]
+
+    def _student(self, asked: EvaluationRequest, caller: Caller) -> tuple[Job, StudentDocument]:
+        assert asked.model.compression is not None
+        assert asked.model.student is not None
+        try:
+            compression = self._jobs.get(asked.model.compression, "compression", tenant=caller.sees)
+        except UnknownJobError as error:
+            raise InputError.of(
+                "model.compression", f"There is no compression {error}.", "Give the id of one that has succeeded."
+            ) from error
+        student = find_student(self._jobs, compression, asked.model.student)
+        if student is None:
+            raise InputError.of(
+                "model.student",
+                f"{compression.id} is {compression.status} and has no student {asked.model.student}.",
+                "Give the id of a student whose files are ready, of the compression or of a selection from it.",
+            )
+        return compression, student
+
+
+def with_absolute_paths(asked: EvaluationRequest) -> EvaluationRequest:
+    """The request with local paths as a run finds them, which has another working folder."""
+    task, teacher = asked.task, asked.model.teacher
+    sides = {side: [absolute(path) for path in getattr(task, side)] for side in ("train", task.scored_on)}
+    model = asked.model
+    if teacher is not None and is_path(teacher.model):
+        model = model.model_copy(update={"teacher": teacher.model_copy(update={"model": absolute(teacher.model)})})
+    return asked.model_copy(update={"task": task.model_copy(update=sides), "model": model})
+
+
+def task_findings(task: EvaluationTask) -> list[FieldError]:
+    """What is wrong with the task's files on this machine; those in buckets are looked into by the run."""
+    findings = missing_files(task, TASK, ("train", task.scored_on))
+    wanted = [
+        *((f"text_columns.{index}", name) for index, name in enumerate(task.text_columns)),
+        ("label_column", task.label_column),
+    ]
+    told: set[str] = set()
+    for side in ("train", task.scored_on):
+        for index, path in enumerate(getattr(task, side)):
+            if "://" in path or not Path(path).exists():
+                continue
+            try:
+                columns = _columns(Path(path))
+            except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
+                field = f"{TASK}.{side}.{index}"
+                findings.append(FieldError(field, f"{path} cannot be read: {error}.", "Mend or replace the file."))
+                continue
+            for field, name in wanted:
+                if name not in columns and field not in told:
+                    told.add(field)
+                    findings.append(_no_column(field, name, path, columns))
+    return findings
+
+
+def _no_column(field: str, name: str, path: str, columns: Sequence[str]) -> FieldError:
+    return FieldError(f"{TASK}.{field}", f"{path} has no {name!r}.", f"Use one of: {', '.join(columns) or 'none'}.")
+
+
+def _columns(path: Path) -> list[str]:
+    """The names of a file's columns, from its beginning alone."""
+    ending = path.suffix.lower()
+    if ending == ".parquet":
+        return list(pq.read_schema(path).names)
+    if ending == ".csv":
+        with path.open(encoding="utf-8-sig", newline="") as rows:
+            return next(csv.reader(rows), [])
+    with path.open(encoding="utf-8-sig") as file:
+        first = next((line for line in file if line.strip()), "{}")
+    row = json.loads(first)
+    return list(row) if isinstance(row, dict) else []

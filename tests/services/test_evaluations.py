@@ -1,0 +1,249 @@
+"""Evaluations over HTTP: what is refused at once, what is kept, and how results stand beside their student."""
+
+import csv
+import json
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from services.access.caller import Caller, Scope
+from services.client import ApiError
+from services.jobs.states import AttemptStatus, JobStatus
+from services.service import Service
+from services.settings import load_settings
+from tests.services.conftest import serving, wait_until
+from tests.services.searched import finished
+from workloads.errors import InputError
+from workloads.evaluation_spec import BaselineDocument, EvaluationResult, SeedScore, parse_accepted
+from workloads.job_folder import JobFolder, ResultDocument, StudentDocument
+
+FILES = "artifacts/student/abc/builds/cmp_x-1"
+
+
+def _student(name, **changes):
+    fields = {
+        "id": name, "budget": "edge", "subspace": "tiny", "architecture": {"layers": 2}, "params": 10, "flops": 20,
+        "sequence_length": 128, "heldout_loss": 0.5, "files": FILES,
+    }  # fmt: skip
+    return StudentDocument(**fields | changes)
+
+
+def _end(service, job_id, result):
+    """End a queued job as its run would."""
+    service.work.begin_attempt(job_id)
+    succeeded = result.status == "succeeded"
+    service.work.end_attempt(
+        job_id,
+        1,
+        AttemptStatus.SUCCEEDED if succeeded else AttemptStatus.FAILED,
+        None,
+        JobStatus.SUCCEEDED if succeeded else JobStatus.FAILED,
+        result=result,
+        steps=[],
+    )
+
+
+@pytest.fixture
+def compression(service, make_request):
+    """A finished compression with one student."""
+    service.storage.write_bytes(f"{FILES}/config.json", b"{}")
+    job = service.submit(make_request())
+    _end(service, job.id, ResultDocument(status="succeeded", students=[_student("stu_1")]))
+    return job.id
+
+
+@pytest.fixture
+def task(tmp_path):
+    """A task of sentences, in the three formats."""
+    rows = [{"sentence": "a fox", "label": 1}, {"sentence": "a dog", "label": 0}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")
+    with (tmp_path / "more.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["sentence", "label"], ["a\nfox, red", 1]])
+    (tmp_path / "test.jsonl").write_text("\n".join(["", *map(json.dumps, rows)]))
+    return {
+        "name": "foxes", "kind": "single", "train": [str(tmp_path / "train.parquet"), str(tmp_path / "more.csv")],
+        "test": [str(tmp_path / "test.jsonl")], "text_columns": ["sentence"],
+    }  # fmt: skip
+
+
+@pytest.fixture
+def request_of(task, compression):
+    def make(**changes):
+        asked = {"model": {"compression": compression, "student": "stu_1"}, "task": task, "seeds": [0, 1]}
+        return asked | changes
+
+    return make
+
+
+def _result(*scores):
+    seeds = [
+        SeedScore(seed=seed, score=score, epoch=2, learning_rate=1e-4, validation_score=0.5, scores={}, device="cpu",
+                  seconds=1.0)
+        for seed, score in enumerate(scores)
+    ]  # fmt: skip
+    return EvaluationResult(
+        task="foxes", metric="accuracy", mean=sum(scores) / len(scores), std=0.1, seeds=seeds,
+        baseline=BaselineDocument(answer=1, score=0.55, scores={}), scored_on="test", rows=2, train_rows=2,
+        set_aside_rows=1, rows_in_training=0, params=10, fingerprint="f", seconds=2.0,
+    )  # fmt: skip
+
+
+def test_an_evaluation_is_kept_with_the_folder_of_its_student_which_nobody_else_is_told(
+    client, service, request_of, compression
+):
+    made = client.evaluate(request_of())
+    assert (made.id[:4], made.status, made.name, made.model.student) == ("evl_", "queued", "foxes", "stu_1")
+    assert client.evaluation(made.id) == made
+    assert FILES not in made.model_dump_json()
+    job = service.store.get(made.id)
+    assert (job.kind, job.parent, parse_accepted(job.request).files) == ("evaluation", compression, FILES)
+
+
+def test_where_it_can_be_followed_is_said_and_sending_it_again_makes_no_second(client, request_of):
+    answers = [
+        httpx.post(f"{client.server}/v1/evaluations", json=request_of(), headers={"Idempotency-Key": "mine"})
+        for _ in range(2)
+    ]
+    assert {answer.status_code for answer in answers} == {202}
+    (place,) = {answer.headers["Location"] for answer in answers}
+    assert int(answers[0].headers["Retry-After"]) >= 1
+    assert httpx.get(f"{client.server}{place}").json()["name"] == "foxes"
+
+
+def _findings(client, request):
+    with pytest.raises(ApiError) as caught:
+        client.evaluate(request)
+    problem = caught.value.problem
+    assert (problem.status, problem.code) == (422, "invalid_request")
+    return {finding.pointer: finding.problem for finding in problem.errors}
+
+
+def test_an_unknown_student_or_compression_is_told_with_its_place(client, request_of, compression):
+    other = {"compression": "cmp_none", "student": "stu_1"}
+    assert "no compression cmp_none" in _findings(client, request_of(model=other))["/model/compression"]
+    other = {"compression": compression, "student": "stu_2"}
+    assert "no student stu_2" in _findings(client, request_of(model=other))["/model/student"]
+
+
+def test_a_teacher_that_cannot_be_used_is_told_with_its_place(client, request_of):
+    assert set(_findings(client, request_of(model={"teacher": {"model": "/nowhere"}}))) == {"/model/teacher/model"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointers"),
+    [
+        ({"task": {"metric": "spearman"}}, {"/task/metric"}),
+        ({"task": {"kind": "pair"}}, {"/task/text_columns"}),
+        ({"seeds": [1, 1]}, {"/seeds"}),
+        ({"seeds": list(range(21))}, {"/seeds"}),
+        ({"task": {"train": ["/nowhere.csv"]}}, {"/task/train/0"}),
+        ({"task": {"text_columns": ["text"], "label_column": "y"}}, {"/task/text_columns/0", "/task/label_column"}),
+        ({"files": FILES}, {"/files"}),
+    ],
+)
+def test_what_can_be_told_at_once_is_told_with_its_place(client, service, request_of, changes, pointers):
+    request = request_of()
+    for name, change in changes.items():
+        request[name] = request[name] | change if isinstance(change, dict) else change
+    assert set(_findings(client, request)) == pointers
+    assert service.store.page(kind="evaluation") == []
+
+
+def test_a_file_that_lacks_a_column_is_named_with_those_it_has(client, request_of, task, tmp_path):
+    (tmp_path / "test.jsonl").write_text('{"sentence": "a", "gold": 1}\n')
+    assert "test.jsonl has no 'label'" in _findings(client, request_of())["/task/label_column"]
+    (tmp_path / "train.parquet").write_bytes(b"no parquet")
+    assert set(_findings(client, request_of())) == {"/task/train/0", "/task/label_column"}
+
+
+def test_files_in_buckets_are_left_to_the_run(client, request_of, task):
+    elsewhere = {"train": ["s3://bucket/train.csv"], "test": ["s3://bucket/test.csv"]}
+    assert client.evaluate(request_of(task=task | elsewhere)).status is JobStatus.QUEUED
+
+
+def test_results_stand_beside_their_student_newest_first(client, service, request_of, compression):
+    first, second = client.evaluate(request_of()), client.evaluate(request_of())
+    teacher = {"teacher": {"model": "someone/some-hub-model"}}
+    other = client.evaluate(request_of(model=teacher))
+    _end(service, first.id, ResultDocument(status="succeeded", evaluation=_result(0.5, 0.75)))
+    found = client.evaluation(first.id)
+    assert found.result == _result(0.5, 0.75)
+    student = client.student(compression, "stu_1")
+    assert [(one.id, one.name, one.status, one.mean, one.baseline) for one in student.evaluations] == [
+        (second.id, "foxes", "queued", None, None), (first.id, "foxes", "succeeded", 0.625, 0.55)
+    ]  # fmt: skip
+
+    assert [one.id for one in client.evaluations().evaluations] == [other.id, second.id, first.id]
+    for query in ({"compression": compression}, {"student": "stu_1"}, {"compression": compression, "student": "stu_1"}):
+        page = client.evaluations(**query, limit=1)
+        assert [one.id for one in page.evaluations] == [second.id]
+        rest = client.evaluations(**query, limit=1, after=page.next)
+        assert ([one.id for one in rest.evaluations], rest.next) == ([first.id], None)
+    assert client.evaluations(student="stu_2").evaluations == []
+
+
+def test_a_student_of_a_selection_is_evaluated_too(client, service, make_request, request_of):
+    job = finished(service, make_request())
+    selection = client.select(job.id, {"budgets": [{"name": "small", "max_params": 10**8}]})
+    asked = request_of(model={"compression": job.id, "student": selection.students[0].id})
+    assert set(_findings(client, asked)) == {"/model/student"}, "its files are not made yet"
+    _end(service, selection.id, ResultDocument(status="succeeded", students=[_student(selection.students[0].id)]))
+    assert client.evaluate(asked).model.student == selection.students[0].id
+
+
+def test_an_evaluation_is_cancelled_resumed_and_forgotten(client, service, request_of, compression):
+    made = client.evaluate(request_of())
+    with pytest.raises(ApiError) as caught:
+        client.delete_evaluation(made.id)
+    assert caught.value.problem.status == 409
+    assert client.cancel_evaluation(made.id).status is JobStatus.CANCELLED
+    assert client.resume_evaluation(made.id).status is JobStatus.QUEUED
+    client.cancel_evaluation(made.id)
+    JobFolder(service.storage, made.id).write_request({})
+    client.delete_evaluation(made.id)
+    with pytest.raises(ApiError) as caught:
+        client.evaluation(made.id)
+    assert caught.value.problem.status == 404
+    assert not service.storage.exists(f"jobs/{made.id}")
+    assert client.get(compression).status is JobStatus.SUCCEEDED
+
+
+def test_one_tenants_students_and_evaluations_are_unknown_to_another(service, request_of):
+    job = service.evaluations.submit(request_of())
+    stranger = Caller("other", frozenset({Scope.READ, Scope.SUBMIT}))
+    with pytest.raises(InputError) as caught:
+        service.evaluations.submit(request_of(), caller=stranger)
+    assert caught.value.errors[0].field == "model.compression"
+    assert service.evaluations.page(tenant="other") == []
+    assert [one.id for one in service.evaluations.page(tenant=job.tenant)] == [job.id]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_teacher_is_evaluated_by_a_real_run_which_tells_how_far_each_seed_is(make_teacher, tmp_path):
+    rows = [{"sentence": f"the {word} {number}", "label": int(word == "fox")}
+            for number in range(40) for word in ("fox", "dog")]  # fmt: skip
+    for side, part in (("train", rows), ("validation", rows[::7])):
+        pq.write_table(pa.Table.from_pylist(part), tmp_path / f"{side}.parquet")
+    task = {
+        "kind": "single", "train": [str(tmp_path / "train.parquet")], "text_columns": ["sentence"],
+        "validation": [str(tmp_path / "validation.parquet")],
+    }  # fmt: skip
+    settings = {"seeds": [0, 1], "epochs": 2, "learning_rates": [2e-3], "batch_size": 8, "sequence_length": 16}
+    model = {"teacher": {"model": str(make_teacher(tmp_path / "teacher"))}}
+    service = Service(load_settings(storage=str(tmp_path / "storage"), ray_cpus=2, ray_object_store_bytes=100 << 20))
+    service.start()
+    try:
+        with serving(service) as client:
+            made = client.evaluate({"model": model, "task": task} | settings)
+            wait_until(lambda: client.evaluation(made.id).status.is_terminal, 240, "the evaluation")
+            found = client.evaluation(made.id)
+    finally:
+        service.close()
+    assert found.status is JobStatus.SUCCEEDED, found.error
+    assert [step.name for step in found.steps] == ["model", "rows", "seed-0", "seed-1"]
+    assert [(step.done, step.total, step.unit) for step in found.steps[2:]] == [(18, 18, "steps")] * 2
+    assert found.result is not None and [one.seed for one in found.result.seeds] == [0, 1]
+    assert found.result.rows_in_training == found.result.rows == 12
