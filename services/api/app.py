@@ -7,7 +7,18 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from services.api import batches, compressions, evaluations, health, latency_targets, me, page, plans, selections, students
+from services.api import (
+    batches,
+    compressions,
+    evaluations,
+    health,
+    latency_targets,
+    me,
+    page,
+    plans,
+    selections,
+    students,
+)
 from services.api.dependencies import CALLER
 from services.api.event_stream import EventStreams
 from services.api.metrics import Metrics
