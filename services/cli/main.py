@@ -2,28 +2,86 @@
 
 from __future__ import annotations
 
-import typer
+import sys
+from collections.abc import Callable
+from typing import Any
 
-from services.cli import compress, cost, keys, plan, select, serve, students, submit, tenants, watch
+import typer
+from typer.core import TyperGroup
+
+from services.cli import (
+    compress,
+    control,
+    cost,
+    download,
+    events,
+    keys,
+    listing,
+    plan,
+    results,
+    select,
+    serve,
+    show,
+    students,
+    submit,
+    tenants,
+    watch,
+)
+from services.cli.failures import BAD_INPUT, EXIT_CODES, Failure, tell_json
+
+_UsageError: Any = typer.BadParameter.__mro__[1]  # typer gives it no public name
+
+
+class _Verbs(TyperGroup):
+    """Verbs whose wrong usage is told in JSON too, where that is asked for."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb."""
+        try:
+            return super().invoke(ctx)
+        except _UsageError as error:
+            if "--json" in sys.argv:
+                tell_json(Failure(BAD_INPUT, error.format_message()))
+            raise
+
 
 app = typer.Typer(
     name="stillroom",
     help="Compress Transformer language models: a teacher and a budget in, small students out.",
+    epilog=EXIT_CODES,
+    cls=_Verbs,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-_VERBS = (
-    serve.serve,
-    plan.plan,
-    submit.submit,
-    watch.watch,
-    students.students,
-    select.select,
-    compress.compress,
-    cost.cost,
-)
-for verb in _VERBS:
-    app.command()(verb)
+_VERBS: dict[str, dict[str, Callable[..., None]]] = {
+    "Compress": {
+        "submit": submit.submit,
+        "plan": plan.plan,
+        "select": select.select,
+        "compress": compress.compress,
+        "cost": cost.cost,
+    },
+    "Follow": {
+        "list": listing.list_compressions,
+        "show": show.show,
+        "watch": watch.watch,
+        "events": events.events,
+        "cancel": control.cancel,
+        "resume": control.resume,
+        "delete": control.delete,
+    },
+    "Results": {
+        "students": students.students,
+        "download": download.download,
+        "selections": results.selections,
+        "frontier": results.frontier,
+        "candidates": results.candidates,
+        "targets": results.targets,
+    },
+    "Service": {"serve": serve.serve},
+}
+for panel, verbs in _VERBS.items():
+    for name, verb in verbs.items():
+        app.command(name, rich_help_panel=panel)(verb)
 for group in (keys.app, tenants.app):
-    app.add_typer(group)
+    app.add_typer(group, rich_help_panel="Service")

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from services.cli.completion import complete_compression
+
 Server = Annotated[str, typer.Option(help="URL of the server.", envvar="STILLROOM_SERVER")]
 DEFAULT_SERVER = "http://127.0.0.1:8000"
 
@@ -14,8 +16,22 @@ Storage = Annotated[
     str | None, typer.Option(help="A folder, s3://… or gs://…; default: stillroom-data.", show_default=False)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-JobId = Annotated[str, typer.Argument(metavar="ID", help="Id of the compression, cmp_….")]
+JobId = Annotated[
+    str, typer.Argument(metavar="ID", help="Id of the compression, cmp_….", autocompletion=complete_compression)
+]
 RequestFile = Annotated[Path, typer.Argument(metavar="FILE", help="The request, JSON or YAML; - for standard input.")]
+After = Annotated[str | None, typer.Option(help="The `next` of an earlier page.")]
+All = Annotated[bool, typer.Option("--all", help="All pages.")]
+SequenceLength = Annotated[int, typer.Option(min=1, max=4096, help="Tokens that FLOPs are counted at.")]
+Labels = Annotated[list[str] | None, typer.Option("--label", metavar="NAME:VALUE", help="Repeatable; all must hold.")]
+Key = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="An Idempotency-Key of your own: the same sent twice makes one.", min=1),
+]
+Patience = Annotated[
+    float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for a server that does not answer.")
+]
+DEFAULT_PATIENCE = 600.0
 
 
 def read_request(file: Path) -> dict[str, Any]:
@@ -44,6 +60,21 @@ def read_document(file: Path) -> Any:
         return yaml.safe_load(_read(file))
     except yaml.YAMLError as error:
         raise InputError.of("FILE", f"{file} cannot be read: {error}.", "Write it as JSON or YAML.") from None
+
+
+def read_labels(given: list[str] | None) -> dict[str, str]:
+    """Read labels.
+
+    Raises:
+        InputError: One is not NAME:VALUE.
+    """
+    from workloads.errors import InputError
+
+    pairs = [one.partition(":") for one in given or []]
+    for name, colon, _ in pairs:
+        if not name or not colon:
+            raise InputError.of("--label", f"{name!r} is no label.", "Give it as NAME:VALUE, such as team:search.")
+    return {name: value for name, _, value in pairs}
 
 
 def _read(file: Path) -> str:

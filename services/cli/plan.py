@@ -5,29 +5,38 @@ from __future__ import annotations
 import typer
 
 from services.cli.failures import FAILED, told_plainly
-from services.cli.options import DEFAULT_SERVER, Json, RequestFile, Server, read_request
+from services.cli.options import (
+    DEFAULT_PATIENCE,
+    DEFAULT_SERVER,
+    Json,
+    Key,
+    Patience,
+    RequestFile,
+    Server,
+    read_request,
+)
 
 
 @told_plainly
-def plan(file: RequestFile, server: Server = DEFAULT_SERVER, json: Json = False) -> None:
+def plan(
+    file: RequestFile,
+    server: Server = DEFAULT_SERVER,
+    key: Key = None,
+    patience: Patience = DEFAULT_PATIENCE,
+    json: Json = False,
+) -> None:
     """Say which sub-spaces can meet the budgets, and estimate time and device-hours by a short calibration."""
-    from services.cli.progress import wait_for
+    from services.cli.progress import print_plan, tell_error, wait_for, waiting
     from services.client import StillroomClient
 
     with StillroomClient(server) as client:
-        queued = client.plan(read_request(file))
-        done = wait_for(lambda: client.planned(queued.id))
+        queued = client.plan(read_request(file), key=key)
+        with waiting(f"stillroom show {queued.id}"):
+            done = wait_for(client, lambda: client.planned(queued.id), patience)
     if json:
         typer.echo(done.model_dump_json(indent=1))
     elif done.plan is not None:
-        for budget in done.plan.budgets:
-            counts = ", ".join(f"{name} {count}" for name, count in budget.candidates.items())
-            note = f" ({budget.note})" if budget.note else ""
-            typer.echo(f"budget {budget.budget}: {counts if budget.feasible else 'no candidate'}{note}")
-        for step in done.plan.steps:
-            typer.echo(f"{step.name:<14} {'reused' if step.reused else f'{step.seconds:.0f} s':>8}  {step.basis}")
-        typer.echo(f"in all {done.plan.seconds:.0f} s, {done.plan.device_hours:.3g} {done.plan.device} hours")
+        print_plan(done)
     if done.error is not None:
-        field = f"{done.error.field}: " if done.error.field else ""
-        typer.echo(f"error: {field}{done.error.message} {done.error.remedy or ''}".rstrip(), err=True)
+        tell_error(done.error)
         raise typer.Exit(FAILED)

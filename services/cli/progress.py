@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -14,10 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from services.cli.failures import FAILED
-from services.client import ServerUnreachableError, StillroomClient
-from services.jobs.documents import JobDocument, PlanJobDocument, SelectionDocument
+from services.cli.tables import print_students, teacher_of, when
+from services.client import ApiError, AsyncStillroomClient, ServerUnreachableError, StillroomClient, place_of
+from services.jobs.documents import EventEntry, JobDocument, PlanJobDocument, SelectionDocument
 from services.jobs.states import JobStatus
-from workloads.job_folder import StepDocument
+from workloads.job_folder import ErrorDocument, StepDocument
 
 POLL_SECONDS = 0.5
 LINE_SECONDS = 10.0
@@ -25,21 +29,87 @@ _Waited = TypeVar("_Waited", SelectionDocument, PlanJobDocument)
 _MARKS = {"pending": " ", "running": "…", "succeeded": "✓", "failed": "✗"}
 
 
-def follow_on_server(client: StillroomClient, job_id: str, *, json: bool) -> int:
-    """Show a job of a server until it ends, then its outcome.
+def follow(server: str, job_id: str, *, after: str, patience: float, json: bool) -> int:
+    """Show a job of a server until it ends, then its outcome; in JSON a line for each event, and one for the outcome.
 
     Returns:
         The exit code: 0 if it succeeded, else 1.
     """
-    client.get(job_id)  # an unknown job, or no server at all, is told at once
+    with going_on(f"stillroom watch {job_id}", after) as place:
+        job = asyncio.run(_follow(server, job_id, place, patience, json=json))
+    if not json:
+        return report(job, json=False)
+    typer.echo(compression_line(job))
+    return _ending(job)
 
-    def read() -> JobDocument | None:
-        try:
-            return client.get(job_id)
-        except ServerUnreachableError:
-            return None
 
-    return report(show_until_end(read), json=json)
+async def _follow(server: str, job_id: str, place: Place, patience: float, *, json: bool) -> JobDocument:
+    async with AsyncStillroomClient(server) as client:
+        await client.get(job_id)  # an unknown job, or no server at all, is told at once
+        with ProgressView() as view:
+            client.wait_for_server(patience, view.away)
+            looking = asyncio.create_task(_look(client, job_id, view))
+            try:
+                async for event in client.stream_events(job_id, place.after):
+                    if json:
+                        typer.echo(f'{{"event": {event.model_dump_json()}}}')
+                    view.tell(event)
+                    place.after = place_of(event)
+            finally:
+                looking.cancel()
+            job = await client.get(job_id)
+            view.show(job)
+            return job
+
+
+async def _look(client: AsyncStillroomClient, job_id: str, view: ProgressView) -> None:
+    with suppress(ApiError, ServerUnreachableError):  # following the events meets them too, and tells
+        while True:
+            view.show(await client.get(job_id))
+            await asyncio.sleep(POLL_SECONDS)
+
+
+@dataclass
+class Place:
+    """Where in a job's events we are."""
+
+    after: str
+
+
+@contextmanager
+def going_on(command: str, after: str) -> Iterator[Place]:
+    """Say how to go on where following events is given up or interrupted."""
+    place = Place(after)
+    try:
+        yield place
+    except (KeyboardInterrupt, ServerUnreachableError):
+        warn(f"The server's work goes on. To follow it again: {command} --after {place.after}")
+        raise
+
+
+@contextmanager
+def waiting(command: str) -> Iterator[None]:
+    """Say how to look again where waiting is given up or interrupted."""
+    try:
+        yield
+    except (KeyboardInterrupt, ServerUnreachableError):
+        warn(f"The server's work goes on. To look again: {command}")
+        raise
+
+
+def warn(text: str) -> None:
+    """Tell people something beside what was asked for."""
+    typer.echo(text, err=True)
+
+
+def compression_line(job: JobDocument) -> str:
+    """A compression's document as a line among others."""
+    return f'{{"compression": {job.model_dump_json()}}}'
+
+
+def event_line(event: EventEntry) -> str:
+    """An event as a line."""
+    return f"{event.time}  {place_of(event)}  {event.type}  {event.message}"
 
 
 def show_until_end(read: Callable[[], JobDocument | None]) -> JobDocument:
@@ -53,15 +123,12 @@ def show_until_end(read: Callable[[], JobDocument | None]) -> JobDocument:
             time.sleep(POLL_SECONDS)
 
 
-def wait_for(read: Callable[[], _Waited]) -> _Waited:
-    """Wait for a selection or a plan, telling of its steps; a server that is away for a moment is waited for."""
+def wait_for(client: StillroomClient, read: Callable[[], _Waited], patience: float) -> _Waited:
+    """Wait for a selection or a plan, telling of its steps; a server that is away for a while is waited for."""
     console, told = Console(stderr=True), ""
+    client.wait_for_server(patience, warn)
     while True:
-        try:
-            found = read()
-        except ServerUnreachableError:
-            time.sleep(POLL_SECONDS)
-            continue
+        found = read()
         running = [f"{step.name} {_amount(step)}".strip() for step in found.steps if step.status == "running"]
         line = f"{found.id} {found.status}{': ' + '; '.join(running) if running else ''}"
         if line != told:
@@ -74,16 +141,50 @@ def wait_for(read: Callable[[], _Waited]) -> _Waited:
 
 def report(job: JobDocument, *, json: bool) -> int:
     """Print a finished job's outcome and give the exit code."""
-    from services.cli.tables import print_students
-
     if json:
         typer.echo(job.model_dump_json(indent=1))
     elif job.status is JobStatus.SUCCEEDED:
         print_students(job.students, job.infeasible)
-    if job.error is not None:
-        field = f"{job.error.field}: " if job.error.field else ""
-        typer.echo(f"error: {field}{job.error.message} {job.error.remedy or ''}".rstrip(), err=True)
+    return _ending(job)
+
+
+def _ending(job: JobDocument) -> int:
+    tell_error(job.error)
     return 0 if job.status is JobStatus.SUCCEEDED else FAILED
+
+
+def tell_error(error: ErrorDocument | None) -> None:
+    """Tell why a job has failed, if it has."""
+    if error is not None:
+        field = f"{error.field}: " if error.field else ""
+        typer.echo(f"error: {field}{error.message} {error.remedy or ''}".rstrip(), err=True)
+
+
+def print_job(job: JobDocument) -> None:
+    """Print where a compression stands and what it gave."""
+    lines = [_headline(job), f"teacher   {teacher_of(job)}", f"created   {when(job.created_at)}"]
+    if job.finished_at is not None:
+        lines.append(f"finished  {when(job.finished_at)}")
+    lines += [f"attempt {one.number} {one.status}{f': {one.reason}' if one.reason else ''}" for one in job.attempts]
+    lines += [f"  {step.name}: {step.status} {_amount(step)}".rstrip() for step in job.steps]
+    typer.echo("\n".join(lines))
+    print_students(job.students, job.infeasible)
+    tell_error(job.error)
+
+
+def print_plan(plan: PlanJobDocument) -> None:
+    """Print what a compression would take, or where the estimate stands."""
+    if plan.plan is None:
+        typer.echo(f"{plan.id} is {plan.status}.")
+        tell_error(plan.error)
+        return
+    for budget in plan.plan.budgets:
+        counts = ", ".join(f"{name} {count}" for name, count in budget.candidates.items())
+        note = f" ({budget.note})" if budget.note else ""
+        typer.echo(f"budget {budget.budget}: {counts if budget.feasible else 'no candidate'}{note}")
+    for step in plan.plan.steps:
+        typer.echo(f"{step.name:<14} {'reused' if step.reused else f'{step.seconds:.0f} s':>8}  {step.basis}")
+    typer.echo(f"in all {plan.plan.seconds:.0f} s, {plan.plan.device_hours:.3g} {plan.plan.device} hours")
 
 
 class ProgressView:
@@ -105,6 +206,17 @@ class ProgressView:
     ) -> None:
         if self._live:
             self._live.stop()
+
+    def away(self, reason: str) -> None:
+        """Tell that the server does not answer, once until it does."""
+        if self._headline != reason:
+            self._headline = reason
+            self._line(f"{reason} Trying again.")
+
+    def tell(self, event: EventEntry) -> None:
+        """Tell of an event; numbers are in the steps already."""
+        if event.type != "metrics":
+            self._line(event_line(event))
 
     def show(self, job: JobDocument | None) -> None:
         """Bring the view up to date."""

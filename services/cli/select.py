@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from services.cli.failures import FAILED, told_plainly
-from services.cli.options import DEFAULT_SERVER, JobId, Json, Server, read_document
+from services.cli.options import DEFAULT_PATIENCE, DEFAULT_SERVER, JobId, Json, Key, Patience, Server, read_document
 
 
 @told_plainly
@@ -16,23 +16,26 @@ def select(
     job_id: JobId,
     file: Annotated[Path, typer.Argument(metavar="FILE", help='JSON or YAML such as {"budgets": [...]}; - for stdin.')],
     server: Server = DEFAULT_SERVER,
+    key: Key = None,
     wait: Annotated[bool, typer.Option(help="Wait until the students' files are there.")] = True,
+    patience: Patience = DEFAULT_PATIENCE,
     json: Json = False,
 ) -> None:
     """Answer new budgets from a compression's scores; the students' files follow."""
-    from services.cli.progress import wait_for
+    from services.cli.progress import tell_error, wait_for, waiting
     from services.cli.tables import print_students
     from services.client import StillroomClient
 
     with StillroomClient(server) as client:
-        found = client.select(job_id, read_document(file))
+        found = client.select(job_id, read_document(file), key=key)
         if wait:
             selection_id = found.id
-            found = wait_for(lambda: client.selection(job_id, selection_id))
+            with waiting(f"stillroom selections {job_id} {selection_id}"):
+                found = wait_for(client, lambda: client.selection(job_id, selection_id), patience)
     if json:
         typer.echo(found.model_dump_json(indent=1))
     else:
         print_students(found.students, found.infeasible)
     if found.error is not None:
-        typer.echo(f"error: {found.error.message} {found.error.remedy or ''}".rstrip(), err=True)
+        tell_error(found.error)
         raise typer.Exit(FAILED)

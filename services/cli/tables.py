@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from services.api.schemas import CandidateEntry, FrontierPoint, StudentFile
+from services.jobs.documents import JobDocument
 from workloads.architecture import Architecture
-from workloads.job_folder import InfeasibleDocument, StudentDocument
+from workloads.job_folder import CostDocument, InfeasibleDocument, StudentDocument
 
-_COLUMNS = ("budget", "shape", "params", "FLOPs", "held-out loss", "folder")
-
-
-def print_students(students: Sequence[StudentDocument], infeasible: Sequence[InfeasibleDocument]) -> None:
-    """Print the students, then the budgets that nothing meets."""
-    console = Console()
-    rows = [_row(student) for student in students]
-    if console.is_terminal:
-        rows = [(*row[:-1], _short(row[-1])) for row in rows]
-    print_table("Students", _COLUMNS, rows, numbers={"params", "FLOPs", "held-out loss"})
-    for item in infeasible:
-        console.print(
-            f"Nothing meets the budget {item.budget}.{_nearest(item)}", markup=False, highlight=False, soft_wrap=True
-        )
+_STUDENT = ("budget", "shape", "params", "FLOPs", "held-out loss", "folder")
+_NUMBERS = frozenset({"params", "FLOPs", "held-out loss", "spread", "rows", "bytes", "rung"})
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collection[str] = ()
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[str] = _NUMBERS
 ) -> None:
-    """Print a table; no rows print nothing.
+    """Print a table, or nothing where there are no rows.
 
     Args:
         title: Above it.
@@ -39,25 +30,88 @@ def print_table(
         rows: A cell for each column.
         numbers: The columns that hold numbers.
     """
-    console = Console()
+    console, found = Console(), list(rows)
+    if not found:
+        return
     if not console.is_terminal:
-        for line in [columns, *rows] if rows else []:
+        for line in [columns, *found]:
             console.file.write("\t".join(line) + "\n")
-    elif rows:
-        table = Table(title=title)
-        for column in columns:
-            right = column in numbers
-            table.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=right)
-        for row in rows:
-            table.add_row(*map(escape, row))
-        console.print(table)
+        return
+    table = Table(title=title)
+    for column in columns:
+        right = column in numbers
+        table.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=right)
+    for row in found:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
 
 
-def _row(student: StudentDocument) -> tuple[str, ...]:
-    shape = Architecture.from_json(student.architecture).describe()
-    flops = f"{student.flops:,} @{student.sequence_length}"
+def print_students(students: Sequence[StudentDocument], infeasible: Sequence[InfeasibleDocument]) -> None:
+    """Print the students, then the budgets that nothing meets."""
+    console = Console()
+    short = _short if console.is_terminal else str
+    print_table("Students", _STUDENT, [[*cells, short(place)] for *cells, place in map(_student, students)])
+    for item in infeasible:
+        console.print(
+            f"Nothing meets the budget {item.budget}.{_nearest(item)}", markup=False, highlight=False, soft_wrap=True
+        )
+
+
+def print_compressions(jobs: Sequence[JobDocument]) -> None:
+    """Print a line for each compression."""
+    rows = [
+        [
+            job.id,
+            job.status,
+            teacher_of(job),
+            ", ".join(b["name"] for b in job.request["budgets"]),
+            when(job.created_at),
+        ]
+        for job in jobs
+    ]
+    print_table("Compressions", ("id", "status", "teacher", "budgets", "created"), rows)
+
+
+def print_files(files: Sequence[StudentFile]) -> None:
+    """Print a student's files."""
+    print_table("Files", ("file", "bytes"), [[file.path, f"{file.bytes:,}"] for file in files])
+
+
+def print_points(title: str, points: Sequence[FrontierPoint | CandidateEntry]) -> None:
+    """Print candidates with their losses and costs."""
+    columns: list[str] = ["sub-space", "shape", "params", "FLOPs", "held-out loss"]
+    scored = [point for point in points if isinstance(point, CandidateEntry)]
+    rows = [
+        [point.subspace, _shape(point.architecture), *_costs(point), f"{point.heldout_loss:.4f}"] for point in points
+    ]
+    if scored:
+        columns += ["spread", "rows", "rung", "dropped by"]
+        for row, one in zip(rows, scored, strict=True):
+            row += [f"{one.spread:.4f}", f"{one.rows:,}", str(one.rung), one.dropped_by or ""]
+    print_table(title, columns, rows)
+
+
+def teacher_of(job: JobDocument) -> str:
+    """The teacher as the request names it."""
+    return str(job.request["teacher"]["model"])
+
+
+def when(time: datetime) -> str:
+    """A time for people, in their zone."""
+    return time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _student(student: StudentDocument) -> tuple[str, ...]:
     place = student.files or student.status
-    return student.budget, shape, f"{student.params:,}", flops, f"{student.heldout_loss:.4f}", place
+    return student.budget, _shape(student.architecture), *_costs(student), f"{student.heldout_loss:.4f}", place
+
+
+def _costs(costs: CostDocument) -> tuple[str, str]:
+    return f"{costs.params:,}", f"{costs.flops:,} @{costs.sequence_length}"
+
+
+def _shape(architecture: dict[str, object]) -> str:
+    return Architecture.from_json(architecture).describe()
 
 
 def _short(folder: str) -> str:
@@ -71,4 +125,4 @@ def _nearest(item: InfeasibleDocument) -> str:
         return ""
     nearest = item.nearest[0]
     misses = ", ".join(f"{ratio:.2f} x {limit}" for limit, ratio in nearest.misses.items())
-    return f" The nearest: {Architecture.from_json(nearest.architecture).describe()}, at {misses}."
+    return f" The nearest: {_shape(nearest.architecture)}, at {misses}."

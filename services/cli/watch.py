@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from services.cli.failures import told_plainly
-from services.cli.options import DEFAULT_SERVER, JobId, Json, Server
+from services.cli.options import DEFAULT_PATIENCE, DEFAULT_SERVER, JobId, Json, Patience, Server
 
 
 @told_plainly
-def watch(job_id: JobId, server: Server = DEFAULT_SERVER, json: Json = False) -> None:
-    """Show a compression's progress until it ends; a restart of the server in between is waited out."""
-    import typer
+def watch(
+    job_id: JobId,
+    server: Server = DEFAULT_SERVER,
+    after: Annotated[str, typer.Option(metavar="EVENT", help="Leave out the events up to one, such as 1-12.")] = "0-0",
+    patience: Patience = DEFAULT_PATIENCE,
+    json: Json = False,
+) -> None:
+    """Show a compression's progress until it ends; a restart of the server in between is waited out.
 
-    from services.cli.progress import follow_on_server
-    from services.client import StillroomClient
+    JSON is a line {"event": …} for each event, and {"compression": …} at the end.
+    """
+    from services.cli.progress import follow
 
-    with StillroomClient(server) as client:
-        raise typer.Exit(follow_on_server(client, job_id, json=json))
+    raise typer.Exit(follow(server, job_id, after=after, patience=patience, json=json))

@@ -120,7 +120,7 @@ def test_watching_a_job_that_fails_ends_with_its_error(service, client, request_
 
 def test_a_request_that_is_refused_is_told_by_field_and_remedy(client, request_file, tmp_path):
     done = _stillroom("submit", request_file(), "--server", "http://127.0.0.1:9")
-    assert (done.returncode, "stillroom serve" in done.stderr) == (1, True)
+    assert (done.returncode, "stillroom serve" in done.stderr) == (4, True)
     bad = tmp_path / "bad.yaml"
     bad.write_text(
         "teacher: {model: /nowhere/teacher}\ncorpus: {paths: [x.txt]}\nbudgets: [{name: a, max_params: 1}]\n"

@@ -1,0 +1,46 @@
+"""``stillroom download``: students on this machine's disk."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.cli.failures import FAILED, told_plainly
+from services.cli.options import DEFAULT_SERVER, JobId, Json, Server
+
+
+@told_plainly
+def download(
+    job_id: JobId,
+    student: Annotated[str | None, typer.Argument(metavar="STUDENT", help="stu_…; default: all of them.")] = None,
+    server: Server = DEFAULT_SERVER,
+    to: Annotated[Path, typer.Option(help="Folder to put them in.")] = Path(),
+    extract: Annotated[bool, typer.Option("--extract", help="A folder each instead of a tar.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Fetch also what is there already.")] = False,
+    json: Json = False,
+) -> None:
+    """Fetch a compression's students. Each is put in its place when it is complete, so run it again to go on."""
+    from services.cli.transfer import TransferView
+    from services.client import StillroomClient
+
+    done = []
+    with StillroomClient(server) as client, TransferView() as view:
+        wanted = [student] if student else [one.id for one in client.students(job_id).students if one.status == "ready"]
+        for one in wanted:
+            place = to / (one if extract else f"{one}.tar")
+            there = place.exists() and not again
+            if there:
+                view.line(f"{place} is there already.")
+            else:
+                place = client.download(job_id, one, to, extract=extract, progress=view.of(one))
+            done.append({"student": one, "path": str(place), "fetched": not there})
+            if not json:
+                typer.echo(str(place))
+    if json:
+        typer.echo(json_module.dumps({"downloads": done}, indent=1))
+    if not wanted:
+        view.line(f"{job_id} has no students yet.")
+        raise typer.Exit(FAILED)

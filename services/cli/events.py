@@ -1,0 +1,34 @@
+"""``stillroom events``: what happened to a compression, over all attempts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from services.cli.failures import told_plainly
+from services.cli.options import DEFAULT_PATIENCE, DEFAULT_SERVER, JobId, Json, Patience, Server
+
+
+@told_plainly
+def events(
+    job_id: JobId,
+    server: Server = DEFAULT_SERVER,
+    after: Annotated[str, typer.Option(metavar="EVENT", help="Those after one, such as 1-12.")] = "0-0",
+    follow: Annotated[bool, typer.Option("--follow", help="As they come, until the compression has ended.")] = False,
+    patience: Patience = DEFAULT_PATIENCE,
+    json: Json = False,
+) -> None:
+    """List what happened; JSON is one event a line."""
+    from services.cli.progress import event_line, going_on, warn
+    from services.client import StillroomClient, place_of
+
+    with StillroomClient(server) as client:
+        found = iter(client.events(job_id, after).events)
+        if follow:
+            client.wait_for_server(patience, warn)
+            found = client.stream_events(job_id, after)
+        with going_on(f"stillroom events {job_id} --follow", after) as place:
+            for event in found:
+                typer.echo(event.model_dump_json() if json else event_line(event))
+                place.after = place_of(event)

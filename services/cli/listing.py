@@ -1,0 +1,45 @@
+"""``stillroom list``: the compressions of a server."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from services.cli.failures import told_plainly
+from services.cli.options import DEFAULT_SERVER, After, All, Json, Labels, Server, read_labels
+
+STATES = "queued, running, succeeded, failed, cancelling or cancelled"
+
+
+@told_plainly
+def list_compressions(
+    server: Server = DEFAULT_SERVER,
+    status: Annotated[str | None, typer.Option(help=f"Those in a state: {STATES}.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="Those of a teacher, as their requests name it.")] = None,
+    label: Labels = None,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="On a page.")] = 50,
+    after: After = None,
+    all_pages: All = False,
+    json: Json = False,
+) -> None:
+    """List compressions, newest first."""
+    from services.cli.tables import print_compressions
+    from services.client import StillroomClient
+    from services.jobs.states import JobStatus
+    from workloads.errors import InputError
+
+    if status is not None and status not in set(JobStatus):
+        raise InputError.of("--status", f"{status!r} is no state.", f"Give {STATES}.")
+    state, labels = JobStatus(status) if status else None, read_labels(label)
+    with StillroomClient(server) as client:
+        page = client.page(status=state, teacher=teacher, labels=labels, limit=limit, after=after)
+        while all_pages and page.next is not None:
+            more = client.page(status=state, teacher=teacher, labels=labels, limit=limit, after=page.next)
+            page = more.model_copy(update={"compressions": page.compressions + more.compressions})
+    if json:
+        typer.echo(page.model_dump_json(indent=1))
+        return
+    print_compressions(page.compressions)
+    if page.next is not None:
+        typer.echo(f"There are more: --after {page.next}, or --all.", err=True)

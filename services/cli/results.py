@@ -1,0 +1,113 @@
+"""``stillroom frontier``, ``candidates``, ``selections``, ``targets``: what a finished compression can answer."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from services.cli.failures import told_plainly
+from services.cli.options import DEFAULT_SERVER, After, All, JobId, Json, SequenceLength, Server
+
+COSTS = "params, params_without_embeddings, flops, weight_bytes or activation_bytes"
+
+
+@told_plainly
+def frontier(
+    job_id: JobId,
+    server: Server = DEFAULT_SERVER,
+    cost: Annotated[list[str] | None, typer.Option(help=f"{COSTS}; up to two.", show_default="flops")] = None,
+    sequence_length: SequenceLength = 128,
+    json: Json = False,
+) -> None:
+    """Show the candidates that no other beats in held-out loss and costs at once."""
+    from services.cli.tables import print_points
+    from services.client import StillroomClient
+
+    with StillroomClient(server) as client:
+        found = client.frontier(job_id, cost or ["flops"], sequence_length)
+    if json:
+        typer.echo(found.model_dump_json(indent=1))
+    else:
+        print_points(f"Frontier: {', '.join(found.costs)}", found.points)
+
+
+@told_plainly
+def candidates(
+    job_id: JobId,
+    server: Server = DEFAULT_SERVER,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="On a page.")] = 200,
+    after: After = None,
+    all_pages: All = False,
+    sequence_length: SequenceLength = 128,
+    json: Json = False,
+) -> None:
+    """List the candidates that were scored, and why those that were dropped went."""
+    from services.cli.tables import print_points
+    from services.client import StillroomClient
+
+    with StillroomClient(server) as client:
+        page = client.candidates(job_id, limit=limit, after=after or "0", sequence_length=sequence_length)
+        while all_pages and page.next is not None:
+            more = client.candidates(job_id, limit=limit, after=page.next, sequence_length=sequence_length)
+            page = more.model_copy(update={"candidates": page.candidates + more.candidates})
+    if json:
+        typer.echo(page.model_dump_json(indent=1))
+        return
+    print_points("Candidates", page.candidates)
+    if page.next is not None:
+        typer.echo(f"There are more: --after {page.next}, or --all.", err=True)
+
+
+@told_plainly
+def selections(
+    job_id: JobId,
+    selection: Annotated[str | None, typer.Argument(metavar="SELECTION", help="One of them, sel_….")] = None,
+    server: Server = DEFAULT_SERVER,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="On a page.")] = 50,
+    after: After = None,
+    json: Json = False,
+) -> None:
+    """List the selections made on a compression, newest first, or show one."""
+    from services.cli.tables import print_students, print_table, when
+    from services.client import StillroomClient
+
+    with StillroomClient(server) as client:
+        if selection is not None:
+            one = client.selection(job_id, selection)
+            if json:
+                typer.echo(one.model_dump_json(indent=1))
+            else:
+                typer.echo(f"{one.id} is {one.status}.", err=True)
+                print_students(one.students, one.infeasible)
+            return
+        page = client.selections(job_id, limit=limit, after=after)
+    if json:
+        typer.echo(page.model_dump_json(indent=1))
+        return
+    rows = [
+        [one.id, one.status, ", ".join(budget["name"] for budget in one.budgets), when(one.created_at)]
+        for one in page.selections
+    ]
+    print_table("Selections", ("id", "status", "budgets", "created"), rows)
+    if page.next is not None:
+        typer.echo(f"There are more: --after {page.next}.", err=True)
+
+
+@told_plainly
+def targets(server: Server = DEFAULT_SERVER, json: Json = False) -> None:
+    """List where latency may be measured."""
+    import json as json_module
+
+    from services.cli.tables import print_table
+    from services.client import StillroomClient
+
+    with StillroomClient(server) as client:
+        found = client.latency_targets()
+    documents = [target.model_dump(mode="json") for target in found]
+    if json:
+        typer.echo(json_module.dumps({"latency_targets": documents}, indent=1))
+        return
+    columns = list(documents[0]) if documents else []
+    rows = [["" if one[column] is None else str(one[column]) for column in columns] for one in documents]
+    print_table("Latency targets", columns, rows)

@@ -1,0 +1,281 @@
+"""The verbs on a server's compressions, as users and their scripts run them."""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from services.jobs.states import AttemptStatus, JobStatus
+from tests.services.searched import finished
+from tests.services.test_cli import STILLROOM, _finish, _stillroom
+from tests.services.test_event_stream import Run
+
+
+@pytest.fixture
+def stillroom(client):
+    """Run a verb on the test's server."""
+
+    def run(*arguments, server=client.server, **environment):
+        return subprocess.run(
+            [STILLROOM, *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | {"STILLROOM_SERVER": server} | environment,
+        )
+
+    return run
+
+
+def _lines(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_compressions_are_listed_by_state_and_labels_and_page_by_page(client, service, stillroom, make_request):
+    ids = [client.submit(make_request(team=team)).id for team in ("a", "b", "a")]
+    _finish(service, ids[0])
+    page = json.loads(stillroom("list", "--label", "team:a", "--limit", "1", "--json").stdout)
+    assert [job["id"] for job in page["compressions"]] == [ids[2]]
+    rest = json.loads(stillroom("list", "--label", "team:a", "--after", page["next"], "--json").stdout)
+    assert [job["id"] for job in rest["compressions"]] == [ids[0]]
+    done = stillroom("list", "--status", "queued", "--limit", "1", "--all")
+    header, *rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert header == ["id", "status", "teacher", "budgets", "created"]
+    assert [row[:4] for row in rows] == [[id, "queued", "someone/some-hub-model", "edge"] for id in (ids[2], ids[1])]
+    assert "--after" in stillroom("list", "--limit", "1").stderr
+
+
+def test_a_compression_is_shown_cancelled_resumed_and_forgotten(client, stillroom, make_request):
+    job_id = client.submit(make_request()).id
+    assert f"{job_id} queued" in stillroom("show", job_id).stdout
+    assert json.loads(stillroom("cancel", job_id, "--json").stdout)["status"] == "cancelled"
+    assert stillroom("resume", job_id).stdout == f"{job_id} is queued.\n"
+    refused = stillroom("resume", job_id, "--json")
+    assert (refused.returncode, json.loads(refused.stdout)["error"]["code"]) == (3, "conflict")
+    client.cancel(job_id)
+    unsure = stillroom("delete", job_id)
+    assert (unsure.returncode, "--yes" in unsure.stderr) == (2, True)
+    assert json.loads(stillroom("delete", job_id, "--yes", "--json").stdout) == {"deleted": job_id}
+    gone = stillroom("show", job_id)
+    assert (gone.returncode, gone.stdout, job_id in gone.stderr) == (3, "", True)
+
+
+def test_events_are_listed_a_line_each_and_followed_from_any_of_them(service, stillroom, make_request):
+    run = Run(service, make_request())
+    run.begin()
+    for message in ("one", "two", "three"):
+        run.tell(message)
+    assert [event["message"] for event in _lines(stillroom("events", run.id, "--json").stdout)] == [
+        "one",
+        "two",
+        "three",
+    ]
+    run.end()
+    followed = stillroom("events", run.id, "--follow", "--after", "1-1", "--json").stdout
+    assert [event["sequence"] for event in _lines(followed)] == [2, 3]
+    assert stillroom("events", run.id, "--after", "1-2").stdout.split() == ["t", "1-3", "note", "three"]
+
+
+def test_students_are_fetched_once_and_again_only_if_told(client, service, stillroom, make_request, tmp_path):
+    job_id = client.submit(make_request()).id
+    none = stillroom("download", job_id)
+    assert (none.returncode, "no students" in none.stderr) == (1, True)
+    _finish(service, job_id)
+    done = stillroom("download", job_id, "--to", str(tmp_path / "to"))
+    tar = tmp_path / "to" / "stu_1.tar"
+    assert done.stdout == f"{tar}\n"
+    with tarfile.open(tar) as opened:
+        assert opened.getnames() == ["stu_1/config.json"]
+    first = tar.stat().st_ino
+    kept = json.loads(stillroom("download", job_id, "--to", str(tmp_path / "to"), "--json").stdout)
+    assert kept == {"downloads": [{"student": "stu_1", "path": str(tar), "fetched": False}]}
+    assert tar.stat().st_ino == first
+    stillroom("download", job_id, "stu_1", "--to", str(tmp_path / "to"), "--again")
+    assert tar.stat().st_ino != first
+    stillroom("download", job_id, "stu_1", "--to", str(tmp_path / "to"), "--extract")
+    assert sorted(path.name for path in (tmp_path / "to").iterdir()) == ["stu_1", "stu_1.tar"]
+    assert (tmp_path / "to" / "stu_1" / "config.json").read_text() == "{}"
+    shown = stillroom("show", job_id, "stu_1").stdout
+    assert "config.json\t2" in shown
+
+
+def test_a_folder_that_cannot_be_written_is_told(client, service, stillroom, make_request, tmp_path):
+    job_id = client.submit(make_request()).id
+    _finish(service, job_id)
+    (tmp_path / "file").write_text("")
+    done = stillroom("download", job_id, "--to", str(tmp_path / "file" / "to"), "--json")
+    assert done.returncode == 1
+    assert "Not a directory" in json.loads(done.stdout)["error"]["message"]
+    assert "Traceback" not in done.stderr
+
+
+def test_what_a_finished_compression_can_answer_is_listed(service, stillroom, make_request):
+    job_id = finished(service, make_request()).id
+    front = json.loads(stillroom("frontier", job_id, "--cost", "params", "--cost", "flops", "--json").stdout)
+    assert front["costs"] == ["params", "flops"]
+    table = stillroom("frontier", job_id).stdout.splitlines()
+    assert table[0].split("\t") == ["sub-space", "shape", "params", "FLOPs", "held-out loss"]
+    assert len(table) > 2
+    page = json.loads(stillroom("candidates", job_id, "--limit", "50", "--json").stdout)
+    everything = json.loads(stillroom("candidates", job_id, "--limit", "50", "--all", "--json").stdout)
+    assert (page["next"], len(page["candidates"]), everything["next"]) == ("50", 50, None)
+    assert everything["candidates"][:50] == page["candidates"]
+    assert len(everything["candidates"]) > 50
+    names = [target["name"] for target in json.loads(stillroom("targets", "--json").stdout)["latency_targets"]]
+    assert "cpu-1-onnx" in names
+    assert "cpu-1-onnx\tcpu\t1\t" in stillroom("targets").stdout
+
+
+def test_a_selection_is_found_again(service, stillroom, make_request, tmp_path):
+    job_id = finished(service, make_request()).id
+    budgets = tmp_path / "budgets.yaml"
+    budgets.write_text("budgets: [{name: tiny, max_params: 20000000}]\n")
+    arguments = ("select", job_id, str(budgets), "--no-wait", "--key", "mine", "--json")
+    made, again = (json.loads(stillroom(*arguments).stdout)["id"] for _ in range(2))
+    assert made == again
+    assert [one["id"] for one in json.loads(stillroom("selections", job_id, "--json").stdout)["selections"]] == [made]
+    assert "tiny\t" in stillroom("selections", job_id, made).stdout
+
+
+def test_watching_with_json_gives_events_and_the_end_a_line_each(service, stillroom, make_request):
+    run = Run(service, make_request())
+    run.begin()
+    run.tell("one")
+    run.end(AttemptStatus.FAILED, JobStatus.FAILED)
+    done = stillroom("watch", run.id, "--json")
+    first, last = _lines(done.stdout)
+    assert (first["event"]["message"], last["compression"]["status"], done.returncode) == ("one", "failed", 1)
+    assert "1-1  note  one" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "kind"),
+    [
+        (["show", "cmp_no"], 3, "refused"),
+        (["list", "--status", "x"], 2, "bad_input"),
+        (["list", "--label", "x"], 2, "bad_input"),
+        (["list", "--bogus"], 2, "bad_input"),
+        (["show"], 2, "bad_input"),
+        (["frobnicate"], 2, "bad_input"),
+        (["submit", "/nowhere.json"], 2, "bad_input"),
+    ],
+)
+def test_errors_are_told_in_words_and_with_json_to_programs(stillroom, arguments, code, kind):
+    done = stillroom(*arguments, "--json")
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["exit_code"], error["kind"]) == (code, code, kind)
+    assert done.stderr
+    assert "Traceback" not in done.stderr
+    assert stillroom(*arguments).stdout == ""
+
+
+def test_a_server_that_does_not_answer_is_an_exit_code_of_its_own(stillroom, unused_port):
+    done = stillroom("list", "--json", server=f"http://127.0.0.1:{unused_port}")
+    assert (done.returncode, json.loads(done.stdout)["error"]["kind"]) == (4, "unreachable")
+
+
+def test_the_exit_codes_stand_in_the_help():
+    done = _stillroom("--help")
+    text = " ".join(done.stdout.split())
+    for words in (
+        "0 done",
+        "1 failed",
+        "2 wrong usage",
+        "3 refused",
+        "4 the server does not answer",
+        "130 interrupted",
+    ):
+        assert words in text
+
+
+def test_every_verb_has_json():
+    from typer.main import get_command
+
+    from services.cli.main import app
+
+    without = {name for name, verb in _verbs(get_command(app)) if "json" not in {one.name for one in verb.params}}
+    assert without == {"serve"}
+
+
+def _verbs(group, prefix=""):
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _verbs(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
+
+
+# Completion
+
+
+def _complete(shell, words, **environment):
+    """What a shell gets, by the protocol of its script."""
+    given = {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+    if shell != "bash":
+        given = {"_TYPER_COMPLETE_ARGS": " ".join(words), "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    return subprocess.run(
+        [STILLROOM],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | given | {"_STILLROOM_COMPLETE": f"complete_{shell}"} | environment,
+    )
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_ids_are_completed_from_the_server(client, make_request, shell):
+    ids = [client.submit(make_request()).id for _ in range(2)]
+    done = _complete(shell, ["stillroom", "show", ids[0][:-1]], STILLROOM_SERVER=client.server)
+    assert ids[0] in done.stdout
+    assert ids[1] not in done.stdout or ids[1][:-1] == ids[0][:-1]
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_without_a_server_is_silent(shell, unused_port):
+    done = _complete(shell, ["stillroom", "show", "cmp_"], STILLROOM_SERVER=f"http://127.0.0.1:{unused_port}")
+    assert "cmp_" not in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_script_of_each_shell_is_shown(shell):
+    done = subprocess.run(
+        [STILLROOM, "--show-completion", shell],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
+    )
+    assert f"_STILLROOM_COMPLETE=complete_{shell}" in done.stdout
+
+
+def test_a_bash_completes_verbs_and_ids_with_the_installed_script(client, make_request, tmp_path):
+    job_id = client.submit(make_request()).id
+    environment = os.environ | {
+        "HOME": str(tmp_path), "STILLROOM_SERVER": client.server,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }  # fmt: skip
+    script = f"""
+        stillroom --install-completion >&2
+        source ~/.bash_completions/stillroom.sh
+        complete_it() {{
+            COMP_WORDS=(stillroom "$@"); COMP_CWORD=$#
+            _stillroom_completion stillroom
+            echo "${{COMPREPLY[@]}}"
+        }}
+        complete_it wat
+        complete_it show {job_id[:8]}
+    """
+    done = subprocess.run(
+        ["bash", "-c", script], check=True, capture_output=True, text=True, timeout=120, env=environment
+    )
+    assert done.stdout.splitlines() == ["watch", job_id], done.stderr
