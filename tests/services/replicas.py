@@ -8,12 +8,19 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import pytest
 
-from tests.services.conftest import HERE, RUN_MODULE
+from services.embedded.cluster import EmbeddedRay
+from services.embedded.head import HeadOptions, read_token
+from tests.services.conftest import HERE, RUN_MODULE, wait_until
+from workloads.job_folder import JobFolder
+from workloads.storage import Storage
 
 ROOT = HERE.parents[1]
 
@@ -76,3 +83,30 @@ class Replica:
             self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
             self.process.wait(60)
+
+
+@contextmanager
+def ray_beside(state: Path) -> Iterator[tuple[str, str]]:
+    """A Ray that outlives the services; gives its dashboard's URL and its token."""
+    state.mkdir(parents=True, exist_ok=True)
+    options = HeadOptions(state, cpus=2, object_store_bytes=100 << 20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(ROOT)]))
+        cluster = EmbeddedRay(options)
+        cluster.start()
+        try:
+            wait_until(cluster.jobs, 120, "starting Ray")
+            jobs = cluster.jobs()
+            assert jobs is not None
+            yield jobs.url, read_token(options)
+        finally:
+            cluster.close()
+
+
+def runs_of(storage: Storage, job_id: str) -> dict[int, int]:
+    """How many processes each attempt of a job has had."""
+    folder = JobFolder(storage, job_id)
+    return {
+        int(number): sum(name.startswith("pid-") for name in storage.list(folder.path("", int(number))))
+        for number in storage.list(f"jobs/{job_id}/attempts")
+    }

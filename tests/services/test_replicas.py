@@ -4,22 +4,18 @@ import signal
 import time
 import uuid
 from collections import Counter
-from pathlib import Path
 
 import psycopg
 import pytest
 
 from services.client import StillroomClient
-from services.embedded.cluster import EmbeddedRay
-from services.embedded.head import HeadOptions, read_token
 from services.jobs.database import open_database
 from services.jobs.ray_jobs import RayJobs
 from services.jobs.rows import Sessions
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.tables import JobRow
 from tests.services.conftest import wait_until
-from tests.services.replicas import Replica
-from workloads.job_folder import JobFolder
+from tests.services.replicas import Replica, ray_beside, runs_of
 from workloads.storage import Storage
 
 pytestmark = pytest.mark.ray
@@ -29,18 +25,8 @@ CLAIM_SECONDS = 3
 
 @pytest.fixture(scope="module")
 def ray(tmp_path_factory):
-    """A Ray that outlives the services; gives its dashboard's URL and its token."""
-    state = tmp_path_factory.mktemp("ray")
-    options = HeadOptions(state, cpus=2, object_store_bytes=100 << 20)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
-        cluster = EmbeddedRay(options)
-        cluster.start()
-        try:
-            wait_until(cluster.jobs, 120, "starting Ray")
-            yield cluster.jobs().url, read_token(options)
-        finally:
-            cluster.close()
+    with ray_beside(tmp_path_factory.mktemp("ray")) as found:
+        yield found
 
 
 class House:
@@ -70,19 +56,13 @@ class House:
         return found[0] if found else None
 
     def runs_of(self, job_id):
-        """How many processes each attempt has had."""
-        found = self.storage.list(f"jobs/{job_id}/attempts")
-        folder = JobFolder(self.storage, job_id)
-        return {
-            int(number): sum(name.startswith("pid-") for name in self.storage.list(folder.path("", int(number))))
-            for number in found
-        }
+        return runs_of(self.storage, job_id)
 
     def close(self):
         for replica in self.replicas:
             replica.stop()
         for client in self.clients:
-            client.__exit__(None, None, None)
+            client.close()
         self.ray.close()
 
 
