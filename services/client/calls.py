@@ -6,14 +6,11 @@ of it with docs/openapi.json.
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Concatenate, cast
-from urllib.parse import quote
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
+from services.api.batch_schemas import BatchDocument, BatchPage, BatchResults
 from services.api.schemas import (
     CandidatePage,
     EvaluationPage,
@@ -22,102 +19,16 @@ from services.api.schemas import (
     Health,
     JobPage,
     LatencyTargetList,
-    Problem,
+    MeDocument,
     SelectionPage,
     StudentDetail,
     StudentList,
 )
-from services.client.connection import Connection, Message
-from services.client.errors import ApiError
-from services.client.shared import A, P, Shared, Side
+from services.client.call import Given, call
+from services.client.shared import Shared, Side
 from services.jobs.documents import EvaluationDocument, JobDocument, PlanJobDocument, SelectionDocument
 from services.jobs.states import JobStatus
 from workloads.budgets import LatencyTarget
-
-
-@dataclass(frozen=True)
-class Given:
-    """What one call sends.
-
-    Attributes:
-        path: Values for the names in the path.
-        query: Parameters; one that is None is left out.
-        body: JSON-like.
-        key: The caller's own Idempotency-Key.
-    """
-
-    path: Mapping[str, str] = field(default_factory=dict)
-    query: Mapping[str, Any] = field(default_factory=dict)
-    body: Any = None
-    key: str | None = None
-
-
-class Call(Shared[P, A]):
-    """A method of both clients that is one request.
-
-    Attributes:
-        method: Of HTTP.
-        path: With the names of its parameters in braces.
-        answer: What the answer is read as: a document's model, bytes, or nothing.
-        keyed: Whether it carries an Idempotency-Key, so that it can be sent again.
-    """
-
-    def __init__(
-        self,
-        build: Callable[Concatenate[Any, P], Given],
-        method: str,
-        path: str,
-        answer: type[A],
-        *,
-        keyed: bool,
-        accepted: Sequence[int],
-    ) -> None:
-        self.method, self.path, self.answer, self.keyed = method, path, answer, keyed
-        self._build, self._accepted = build, frozenset(accepted)
-
-        async def work(client: Any, /, *args: P.args, **kwargs: P.kwargs) -> A:
-            return await self.ask(client._connection, *args, **kwargs)
-
-        super().__init__(work, build)
-
-    async def ask(self, connection: Connection, *args: P.args, **kwargs: P.kwargs) -> A:
-        """Make the call.
-
-        Raises:
-            ApiError: It is refused.
-            ServerUnreachableError: There is no answer.
-        """
-        answer = await connection.ask(self.message(*args, **kwargs))
-        found: Any = answer.content
-        if issubclass(self.answer, BaseModel):
-            try:
-                found = self.answer.model_validate_json(answer.content)
-            except ValidationError:
-                detail = f"{connection.server} answers {self.method} {self.path} as no stillroom of this version does."
-                problem = Problem(code="other", title="Unknown answer", status=answer.status_code, detail=detail)
-                raise ApiError(problem) from None
-        return cast(A, found if self.answer is not type(None) else None)
-
-    def message(self, *args: P.args, **kwargs: P.kwargs) -> Message:
-        """What the call sends."""
-        given = self._build(None, *args, **kwargs)
-        key = uuid.uuid4().hex if given.key is None else given.key
-        return Message(
-            self.method,
-            self.path.format_map({name: quote(value, safe="") for name, value in given.path.items()}),
-            query=given.query,
-            headers={"Idempotency-Key": key} if self.keyed else {},
-            body=given.body,
-            repeatable=self.keyed or self.method == "GET",
-            accepted=self._accepted,
-        )
-
-
-def call(
-    method: str, path: str, answer: type[A], *, keyed: bool = False, accepted: Sequence[int] = ()
-) -> Callable[[Callable[Concatenate[Any, P], Given]], Call[P, A]]:
-    """Make a call of a function that says what is sent; see :class:`Call`."""
-    return lambda build: Call(build, method, path, answer, keyed=keyed, accepted=accepted)
 
 
 class Calls(Side):
@@ -142,14 +53,15 @@ class Calls(Side):
         self,
         *,
         status: JobStatus | None = None,
+        batch: str | None = None,
         teacher: str | None = None,
         labels: Mapping[str, str] | None = None,
         limit: int = 50,
         after: str | None = None,
     ) -> Given:
-        """List compressions, newest first: those in a state, of a teacher, with all of the labels."""
-        label = [f"{name}:{value}" for name, value in (labels or {}).items()]
-        return Given(query={"status": status, "teacher": teacher, "label": label, "limit": limit, "after": after})
+        """List compressions, newest first: those in a state, of a batch, of a teacher, with all of the labels."""
+        wanted = {"status": status, "batch": batch, "teacher": teacher, "label": _labels(labels)}
+        return Given(query={**wanted, "limit": limit, "after": after})
 
     @call("GET", "/v1/compressions/{job_id}/events", EventPage)
     def events(self, job_id: str, after: str = "0-0") -> Given:
@@ -231,6 +143,47 @@ class Calls(Side):
         """Fetch a student's folder as a tar, into memory; ``download`` has it on disk."""
         return Given({"job_id": job_id, "student_id": student_id})
 
+    @call("POST", "/v1/batches", BatchDocument, keyed=True)
+    def submit_batch(self, batch: Any, *, key: str | None = None) -> Given:
+        """Queue several compressions at once, all or none; the batch is JSON-like."""
+        return Given(body=batch, key=key)
+
+    @call("GET", "/v1/batches/{batch_id}", BatchDocument)
+    def batch(self, batch_id: str) -> Given:
+        """Read a batch, and where each of its compressions stands."""
+        return Given({"batch_id": batch_id})
+
+    @call("GET", "/v1/batches", BatchPage)
+    def batches(self, *, labels: Mapping[str, str] | None = None, limit: int = 50, after: str | None = None) -> Given:
+        """List batches, newest first: those with all of the labels."""
+        return Given(query={"label": _labels(labels), "limit": limit, "after": after})
+
+    @call("GET", "/v1/batches/{batch_id}/results", BatchResults)
+    def batch_results(self, batch_id: str) -> Given:
+        """Read the table of a batch's results, over all its teachers."""
+        return Given({"batch_id": batch_id})
+
+    @Shared
+    async def batch_results_csv(self, batch_id: str) -> bytes:
+        """Read the table of a batch's results as CSV."""
+        message = replace(Calls.batch_results.message(batch_id), headers={"Accept": "text/csv"})
+        return (await self._connection.ask(message)).content
+
+    @call("POST", "/v1/batches/{batch_id}/cancel", BatchDocument)
+    def cancel_batch(self, batch_id: str) -> Given:
+        """Ask for the end of all compressions of a batch that have not ended."""
+        return Given({"batch_id": batch_id})
+
+    @call("POST", "/v1/batches/{batch_id}/retry", BatchDocument)
+    def retry_batch(self, batch_id: str) -> Given:
+        """Queue a batch's failed and cancelled compressions again."""
+        return Given({"batch_id": batch_id})
+
+    @call("DELETE", "/v1/batches/{batch_id}", type(None))
+    def delete_batch(self, batch_id: str) -> Given:
+        """Forget an ended batch and its compressions; artefacts stay."""
+        return Given({"batch_id": batch_id})
+
     @call("POST", "/v1/evaluations", EvaluationDocument, keyed=True)
     def evaluate(self, request: Any, *, key: str | None = None) -> Given:
         """Queue an evaluation of a student or a teacher on a labelled task."""
@@ -277,7 +230,16 @@ class Calls(Side):
         """List where latency may be measured."""
         return (await Calls._latency_targets.ask(self._connection)).latency_targets
 
+    @call("GET", "/v1/me", MeDocument)
+    def me(self) -> Given:
+        """Ask who we are to the server, and how much of what we may have we use."""
+        return Given()
+
     @call("GET", "/readyz", Health, accepted=[503])
     def ready(self) -> Given:
         """Ask whether runs can be started."""
         return Given()
+
+
+def _labels(labels: Mapping[str, str] | None) -> list[str]:
+    return [f"{name}:{value}" for name, value in (labels or {}).items()]

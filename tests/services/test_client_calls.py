@@ -10,7 +10,8 @@ from typing import Any, get_type_hints
 import pytest
 
 from services.client import AsyncStillroomClient, StillroomClient
-from services.client.calls import Call, Calls
+from services.client.call import Call
+from services.client.calls import Calls
 from services.jobs.states import JobStatus
 
 DOCUMENT = json.loads((Path(__file__).parents[2] / "docs" / "openapi.json").read_text())

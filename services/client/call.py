@@ -1,0 +1,101 @@
+"""A call: a method of both clients that is one request."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Concatenate, cast
+from urllib.parse import quote
+
+from pydantic import BaseModel, ValidationError
+
+from services.api.schemas import Problem
+from services.client.connection import Connection, Message
+from services.client.errors import ApiError
+from services.client.shared import A, P, Shared
+
+
+@dataclass(frozen=True)
+class Given:
+    """What one call sends.
+
+    Attributes:
+        path: Values for the names in the path.
+        query: Parameters; one that is None is left out.
+        body: JSON-like.
+        key: The caller's own Idempotency-Key.
+    """
+
+    path: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, Any] = field(default_factory=dict)
+    body: Any = None
+    key: str | None = None
+
+
+class Call(Shared[P, A]):
+    """A method of both clients that is one request.
+
+    Attributes:
+        method: Of HTTP.
+        path: With the names of its parameters in braces.
+        answer: What the answer is read as: a document's model, bytes, or nothing.
+        keyed: Whether it carries an Idempotency-Key, so that it can be sent again.
+    """
+
+    def __init__(
+        self,
+        build: Callable[Concatenate[Any, P], Given],
+        method: str,
+        path: str,
+        answer: type[A],
+        *,
+        keyed: bool,
+        accepted: Sequence[int],
+    ) -> None:
+        self.method, self.path, self.answer, self.keyed = method, path, answer, keyed
+        self._build, self._accepted = build, frozenset(accepted)
+
+        async def work(client: Any, /, *args: P.args, **kwargs: P.kwargs) -> A:
+            return await self.ask(client._connection, *args, **kwargs)
+
+        super().__init__(work, build)
+
+    async def ask(self, connection: Connection, *args: P.args, **kwargs: P.kwargs) -> A:
+        """Make the call.
+
+        Raises:
+            ApiError: It is refused.
+            ServerUnreachableError: There is no answer.
+        """
+        answer = await connection.ask(self.message(*args, **kwargs))
+        found: Any = answer.content
+        if issubclass(self.answer, BaseModel):
+            try:
+                found = self.answer.model_validate_json(answer.content)
+            except ValidationError:
+                detail = f"{connection.server} answers {self.method} {self.path} as no stillroom of this version does."
+                problem = Problem(code="other", title="Unknown answer", status=answer.status_code, detail=detail)
+                raise ApiError(problem) from None
+        return cast(A, found if self.answer is not type(None) else None)
+
+    def message(self, *args: P.args, **kwargs: P.kwargs) -> Message:
+        """What the call sends."""
+        given = self._build(None, *args, **kwargs)
+        key = uuid.uuid4().hex if given.key is None else given.key
+        return Message(
+            self.method,
+            self.path.format_map({name: quote(value, safe="") for name, value in given.path.items()}),
+            query=given.query,
+            headers={"Idempotency-Key": key} if self.keyed else {},
+            body=given.body,
+            repeatable=self.keyed or self.method == "GET",
+            accepted=self._accepted,
+        )
+
+
+def call(
+    method: str, path: str, answer: type[A], *, keyed: bool = False, accepted: Sequence[int] = ()
+) -> Callable[[Callable[Concatenate[Any, P], Given]], Call[P, A]]:
+    """Make a call of a function that says what is sent; see :class:`Call`."""
+    return lambda build: Call(build, method, path, answer, keyed=keyed, accepted=accepted)
