@@ -20,6 +20,18 @@ def complete_compression(context: typer.Context, incomplete: str) -> list[tuple[
     return [(one["id"], f"{one['status']}, {one['request']['teacher']['model']}") for one in found]
 
 
+def complete_batch(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Give the newest batches, with their state and name."""
+    found = _newest(context, "batches", incomplete)
+    return [(one["id"], ", ".join(filter(None, (one["status"], one["name"])))) for one in found]
+
+
+def complete_evaluation(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Give the newest evaluations, with their state and task."""
+    found = _newest(context, "evaluations", incomplete)
+    return [(one["id"], f"{one['status']}, {one['name']}") for one in found]
+
+
 def _newest(context: typer.Context, kind: str, incomplete: str) -> list[Any]:
     import httpx
 

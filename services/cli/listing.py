@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -17,6 +18,7 @@ def list_compressions(
     server: Server = DEFAULT_SERVER,
     status: Annotated[str | None, typer.Option(help=f"Those in a state: {STATES}.")] = None,
     teacher: Annotated[str | None, typer.Option(help="Those of a teacher, as their requests name it.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Those of a batch, bat_….")] = None,
     label: Labels = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="On a page.")] = 50,
     after: After = None,
@@ -33,9 +35,10 @@ def list_compressions(
         raise InputError.of("--status", f"{status!r} is no state.", f"Give {STATES}.")
     state, labels = JobStatus(status) if status else None, read_labels(label)
     with StillroomClient(server) as client:
-        page = client.page(status=state, teacher=teacher, labels=labels, limit=limit, after=after)
+        wanted = partial(client.page, status=state, batch=batch, teacher=teacher, labels=labels, limit=limit)
+        page = wanted(after=after)
         while all_pages and page.next is not None:
-            more = client.page(status=state, teacher=teacher, labels=labels, limit=limit, after=page.next)
+            more = wanted(after=page.next)
             page = more.model_copy(update={"compressions": page.compressions + more.compressions})
     if json:
         typer.echo(page.model_dump_json(indent=1))

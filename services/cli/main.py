@@ -10,10 +10,12 @@ import typer
 from typer.core import TyperGroup
 
 from services.cli import (
+    batch,
     compress,
     control,
     cost,
     download,
+    evaluate,
     events,
     keys,
     listing,
@@ -26,6 +28,7 @@ from services.cli import (
     submit,
     tenants,
     watch,
+    whoami,
 )
 from services.cli.failures import BAD_INPUT, EXIT_CODES, Failure, tell_json
 
@@ -78,10 +81,12 @@ _VERBS: dict[str, dict[str, Callable[..., None]]] = {
         "candidates": results.candidates,
         "targets": results.targets,
     },
-    "Service": {"serve": serve.serve},
+    "Service": {"serve": serve.serve, "whoami": whoami.whoami},
 }
 for panel, verbs in _VERBS.items():
     for name, verb in verbs.items():
         app.command(name, rich_help_panel=panel)(verb)
-for group in (keys.app, tenants.app):
-    app.add_typer(group, rich_help_panel="Service")
+_GROUPS = {"Compress": [batch.app], "Results": [evaluate.app], "Service": [keys.app, tenants.app]}
+for panel, groups in _GROUPS.items():
+    for group in groups:
+        app.add_typer(group, rich_help_panel=panel)

@@ -16,16 +16,17 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from services.api.batch_schemas import BatchDocument
 from services.cli.failures import FAILED
 from services.cli.tables import print_students, teacher_of, when
 from services.client import ApiError, AsyncStillroomClient, ServerUnreachableError, StillroomClient, place_of
-from services.jobs.documents import EventEntry, JobDocument, PlanJobDocument, SelectionDocument
+from services.jobs.documents import EvaluationDocument, EventEntry, JobDocument, PlanJobDocument, SelectionDocument
 from services.jobs.states import JobStatus
 from workloads.job_folder import ErrorDocument, StepDocument
 
 POLL_SECONDS = 0.5
 LINE_SECONDS = 10.0
-_Waited = TypeVar("_Waited", SelectionDocument, PlanJobDocument)
+_Waited = TypeVar("_Waited", SelectionDocument, PlanJobDocument, EvaluationDocument)
 _MARKS = {"pending": " ", "running": "…", "succeeded": "✓", "failed": "✗"}
 
 
@@ -124,7 +125,7 @@ def show_until_end(read: Callable[[], JobDocument | None]) -> JobDocument:
 
 
 def wait_for(client: StillroomClient, read: Callable[[], _Waited], patience: float) -> _Waited:
-    """Wait for a selection or a plan, telling of its steps; a server that is away for a while is waited for."""
+    """Wait for a selection, a plan or an evaluation, telling of its steps; a server that is away is waited for."""
     console, told = Console(stderr=True), ""
     client.wait_for_server(patience, warn)
     while True:
@@ -137,6 +138,21 @@ def wait_for(client: StillroomClient, read: Callable[[], _Waited], patience: flo
         if found.status.is_terminal:
             return found
         time.sleep(POLL_SECONDS)
+
+
+def wait_for_batch(client: StillroomClient, batch_id: str, patience: float) -> BatchDocument:
+    """Wait for the end of a batch, telling of its compressions as they begin and end."""
+    found, told = client.batch(batch_id), dict[str, str]()
+    client.wait_for_server(patience, warn)
+    while True:
+        for one in found.compressions:
+            if told.get(one.id) != one.status:
+                told[one.id] = one.status
+                warn(f"{one.id} ({one.teacher}) {one.status}")
+        if found.finished_at is not None:
+            return found
+        time.sleep(POLL_SECONDS)
+        found = client.batch(batch_id)
 
 
 def report(job: JobDocument, *, json: bool) -> int:

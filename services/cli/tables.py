@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from services.api.batch_schemas import BatchResult
 from services.api.schemas import CandidateEntry, FrontierPoint, StudentFile
 from services.jobs.documents import JobDocument
 from workloads.architecture import Architecture
@@ -89,6 +90,26 @@ def print_points(title: str, points: Sequence[FrontierPoint | CandidateEntry]) -
         for row, one in zip(rows, scored, strict=True):
             row += [f"{one.spread:.4f}", f"{one.rows:,}", str(one.rung), one.dropped_by or ""]
     print_table(title, columns, rows)
+
+
+def print_results(results: Sequence[BatchResult]) -> None:
+    """Print a row for each student of a batch, and for each budget that nothing meets."""
+    rows = [
+        [
+            one.compression,
+            one.teacher,
+            one.budget,
+            one.student or "infeasible",
+            _shape(one.architecture) if one.architecture else "",
+            "" if one.params is None else f"{one.params:,}",
+            "" if one.flops is None else f"{one.flops:,} @{one.sequence_length}",
+            "" if one.heldout_loss is None else f"{one.heldout_loss:.4f}",
+        ]
+        for one in results
+    ]
+    print_table(
+        "Results", ("compression", "teacher", "budget", "student", "shape", "params", "FLOPs", "held-out loss"), rows
+    )
 
 
 def teacher_of(job: JobDocument) -> str:

@@ -22,7 +22,15 @@ from workloads.job_folder import ErrorDocument, ResultDocument, StudentDocument
 
 STILLROOM = str(Path(sys.executable).parent / "stillroom")
 SMALL_RAY = {"STILLROOM_RAY_CPUS": "2", "STILLROOM_RAY_OBJECT_STORE_BYTES": str(100 << 20)}
-ENVIRONMENT = os.environ | SMALL_RAY | {"PYTHONPATH": str(HERE), "STILLROOM_RUN_MODULE": RUN_MODULE}
+ENVIRONMENT = (
+    os.environ
+    | SMALL_RAY
+    | {
+        "PYTHONPATH": str(HERE),
+        "STILLROOM_RUN_MODULE": RUN_MODULE,
+        "STILLROOM_INSECURE_LOCAL": "true",
+    }
+)
 
 
 def _stillroom(*arguments, **options):
@@ -150,11 +158,12 @@ def storage(tmp_path):
 class _Serve:
     """A ``stillroom serve`` of its own process, on a port that stays the same."""
 
-    def __init__(self, storage, port):
+    def __init__(self, storage, port, run_module=RUN_MODULE):
         self.log = storage.parent / "serve.log"
         with self.log.open("a") as output:
             command = [STILLROOM, "serve", "--port", str(port), "--storage", str(storage)]
-            self.process = subprocess.Popen(command, stderr=output, env=ENVIRONMENT)
+            environment = ENVIRONMENT | {"STILLROOM_RUN_MODULE": run_module}
+            self.process = subprocess.Popen(command, stderr=output, env=environment)
 
 
 @pytest.mark.ray
@@ -197,6 +206,73 @@ def test_a_killed_service_finds_its_run_again_and_ctrl_c_leaves_nothing(storage,
     after.close()
     assert (job.status, job.failures) == (JobStatus.QUEUED, 0)
     assert job.latest.status is AttemptStatus.INTERRUPTED
+
+
+class _Watcher:
+    """A ``stillroom watch --json`` of its own process, and what it has said so far."""
+
+    def __init__(self, folder, *arguments):
+        self._said, self._words = folder / f"{len(list(folder.iterdir()))}.out", folder / "watch.err"
+        with self._said.open("w") as out, self._words.open("a") as words:
+            command = [STILLROOM, "watch", *arguments, "--json"]
+            self.process = subprocess.Popen(command, stdout=out, stderr=words, env=ENVIRONMENT)
+
+    def lines(self):
+        return [json.loads(line) for line in self._said.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    def events(self):
+        return [line["event"]["message"] for line in self.lines() if "event" in line]
+
+    def words(self):
+        return self._words.read_text()
+
+
+@pytest.mark.ray
+def test_watchers_see_each_event_once_though_the_service_is_killed_and_the_impatient_can_go_on(
+    storage, make_request, unused_port
+):
+    told = [f"event {number}" for number in range(1, 61)]
+    serve = _Serve(storage, unused_port, "telling_run")
+    with StillroomClient(f"http://127.0.0.1:{unused_port}") as client:
+        _wait_for_answer(client, serve)
+        job = client.submit(make_request(events=len(told), every=0.5))
+        there = (job.id, "--server", client.server)
+        folders = [storage.parent / name for name in ("patient", "impatient")]
+        for folder in folders:
+            folder.mkdir()
+        patient, impatient = _Watcher(folders[0], *there), _Watcher(folders[1], *there, "--patience", "0.5")
+        try:
+            wait_until(lambda: patient.events() and impatient.events(), 120, "the first events")
+
+            serve.process.send_signal(signal.SIGKILL)
+            serve.process.wait()
+            assert impatient.process.wait(60) == 4
+            assert impatient.lines()[-1]["error"]["kind"] == "unreachable"
+            [after] = re.findall(r"stillroom watch \S+ --after (\S+)", impatient.words())
+            assert after == f"1-{len(impatient.events())}"
+            wait_until(lambda: "Trying again" in patient.words(), 30, "the patient one's notice")
+
+            serve = _Serve(storage, unused_port, "telling_run")
+            _wait_for_answer(client, serve)
+            again = _Watcher(folders[1], *there, "--after", after)
+            seen = len(patient.events())
+            wait_until(lambda: again.events() and len(patient.events()) > seen, 60, "further events")
+            serve.process.send_signal(signal.SIGKILL)
+            serve.process.wait()
+            serve = _Serve(storage, unused_port, "telling_run")
+
+            for watcher in (patient, again):
+                assert watcher.process.wait(180) == 0, watcher.words()
+                assert watcher.lines()[-1]["compression"]["status"] == "succeeded"
+            assert patient.events() == told
+            assert impatient.events() + again.events() == told
+            assert "talk: running" in patient.words()
+            serve.process.send_signal(signal.SIGINT)
+            assert serve.process.wait(60) == 0
+        finally:
+            for process in (patient.process, impatient.process, serve.process):
+                process.kill()
+                process.wait()
 
 
 def _wait_for_answer(client, serve):

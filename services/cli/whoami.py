@@ -1,0 +1,29 @@
+"""``stillroom whoami``: who a server takes us for."""
+
+from __future__ import annotations
+
+import typer
+
+from services.cli.failures import told_plainly
+from services.cli.options import DEFAULT_SERVER, Json, Server
+
+
+@told_plainly
+def whoami(server: Server = DEFAULT_SERVER, json: Json = False) -> None:
+    """Say whom the server takes us for, by STILLROOM_API_KEY, and how much of our quotas is used."""
+    from services.cli.tables import print_table
+    from services.client import StillroomClient
+
+    with StillroomClient(server) as client:
+        me = client.me()
+    if json:
+        typer.echo(me.model_dump_json(indent=1))
+        return
+    key = f"key {me.key_id}" if me.key_id else "no key"
+    typer.echo(f"{me.tenant}, {key}: {', '.join(me.scopes)}", err=True)
+    quotas, usage = me.quotas.model_dump(), me.usage.model_dump()
+    rows = [
+        [name, f"{used:,}", "none" if (most := quotas.get(f"max_{name}")) is None else f"{most:,}"]
+        for name, used in usage.items()
+    ]
+    print_table("Quotas", ("of", "used", "limit"), rows, numbers={"used", "limit"})
