@@ -25,9 +25,9 @@ export function logarithmic([low, high], [from, to]) {
 
 function roundSteps(low, high, count) {
   if (!(high > low)) return [low];
-  const rough = (high - low) / count;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((one) => one * power).find((one) => one >= rough);
+  const power = 10 ** Math.floor(Math.log10((high - low) / count));
+  const fits = (step) => Math.floor(high / step) - Math.ceil(low / step) < count + 1;
+  const step = [1, 2, 5, 10].map((one) => one * power).find(fits);
   const found = [];
   for (let at = Math.ceil(low / step); at * step <= high * (1 + 1e-9); at += 1) found.push(Number((at * step).toPrecision(12)));
   return found;

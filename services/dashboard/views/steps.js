@@ -91,7 +91,8 @@ function numbers(step, fraction, status) {
     if (status === "succeeded") parts.push(`${amount(step.total)}${unit}`);
     else if (status !== "pending") parts.push(`${percent(fraction)}, ${amount(step.done)} of ${amount(step.total)}${unit}`);
   }
-  if (step.rate && status !== "pending") parts.push(`${step.unit === "bytes" ? bytes(step.rate) : trimmed(step.rate, 3)}${unit} a second`);
+  const lasting = status === "succeeded" && ["tokens", "bytes"].includes(step.unit);
+  if (step.rate && (status === "running" || lasting)) parts.push(`${step.unit === "bytes" ? bytes(step.rate) : trimmed(step.rate, 3)}${unit} a second`);
   if (step.seconds_left !== null && status === "running") parts.push(`${duration(step.seconds_left)} left`);
   return parts.join(" · ");
 }

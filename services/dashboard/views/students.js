@@ -32,7 +32,7 @@ function student(job, one, teacher, evaluations) {
       ["Task score", one.task_score === null ? null : trimmed(one.task_score, 4)],
       ["Polished for", one.polished_tokens ? `${short(one.polished_tokens)} tokens` : null],
       ["Latency", one.latency ? latency(one.latency) : predicted(one.latency_prediction)],
-      ["ONNX", exported(one.exports)],
+      ["ONNX", exported(one.exports ?? {})],
       ["Evaluations", evaluations.length ? h("ul", {}, evaluations.map((found) => h("li", {}, evaluationLine(found)))) : null],
     ]),
     one.files && h(
@@ -56,7 +56,7 @@ function latency(measured) {
   const { target, p50_ms: p50, p95_ms: p95, speed_up: speedUp, device, agrees } = measured;
   return [
     `${trimmed(p50, 3)} ms, 95 % within ${trimmed(p95, 3)} ms; ${trimmed(speedUp, 3)} times as fast as the teacher`,
-    h("span", { class: "small block" }, `on ${target.name}: ${device}, ${target.threads} threads, batch ${target.batch_size}, ${target.sequence_length} tokens, ${target.dtype}, ${target.runtime}${agrees ? "" : "; the repeats disagree"}`),
+    h("span", { class: "small block" }, `on ${target.name}: ${device}, ${target.threads} ${target.threads === 1 ? "thread" : "threads"}, batch ${target.batch_size}, ${target.sequence_length} tokens, ${target.dtype}, ${target.runtime}${agrees ? "" : "; the repeats disagree"}`),
   ];
 }
 
@@ -66,9 +66,10 @@ function predicted(prediction) {
   return times.length ? `predicted: ${times.map(([name, value]) => `${name.replaceAll("_", " ")} ${trimmed(value, 3)}`).join(", ")}` : null;
 }
 
-function exported(exports) {
-  const names = Object.keys(exports ?? {});
-  return names.length ? names.map((name) => name.replaceAll("_", " ")).join(", ") : null;
+function exported({ onnx, int8, int8_report: report } = {}) {
+  if (!onnx) return null;
+  const small = int8 && (report ? `${int8}: ${bytes(report.float32_bytes)} become ${bytes(report.int8_bytes)}, cosine ${trimmed(report.pooled_cosine, 4)}` : int8);
+  return small ? `${onnx}; ${small}` : onnx;
 }
 
 /** Whether plain classes of transformers express a shape: alike layers, attention as wide as the hidden size. */

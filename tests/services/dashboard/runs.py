@@ -23,9 +23,14 @@ from workloads.job_folder import (
     TeacherDocument,
     now,
 )
+from workloads.latency import BUILT_IN_TARGETS, LatencyMeasure
 from workloads.storage import Storage
 
 TOTAL = 1000
+LATENCY = LatencyMeasure(
+    target=BUILT_IN_TARGETS["cpu-1"], p50_ms=4.2, p95_ms=5.1, spread=0.1, repeats_p50_ms=[4.2, 4.2], agrees=True,
+    teacher_p50_ms=21, teacher_repeats_p50_ms=[21, 21], speed_up=5, device="Some CPU", versions={}, measured_at=now(),
+)  # fmt: skip
 
 
 class LiveRun:
@@ -68,7 +73,7 @@ def student(service: Service, name: str, budget: str, architecture: Architecture
     service.storage.write_bytes(f"{files}/config.json", b'{"model_type": "bert"}')
     return StudentDocument(
         id=f"stu_{name}", budget=budget, subspace=_space_of(architecture), architecture=architecture.to_json(),
-        heldout_loss=loss_of(architecture), files=files,
+        heldout_loss=loss_of(architecture), files=files, latency=LATENCY,
         **CostDocument.fields_of(student_cost(SHAPE, architecture)),
     )  # fmt: skip
 

@@ -94,6 +94,8 @@ def test_a_budget_becomes_a_selection_and_its_student_a_download(page, client, s
 def test_students_show_costs_beside_the_teacher_s_how_to_load_them_and_what_was_out_of_reach(page):
     edge = page.locator("[data-student=stu_one]")
     expect(edge).to_contain_text("teacher: ")
+    expect(edge).to_contain_text("4.2 ms, 95 % within 5.1 ms; 5 times as fast as the teacher")
+    expect(edge).to_contain_text("on cpu-1: Some CPU, 1 thread, batch 1, 128 tokens, float32, eager")
     edge.get_by_text("How to load it").click()
     lines = edge.get_by_label("lines that load edge", exact=True).inner_text()
     assert 'AutoModel.from_pretrained("stu_one")' in lines and "trust_remote_code" not in lines
