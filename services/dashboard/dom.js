@@ -40,12 +40,17 @@ export function replace(node, ...children) {
 /** A function that calls `draw(data)` only when the data differs from the last, so that focus and open parts stay. */
 export function whenChanged(draw) {
   let last;
-  return (data) => {
+  const changed = (data) => {
     const text = JSON.stringify(data);
     if (text === last) return;
     last = text;
     draw(data);
   };
+  /** Something else stands in its place: it is to be drawn again, whatever comes. */
+  changed.forget = () => {
+    last = undefined;
+  };
+  return changed;
 }
 
 let count = 0;

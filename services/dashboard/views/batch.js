@@ -6,13 +6,12 @@ import { announce, h, replace, whenChanged } from "../dom.js";
 import { loss, shape, short, teacherName, trimmed, when } from "../format.js";
 import { poll } from "../poll.js";
 import { go } from "../router.js";
-import { actionButton, badge, confirm, facts, failure, hasEnded, progressCell, section, table } from "../widgets.js";
+import { actionButton, badge, confirm, facts, hasEnded, progressCell, section, table } from "../widgets.js";
 import { countsText } from "./batches.js";
 
 export function batchView({ id }, _query, signal) {
   const place = h("div", {}, h("p", { class: "empty" }, "Loading …"));
   const results = h("div");
-  const wake = () => looking().catch(() => {});
   const draw = whenChanged((batch) => replace(place, parts(batch, wake)));
   const drawResults = whenChanged((rows) => replace(results, resultsPart(id, rows)));
   let status = null;
@@ -26,12 +25,11 @@ export function batchView({ id }, _query, signal) {
     if (found) drawResults(found.results);
     return hasEnded(batch.status) ? 0 : 2000;
   };
-  const looking = () => {
-    busy ??= poll(look, signal, (error) => replace(place, failure(error)) && error.status >= 500).finally(() => {
+  function wake() {
+    busy ??= poll(look, signal, place, draw).finally(() => {
       busy = null;
     });
-    return busy;
-  };
+  }
   wake();
   return { title: id, node: h("div", {}, place, results) };
 }

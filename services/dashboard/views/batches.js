@@ -5,7 +5,7 @@ import { h, replace, whenChanged } from "../dom.js";
 import { when } from "../format.js";
 import { poll } from "../poll.js";
 import { link } from "../router.js";
-import { badge, failure, hasEnded, table } from "../widgets.js";
+import { badge, hasEnded, table } from "../widgets.js";
 
 export function batchesView(_found, query, signal) {
   const list = h("div", {}, h("p", { class: "empty" }, "Loading …"));
@@ -19,8 +19,9 @@ export function batchesView(_found, query, signal) {
       return page.batches.some((one) => !hasEnded(one.status)) ? 2000 : 5000;
     },
     signal,
-    (error) => replace(list, failure(error)) && error.status >= 500,
-  ).catch(() => {});
+    list,
+    draw,
+  );
   return { title: "Batches", node: list };
 }
 

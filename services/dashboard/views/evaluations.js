@@ -5,7 +5,7 @@ import { h, replace, whenChanged } from "../dom.js";
 import { trimmed, when } from "../format.js";
 import { poll } from "../poll.js";
 import { link } from "../router.js";
-import { badge, failure, hasEnded, table } from "../widgets.js";
+import { badge, hasEnded, table } from "../widgets.js";
 
 const COLUMNS = ["Evaluation", "Status", "Model", "Score", "Seeds", "Submitted"];
 
@@ -20,8 +20,9 @@ export function evaluationsView(_found, query, signal) {
       return page.evaluations.some((one) => !hasEnded(one.status)) ? 2000 : 5000;
     },
     signal,
-    (error) => replace(list, failure(error)) && error.status >= 500,
-  ).catch(() => {});
+    list,
+    draw,
+  );
   return { title: "Evaluations", node: list };
 }
 

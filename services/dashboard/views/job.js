@@ -5,7 +5,7 @@ import { announce, h, replace, whenChanged } from "../dom.js";
 import { pictures } from "../pictures.js";
 import { poll } from "../poll.js";
 import { EventFollower } from "../stream.js";
-import { copyable, failure, hasEnded, opens, section } from "../widgets.js";
+import { copyable, hasEnded, opens, section } from "../widgets.js";
 import { events } from "./events.js";
 import { head } from "./job-head.js";
 import { SearchPart } from "./search.js";
@@ -31,7 +31,6 @@ export function jobView({ id }, _query, signal) {
   }, signal);
 
   let status = null;
-  const wake = () => looking().catch(() => {});
   const drawHead = whenChanged((job) => replace(place.head, head(job, wake)));
   const drawStudents = whenChanged(({ job, evaluations }) => replace(place.students, results(job, evaluations)));
   const drawPictures = whenChanged((job) => {
@@ -66,15 +65,11 @@ export function jobView({ id }, _query, signal) {
   };
 
   let busy = null;
-  const looking = () => {
-    busy ??= poll(look, signal, (error) => {
-      replace(place.head, failure(error));
-      return error.status >= 500;
-    }).finally(() => {
+  function wake() {
+    busy ??= poll(look, signal, place.head, drawHead).finally(() => {
       busy = null;
     });
-    return busy;
-  };
+  }
   wake();
   return { title: id, node };
 }

@@ -5,7 +5,7 @@ import { h, replace, whenChanged } from "../dom.js";
 import { taken, teacherName, when } from "../format.js";
 import { poll } from "../poll.js";
 import { go, link } from "../router.js";
-import { badge, failure, hasEnded, progressCell, table } from "../widgets.js";
+import { badge, hasEnded, progressCell, table } from "../widgets.js";
 
 const STATUSES = ["queued", "running", "succeeded", "failed", "cancelling", "cancelled"];
 const PAGE = 25;
@@ -15,16 +15,16 @@ export function jobsView(_found, query, signal) {
   const list = h("div", { "aria-live": "off" }, h("p", { class: "empty" }, "Loading …"));
   const pages = h("nav", { class: "pages", "aria-label": "Pages" });
   const draw = whenChanged((page) => drawPage(page, list, pages, query));
-  const refresh = () => poll(
+  poll(
     async () => {
       const page = await get(`/v1/compressions?${asked(query)}`, signal);
       draw(page);
       return page.compressions.some((job) => !hasEnded(job.status)) ? 1500 : 5000;
     },
     signal,
-    (error) => replace(list, failure(error)) && error.status >= 500,
+    list,
+    draw,
   );
-  refresh().catch(() => {});
   return { title: "Compressions", node: h("div", {}, filters(query), list, pages) };
 }
 

@@ -4,16 +4,16 @@ import { freshKey, get, getIfThere, path, post } from "../api.js";
 import { announce, freshId, h, replace } from "../dom.js";
 import { clearFindings, showFindings } from "../form/findings.js";
 import { RequestForm } from "../form/request-form.js";
+import { poll } from "../poll.js";
 import { go } from "../router.js";
-import { failure } from "../widgets.js";
 import { PlanPart } from "./plan.js";
 
 export function newView(_found, query, signal) {
   const place = h("div", {}, h("p", { class: "empty" }, "Loading …"));
-  ready(query.get("from"), signal).then(
-    ({ request, targets }) => replace(place, new Submission(request, targets, signal).node),
-    (error) => signal.aborted || replace(place, failure(error)),
-  );
+  poll(async () => {
+    const { request, targets } = await ready(query.get("from"), signal);
+    replace(place, new Submission(request, targets, signal).node);
+  }, signal, place);
   return { title: "New compression", node: place };
 }
 

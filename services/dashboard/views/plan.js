@@ -4,7 +4,7 @@ import { get, path } from "../api.js";
 import { announce, h, replace, whenChanged } from "../dom.js";
 import { duration, trimmed, whole } from "../format.js";
 import { poll } from "../poll.js";
-import { badge, facts, failure, hasEnded, section, table } from "../widgets.js";
+import { badge, facts, hasEnded, section, table } from "../widgets.js";
 import { Steps } from "./steps.js";
 
 export function planView({ id }, _query, signal) {
@@ -41,8 +41,9 @@ export class PlanPart {
         return 0;
       },
       this.signal,
-      (error) => replace(place, failure(error)) && error.status >= 500,
-    ).catch(() => {});
+      place,
+      draw,
+    );
   }
 }
 

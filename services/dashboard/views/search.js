@@ -4,7 +4,8 @@ import { freshKey, get, path, post } from "../api.js";
 import { COSTS, Cloud, describe, identity } from "../cloud.js";
 import { h, replace, whenChanged } from "../dom.js";
 import { loss, shape, short, whole } from "../format.js";
-import { actionButton, failure, opens, section, table } from "../widgets.js";
+import { poll } from "../poll.js";
+import { actionButton, opens, section, table } from "../widgets.js";
 import { SelectionList } from "./selections.js";
 
 const STEPS = 400; // of the slider
@@ -16,7 +17,7 @@ export class SearchPart {
     this.signal = signal;
     this.cost = "params";
     this.cloud = new Cloud();
-    this.status = h("p", { class: "empty" }, "Loading the candidates …");
+    this.status = h("div", { class: "empty" }, "Loading the candidates …");
     this.slider = h("input", { type: "range", min: 0, max: STEPS, value: STEPS, id: "budget", "aria-describedby": "best" });
     this.number = h("input", { type: "number", min: 1, step: "any", id: "budget-number", inputmode: "numeric" });
     this.best = h("output", { id: "best", class: "best", for: "budget budget-number", "aria-live": "polite" });
@@ -25,7 +26,7 @@ export class SearchPart {
     this.controls = h("div", { hidden: true });
     this.node = section("Candidates", this.status, this.controls);
     this.build();
-    this.load = whenChanged((asked) => this.fetch(asked).catch((error) => signal.aborted || replace(this.status, failure(error))));
+    this.load = whenChanged((asked) => poll(() => this.fetch(asked), signal, this.status));
   }
 
   build() {
@@ -68,15 +69,9 @@ export class SearchPart {
     const front = await get(`${path("compressions", this.id, "frontier")}?cost=${cost}&sequence_length=${length}`, this.signal);
     if (cost !== this.cost) return; // another was chosen meanwhile
     this.points = front.points;
-    replace(this.status);
-    this.status.hidden = true;
-    this.controls.hidden = false;
-    if (!this.points.length) {
-      this.status.hidden = false;
-      replace(this.status, "The search has left no candidate to choose from.");
-      this.controls.hidden = true;
-      return;
-    }
+    replace(this.status, this.points.length === 0 && "The search has left no candidate to choose from.");
+    this.controls.hidden = this.points.length === 0;
+    if (!this.points.length) return;
     this.draw();
     this.set(this.budget ?? this.points.at(-1)[cost]);
     this.selections.start();

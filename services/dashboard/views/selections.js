@@ -15,7 +15,9 @@ export class SelectionList {
     this.changed = changed;
     this.known = new Map();
     this.list = h("ul", { class: "selections" });
-    this.node = h("div", { hidden: true }, h("h3", {}, "Selections"), this.list);
+    this.problem = h("div");
+    this.part = h("div", { hidden: true }, h("h3", {}, "Selections"), this.list);
+    this.node = h("div", {}, this.problem, this.part);
     this.started = false;
   }
 
@@ -23,25 +25,22 @@ export class SelectionList {
   start() {
     if (this.started) return;
     this.started = true;
-    this.earlier().catch(() => {
-      this.started = false;
-    });
-  }
-
-  async earlier() {
-    const page = await get(`${path("compressions", this.id, "selections")}?limit=20`, this.signal);
-    for (const selection of page.selections.toReversed()) this.add(selection);
+    poll(async () => {
+      const page = await get(`${path("compressions", this.id, "selections")}?limit=20`, this.signal);
+      replace(this.problem);
+      for (const selection of page.selections.toReversed()) this.add(selection);
+    }, this.signal, this.problem);
   }
 
   /** Show a selection, the newest first, and follow it. */
   add(selection) {
     if (!this.known.has(selection.id)) {
       const node = h("li", { class: "selection", "data-selection": selection.id });
-      const draw = whenChanged((one) => replace(node, this.part(one)));
-      this.known.set(selection.id, { draw, last: selection });
+      this.known.set(selection.id, { node, draw: whenChanged((one) => replace(node, this.describe(one))), last: selection });
       this.list.prepend(node);
     }
-    this.node.hidden = false;
+    const { node, draw } = this.known.get(selection.id);
+    this.part.hidden = false;
     this.show(selection);
     if (hasEnded(selection.status)) return;
     poll(
@@ -53,8 +52,9 @@ export class SelectionList {
         return 0;
       },
       this.signal,
-      (error) => error.status >= 500,
-    ).catch(() => {});
+      node,
+      draw,
+    );
   }
 
   show(selection) {
@@ -64,7 +64,7 @@ export class SelectionList {
     this.changed([...this.known.values()].flatMap(({ last }) => last.students));
   }
 
-  part(one) {
+  describe(one) {
     return [
       h("p", { class: "state" }, badge(one.status), h("span", { class: "small" }, ` ${one.id}, ${when(one.created_at)}`)),
       one.reason && h("p", { class: "reason" }, h("b", {}, "Why: "), one.reason),

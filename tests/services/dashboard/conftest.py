@@ -4,37 +4,38 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.services.dashboard.runs import LiveRun
 
-playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-playwright.expect.set_options(timeout=15_000)
+expect.set_options(timeout=15_000)
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 EXPECTED = re.compile(r"Failed to load resource")  # a browser's own word for an answer that refuses, or for none
 
 
 @pytest.fixture(scope="module")
-def chromium():
+def chromium() -> Iterator[Browser]:
     """The browser; of a module only, since Playwright keeps an event loop in this thread while it is there."""
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         pytest.skip("Chromium is not installed")
-    with playwright.sync_playwright() as driver:
+    with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=program)
         yield browser
         browser.close()
 
 
 @pytest.fixture
-def open_page(chromium, request) -> Iterator:
+def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
     """`open_page(url, ...)` gives a page; at the end none may have had an error or broken the content policy."""
     contexts, said = [], []
 
-    def open_(url: str, wait_for: str = "h1", **options):
+    def open_(url: str, wait_for: str = "h1", **options: Any) -> Page:
         context = chromium.new_context(
             **{"viewport": {"width": 1200, "height": 800}, "accept_downloads": True} | options
         )
