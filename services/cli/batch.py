@@ -187,4 +187,6 @@ def _tell(batch: BatchDocument, *, json: bool) -> None:
 
 
 def _counts(batch: BatchSummary) -> str:
-    return ", ".join(f"{count} {status}" for status, count in batch.counts.items())
+    from services.jobs.states import JobStatus
+
+    return ", ".join(f"{batch.counts[status]} {status}" for status in JobStatus if status in batch.counts)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -18,8 +19,13 @@ from tests.services.test_event_stream import Run
 @pytest.fixture
 def stillroom(client):
     """Run a verb on the test's server."""
+    return runner(client.server)
 
-    def run(*arguments, server=client.server, **environment):
+
+def runner(server, **environment):
+    """`run(*arguments)` runs a verb on a server."""
+
+    def run(*arguments, server=server):
         return subprocess.run(
             [STILLROOM, *arguments],
             check=False,
@@ -172,12 +178,13 @@ def test_errors_are_told_in_words_and_with_json_to_programs(stillroom, arguments
     assert (done.returncode, error["exit_code"], error["kind"]) == (code, code, kind)
     assert done.stderr
     assert "Traceback" not in done.stderr
-    assert stillroom(*arguments).stdout == ""
 
 
 def test_a_server_that_does_not_answer_is_an_exit_code_of_its_own(stillroom, unused_port):
-    done = stillroom("list", "--json", server=f"http://127.0.0.1:{unused_port}")
+    server = f"http://127.0.0.1:{unused_port}"
+    done = stillroom("list", "--json", server=server)
     assert (done.returncode, json.loads(done.stdout)["error"]["kind"]) == (4, "unreachable")
+    assert stillroom("list", server=server).stdout == ""
 
 
 def test_the_exit_codes_stand_in_the_help():
@@ -201,6 +208,16 @@ def test_every_verb_has_json():
 
     without = {name for name, verb in _verbs(get_command(app)) if "json" not in {one.name for one in verb.params}}
     assert without == {"serve"}
+
+
+def test_the_page_on_the_command_line_names_every_verb():
+    from typer.main import get_command
+
+    from services.cli.main import app
+
+    page = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
+    for name in get_command(app).commands:
+        assert re.search(rf"\b{name}\b", page), name
 
 
 def _verbs(group, prefix=""):
