@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from typing import Any
 import ray
 import structlog
 import torch
-from ray.util.queue import Empty, Queue
 from transformers import PreTrainedModel
 
 from cluster.sizing import cpus_per_worker, read_resources
@@ -223,21 +221,23 @@ def _run(
     rows = ray.put(data)
     scores: list[SeedScore] = []
     _log.info("fine_tuning", seeds=list(seeds), cpus_each=cpus, gpu=gpu)
-    with _queue() as queue:
-        remote = ray.remote(num_cpus=cpus, num_gpus=int(gpu), max_retries=1)(_evaluate_seed)
-        waiting = [remote.remote(shared, weights, rows, seed, queue) for seed in seeds]
-        try:
-            while waiting:
-                finished, waiting = ray.wait(waiting, num_returns=1, timeout=TELL_SECONDS)
-                _drain(queue, progress)
-                for score in ray.get(finished):
-                    keep(score)
-                    progress.finish(seed_step(score.seed))
-                    progress.event("seed", f"Seed {score.seed} scores {score.score:.4f}.", **score.model_dump())
-                    scores.append(score)
-        finally:
-            for reference in waiting:
-                ray.cancel(reference, force=True)
+    board = ray.remote(num_cpus=0)(_Board).remote()
+    remote = ray.remote(num_cpus=cpus, num_gpus=int(gpu), max_retries=1)(_evaluate_seed)
+    waiting = [remote.remote(shared, weights, rows, seed, board) for seed in seeds]
+    try:
+        while waiting:
+            finished, waiting = ray.wait(waiting, num_returns=1, timeout=TELL_SECONDS)
+            for word in ray.get(board.read.remote()):
+                _show(word, progress)
+            for score in ray.get(finished):
+                keep(score)
+                progress.finish(seed_step(score.seed))
+                progress.event("seed", f"Seed {score.seed} scores {score.score:.4f}.", **score.model_dump())
+                scores.append(score)
+    finally:
+        for reference in waiting:
+            ray.cancel(reference, force=True)
+        ray.kill(board)
     return scores
 
 
@@ -246,43 +246,48 @@ def _largest_node() -> int:
     return max(found, default=1) or 1
 
 
-@contextmanager
-def _queue() -> Iterator[Any]:
-    queue = Queue(actor_options={"num_cpus": 0})
-    try:
-        yield queue
-    finally:
-        queue.shutdown(force=True)
+class _Board:
+    """An actor that workers leave words on; they do not wait for it, for a task that waits gives its CPUs away."""
+
+    def __init__(self) -> None:
+        self._words: list[_Word] = []
+
+    def tell(self, word: _Word) -> None:
+        """Leave a word."""
+        self._words.append(word)
+
+    def read(self) -> list[_Word]:
+        """Take all words, oldest first."""
+        words, self._words = self._words, []
+        return words
 
 
-def _drain(queue: Any, progress: Progress) -> None:
-    while True:
-        try:
-            word: _Word = queue.get_nowait()
-        except Empty:
-            return
-        step = seed_step(word.seed)
-        if word.done == 0:
-            progress.start(step, word.total, "steps")
-        progress.advance(step, word.done, word.total)
-        if word.metrics is not None:
-            progress.point(step, word.done, word.total, word.metrics)
+def _show(word: _Word, progress: Progress) -> None:
+    step = seed_step(word.seed)
+    if word.done == 0:
+        progress.start(step, word.total, "steps")
+    progress.advance(step, word.done, word.total)
+    if word.metrics is not None:
+        progress.point(step, word.done, word.total, word.metrics)
 
 
-def _evaluate_seed(shared: _Shared, weights: dict[str, Any], rows: EvaluationData, seed: int, queue: Any) -> SeedScore:
+def _evaluate_seed(shared: _Shared, weights: dict[str, Any], rows: EvaluationData, seed: int, board: Any) -> SeedScore:
     torch.set_num_threads(shared.cpus)
     base = shared.model
     base.load_state_dict({name: torch.tensor(array) for name, array in weights.items()}, assign=True)
-    told = 0.0
+    told, last = 0.0, None
 
     def report(done: int, total: int) -> None:
-        nonlocal told
+        nonlocal told, last
         if time.monotonic() - told >= TELL_SECONDS or done == total:
             told = time.monotonic()
-            queue.put(_Word(seed, done, total))
+            last = board.tell.remote(_Word(seed, done, total))
 
     def epoch_report(done: int, total: int, metrics: dict[str, float]) -> None:
-        queue.put(_Word(seed, done, total, metrics))
+        nonlocal last
+        last = board.tell.remote(_Word(seed, done, total, metrics))
 
     device = torch.device("cuda" if shared.gpu else "cpu")
-    return evaluate_seed(base, rows, shared.request, seed, device, report, epoch_report)
+    score = evaluate_seed(base, rows, shared.request, seed, device, report, epoch_report)
+    ray.get(last)  # so that nothing is said of a seed that has ended
+    return score
