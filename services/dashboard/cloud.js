@@ -142,5 +142,5 @@ export class Cloud {
 /** A candidate in a line. */
 export function describe(one) {
   const gone = one.dropped_by ? `; left early: ${one.dropped_by}` : "";
-  return `${one.subspace}: ${shape(one.architecture)}; ${short(one.params)} parameters, ${short(one.flops)} FLOPs at ${one.sequence_length} tokens, loss ${loss(one.heldout_loss)}${gone}`;
+  return `${shape(one.architecture)}, of ${one.subspace}; ${short(one.params)} parameters, ${short(one.flops)} FLOPs at ${one.sequence_length} tokens, loss ${loss(one.heldout_loss)}${gone}`;
 }

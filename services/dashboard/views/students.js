@@ -43,8 +43,12 @@ function student(job, one, teacher, evaluations) {
         "aria-label": `Download ${one.budget}`,
       }),
     ),
-    one.files && opens("How to load it", copyable(`lines that load ${one.budget}`, loadLines(one))),
-    one.files && opens("Where its files are", copyable(`the folder of ${one.budget}`, one.files)),
+    one.files && opens(
+      "How to load it",
+      copyable(`lines that load ${one.budget}`, loadLines(one)),
+      h("p", { class: "small" }, "On the service’s storage it lies in:"),
+      copyable(`the folder of ${one.budget}`, one.files),
+    ),
   );
 }
 

@@ -92,11 +92,12 @@ def finish_with_students(service: Service, job: str) -> Job:
         architecture=shapes[0].to_json(), subspace=SPACES[0].name, heldout_loss=1.0, misses={"max_params": 1.07},
         **CostDocument.fields_of(student_cost(SHAPE, shapes[0])),
     )  # fmt: skip
-    picture = f"jobs/{job}/frontier.svg"
-    service.storage.write_bytes(picture, b'<svg xmlns="http://www.w3.org/2000/svg" width="40" height="30"></svg>')
+    pictures = {f"frontier.{kind}": f"jobs/{job}/frontier.{kind}" for kind in ("png", "svg")}
+    for picture in pictures.values():
+        service.storage.write_bytes(picture, b'<svg xmlns="http://www.w3.org/2000/svg" width="40" height="30"></svg>')
     result = ResultDocument(
         status="succeeded",
-        pictures={"frontier.svg": picture},
+        pictures=pictures,
         students=[student(service, "one", "edge", shapes[3]), student(service, "two", "best", shapes[-1])],
         infeasible=[InfeasibleDocument(budget="impossible", nearest=[nearest])],
         artifacts={"scores": [scores.fingerprint]},
