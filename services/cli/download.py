@@ -37,10 +37,10 @@ def download(
             else:
                 place = client.download(job_id, one, to, extract=extract, progress=view.of(one))
             done.append({"student": one, "path": str(place), "fetched": not there})
-            if not json:
-                typer.echo(str(place))
     if json:
         typer.echo(json_module.dumps({"downloads": done}, indent=1))
+    else:
+        typer.echo("".join(f"{one['path']}\n" for one in done), nl=False)
     if not wanted:
         view.line(f"{job_id} has no students yet.")
         raise typer.Exit(FAILED)

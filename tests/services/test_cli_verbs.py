@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tarfile
@@ -158,6 +159,27 @@ def test_watching_with_json_gives_events_and_the_end_a_line_each(service, stillr
     first, last = _lines(done.stdout)
     assert (first["event"]["message"], last["compression"]["status"], done.returncode) == ("one", "failed", 1)
     assert "1-1  note  one" in done.stderr
+
+
+def test_ctrl_c_on_a_watcher_says_how_to_go_on(client, service, make_request, tmp_path):
+    run = Run(service, make_request())
+    run.begin()
+    run.tell("one")
+    with (tmp_path / "out").open("w") as out:
+        watcher = subprocess.Popen(
+            [STILLROOM, "watch", run.id, "--server", client.server], stdout=out, stderr=subprocess.PIPE, text=True
+        )
+    said = ""
+    while "1-1  note  one" not in said:
+        line = watcher.stderr.readline()
+        assert line, said
+        said += line
+    watcher.send_signal(signal.SIGINT)
+    _, rest = watcher.communicate(timeout=60)
+    assert watcher.returncode == 130
+    assert f"stillroom watch {run.id} --after 1-1" in rest
+    assert "Traceback" not in rest
+    run.end()
 
 
 @pytest.mark.parametrize(
