@@ -46,14 +46,19 @@ def connect(**options: Any) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def configure_driver_logs() -> None:
-    """Send the driver's structured logs, as JSON lines, to standard error, which Ray keeps as the job's log."""
+def configure_driver_logs(*processors: structlog.typing.Processor) -> None:
+    """Send the driver's structured logs, as JSON lines, to standard error, which Ray keeps as the job's log.
+
+    Args:
+        processors: What an event goes through last, before it is written.
+    """
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            *processors,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

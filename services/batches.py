@@ -14,6 +14,7 @@ from services.jobs.intake import accept_request
 from services.jobs.records import RequestKey
 from services.jobs.store import JobStore
 from workloads.budgets import LatencyTarget
+from workloads.places import Places
 from workloads.request import CompressionRequest
 from workloads.spaces import training_tokens
 from workloads.storage import Storage
@@ -29,6 +30,7 @@ class Batches:
         jobs: Where their jobs are.
         storage: Where the jobs' folders are.
         targets: The service's latency targets.
+        places: Where requests may read.
         wake: Has the controller look at the jobs.
     """
 
@@ -38,12 +40,14 @@ class Batches:
         jobs: JobStore,
         storage: Storage,
         targets: Sequence[LatencyTarget],
+        places: Places,
         wake: Callable[[], None],
     ) -> None:
         self.store = store
         self._jobs = jobs
         self._storage = storage
         self._targets = targets
+        self._places = places
         self._wake = wake
 
     def submit(self, data: Any, key: RequestKey | None = None, *, caller: Caller = LOCAL) -> Batch:
@@ -62,7 +66,7 @@ class Batches:
         # Looked for before the requests are checked: what they point to may have gone since they were accepted.
         if key is not None and (known := self._jobs.find_keyed(key)) is not None:
             return self.store.of_job(known)
-        accepted = accept_batch(data, lambda one: accept_request(one, self._targets))
+        accepted = accept_batch(data, lambda one: accept_request(one, self._targets, self._places))
         batch = self.store.create(
             [self._order(request, caller) for request in accepted.requests],
             tenant=caller.tenant,

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import structlog
 
 from services.access.caller import LOCAL, Caller
-from services.jobs.intake import absolute, missing_files
+from services.jobs.intake import absolute, missing_files, outside_files
 from services.jobs.records import Job, RequestKey
 from services.jobs.rows import UnknownJobError
 from services.jobs.store import MAX_PAGE, JobStore
@@ -28,6 +28,7 @@ from workloads.evaluation_spec import (
     renamed,
 )
 from workloads.job_folder import StudentDocument
+from workloads.places import Places
 from workloads.storage import Storage
 from workloads.teacher_files import check_teacher, is_path
 
@@ -40,12 +41,14 @@ class Evaluations:
     Args:
         jobs: Where they are kept.
         storage: Where the students are.
+        places: Where requests may read.
         wake: Has the controller look at the jobs.
     """
 
-    def __init__(self, jobs: JobStore, storage: Storage, wake: Callable[[], None]) -> None:
+    def __init__(self, jobs: JobStore, storage: Storage, places: Places, wake: Callable[[], None]) -> None:
         self._jobs = jobs
         self._storage = storage
+        self._places = places
         self._wake = wake
 
     def submit(self, data: Any, key: RequestKey | None = None, *, caller: Caller = LOCAL) -> Job:
@@ -68,12 +71,12 @@ class Evaluations:
         compression, student = None, None
         try:
             if asked.model.teacher is not None:
-                check_teacher(asked.model.teacher)
+                check_teacher(asked.model.teacher, self._places)
             else:
                 compression, student = self._student(asked, caller)
         except InputError as error:
             findings.extend(renamed(error, "teacher", "model.teacher").errors)
-        findings.extend(task_findings(asked.task))
+        findings.extend(task_findings(asked.task, self._places))
         if findings:
             raise InputError(findings)
         kept = AcceptedEvaluation(**dict(asked), files=None if student is None else student.files)
@@ -144,9 +147,12 @@ def with_absolute_paths(asked: EvaluationRequest) -> EvaluationRequest:
     return asked.model_copy(update={"task": task.model_copy(update=sides), "model": model})
 
 
-def task_findings(task: EvaluationTask) -> list[FieldError]:
+def task_findings(task: EvaluationTask, places: Places) -> list[FieldError]:
     """What is wrong with the task's files on this machine; those in buckets are looked into by the run."""
-    findings = missing_files(task, TASK, ("train", task.scored_on))
+    sides = ("train", task.scored_on)
+    if outside := outside_files(task, TASK, sides, places):
+        return outside
+    findings = missing_files(task, TASK, sides)
     wanted = [
         *((f"text_columns.{index}", name) for index, name in enumerate(task.text_columns)),
         ("label_column", task.label_column),

@@ -7,21 +7,22 @@ import sys
 
 import structlog
 
+from workloads.masking import mask, mask_event
+
 
 def configure_logs(*, verbose: bool = True) -> None:
     """Send logs to standard error: readable on a terminal, JSON lines elsewhere; quiet ones from warnings up."""
     level = logging.INFO if verbose else logging.WARNING
     terminal = sys.stderr.isatty()
-    # A plain traceback: the default one shows local variables, secrets among them, and takes seconds to draw.
-    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    console = structlog.dev.ConsoleRenderer()
     renderer: structlog.typing.Processor = console if terminal else structlog.processors.JSONRenderer()
-    formatting = [] if terminal else [structlog.processors.format_exc_info]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *formatting,
+            structlog.processors.format_exc_info,  # plain, without local variables; text before it is masked
+            mask_event,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -29,4 +30,14 @@ def configure_logs(*, verbose: bool = True) -> None:
         cache_logger_on_first_use=False,
     )
     # httpx and alembic tell of every call at INFO, uvicorn of every request.
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Masked("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+
+
+class _Masked(logging.Formatter):
+    """Formats what libraries log, without secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and a traceback if there is one."""
+        return mask(super().format(record))

@@ -74,9 +74,14 @@ class Service:
         self.work = WorkStore(self._engine, claim_seconds=settings.claim_seconds)
         self.selections = Selections(self.storage)
         self.batches = Batches(
-            BatchStore(self._engine, self.quotas), self.store, self.storage, settings.latency_targets, self._wake
+            BatchStore(self._engine, self.quotas),
+            self.store,
+            self.storage,
+            settings.latency_targets,
+            settings.places,
+            self._wake,
         )
-        self.evaluations = Evaluations(self.store, self.storage, self._wake)
+        self.evaluations = Evaluations(self.store, self.storage, settings.places, self._wake)
         self.cluster = self._make_cluster()
         self._controller: Controller | None = None
 
@@ -86,7 +91,7 @@ class Service:
         policy = RetryPolicy(settings.max_attempts, settings.backoff_seconds)
         self._controller = Controller(
             self.work,
-            Runner(self.work, self.storage, policy, settings.run_module),
+            Runner(self.work, self.storage, policy, settings.run_module, settings.places),
             self.cluster,
             limits=Limits(settings.max_running, settings.tenant_max_running),
             poll_seconds=settings.poll_seconds,
@@ -122,7 +127,7 @@ class Service:
         """
         if (known := self._keyed(key)) is not None:
             return known
-        request = accept_request(data, self.settings.latency_targets)
+        request = accept_request(data, self.settings.latency_targets, self.settings.places)
         plan = self.store.latest_plan(request, caller.tenant)
         made = self.store.create(
             request,
@@ -143,7 +148,7 @@ class Service:
         """
         if (known := self._keyed(key)) is not None:
             return known
-        request = accept_request(data, self.settings.latency_targets)
+        request = accept_request(data, self.settings.latency_targets, self.settings.places)
         return self._queue(self.store.create(request, "plan", tenant=caller.tenant, key=key))
 
     def select(self, compression: Job, data: Any, key: RequestKey | None = None, *, caller: Caller = LOCAL) -> Job:

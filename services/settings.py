@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from services.access.tenants import Quota
 from workloads.budgets import LatencyTarget
 from workloads.errors import FieldError, InputError
-from workloads.places import Places
+from workloads.places import Places, root_of
 from workloads.storage import Storage
 
 _SECRET = frozenset({"database", "ray_token"})
@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     @classmethod
     def _storage_has_no_password(cls, value: str) -> str:
         # It is an argument of every run, and shown by Ray to whoever may see its jobs.
-        if "@" in urlsplit(value).netloc or "secret_key=" in value:
+        if ":" in urlsplit(value).netloc.rpartition("@")[0] or "secret_key=" in value:
             raise ValueError(
                 "'storage' holds credentials, which every process list would show. "
                 "Leave them out and give them in the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
@@ -111,9 +111,7 @@ class Settings(BaseSettings):
     @field_validator("allowed_roots")
     @classmethod
     def _roots_are_places(cls, value: list[str] | None) -> list[str] | None:
-        if value is not None:
-            Places(tuple(value))
-        return value
+        return None if value is None else [root_of(one) for one in value]
 
     @field_validator("ray_address")
     @classmethod

@@ -58,10 +58,15 @@ JobKind = Literal["compression", "selection", "plan", "evaluation"]
 
 
 class OrderDocument(_Document):
-    """What kind of job it is; a selection names the scores table of a finished compression that it answers from."""
+    """What kind of job it is; a selection names the scores table of a finished compression that it answers from.
+
+    ``roots`` and ``hub`` say where the request may read; see :class:`workloads.places.Places`.
+    """
 
     kind: JobKind = "compression"
     scores: str | None = None
+    roots: tuple[str, ...] | None = None
+    hub: tuple[str, ...] = ("*",)
 
 
 class CostDocument(_Document):

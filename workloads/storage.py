@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyarrow import fs as pafs
 
 from workloads.errors import InputError
+from workloads.places import EVERYWHERE, Places
 
 
 @dataclass(frozen=True)
@@ -25,29 +26,36 @@ class Storage:
         url: As the user wrote it; :meth:`open` gives the same storage again on another node.
         filesystem: The pyarrow filesystem.
         root: The folder inside it.
+        places: Where its files may lie, whatever links lead to them.
     """
 
     url: str
     filesystem: pafs.FileSystem
     root: str
+    places: Places = EVERYWHERE
 
     @classmethod
-    def open(cls, url: str) -> Storage:
+    def open(cls, url: str, places: Places = EVERYWHERE) -> Storage:
         """Open a local path or a URL (``s3://bucket/path?endpoint_override=…&scheme=http`` for other S3 servers).
 
+        Args:
+            url: What to open.
+            places: Where it must be, if somebody else has named it.
+
         Raises:
-            InputError: The URL cannot be understood.
+            InputError: The URL cannot be understood, or leads out of the places.
         """
+        places.require(url, "storage")
         if "://" not in url:
             path = str(Path(url).expanduser().resolve())
-            return cls(path, pafs.LocalFileSystem(), path)
+            return cls(path, pafs.LocalFileSystem(), path, places)
         try:
             filesystem, path = pafs.FileSystem.from_uri(url)
         except (pa.ArrowInvalid, ValueError, OSError) as error:
             raise InputError.of(
                 "storage", f"{url!r} cannot be opened: {error}.", "Use a folder, s3://bucket/path or gs://bucket/path."
             ) from error
-        return cls(url, filesystem, path.rstrip("/"))
+        return cls(url, filesystem, path.rstrip("/"), places)
 
     @property
     def local(self) -> bool:
@@ -69,7 +77,7 @@ class Storage:
         Raises:
             FileNotFoundError: It is not there.
         """
-        with self.filesystem.open_input_stream(self.path(relative)) as stream:
+        with self.open_input(relative) as stream:
             return bytes(stream.read())
 
     def write_bytes(self, relative: str, data: bytes) -> None:
@@ -127,13 +135,13 @@ class Storage:
 
     def stream(self, relative: str, chunk: int = 1 << 20) -> Iterator[bytes]:
         """Read a file piece by piece."""
-        with self.filesystem.open_input_stream(self.path(relative)) as stream:
+        with self.open_input(relative) as stream:
             while piece := stream.read(chunk):
                 yield bytes(piece)
 
     def open_input(self, relative: str) -> pa.NativeFile:
         """Open a file for random access."""
-        return self.filesystem.open_input_file(self.path(relative))
+        return self.places.open_file(self.filesystem, self.path(relative))
 
     def upload(self, local: Path, relative: str) -> None:
         """Copy a local file or folder into the storage.

@@ -16,6 +16,7 @@ from pyarrow import fs as pafs
 
 from workloads.architecture import TeacherShape
 from workloads.errors import InputError
+from workloads.places import EVERYWHERE, Places
 from workloads.request import TeacherSpec
 from workloads.storage import Storage
 
@@ -65,9 +66,9 @@ class _Folder:
     names: frozenset[str]
 
     @classmethod
-    def open(cls, model: str) -> _Folder:
+    def open(cls, model: str, places: Places = EVERYWHERE) -> _Folder:
         try:
-            storage = Storage.open(model)
+            storage = Storage.open(model, places)
             kind = storage.filesystem.get_file_info(storage.root).type
             names = frozenset(storage.list("")) if kind == pafs.FileType.Directory else frozenset()
         except InputError as error:
@@ -84,6 +85,8 @@ class _Folder:
     def json(self, name: str) -> dict[str, Any]:
         try:
             document = self.storage.read_json(name)
+        except OSError as error:
+            raise self._unreadable(name, error) from error
         except ValueError as error:
             raise InputError.of(FIELD, f"{self.storage.url}/{name} is no valid JSON.", "Copy it again.") from error
         if not isinstance(document, dict):
@@ -109,10 +112,13 @@ class _Folder:
     def _header(self, name: str) -> dict[str, Any]:
         # Layout: little-endian u64 length of a JSON header, the header, the data; offsets count from the data.
         size = self.storage.size(name)
-        with self.storage.open_input(name) as stream:
-            start = bytes(stream.read(8))
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else _MAX_HEADER
-            text = bytes(stream.read(length)) if length < _MAX_HEADER else b""
+        try:
+            with self.storage.open_input(name) as stream:
+                start = bytes(stream.read(8))
+                length = struct.unpack("<Q", start)[0] if len(start) == 8 else _MAX_HEADER
+                text = bytes(stream.read(length)) if length < _MAX_HEADER else b""
+        except OSError as error:
+            raise self._unreadable(name, error) from error
         try:
             header = json.loads(text)
             end = max(entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__")
@@ -125,24 +131,34 @@ class _Folder:
         assert isinstance(header, dict)
         return header
 
+    def _unreadable(self, name: str, error: OSError) -> InputError:
+        return InputError.of(
+            FIELD, f"{self.storage.url}/{name} cannot be read: {error}.", "Mend it, or give the right to read it."
+        )
+
 
 def is_path(model: str) -> bool:
     """Whether a teacher's name means a folder (local, ``s3://``, ``gs://``) rather than a hub id."""
     return "://" in model or model.startswith(("/", "./", "../", "~")) or model in {".", ".."} or Path(model).exists()
 
 
-def check_teacher(spec: TeacherSpec) -> None:
+def check_teacher(spec: TeacherSpec, places: Places = EVERYWHERE) -> None:
     """Refuse a teacher that cannot be used, as far as its folder's files tell.
 
-    A hub id passes; it is checked once it has been downloaded.
+    An allowed hub id passes; it is checked once it has been downloaded.
+
+    Args:
+        spec: The teacher.
+        places: Where it may be.
 
     Raises:
         InputError: Naming ``teacher.model`` and the remedy: folder or configuration missing, a family that is
             not supported, remote code, quantised or pickled or damaged weights, no tokenizer.
     """
     if not is_path(spec.model):
+        places.require_hub(spec.model, FIELD)
         return
-    folder = _Folder.open(spec.model)
+    folder = _Folder.open(spec.model, places)
     if CONFIG not in folder.names:
         raise InputError.of(
             FIELD, f"{spec.model} has no config.json.", "Give a folder that was written by save_pretrained."
@@ -221,9 +237,9 @@ def fingerprint(folder: Path) -> str:
     return total.hexdigest()
 
 
-def files_to_copy(model: str) -> list[str]:
+def files_to_copy(model: str, places: Places = EVERYWHERE) -> list[str]:
     """Names of the files that make up the teacher in a folder, relative to it; pickles are never among them."""
-    folder = _Folder.open(model)
+    folder = _Folder.open(model, places)
     own = {CONFIG, WEIGHTS_INDEX, "modules.json", "README.md", *TOKENIZER_FILES} & folder.names
     pooling = ["1_Pooling/config.json"] if folder.storage.exists("1_Pooling/config.json") else []
     return [*sorted(own), *folder.weight_files(), *pooling]

@@ -71,7 +71,7 @@ class LocalOnly:
 def _foreign(headers: Headers) -> str | None:
     """What is foreign about a request, in a sentence with its remedy."""
     host, origin = headers.get("host", ""), headers.get("origin")
-    if not is_loopback(_hostname(f"//{host}")):
+    if not is_loopback(_hostname(host)):
         return (
             f"The service is for this machine alone, and was asked for as {host!r}. "
             "Ask for it as 127.0.0.1 or localhost, or serve with keys."
@@ -84,9 +84,9 @@ def _foreign(headers: Headers) -> str | None:
     return None
 
 
-def _hostname(url: str) -> str:
+def _hostname(host: str) -> str:
     try:
-        return urlsplit(url).hostname or ""
+        return urlsplit(f"//{host}").hostname or "" if "@" not in host else ""
     except ValueError:
         return ""
 

@@ -21,6 +21,7 @@ from services.jobs.batches import UnknownBatchError
 from services.jobs.rows import TransitionError, UnknownJobError
 from services.jobs.store import KeyReusedError
 from workloads.errors import FieldError, InputError
+from workloads.masking import mask_all
 
 MEDIA_TYPE = "application/problem+json"
 UNAVAILABLE_SECONDS = 5
@@ -79,7 +80,7 @@ def problem_response(
 ) -> JSONResponse:
     """Build the answer."""
     problem = Problem(code=code, title=HTTPStatus(status).phrase, status=status, detail=detail, errors=list(errors))
-    return JSONResponse(problem.model_dump(), status_code=status, media_type=MEDIA_TYPE, headers=headers)
+    return JSONResponse(mask_all(problem.model_dump()), status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
 def unexpected_response() -> JSONResponse:

@@ -11,11 +11,18 @@ from workloads.budgets import LatencyTarget
 from workloads.errors import FieldError, InputError
 from workloads.latency import known_targets
 from workloads.part import Part
+from workloads.places import EVERYWHERE, Places
 from workloads.request import CompressionRequest, parse_request
 from workloads.teacher_files import check_teacher, is_path
 
+TASK_SIDES = ("train", "validation")
 
-def accept_request(data: Any, targets: Sequence[LatencyTarget] = ()) -> dict[str, Any]:
+
+def accept_request(
+    data: Any,
+    targets: Sequence[LatencyTarget] = (),
+    places: Places = EVERYWHERE,
+) -> dict[str, Any]:
     """Check a request and give it as it is kept: all fields, local paths absolute, latency targets written out.
 
     Relative paths are those of this process; a run has another working folder.
@@ -23,6 +30,7 @@ def accept_request(data: Any, targets: Sequence[LatencyTarget] = ()) -> dict[str
     Args:
         data: JSON-like.
         targets: The service's latency targets, beside the built-in ones.
+        places: Where it may read.
 
     Raises:
         InputError: One finding a field, of the form first, then of what it points to on this machine.
@@ -30,12 +38,16 @@ def accept_request(data: Any, targets: Sequence[LatencyTarget] = ()) -> dict[str
     request = _with_absolute_paths(parse_request(data))
     request, findings = with_targets(request, targets)
     try:
-        check_teacher(request.teacher)
+        check_teacher(request.teacher, places)
     except InputError as error:
         findings.extend(error.errors)
-    findings.extend(_corpus_findings(request))
+    outside = _outside(request, places)
+    # Of what is outside nothing else is told, not even whether it is there.
+    refused = {finding.field for finding in outside}
+    there = _corpus_findings(request)
     if request.proxy_task is not None:
-        findings.extend(missing_files(request.proxy_task, "proxy_task", ("train", "validation")))
+        there.extend(missing_files(request.proxy_task, "proxy_task", TASK_SIDES))
+    findings.extend([*outside, *(finding for finding in there if finding.field not in refused)])
     if findings:
         raise InputError(findings)
     return request.model_dump(mode="json")
@@ -101,6 +113,27 @@ def _corpus_findings(request: CompressionRequest) -> list[FieldError]:
             FieldError("corpus.dataset", f"There is no folder {dataset} on the server.", "Give one that exists there.")
         )
     return findings
+
+
+def _outside(request: CompressionRequest, places: Places) -> list[FieldError]:
+    """What of the corpus and of the proxy task the request may not read."""
+    corpus, dataset = request.corpus, request.corpus.dataset
+    found = [places.finding(path, f"corpus.paths.{index}") for index, path in enumerate(corpus.paths)]
+    if dataset is not None:
+        find = places.finding if is_path(dataset) else places.hub_finding
+        found.append(find(dataset, "corpus.dataset"))
+    tasks = [] if request.proxy_task is None else outside_files(request.proxy_task, "proxy_task", TASK_SIDES, places)
+    return [*(finding for finding in found if finding is not None), *tasks]
+
+
+def outside_files(task: Part, field: str, sides: Sequence[str], places: Places) -> list[FieldError]:
+    """Files of a labelled dataset that the request may not read; for the arguments see :func:`missing_files`."""
+    found = (
+        places.finding(path, f"{field}.{side}.{index}")
+        for side in sides
+        for index, path in enumerate(getattr(task, side))
+    )
+    return [finding for finding in found if finding is not None]
 
 
 def missing_files(task: Part, field: str, sides: Sequence[str]) -> list[FieldError]:

@@ -18,6 +18,8 @@ from services.jobs.records import Job
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.work import WorkStore
 from workloads.job_folder import ErrorDocument, JobFolder, OrderDocument, ResultDocument, StepDocument
+from workloads.masking import mask
+from workloads.places import EVERYWHERE, Places
 from workloads.storage import Storage
 
 MAX_BACKOFF_SECONDS = 300.0
@@ -53,13 +55,22 @@ class Runner:
         storage: Where their folders are.
         policy: When to try again.
         run_module: The module that a run starts.
+        places: Where requests may read.
     """
 
-    def __init__(self, store: WorkStore, storage: Storage, policy: RetryPolicy, run_module: str) -> None:
+    def __init__(
+        self,
+        store: WorkStore,
+        storage: Storage,
+        policy: RetryPolicy,
+        run_module: str,
+        places: Places = EVERYWHERE,
+    ) -> None:
         self._store = store
         self._storage = storage
         self._policy = policy
         self._run_module = run_module
+        self._places = places
 
     def submit(self, job: Job, ray: RayJobs) -> None:
         """Send the attempt that a job has begun to Ray; sending it again starts nothing."""
@@ -67,7 +78,8 @@ class Runner:
         assert attempt is not None
         try:
             folder = self._folder(job)
-            folder.write_order(OrderDocument(kind=job.kind, scores=job.scores))
+            where = {"roots": self._places.roots, "hub": self._places.hub}
+            folder.write_order(OrderDocument(kind=job.kind, scores=job.scores, **where))
             folder.write_request(job.request)
         except OSError as error:
             message = f"The request could not be written to the storage: {error}."
@@ -205,7 +217,7 @@ class Runner:
         assert attempt is not None
         path = self._folder(job).path(DRIVER_LOG, attempt.number)
         try:
-            text = ray.log_tail(attempt.submission_id)
+            text = mask(ray.log_tail(attempt.submission_id))
             self._storage.write_bytes(path, text.encode())
         except (RayUnreachableError, OSError) as error:
             log.warning("driver_log_not_kept", job=job.id, attempt=attempt.number, error=str(error))

@@ -48,6 +48,14 @@ def serving(service: Service) -> Iterator[StillroomClient]:
         thread.join()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_keys_asked_for() -> Iterator[None]:
+    """Here, and in the services that tests start as processes; the tests of keys say otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STILLROOM_INSECURE_LOCAL", "true")
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """A real PostgreSQL; see tests/postgres.py."""

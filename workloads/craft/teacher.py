@@ -25,6 +25,7 @@ from workloads import teacher_files
 from workloads.architecture import TeacherShape
 from workloads.craft.families import Facts, Family, Head, family_of
 from workloads.errors import InputError
+from workloads.places import EVERYWHERE, OutsideError, confined
 from workloads.request import TeacherSpec
 from workloads.storage import Storage
 
@@ -135,12 +136,15 @@ def fetch_teacher(spec: TeacherSpec, into: Path) -> Path:
     """
     into.mkdir(parents=True, exist_ok=True)
     if teacher_files.is_path(spec.model):
-        teacher_files.check_teacher(spec)
-        source = spec.model
+        source, places = spec.model, confined()
     else:
-        source = str(_download(spec))
-        teacher_files.check_teacher(TeacherSpec(model=source))
-    _copy(Storage.open(source), teacher_files.files_to_copy(source), into)
+        confined().require_hub(spec.model, teacher_files.FIELD)
+        source, places = str(_download(spec)), EVERYWHERE
+    teacher_files.check_teacher(TeacherSpec(model=source), places)
+    try:
+        _copy(Storage.open(source, places), teacher_files.files_to_copy(source, places), into)
+    except OutsideError as error:
+        raise InputError.of(teacher_files.FIELD, f"{error}.", "Put the file itself there, not a link.") from error
     return into
 
 

@@ -26,8 +26,10 @@ from workloads import artifacts
 from workloads.errors import InputError
 from workloads.evaluation_spec import AcceptedEvaluation, parse_accepted
 from workloads.job_folder import JobFolder, OrderDocument, ResultDocument
+from workloads.masking import mask_event
 from workloads.methods.answering import answer
 from workloads.methods.autodistil import autodistil
+from workloads.places import Places, confine
 from workloads.request import CompressionRequest, parse_request
 from workloads.runs.describing import describe
 from workloads.runs.failures import error_document
@@ -50,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--job", required=True)
     parser.add_argument("--attempt", type=int, required=True)
     given = parser.parse_args(arguments)
-    configure_driver_logs()
+    configure_driver_logs(mask_event)
     structlog.contextvars.bind_contextvars(job=given.job, attempt=given.attempt)
     storage = Storage.open(given.storage)
     folder = JobFolder(storage, given.job)
@@ -103,6 +105,7 @@ def _work_of(
 ) -> Callable[[], ResultDocument]:
     """What the job asks for, its request checked and nothing done yet."""
     order, data = folder.read_order(), folder.read_request()
+    confine(Places(order.roots, order.hub))
     if order.kind == "evaluation":
         return functools.partial(_evaluate, storage, parse_accepted(data), job, attempt, progress, used)
     return functools.partial(_compress, storage, folder, order, parse_request(data), job, attempt, progress, used)

@@ -29,6 +29,7 @@ from workloads.craft.text.splits import HubPiece, Split, plan_splits
 from workloads.craft.text.tokenise import HASHES, Recipe, SideStats, SplitStats, tokenise_split
 from workloads.craft.text.tokenizer import Tokenizer
 from workloads.errors import FieldError, InputError
+from workloads.places import confined
 from workloads.request import CorpusSpec
 from workloads.storage import Storage
 
@@ -75,6 +76,7 @@ def plan_corpus(spec: CorpusSpec, tokenizer: Tokenizer, sequence_length: int, la
         InputError: A file or dataset cannot be found or read.
     """
     if spec.dataset is not None and hub.is_hub_id(spec.dataset):
+        confined().require_hub(spec.dataset, "corpus.dataset")
         revision = hub.resolve_revision(spec.dataset)
         inputs: dict[str, Any] = {
             "dataset": [spec.dataset, spec.dataset_config, spec.split, revision],

@@ -27,6 +27,7 @@ from workloads.craft.tasks.evaluating import EvaluationData, TaskModel, evaluate
 from workloads.craft.teacher import fetch_teacher
 from workloads.errors import InputError
 from workloads.evaluation_spec import TASK, AcceptedEvaluation, EvaluationRequest, EvaluationResult, SeedScore, renamed
+from workloads.places import confined
 from workloads.runs.leases import lease
 from workloads.runs.progress import Progress
 from workloads.storage import Storage
@@ -102,7 +103,7 @@ def _model_folder(storage: Storage, request: AcceptedEvaluation, work: Path) -> 
             )
         return storage.fetch(request.files, work)
     try:
-        if teacher_files.is_path(spec.model) and "://" not in spec.model:
+        if teacher_files.is_path(spec.model) and "://" not in spec.model and confined().roots is None:
             teacher_files.check_teacher(spec)
             return Path(spec.model).expanduser()
         return fetch_teacher(spec, work / "model")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from workloads.errors import InputError
 from workloads.job_folder import ErrorDocument
+from workloads.masking import mask
 
 _LONGEST = 500
 
@@ -20,7 +21,7 @@ def error_document(error: BaseException) -> ErrorDocument:
     for cause in causes:
         if isinstance(cause, InputError):
             first = cause.errors[0]
-            message = " ".join(found.problem for found in cause.errors)
+            message = mask(" ".join(found.problem for found in cause.errors))
             return ErrorDocument(code="invalid_input", message=message, field=first.field, remedy=first.remedy)
     for cause in causes:
         if isinstance(cause, OSError) and not isinstance(cause, ConnectionError | TimeoutError):
@@ -51,5 +52,5 @@ def _remedy(error: OSError) -> str | None:
 
 def _short(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = f"{type(error).__name__}: {lines[-1] if lines else 'it says nothing'}"
+    text = mask(f"{type(error).__name__}: {lines[-1] if lines else 'it says nothing'}")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

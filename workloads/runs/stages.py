@@ -25,10 +25,11 @@ from workloads.job_folder import JobKind, PlanDocument
 from workloads.latency import LatencyMeasure, known_targets
 from workloads.latency_model import LatencyModels
 from workloads.methods.stages import Polished
+from workloads.places import confined
 from workloads.request import CompressionRequest
 from workloads.runs.checks import check_fits
 from workloads.runs.corpus import build_corpus, check_corpus, plan_corpus
-from workloads.runs.latency import build_samples, find_place, measure_latency, read_samples
+from workloads.runs.latency import build_measure, build_samples, find_place, read_measure, read_samples
 from workloads.runs.leases import lease
 from workloads.runs.planning import calibrate_on_cluster, make_plan
 from workloads.runs.polish import PolishJob, polish_students, score_polished
@@ -111,7 +112,8 @@ class StoredStages:
         self._progress.start(TEACHER)
         spec = self._request.teacher
         fetched = self._work / "fetched"
-        if teacher_files.is_path(spec.model) and "://" not in spec.model:
+        # Where a request may not read everywhere, what was looked at is what is read from then on: a copy of our own.
+        if teacher_files.is_path(spec.model) and "://" not in spec.model and confined().roots is None:
             teacher_files.check_teacher(spec)
             folder = Path(spec.model).expanduser()
         else:
@@ -271,7 +273,7 @@ class StoredStages:
 
     def measure(self, trained: Trained, student: Artifact, target: LatencyTarget) -> LatencyMeasure:
         """See the protocol."""
-        return measure_latency(
+        artifact = build_measure(
             self._storage,
             target=target,
             teacher_files=trained.teacher.artifact.files,
@@ -281,6 +283,7 @@ class StoredStages:
             builder=self._builder,
             field=self._target_field(target),
         )
+        return read_measure(artifact)
 
     def task_scores(self, trained: Trained, candidates: Sequence[Scored]) -> list[Scored]:
         """See the protocol.

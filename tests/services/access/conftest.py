@@ -32,12 +32,12 @@ class Locked:
 
     def with_key(self, key: str) -> httpx.Client:
         """A client with that key."""
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {key}"})
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
 
 
 @pytest.fixture
 def make_locked(tmp_path: Path) -> Iterator[Callable[..., Locked]]:
-    """``make_locked(**settings)``: such a service; roots are the whole test's folder unless told otherwise."""
+    """``make_locked(**settings)``: such a service; everything may be read unless told otherwise."""
     opened = []
 
     def make(**settings: object) -> Locked:

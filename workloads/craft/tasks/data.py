@@ -18,6 +18,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from workloads.errors import InputError
+from workloads.places import confined
 from workloads.search_spec import TASK_FILES, TaskSpec
 from workloads.storage import Storage
 
@@ -224,7 +225,7 @@ def _open(url: str, at: str) -> Storage:
             at, f"{url} has none of the endings {', '.join(TASK_FILES)}.", "Convert or rename the file."
         )
     try:
-        storage = Storage.open(url)
+        storage = Storage.open(url, confined())
         there = storage.exists("")
     except InputError as error:
         raise InputError.of(at, error.errors[0].problem, error.errors[0].remedy) from error

@@ -9,6 +9,7 @@ import pyarrow as pa
 from pyarrow import fs as pafs
 
 from workloads.errors import InputError
+from workloads.places import confined
 from workloads.request import CorpusSpec
 
 
@@ -46,7 +47,7 @@ def list_saved_dataset(filesystem: pafs.FileSystem, base: str, spec: CorpusSpec)
 
 def _read(filesystem: pafs.FileSystem, path: str) -> dict[str, Any] | None:
     try:
-        with filesystem.open_input_stream(path) as stream:
+        with confined().open_file(filesystem, path) as stream:
             document: dict[str, Any] = json.loads(stream.read())
             return document
     except FileNotFoundError:

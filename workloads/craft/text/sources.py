@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +18,7 @@ from pyarrow import fs as pafs
 
 from workloads.craft.text.saved_dataset import list_saved_dataset
 from workloads.errors import InputError
+from workloads.places import OutsideError, Places, confined
 from workloads.request import CorpusSpec
 
 Kind = Literal["text", "jsonl", "parquet", "arrow"]
@@ -40,6 +41,7 @@ class Source:
     url: str
     kind: Kind
     size: int
+    places: Places = field(default_factory=confined, compare=False)  # a worker is another process
 
     @property
     def field(self) -> str:
@@ -53,7 +55,8 @@ class Source:
             InputError: It cannot be opened.
         """
         try:
-            file = open_filesystem(self.url)[0].open_input_file(self.path)
+            self.places.require(self.url, self.field)
+            file = self.places.open_file(open_filesystem(self.url)[0], self.path)
             file.seek(offset)
         except (OSError, pa.ArrowException) as error:
             raise self.unreadable(error) from error
@@ -105,6 +108,7 @@ def list_sources(spec: CorpusSpec) -> list[Source]:
         InputError: A path is not there, a file has an unknown ending, or there is no file at all.
     """
     if spec.dataset is not None:
+        confined().require(spec.dataset, "corpus.dataset")
         filesystem, base = open_filesystem(spec.dataset)
         files = list_saved_dataset(filesystem, base, spec)
         return [Source(path, _url_of(spec.dataset, path), "arrow", size) for path, size in files]
@@ -119,6 +123,7 @@ def list_sources(spec: CorpusSpec) -> list[Source]:
 
 
 def _expand(url: str) -> list[Source]:
+    confined().require(url, "corpus.paths")
     filesystem, path = open_filesystem(url)
     try:
         info = filesystem.get_file_info(path)
@@ -145,8 +150,12 @@ def _files_below(filesystem: pafs.FileSystem, base: str) -> list[pafs.FileInfo]:
         def refuse(error: OSError) -> None:
             raise error
 
-        walk = os.walk(base or "/", onerror=refuse, followlinks=True)
-        infos = filesystem.get_file_info([f"{folder}/{name}" for folder, _, names in walk for name in names])
+        paths = []
+        for folder, _, names in os.walk(base or "/", onerror=refuse, followlinks=True):
+            if not confined().holds(folder):
+                raise OutsideError(f"{folder} leads out of where requests may read")
+            paths += [f"{folder}/{name}" for name in names]
+        infos = filesystem.get_file_info(paths)
     else:
         infos = filesystem.get_file_info(pafs.FileSelector(base, recursive=True, allow_not_found=True))
     return [info for info in infos if info.type != pafs.FileType.Directory]

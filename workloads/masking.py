@@ -1,0 +1,68 @@
+"""The last net for secrets: what looks like one, or is one of this process's environment, is masked in texts.
+
+Nothing is meant to put a secret into a text. Errors of libraries quote what they were given, though.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+MASK = "***"
+_ENDINGS = ("_TOKEN", "_SECRET", "_PASSWORD", "_API_KEY", "_SECRET_ACCESS_KEY", "_SECRET_KEY")
+_URLS = ("STILLROOM_DATABASE",)
+_SHORTEST = 6
+"""A shorter one would mask parts of words."""
+_PATTERNS = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"(srk_[0-9a-f]{8}_)[A-Za-z0-9_-]{16,}", rf"\1{MASK}"),
+        (r"\bhf_[A-Za-z0-9]{16,}", f"hf_{MASK}"),
+        (r"(?i)\b(bearer\s+)[^\s'\",]+", rf"\1{MASK}"),
+        (r"(://[^/\s:@]*:)[^/\s@]+@", rf"\1{MASK}@"),
+        (r"(?i)\b((?:secret_key|secret_access_key|session_token|password|token)=)[^&\s'\",]+", rf"\1{MASK}"),
+    )
+)
+
+
+def mask(text: str) -> str:
+    """The text without secrets."""
+    for secret in _of_environment():
+        text = text.replace(secret, MASK)
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def mask_all(value: Any) -> Any:
+    """JSON-like data with its texts masked; of other things their text, where it holds a secret."""
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, dict):
+        return {mask_all(name): mask_all(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [mask_all(each) for each in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    text = str(value)
+    masked = mask(text)
+    return value if masked == text else masked
+
+
+def mask_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """A processor of structlog that masks the whole event."""
+    return {name: mask_all(value) for name, value in event.items()}
+
+
+def _of_environment() -> list[str]:
+    found = {value for name, value in os.environ.items() if name.upper().endswith(_ENDINGS)}
+    for name in _URLS:
+        try:
+            password = urlsplit(os.environ.get(name, "")).password or ""
+        except ValueError:
+            continue
+        found |= {password, unquote(password)}
+    return sorted((one for one in found if len(one) >= _SHORTEST), key=len, reverse=True)
