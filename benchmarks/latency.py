@@ -25,7 +25,7 @@ from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import wiring_of
 from workloads.latency import BUILT_IN_TARGETS, LatencyMeasure
 from workloads.latency_model import candidates_to_measure, fit
-from workloads.runs.latency import measure_latency, sample_latencies
+from workloads.runs.latency import build_measure, build_samples, read_measure, read_samples
 
 OTHERS, SEED = 10, 1
 
@@ -46,27 +46,33 @@ def main() -> None:
     for index, one in enumerate(chosen):
         _export(scene, one, f"students/{index}")
     with local_ray():
-        samples = sample_latencies(
-            scene.storage, **asked, spaces=scene.spaces, seed=SEED, builder="benchmark-1", progress=lambda *_: None
+        samples = read_samples(
+            build_samples(
+                scene.storage, **asked, spaces=scene.spaces, seed=SEED, builder="benchmark-1", progress=lambda *_: None
+            )
         )
         measures = [
-            measure_latency(
-                scene.storage,
-                **asked,
-                student_files=f"students/{index}",
-                student_fingerprint=str(index),
-                builder="benchmark-1",
+            read_measure(
+                build_measure(
+                    scene.storage,
+                    **asked,
+                    student_files=f"students/{index}",
+                    student_fingerprint=str(index),
+                    builder="benchmark-1",
+                )
             )
             for index in range(OTHERS)
         ]
         smallest = min(range(OTHERS), key=lambda index: measures[index].p50_ms)
         again = [
-            measure_latency(
-                scene.storage,
-                **asked,
-                student_files=f"students/{smallest}",
-                student_fingerprint=f"{smallest} again {number}",
-                builder="benchmark-1",
+            read_measure(
+                build_measure(
+                    scene.storage,
+                    **asked,
+                    student_files=f"students/{smallest}",
+                    student_fingerprint=f"{smallest} again {number}",
+                    builder="benchmark-1",
+                )
             )
             for number in range(2)
         ]

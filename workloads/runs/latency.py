@@ -76,34 +76,6 @@ def find_place(target: LatencyTarget, field: str | None = None) -> Place:
     return Place(node["NodeID"], _device_on(node["NodeID"], target, field))
 
 
-def measure_latency(
-    storage: Storage,
-    *,
-    target: LatencyTarget,
-    teacher_files: str,
-    teacher_fingerprint: str,
-    student_files: str,
-    student_fingerprint: str,
-    builder: str,
-    field: str | None = None,
-    waiting: Callable[[], None] | None = None,
-) -> LatencyMeasure:
-    """Give a student's latency on a target; see :func:`build_measure`."""
-    return read_measure(
-        build_measure(
-            storage,
-            target=target,
-            teacher_files=teacher_files,
-            teacher_fingerprint=teacher_fingerprint,
-            student_files=student_files,
-            student_fingerprint=student_fingerprint,
-            builder=builder,
-            field=field,
-            waiting=waiting,
-        )
-    )
-
-
 def build_measure(
     storage: Storage,
     *,
@@ -162,38 +134,6 @@ def build_measure(
 def read_measure(artifact: Artifact) -> LatencyMeasure:
     """Read the measure back."""
     return LatencyMeasure.model_validate(artifact.summary)
-
-
-def sample_latencies(
-    storage: Storage,
-    *,
-    target: LatencyTarget,
-    teacher_files: str,
-    teacher_fingerprint: str,
-    spaces: Sequence[SubSpace],
-    seed: int,
-    builder: str,
-    progress: Callable[[int, int], None],
-    count: int = CANDIDATES,
-    field: str | None = None,
-    waiting: Callable[[], None] | None = None,
-) -> LatencySamples:
-    """Give measured candidates of sub-spaces, to fit a predictor on; see :func:`build_samples`."""
-    return read_samples(
-        build_samples(
-            storage,
-            target=target,
-            teacher_files=teacher_files,
-            teacher_fingerprint=teacher_fingerprint,
-            spaces=spaces,
-            seed=seed,
-            builder=builder,
-            progress=progress,
-            count=count,
-            field=field,
-            waiting=waiting,
-        )
-    )
 
 
 def build_samples(

@@ -10,9 +10,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import logging
 import math
-import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +40,7 @@ from workloads.craft.tasks.finetuning import FineTuning, classifier
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.errors import InputError
 from workloads.request import CompressionRequest
+from workloads.runs.tuning import lean_tune
 from workloads.search_spec import ProxyTaskSpec
 from workloads.storage import Storage
 
@@ -239,18 +238,16 @@ def _run(
     watcher = _Watcher(shared, records, progress)
     needs = {"cpu": _CPUS, "gpu": 1} if shared.gpu else {"cpu": _CPUS}
     concurrent = resources.gpus if shared.gpu else max(1, resources.cluster_cpus // _CPUS)
-    # verbose=0 alone leaves Tune's opening table on standard output, and some log lines.
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    logging.getLogger("ray.tune").setLevel(logging.WARNING)
+    at_once = min(concurrent, total)
     progress(0, total)
     # What is known takes no time, and is what the others are measured against.
     order = sorted(range(total), key=lambda number: number not in shared.known)
-    results = tune.Tuner(
+    tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(_FineTuneCandidate, shared=shared), needs),
         param_space={"candidate": tune.grid_search(order)},
         tune_config=tune.TuneConfig(
             reuse_actors=True,
-            max_concurrent_trials=min(concurrent, total),
+            max_concurrent_trials=at_once,
             scheduler=_halving(shared.spec.epochs),
         ),
         run_config=tune.RunConfig(
@@ -261,7 +258,9 @@ def _run(
             failure_config=tune.FailureConfig(fail_fast=True),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # scores are all a trial leaves
         ),
-    ).fit()
+    )
+    with lean_tune(at_once):
+        results = tuner.fit()
     for result in results:
         if result.error is not None:
             inner = getattr(result.error, "cause", None) or result.error

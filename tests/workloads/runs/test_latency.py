@@ -26,9 +26,8 @@ from workloads.runs.latency import (
     build_measure,
     build_samples,
     find_place,
-    measure_latency,
     read_measure,
-    sample_latencies,
+    read_samples,
 )
 from workloads.runs.leases import lease
 from workloads.spaces import SubSpace
@@ -128,9 +127,9 @@ def test_a_target_that_no_node_can_serve_is_refused_by_its_field_with_the_remedy
         assert caught.value.errors[0].field == field
         assert remedy in caught.value.errors[0].remedy
     with pytest.raises(InputError):
-        measure_latency(**home.measure(target))
+        build_measure(**home.measure(target))
     with pytest.raises(InputError):
-        sample_latencies(**home.samples(target))
+        build_samples(**home.samples(target))
     assert not home.storage.exists("artifacts")
 
 
@@ -173,7 +172,7 @@ def test_candidates_are_measured_once_with_progress_and_a_predictor_can_be_fitte
     told: list[tuple[int, int]] = []
     first = build_samples(**home.samples(_target(), progress=lambda *done: told.append(done)))
     assert told == [(done, 8) for done in range(9)]
-    samples = sample_latencies(**home.samples(_target(), builder="cmp_b-1"))
+    samples = read_samples(build_samples(**home.samples(_target(), builder="cmp_b-1")))
     assert samples.model_dump(mode="json") == first.summary
     assert [Architecture.from_json(one.architecture) for one in samples.samples] == [
         home.spaces[0].smallest, home.spaces[1].smallest, home.spaces[0].largest, home.spaces[1].largest,
@@ -187,7 +186,7 @@ def test_candidates_are_measured_once_with_progress_and_a_predictor_can_be_fitte
 def test_what_is_wrong_on_the_node_is_an_input_error_here(ray_cluster: str, home: Home) -> None:
     home.storage.write_json("odd/config.json", {"model_type": "gpt2"})
     with pytest.raises(InputError, match="gpt2"):
-        measure_latency(**home.measure(_target(), student="odd"))
+        build_measure(**home.measure(_target(), student="odd"))
 
 
 def test_two_are_never_measured_on_a_node_at_once(ray_cluster: str, home: Home) -> None:
@@ -195,7 +194,7 @@ def test_two_are_never_measured_on_a_node_at_once(ray_cluster: str, home: Home) 
     place = find_place(_target())
 
     def measure() -> None:
-        measure_latency(**home.measure(_target(), waiting=waits.set))
+        build_measure(**home.measure(_target(), waiting=waits.set))
         done.set()
 
     thread = threading.Thread(target=measure)

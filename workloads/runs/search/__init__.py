@@ -12,10 +12,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import logging
-import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +41,7 @@ from workloads.runs.search.rules import Candidate, budget_misses
 from workloads.runs.search.scheduler import LotSearcher, RungScheduler
 from workloads.runs.search.table import summarise, write_table
 from workloads.runs.search.trial import CPUS, ScoreLots, Shared, convert
+from workloads.runs.tuning import lean_tune
 from workloads.scores_table import FILE
 from workloads.spaces import SubSpace
 from workloads.storage import Storage
@@ -213,7 +212,7 @@ def run_on_tune(board: Board, proposer: Proposer, results: Results, shared: Shar
     """Bring the board to its end, and give the actors' CPU-seconds."""
     scheduler = RungScheduler(board, actors, results.add)
     trainable = tune.with_resources(tune.with_parameters(ScoreLots, shared=shared), {"cpu": CPUS})
-    with _lean_tune(actors):
+    with lean_tune(actors):
         trials = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -244,30 +243,6 @@ def run_on_tune(board: Board, proposer: Proposer, results: Results, shared: Shar
         raise RuntimeError(f"The search was interrupted after {board.done} of {len(board.entries)} candidates.")
     _log.info("searched", candidates=len(board.entries), survivors=len(board.alive), actors=actors)
     return scheduler.cpu_seconds
-
-
-@contextlib.contextmanager
-def _lean_tune(actors: int) -> Iterator[None]:
-    """Tune without its own output, result files and snapshots, none of which is read; all actors started at once."""
-    settings = {
-        "RAY_AIR_NEW_OUTPUT": "0",  # verbose=0 alone leaves the opening table on standard output, and some log lines
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "TUNE_GLOBAL_CHECKPOINT_S": "86400",
-        "TUNE_MAX_PENDING_TRIALS_PG": str(actors),
-    }
-    before = {name: os.environ.get(name) for name in settings}
-    loggers = {"ray.tune": logging.WARNING, "ray.tune.analysis": logging.ERROR}  # it misses the result files
-    os.environ |= settings
-    for name, level in loggers.items():
-        logging.getLogger(name).setLevel(level)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _cause(error: BaseException) -> str:
