@@ -1,10 +1,17 @@
 """A batch's request: how the common part and the items become compressions, and where findings are told."""
 
+import re
+from pathlib import Path
+
 import pytest
+import yaml
 
 from services.jobs.batch_requests import MAX_COMPRESSIONS, accept_batch
 from services.jobs.intake import accept_request
 from workloads.errors import InputError
+from workloads.request import parse_request
+
+DOCS = Path(__file__).parents[2] / "docs/batches.md"
 
 
 @pytest.fixture
@@ -103,3 +110,13 @@ def test_the_largest_batch_is_taken(common):
     teachers = [f"a/{n}" for n in range(MAX_COMPRESSIONS)]
     accepted = accept_batch({"common": common, "compressions": _teachers(*teachers)}, accept_request)
     assert [request["teacher"]["model"] for request in accepted.requests] == teachers
+
+
+def test_the_documented_request_is_one_and_gives_what_is_said_of_it():
+    body = yaml.safe_load(re.search(r"```yaml\n(.*?)```", DOCS.read_text(), re.DOTALL)[1])
+    accepted = accept_batch(body, lambda one: parse_request(one).model_dump(mode="json"))
+    assert [[budget["name"] for budget in one["budgets"]] for one in accepted.requests] == [
+        ["small"],
+        ["small", "smallest"],
+    ]
+    assert [one["labels"] for one in accepted.requests] == [{"team": "search"}] * 2
