@@ -217,7 +217,7 @@ def _infeasible_fields(infeasible: InfeasibleDocument) -> dict[str, Any]:
 def _cell(value: Any) -> Any:
     if isinstance(value, dict):
         return json.dumps(value)
-    # Names come from requests: a spreadsheet must not run them.
+    # Names come from requests, the older ones of any text: a spreadsheet must not run them.
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
