@@ -27,6 +27,17 @@ def test_a_build_counts_only_once_it_is_committed(storage: Storage) -> None:
     assert storage.list(found.files) == ["superlm.safetensors"]
 
 
+def test_the_bytes_of_a_job_are_those_that_its_own_attempts_have_built(storage: Storage) -> None:
+    used: dict[str, list[str]] = {}
+    for builder, size in (("cmp_x-1", 5), ("cmp_x-12", 70), ("cmp_xx-1", 300), ("cmp_x-y-1", 1000)):
+        key = Key("superlm", {"builder": builder})
+        storage.write_bytes(f"{artifacts.build_folder(key, builder)}/deep/file", bytes(size))
+        artifacts.commit(storage, key, builder, {})
+        used.setdefault("superlm", []).append(key.fingerprint)
+    assert artifacts.bytes_built(storage, used, "cmp_x") == 75
+    assert artifacts.bytes_built(storage, {}, "cmp_x") == 0
+
+
 def test_a_straggler_spoils_no_files_of_the_committed_builder(storage: Storage) -> None:
     storage.write_bytes(f"{artifacts.build_folder(KEY, 'cmp_x-2')}/weights", b"whole")
     committed = artifacts.commit(storage, KEY, "cmp_x-2", {})

@@ -8,8 +8,16 @@ import pytest
 
 from workloads.architecture import Architecture, TeacherShape
 from workloads.errors import InputError
-from workloads.request import SubspaceSpec, SubspacesSpec
-from workloads.spaces import SubSpace, orders_by_importance, paper_spaces, relative_spaces, spaces_for
+from workloads.request import SubspaceSpec, SubspacesSpec, parse_request
+from workloads.spaces import (
+    SubSpace,
+    orders_by_importance,
+    paper_spaces,
+    polish_tokens,
+    relative_spaces,
+    spaces_for,
+    training_tokens,
+)
 from workloads.teacher_files import named_shape
 
 TWELVE = named_shape("bert-base")
@@ -143,3 +151,25 @@ def test_importance_orders_weights_except_for_the_papers_preset() -> None:
     assert orders_by_importance(SubspacesSpec.model_validate({})) and orders_by_importance(by_hand())
     assert not orders_by_importance(SubspacesSpec.model_validate(paper))
     assert orders_by_importance(SubspacesSpec.model_validate({**paper, "importance": True}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "tokens"),
+    [
+        ({}, 3 * 10_000),
+        ({"subspaces": {"count": 5}}, 5 * 10_000),
+        ({"subspaces": {"count": 5, "preset": "autodistil-paper"}}, 3 * 10_000),
+        ({"training": {"tokens_per_superlm": {"a": 10_000, "b": 20_000}}}, 30_000),
+        ({"polish": {"tokens": 7, "top_k": 2}}, 3 * 10_000 + 2 * 2 * 7),
+    ],
+)
+def test_the_tokens_of_a_request_are_those_of_all_superlms_and_of_polishing(changes: dict, tokens: int) -> None:
+    given = {
+        "teacher": {"model": "m"},
+        "corpus": {"paths": ["x.txt"]},
+        "training": {"tokens_per_superlm": 10_000},
+        "budgets": [{"name": name, "max_params": 1000} for name in "ab"],
+    }
+    request = parse_request(given | changes)
+    assert training_tokens(request) == tokens
+    assert polish_tokens(request) == (28 if "polish" in changes else 0)
