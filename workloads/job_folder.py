@@ -150,6 +150,7 @@ class ProgressDocument(_Document):
 
     updated_at: str
     steps: list[StepDocument] = Field(default_factory=list)
+    stored_bytes: int | None = Field(None, description="As of a result, for an attempt that leaves none.")
 
 
 class PlanStepDocument(_Document):

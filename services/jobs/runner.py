@@ -17,7 +17,7 @@ from services.jobs.ray_jobs import RayJobs, RayUnreachableError
 from services.jobs.records import Job
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.work import WorkStore
-from workloads.job_folder import ErrorDocument, JobFolder, OrderDocument, ResultDocument, StepDocument
+from workloads.job_folder import ErrorDocument, JobFolder, OrderDocument, ProgressDocument, ResultDocument, StepDocument
 from workloads.masking import mask
 from workloads.places import EVERYWHERE, Places
 from workloads.storage import Storage
@@ -146,7 +146,12 @@ class Runner:
             self._finish(job, result)
             return
         self._store.end_attempt(
-            job.id, job.attempt, AttemptStatus.INTERRUPTED, "The service was stopped.", JobStatus.QUEUED
+            job.id,
+            job.attempt,
+            AttemptStatus.INTERRUPTED,
+            "The service was stopped.",
+            JobStatus.QUEUED,
+            stored_bytes=self._stored_bytes(job),
         )
         log.info("attempt_interrupted", job=job.id, attempt=job.attempt)
 
@@ -160,19 +165,25 @@ class Runner:
                 JobStatus.SUCCEEDED,
                 result=result,
                 steps=self._steps(job, failed=False),
-                stored_bytes=result.stored_bytes,
+                stored_bytes=self._stored_bytes(job, result),
             )
             log.info("job_succeeded", job=job.id, attempt=job.attempt, students=len(result.students))
             return
         error = result.error or ErrorDocument(code="internal", message="The run failed and did not say why.")
         retry = error.code in RETRIED_CODES
-        self._fail(job, AttemptStatus.FAILED, error, retry=retry, stored_bytes=result.stored_bytes)
+        self._fail(job, AttemptStatus.FAILED, error, retry=retry, result=result)
 
     def _lose(self, job: Job, message: str) -> None:
         self._fail(job, AttemptStatus.LOST, ErrorDocument(code="lost", message=message), retry=True)
 
     def _fail(
-        self, job: Job, status: AttemptStatus, error: ErrorDocument, *, retry: bool, stored_bytes: int | None = None
+        self,
+        job: Job,
+        status: AttemptStatus,
+        error: ErrorDocument,
+        *,
+        retry: bool,
+        result: ResultDocument | None = None,
     ) -> None:
         failures = job.failures + 1
         if retry and failures < self._policy.max_attempts:
@@ -184,7 +195,7 @@ class Runner:
                 error.message,
                 JobStatus.QUEUED,
                 not_before=datetime.now(UTC) + wait,
-                stored_bytes=stored_bytes,
+                stored_bytes=self._stored_bytes(job, result),
             )
             log.warning("attempt_failed", job=job.id, attempt=job.attempt, error=error.message, retry_in=str(wait))
             return
@@ -196,7 +207,7 @@ class Runner:
             JobStatus.FAILED,
             result=ResultDocument(status="failed", error=error),
             steps=self._steps(job, failed=True),
-            stored_bytes=stored_bytes,
+            stored_bytes=self._stored_bytes(job, result),
         )
         log.warning("job_failed", job=job.id, attempt=job.attempt, code=error.code, error=error.message)
 
@@ -208,6 +219,7 @@ class Runner:
             "It was cancelled by request.",
             JobStatus.CANCELLED,
             steps=self._steps(job, failed=True),
+            stored_bytes=self._stored_bytes(job),
         )
         log.info("job_cancelled", job=job.id, attempt=job.attempt)
 
@@ -234,15 +246,28 @@ class Runner:
 
     def _steps(self, job: Job, *, failed: bool) -> list[StepDocument]:
         """The attempt's last steps; in one that failed, the step it was at has failed."""
-        try:
-            progress = self._folder(job).read_progress(job.attempt)
-        except ValidationError:
-            return []
+        progress = self._progress(job)
         steps = progress.steps if progress else []
         if not failed:
             return steps
         ended = {"status": "failed", "rate": None, "seconds_left": None}
         return [step.model_copy(update=ended) if step.status == "running" else step for step in steps]
+
+    def _stored_bytes(self, job: Job, result: ResultDocument | None = None) -> int | None:
+        """What the job has put into the storage, by its result, or as far as an attempt without one has told."""
+        if result is not None and result.stored_bytes is not None:
+            return result.stored_bytes
+        try:
+            progress = self._progress(job)
+        except OSError:  # a storage that does not answer keeps no attempt from its end
+            return None
+        return progress.stored_bytes if progress else None
+
+    def _progress(self, job: Job) -> ProgressDocument | None:
+        try:
+            return self._folder(job).read_progress(job.attempt)
+        except ValidationError:
+            return None
 
     def _folder(self, job: Job) -> JobFolder:
         return JobFolder(self._storage, job.id)

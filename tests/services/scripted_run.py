@@ -46,7 +46,7 @@ def _success(storage: Storage, job: str, attempt: int) -> ResultDocument:
         architecture=ARCHITECTURE, subspace="tiny", params=9, flops=9, heldout_loss=1.0, misses={"max_params": 1.07}
     )
     missed = InfeasibleDocument(budget="impossible", nearest=[nearest])
-    return ResultDocument(status="succeeded", students=[student], infeasible=[missed], seconds=1.5)
+    return ResultDocument(status="succeeded", students=[student], infeasible=[missed], seconds=1.5, stored_bytes=2000)
 
 
 def main() -> int:
@@ -69,7 +69,7 @@ def main() -> int:
     def progress(done: int, status: str) -> None:
         step = StepDocument(name="train", status=status, done=done, total=10, unit="steps", rate=2.0, seconds_left=5)
         prepare = StepDocument(name="prepare corpus", status="succeeded", reused=True)
-        folder.write_progress(attempt, ProgressDocument(updated_at=now(), steps=[prepare, step]))
+        folder.write_progress(attempt, ProgressDocument(updated_at=now(), steps=[prepare, step], stored_bytes=1000))
 
     progress(1, "running")
     if act == "hang":

@@ -67,6 +67,22 @@ def test_a_job_runs_to_its_students(service, make_request):
     assert _steps(service, job) == {"prepare corpus": "succeeded", "train": "succeeded"}
 
 
+def test_what_a_job_has_stored_counts_however_it_has_ended(service, make_request):
+    def stored():
+        return service.standing("local")[1].stored_bytes
+
+    before = stored()
+    hanging = service.submit(make_request(act="hang"))
+    wait_until(lambda: _steps(service, hanging), 60, "the start of the run")
+    service.cancel(hanging.id)
+    assert _end(service, hanging).status is JobStatus.CANCELLED
+    assert stored() - before == 1000
+    _end(service, service.submit(make_request(act="invalid")))
+    assert stored() - before == 2000
+    _end(service, service.submit(make_request(act="succeed")))
+    assert stored() - before == 4000
+
+
 def test_wrong_input_fails_the_job_at_once_with_field_and_remedy(service, make_request):
     job = _end(service, service.submit(make_request(act="invalid")))
     assert (job.status, job.attempt) == (JobStatus.FAILED, 1)

@@ -75,6 +75,7 @@ class Progress:
         self._events: list[EventDocument] = []
         self._lock = threading.Lock()
         self._writing = threading.Lock()
+        self._stored_bytes: int | None = None
         self._steps_changed = self._events_changed = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
@@ -130,6 +131,11 @@ class Progress:
             step.done = step.total if step.total is not None else step.done
         self.event("reused", f"{name}: finished earlier, used again.", step=name)
 
+    def stored(self, count: int) -> None:
+        """Say how many bytes all of the job's attempts have put into the storage."""
+        with self._lock:
+            self._stored_bytes, self._steps_changed = count, True
+
     def fail(self, message: str) -> None:
         """Mark the steps that are under way as failed."""
         with self._lock:
@@ -162,12 +168,14 @@ class Progress:
             with self._lock:
                 steps = [step.document() for step in self._steps.values()] if self._steps_changed else None
                 events = list(self._events) if self._events_changed else None
+                stored = self._stored_bytes
                 self._steps_changed = self._events_changed = False
             try:
                 if events is not None:
                     self._folder.write_events(self._attempt, events)
                 if steps is not None:
-                    self._folder.write_progress(self._attempt, ProgressDocument(updated_at=now(), steps=steps))
+                    document = ProgressDocument(updated_at=now(), steps=steps, stored_bytes=stored)
+                    self._folder.write_progress(self._attempt, document)
             except OSError as error:
                 with self._lock:
                     self._steps_changed |= steps is not None

@@ -477,6 +477,8 @@ class StoredStages:
             known = self.used.setdefault(artifact.stage, [])
             if artifact.fingerprint not in known:
                 known.append(artifact.fingerprint)
+        with contextlib.suppress(OSError):  # the work is worth more than the account of it
+            self._progress.stored(artifacts.bytes_built(self._storage, self.used, self._job))
         if made and all(artifact.builder != self._builder for artifact in made):
             self._progress.reuse(step)
         else:
