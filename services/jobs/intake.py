@@ -89,7 +89,12 @@ def _with_absolute_paths(request: CompressionRequest) -> CompressionRequest:
 
 def absolute(path: str) -> str:
     """A local path as another process finds it, and any other as it is."""
-    return path if "://" in path else str(Path(path).expanduser().absolute())
+    if "://" in path:
+        return path
+    try:
+        return str(Path(path).expanduser().absolute())
+    except RuntimeError:  # there is no such user; then it is a name like any other
+        return str(Path(path).absolute())
 
 
 def _corpus_findings(request: CompressionRequest) -> list[FieldError]:
