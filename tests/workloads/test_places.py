@@ -108,6 +108,11 @@ def test_hub_ids_are_those_of_the_patterns(name, fits):
     assert (Places((), ("google/*",)).hub_finding(name, "teacher.model") is None) is fits
 
 
+def test_everywhere_leaves_it_to_the_hub_what_its_ids_are():
+    assert EVERYWHERE.hub_finding('any "thing"', "f") is None
+    assert Places(()).hub_finding('any "thing"', "f") is not None
+
+
 def test_a_file_is_opened_where_it_is_inside(places, root):
     for name in ("a.txt", "good.txt", "sub/../a.txt"):
         with places.open_file(LOCAL, f"{root}/{name}") as file:
