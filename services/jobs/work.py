@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ class WorkStore:
         self._sessions = Sessions(engine)
         self._postgres = engine.dialect.name == "postgresql"
         self._tokens: dict[str, str] = {}
+        self._lock = threading.Lock()
 
     def runs(self, only: str | None = None) -> list[Job]:
         """Jobs with a run that this service looks after, or that nobody does, oldest first.
@@ -192,6 +194,7 @@ class WorkStore:
             if current is None or current.number != attempt or AttemptStatus(current.status).is_terminal:
                 raise TransitionError(job_id, JobStatus(row.status), f"{then} by attempt {attempt}")
             self._require_claim(row)
+            token = row.token
             move(row, then)
             current.status, current.reason, current.finished_at = status, reason, now()
             row.reason, row.not_before = reason, not_before
@@ -205,7 +208,9 @@ class WorkStore:
                 row.steps = [step.model_dump(mode="json") for step in steps] if steps is not None else None
             session.flush()
             ended = job_of(row)
-        self._tokens.pop(job_id, None)
+        with self._lock:  # another thread may have begun the job's next attempt by now, with a token of its own
+            if self._tokens.get(job_id) == token:
+                del self._tokens[job_id]
         return ended
 
     def _begin(self, session: Session, row: JobRow) -> Job:
@@ -227,8 +232,9 @@ class WorkStore:
         return job_of(row)
 
     def _take(self, row: JobRow) -> None:
-        self._tokens[row.id] = uuid.uuid4().hex
-        row.owner, row.token = self.owner, self._tokens[row.id]
+        row.owner, row.token = self.owner, uuid.uuid4().hex
+        with self._lock:
+            self._tokens[row.id] = row.token
         row.claimed_until = now() + timedelta(seconds=self.claim_seconds)
 
     def _mine(self, session: Session, job_id: str) -> JobRow:
