@@ -9,7 +9,9 @@ from datasets import Dataset
 
 from workloads.craft.tasks.data import read_task, task_fingerprint
 from workloads.craft.teacher import fetch_teacher
+from workloads.craft.text.readers import read_documents
 from workloads.craft.text.sources import list_sources
+from workloads.craft.text.splits import Split, plan_splits
 from workloads.errors import InputError
 from workloads.places import EVERYWHERE, Places, confine
 from workloads.request import CorpusSpec, TeacherSpec
@@ -61,6 +63,17 @@ def test_a_file_that_is_swapped_after_it_was_listed_is_not_read_by_a_worker(root
     confine(EVERYWHERE)  # as in a worker, which is another process
     with pytest.raises(InputError, match="where requests may read"):
         pickle.loads(source).open()
+
+
+def test_a_split_that_is_written_down_keeps_where_it_may_read(root):
+    spec = CorpusSpec(paths=[str(root)])
+    written = [split.to_json() for split in plan_splits(list_sources(spec), spec)]
+    (root / "a.txt").unlink()
+    (root / "a.txt").symlink_to(root.parent / "outside" / "secret.txt")
+    confine(EVERYWHERE)
+    (piece,) = (piece for text in written for piece in Split.from_json(text).pieces)
+    with pytest.raises(InputError, match="where requests may read"):
+        list(read_documents(piece, spec))
 
 
 def test_a_folder_that_is_swapped_after_acceptance_is_not_read(root):

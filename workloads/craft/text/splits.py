@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from workloads.craft.text.lines import start_near
 from workloads.craft.text.sources import Source
+from workloads.places import Places
 from workloads.request import CorpusSpec
 
 _SMALLEST, _LARGEST, _SPLITS = 1 << 20, 32 << 20, 64
@@ -79,7 +80,10 @@ class Split:
 
 def _piece(document: dict[str, Any]) -> FilePiece | HubPiece:
     if "source" in document:
-        return FilePiece(**{**document, "source": Source(**document["source"])})
+        source = document["source"]
+        roots, hub = source["places"]["roots"], source["places"]["hub"]
+        places = Places(None if roots is None else tuple(roots), tuple(hub))
+        return FilePiece(**{**document, "source": Source(**{**source, "places": places})})
     return HubPiece(**document)
 
 
