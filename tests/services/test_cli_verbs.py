@@ -161,21 +161,33 @@ def test_watching_with_json_gives_events_and_the_end_a_line_each(service, stillr
     assert "1-1  note  one" in done.stderr
 
 
+# What runs in the background of a shell has Ctrl-C ignored, and so has what it starts.
+HEARS_CTRL_C = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
 def test_ctrl_c_on_a_watcher_says_how_to_go_on(client, service, make_request, tmp_path):
     run = Run(service, make_request())
     run.begin()
     run.tell("one")
     with (tmp_path / "out").open("w") as out:
         watcher = subprocess.Popen(
-            [STILLROOM, "watch", run.id, "--server", client.server], stdout=out, stderr=subprocess.PIPE, text=True
-        )
-    said = ""
-    while "1-1  note  one" not in said:
-        line = watcher.stderr.readline()
-        assert line, said
-        said += line
-    watcher.send_signal(signal.SIGINT)
-    _, rest = watcher.communicate(timeout=60)
+            [sys.executable, "-c", HEARS_CTRL_C, STILLROOM, "watch", run.id, "--server", client.server],
+            stdout=out, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    try:
+        said = ""
+        while "1-1  note  one" not in said:
+            line = watcher.stderr.readline()
+            assert line, said
+            said += line
+        watcher.send_signal(signal.SIGINT)
+        _, rest = watcher.communicate(timeout=60)
+    finally:
+        watcher.kill()
     assert watcher.returncode == 130
     assert f"stillroom watch {run.id} --after 1-1" in rest
     assert "Traceback" not in rest
