@@ -148,7 +148,7 @@ def _compress(
     with tempfile.TemporaryDirectory(prefix="stillroom-run-") as work:
         stages = StoredStages(storage, request, job=job, attempt=attempt, progress=progress, work=Path(work), used=used)
         if order.kind == "plan":
-            return ResultDocument(status="succeeded", plan=stages.plan(), artifacts=stages.used)
+            return ResultDocument(status="succeeded", plan=stages.plan(), artifacts=used)
         if order.kind == "selection":
             assert order.scores is not None, order
             found = answer(request, stages, stages.recall(order.scores))
@@ -156,7 +156,7 @@ def _compress(
             found = METHODS[request.method](request, stages)
         result = describe(storage, folder, attempt, request, found)
     progress.event("succeeded", f"{len(result.students)} of {len(request.budgets)} budgets are met.")
-    return result.model_copy(update={"artifacts": stages.used})
+    return result.model_copy(update={"artifacts": used})
 
 
 def _end_quickly(number: int, frame: FrameType | None) -> NoReturn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -27,10 +27,10 @@ from workloads.latency_model import LatencyModels
 from workloads.methods.stages import Polished
 from workloads.places import confined
 from workloads.request import CompressionRequest
+from workloads.runs.building import WAITING, Building
 from workloads.runs.checks import check_fits
 from workloads.runs.corpus import build_corpus, check_corpus, plan_corpus
 from workloads.runs.latency import build_measure, build_samples, find_place, read_measure, read_samples
-from workloads.runs.leases import lease
 from workloads.runs.planning import calibrate_on_cluster, make_plan
 from workloads.runs.polish import PolishJob, polish_students, score_polished
 from workloads.runs.progress import Progress
@@ -45,7 +45,6 @@ from workloads.trained import TeacherStage, Trained, recall
 
 TEACHER, CORPUS, CALIBRATION, SEARCH = "teacher", "corpus", "calibration", "search"
 LATENCY, PROXY_TASK, POLISH, STUDENTS = "latency", "proxy-task", "polish", "students"
-WAITING = "waiting for another job that builds this"
 
 _log = structlog.get_logger(__name__)
 
@@ -92,15 +91,14 @@ class StoredStages:
         attempt: int,
         progress: Progress,
         work: Path,
-        used: dict[str, list[str]] | None = None,
+        used: dict[str, list[str]],
     ) -> None:
-        self.used = {} if used is None else used
         self._storage = storage
         self._request = request
-        self._job = job
         self._builder = f"{job}-{attempt}"
         self._progress = progress
         self._work = work
+        self._building = Building(storage, job=job, builder=self._builder, progress=progress, work=work, used=used)
         self._saved: list[Artifact] = []
 
     def teacher(self) -> TeacherStage:
@@ -129,9 +127,9 @@ class StoredStages:
             summary = {"model": spec.model, "fingerprint": fingerprint, "shape": shape}
             return artifacts.commit(self._storage, key, self._builder, summary)
 
-        artifact = self._once(TEACHER, key, build)
-        self._end(TEACHER, artifact)
-        return TeacherStage(artifact, fingerprint, teacher_files.shape_of(self._local(artifact)))
+        artifact = self._building.once(TEACHER, key, build)
+        self._building.end(TEACHER, artifact)
+        return TeacherStage(artifact, fingerprint, teacher_files.shape_of(self._building.local(artifact)))
 
     def spaces(self, teacher: TeacherStage) -> list[SubSpace]:
         """See the protocol.
@@ -141,7 +139,7 @@ class StoredStages:
                 latency target; the proxy task cannot be read.
         """
         spaces = spaces_for(self._request.subspaces, teacher.shape)
-        pad_id = Tokenizer.load(self._local(teacher.artifact)).pad_id
+        pad_id = Tokenizer.load(self._building.local(teacher.artifact)).pad_id
         check_fits(self._request, teacher.shape, pad_id, spaces)
         if self._request.polish is not None:
             polish_training(self._request)
@@ -163,7 +161,7 @@ class StoredStages:
         self._progress.start(CORPUS, unit="bytes")
         request = self._request
         layout = objective_for(request.objective, teacher.shape).layout
-        tokenizer = Tokenizer.load(self._local(teacher.artifact))
+        tokenizer = Tokenizer.load(self._building.local(teacher.artifact))
         plan = plan_corpus(request.corpus, tokenizer, request.training.sequence_length, layout)
 
         def report(done: int, total: int | None, unit: str) -> None:
@@ -172,9 +170,9 @@ class StoredStages:
         def build() -> Artifact:
             return build_corpus(self._storage, plan, self._builder, report)
 
-        artifact = self._once(CORPUS, plan.key, build)
+        artifact = self._building.once(CORPUS, plan.key, build)
         check_corpus(artifact, request.corpus, request.training.batch_size)
-        self._end(CORPUS, artifact)
+        self._building.end(CORPUS, artifact)
         return artifact
 
     def train(self, teacher: TeacherStage, corpus: Artifact, spaces: Sequence[SubSpace]) -> dict[str, Artifact]:
@@ -200,7 +198,7 @@ class StoredStages:
             missing = {name: key for name, key in keys.items() if artifacts.find(self._storage, key) is None}
             # Always in the same order, so that two jobs never wait for each other.
             for name, key in sorted(missing.items(), key=lambda item: item[1].fingerprint):
-                leases.enter_context(self._lease(train_step(name), key))
+                leases.enter_context(self._building.lease(train_step(name), key))
             superlms = train_superlms(
                 self._storage,
                 request,
@@ -213,7 +211,7 @@ class StoredStages:
                 note=note,
             )
         for name, artifact in superlms.items():
-            self._end(train_step(name), artifact)
+            self._building.end(train_step(name), artifact)
         return superlms
 
     def search(
@@ -236,8 +234,8 @@ class StoredStages:
                 progress=functools.partial(self._progress.advance, SEARCH),
             )
 
-        scores = self._once(SEARCH, key, build)
-        self._end(SEARCH, scores)
+        scores = self._building.once(SEARCH, key, build)
+        self._building.end(SEARCH, scores)
         return scores
 
     def candidates(self, trained: Trained) -> list[Scored]:
@@ -268,7 +266,7 @@ class StoredStages:
             waiting=functools.partial(self._progress.note, LATENCY, WAITING),
         )
         self._progress.note(LATENCY, None)
-        self._end(LATENCY, samples)
+        self._building.end(LATENCY, samples)
         return LatencyModels.fit(read_samples(samples))
 
     def measure(self, trained: Trained, student: Artifact, target: LatencyTarget) -> LatencyMeasure:
@@ -302,7 +300,7 @@ class StoredStages:
             builder=self._builder,
             progress=functools.partial(self._progress.advance, PROXY_TASK),
         )
-        self._end(PROXY_TASK, scores)
+        self._building.end(PROXY_TASK, scores)
         return read_task_scores(self._storage, scores)
 
     def polish(self, trained: Trained, candidates: Sequence[Scored]) -> list[Polished]:
@@ -345,7 +343,7 @@ class StoredStages:
             polished=polished,
             builder=self._builder,
         )
-        self._end(POLISH, *polished.values())
+        self._building.end(POLISH, *polished.values())
         return [
             Polished(replace(one, heldout_loss=losses[job.id]), polished[job.id])
             for one, job in zip(candidates, jobs, strict=True)
@@ -358,7 +356,7 @@ class StoredStages:
         else:
             self._progress.advance(STUDENTS, done)
         if done == total:
-            self._end(STUDENTS, *self._saved)
+            self._building.end(STUDENTS, *self._saved)
 
     def student(self, trained: Trained, scored: Scored, superlm: Artifact) -> Artifact:
         """See the protocol."""
@@ -373,7 +371,7 @@ class StoredStages:
             work = self._work / "students" / key.fingerprint
             return build_student(self._storage, origin, scored, rows, self._builder, work)
 
-        artifact = self._once(STUDENTS, key, build)
+        artifact = self._building.once(STUDENTS, key, build)
         self._saved.append(artifact)
         return artifact
 
@@ -395,7 +393,7 @@ class StoredStages:
         spaces = self.spaces(teacher)
         self._progress.start(CALIBRATION)
         request, resources = self._request, read_resources()
-        tokenizer = Tokenizer.load(self._local(teacher.artifact))
+        tokenizer = Tokenizer.load(self._building.local(teacher.artifact))
         layout = objective_for(request.objective, teacher.shape).layout
         corpus = plan_corpus(request.corpus, tokenizer, request.training.sequence_length, layout)
         found = artifacts.find(self._storage, corpus.key)
@@ -424,65 +422,10 @@ class StoredStages:
         return f"latency_targets.{target.name}"
 
     def _opened(self, teacher: TeacherStage) -> Teacher:
-        return _open_once(self._local(teacher.artifact))
+        return _open_once(self._building.local(teacher.artifact))
 
     def _superlm(self, teacher: TeacherStage, artifact: Artifact) -> SuperLM:
-        return load_superlm(self._local(artifact), wiring_of(self._opened(teacher))).eval()
-
-    def _local(self, artifact: Artifact) -> Path:
-        """The artefact's files on this machine: in place where the storage is local, else a copy made once."""
-        if self._storage.local:
-            return Path(self._storage.path(artifact.files))
-        folder = self._work / artifact.stage / artifact.fingerprint
-        return folder if folder.exists() else self._storage.download(artifact.files, folder)
-
-    def _once(self, step: str, key: Key, build: Callable[[], Artifact]) -> Artifact:
-        """Give the artefact of ``key``, built here only if it is not there and no other job builds it."""
-        found = artifacts.find(self._storage, key)
-        if found is not None:
-            return found
-        with self._lease(step, key):
-            found = artifacts.find(self._storage, key)
-            if found is not None:
-                return found
-            try:
-                return build()
-            except BaseException:
-                self._clear(key)
-                raise
-
-    @contextlib.contextmanager
-    def _lease(self, step: str, key: Key) -> Iterator[None]:
-        waited = False
-
-        def waiting() -> None:
-            nonlocal waited
-            waited = True
-            self._progress.note(step, WAITING)
-
-        with lease(key.fingerprint, self._builder, waiting):
-            if waited:
-                self._progress.note(step, None)
-            yield
-
-    def _clear(self, key: Key) -> None:
-        # Only room is at stake: without a manifest nothing counts. The error that brought us here is the one to tell.
-        try:
-            self._storage.remove(artifacts.build_folder(key, self._builder))
-        except OSError as error:
-            _log.warning("unfinished_stage_not_removed", stage=key.stage, error=str(error))
-
-    def _end(self, step: str, *made: Artifact) -> None:
-        for artifact in made:
-            known = self.used.setdefault(artifact.stage, [])
-            if artifact.fingerprint not in known:
-                known.append(artifact.fingerprint)
-        with contextlib.suppress(OSError):  # the work is worth more than the account of it
-            self._progress.stored(artifacts.bytes_built(self._storage, self.used, self._job))
-        if made and all(artifact.builder != self._builder for artifact in made):
-            self._progress.reuse(step)
-        else:
-            self._progress.finish(step)
+        return load_superlm(self._building.local(artifact), wiring_of(self._opened(teacher))).eval()
 
 
 @functools.cache

@@ -91,14 +91,15 @@ def run_group(job: GroupJob, queue: Any) -> BaseException | None:
     """
     storage = Storage.open(job.storage)
     training = job.request.training
+    own = f"{job.checkpoints}-ray-{job.builder}"  # Ray Train's folder; of this attempt alone, so that it can go whole
     resources: dict[str, float] = {"CPU": job.cpus, **({"GPU": 1} if job.gpu else {})}
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"job": job, "queue": queue},
         scaling_config=ScalingConfig(num_workers=training.workers, use_gpu=job.gpu, resources_per_worker=resources),
         run_config=RunConfig(
-            name=job.builder,
-            storage_path=storage.path(f"{job.checkpoints}-ray"),
+            name="train",
+            storage_path=storage.path(own),
             storage_filesystem=storage.filesystem,
             failure_config=FailureConfig(max_failures=training.max_failures),
         ),
@@ -108,7 +109,7 @@ def run_group(job: GroupJob, queue: Any) -> BaseException | None:
     except ray.train.TrainingFailedError as error:
         return _cause(error)
     finally:
-        storage.remove(f"{job.checkpoints}-ray/{job.builder}")  # only what is this attempt's own
+        storage.remove(own)
     return _read_failure(storage, job)
 
 

@@ -71,6 +71,7 @@ def test_of_two_jobs_at_once_each_stage_is_built_once_and_both_succeed(
             builds = house.storage.list(f"artifacts/{stage}/{fingerprint}/builds")
             assert len(builds) == 1, (stage, builds)
     assert set(a.artifacts) == {"teacher", "corpus", "superlm", "scores", "student"}
+    assert not [name for name in house.storage.list("artifacts/training") if "-ray" in name]  # nothing is left over
     for steps in zip(house.progress("cmp_a").steps, house.progress("cmp_b").steps, strict=True):
         assert [step.reused for step in steps].count(True) == 1, steps
 

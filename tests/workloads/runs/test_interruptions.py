@@ -19,8 +19,8 @@ from tests.workloads.runs.scenes import (
 )
 from workloads.artifacts import Artifact
 from workloads.job_folder import JobFolder
+from workloads.runs.building import WAITING
 from workloads.runs.leases import BEAT_SECONDS, EXPIRY_SECONDS
-from workloads.runs.stages import WAITING
 
 pytestmark = pytest.mark.ray
 
