@@ -29,7 +29,7 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str) -> No
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what} took more than {seconds} s"
-        time.sleep(0.1)
+        time.sleep(0.02)
 
 
 @contextmanager
