@@ -228,6 +228,7 @@ class _Watcher:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_watchers_see_each_event_once_though_the_service_is_killed_and_the_impatient_can_go_on(
     storage, make_request, unused_port
 ):

@@ -13,7 +13,7 @@ from workloads.craft.text.tokenizer import Tokenizer
 from workloads.job_folder import ResultDocument
 from workloads.teacher_files import TOKENIZER_FILES
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 JOBS = ("cmp_one", "cmp_two", "cmp_other")
 
