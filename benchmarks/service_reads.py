@@ -3,7 +3,7 @@
     python -m benchmarks.service_reads [--seconds 20] [--repeats 3]
 
 A real service (SQLite, one embedded Ray of one CPU) trains the demo's SuperLMs; on the machine's other core it
-answers `GET /v1/compressions/{id}` for that job and 200 others, to 16 connections that ask without a pause, from a
+answers `GET /v1/compressions/{id}` for that job and 200 others, to 8 connections that ask without a pause, from a
 client of plain sockets on the same core. Each read gives the whole document with its live steps.
 """
 
@@ -19,7 +19,7 @@ from benchmarks.record import record
 from benchmarks.service_scene import Served, demo_request, serving
 from services.jobs.states import JobStatus
 
-CONNECTIONS, OTHERS = 16, 200
+CONNECTIONS, OTHERS = 8, 200
 READS_A_SECOND, P99_MS = 300, 100
 _FOREVER = 100_000_000
 

@@ -29,7 +29,8 @@ JSON_TYPES = frozenset({"application/json"})
 YAML_TYPES = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
 
 
-def _service(request: Request) -> Service:
+# Those that only look something up are async: a plain function would cost each request the way to a thread.
+async def _service(request: Request) -> Service:
     service = request.app.state.service
     assert isinstance(service, Service)
     return service
@@ -38,7 +39,7 @@ def _service(request: Request) -> Service:
 ServiceDep = Annotated[Service, Depends(_service)]
 
 
-def _event_streams(request: Request) -> EventStreams:
+async def _event_streams(request: Request) -> EventStreams:
     streams = request.app.state.event_streams
     assert isinstance(streams, EventStreams)
     return streams
@@ -97,7 +98,7 @@ async def _metrics_reader(request: Request, service: ServiceDep, key: KeyDep) ->
 METRICS_READER = Depends(_metrics_reader)
 
 
-def _still_welcome(service: ServiceDep, key: KeyDep) -> Callable[[], bool]:
+async def _still_welcome(service: ServiceDep, key: KeyDep) -> Callable[[], bool]:
     """Whether a caller may go on with an answer that takes long; asks the database now and then."""
 
     def welcome() -> bool:
@@ -162,7 +163,7 @@ def _student(student_id: str, job: JobDep, service: ServiceDep) -> StudentDocume
 StudentDep = Annotated[StudentDocument, Depends(_student)]
 
 
-def _labels(
+async def _labels(
     label: Annotated[
         list[str] | None, Query(description="`name:value`; may be given several times, and all hold.")
     ] = None,
@@ -211,7 +212,7 @@ def _body(request: Request, raw: Annotated[_RawBody, Depends(_raw_body)]) -> Any
     return body
 
 
-def _request_key(
+async def _request_key(
     request: Request,
     caller: CallerDep,
     raw: Annotated[_RawBody, Depends(_raw_body)],

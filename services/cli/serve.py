@@ -44,7 +44,9 @@ def serve(
         try:
             address = listener.getsockname()
             shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-            config = uvicorn.Config(create_app(service), log_level="warning", timeout_graceful_shutdown=3)
+            config = uvicorn.Config(
+                create_app(service), log_level="warning", access_log=False, timeout_graceful_shutdown=3
+            )
             service.start()
             typer.echo(
                 f"stillroom serves http://{shown}:{address[1]} with {service.storage.url}; Ctrl-C ends.", err=True
