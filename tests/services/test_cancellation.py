@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 STEPS, EVERY, TOKENS_A_STEP = 160, 20, 4 * 32
 CPUS = 2
+WORK = ("ray::RayTrainWorker", "ray::TrainController", "ray::run_group")
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def service(tmp_path):
 
 
 def _workers(service):
-    """Processes of Ray's that do a job's work: drivers, and workers that are not idle."""
+    """Processes that do a job's work: its driver, and what its training is done by."""
     found = []
     for process in marked_processes(HeadRecord.load(service.state).marker):
         try:
@@ -50,7 +51,7 @@ def _workers(service):
         except psutil.Error:
             continue
         told = " ".join(command)
-        if (told.startswith("ray::") and "IDLE" not in told) or "workloads.runs.compression" in told:
+        if told.startswith(WORK) or "workloads.runs.compression" in told:
             found.append(told)
     return found
 
