@@ -62,7 +62,7 @@ def test_requests_are_counted_by_route_and_not_by_path(scrape, client, make_requ
         client.get(job_id)
     for path in ("/v1/compressions/cmp_no", "/nowhere/1", "/nowhere/2"):
         assert httpx.get(client.server + path).status_code == 404
-    httpx.request("BREW", f"{client.server}/nowhere/3")
+    httpx.request("PROPFIND", f"{client.server}/nowhere/3")
     samples = scrape()
     expected = {
         ("/v1/compressions", "POST", "202"): 2,
