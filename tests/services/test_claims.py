@@ -4,19 +4,10 @@ import time
 
 import pytest
 
-from services.jobs.database import migrate, open_database
 from services.jobs.rows import TransitionError
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.store import JobStore
 from services.jobs.work import ClaimLostError, Limits, WorkStore
-
-
-@pytest.fixture
-def engine(database):
-    engine = open_database(database)
-    migrate(engine)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -18,14 +18,6 @@ from workloads.job_folder import ErrorDocument, ResultDocument, StepDocument
 
 
 @pytest.fixture
-def engine(database):
-    engine = open_database(database)
-    migrate(engine)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
 def store(engine):
     return JobStore(engine)
 

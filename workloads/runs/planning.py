@@ -24,8 +24,8 @@ from workloads.trained import TeacherStage
 
 # Read off the events of a run of the demo on an idle machine of two cores (2026-11-21).
 TRAIN_START_SECONDS = 26.0
-"""A training's first step comes 23 s after its placement (Ray Train's workers 14, importance and SuperLMs the
-rest), and 3 s pass from its last step to the search."""
+"""A training's first step came 23 s after its placement (Ray Train's start, importance, the SuperLMs), and about
+3 s passed from its last step to the search."""
 SEARCH_START_SECONDS = 6.5
 """120 candidates took 12.2 s, of which their scoring was 11.5 CPU-seconds on two cores."""
 STUDENT_SECONDS = 0.5

@@ -11,17 +11,8 @@ from sqlalchemy.orm import Session
 from services.access import keys as keys_module
 from services.access.caller import Scope
 from services.access.keys import KeyChecks, KeyStore, UnknownKeyError
-from services.jobs.database import migrate, open_database
 from services.jobs.tables import ApiKeyRow
 from workloads.errors import InputError
-
-
-@pytest.fixture
-def engine(database):
-    engine = open_database(database)
-    migrate(engine)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture
