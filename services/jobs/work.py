@@ -85,12 +85,16 @@ class WorkStore:
         Returns:
             The job as it is now; None where another service has it, or where it has no run any more.
         """
+        with self._sessions.reading() as session:  # a claim that is held already, as at most looks, locks nothing
+            row = find_row(session, job_id)
+            if row.status not in _RUNS:
+                return None
+            if self._holds(row):
+                return job_of(row)
         with self._sessions.writing() as session:
             row = find_row(session, job_id, lock=True)
             if row.status not in _RUNS:
                 return None
-            if row.token is not None and row.token == self._tokens.get(job_id):
-                return job_of(row)
             if row.claimed_until is not None and row.owner != self.owner and row.claimed_until > now():
                 return None
             self._take(row)
@@ -242,8 +246,11 @@ class WorkStore:
         self._require_claim(row)
         return row
 
+    def _holds(self, row: JobRow) -> bool:
+        return row.token is not None and row.token == self._tokens.get(row.id)
+
     def _require_claim(self, row: JobRow) -> None:
-        if row.token is None or row.token != self._tokens.get(row.id):
+        if not self._holds(row):
             raise ClaimLostError(row.id, JobStatus(row.status), f"anything by {self.owner}, which has no claim on it")
 
 
