@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from services.cli.completion import complete_batch
-from services.cli.control import sure
 from services.cli.failures import FAILED, told_plainly
 from services.cli.options import (
     DEFAULT_PATIENCE,
@@ -23,6 +21,7 @@ from services.cli.options import (
     read_document,
     read_labels,
 )
+from services.cli.outcomes import sure, tell_forgotten, tell_state
 
 if TYPE_CHECKING:
     from services.api.batch_schemas import BatchDocument, BatchSummary
@@ -107,7 +106,7 @@ def cancel(batch_id: BatchId, server: Server = DEFAULT_SERVER, json: Json = Fals
 
     with StillroomClient(server) as client:
         found = client.cancel_batch(batch_id)
-    typer.echo(found.model_dump_json(indent=1) if json else f"{found.id} is {found.status}.")
+    tell_state(found, json=json)
 
 
 @app.command()
@@ -118,7 +117,7 @@ def retry(batch_id: BatchId, server: Server = DEFAULT_SERVER, json: Json = False
 
     with StillroomClient(server) as client:
         found = client.retry_batch(batch_id)
-    typer.echo(found.model_dump_json(indent=1) if json else f"{found.id} is {found.status}.")
+    tell_state(found, json=json)
 
 
 @app.command()
@@ -135,7 +134,7 @@ def delete(
     sure(f"Forget {batch_id} and its compressions?", yes=yes)
     with StillroomClient(server) as client:
         client.delete_batch(batch_id)
-    typer.echo(json_module.dumps({"deleted": batch_id}) if json else f"{batch_id} is forgotten.")
+    tell_forgotten(batch_id, json=json)
 
 
 @app.command()

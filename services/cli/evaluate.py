@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from services.cli.completion import complete_evaluation
-from services.cli.control import sure
 from services.cli.failures import FAILED, told_plainly
 from services.cli.options import (
     DEFAULT_PATIENCE,
@@ -21,6 +19,7 @@ from services.cli.options import (
     Server,
     read_document,
 )
+from services.cli.outcomes import sure, tell_forgotten, tell_state
 
 if TYPE_CHECKING:
     from services.jobs.documents import EvaluationDocument
@@ -115,7 +114,7 @@ def cancel(evaluation_id: EvaluationId, server: Server = DEFAULT_SERVER, json: J
 
     with StillroomClient(server) as client:
         found = client.cancel_evaluation(evaluation_id)
-    typer.echo(found.model_dump_json(indent=1) if json else f"{found.id} is {found.status}.")
+    tell_state(found, json=json)
 
 
 @app.command()
@@ -126,7 +125,7 @@ def resume(evaluation_id: EvaluationId, server: Server = DEFAULT_SERVER, json: J
 
     with StillroomClient(server) as client:
         found = client.resume_evaluation(evaluation_id)
-    typer.echo(found.model_dump_json(indent=1) if json else f"{found.id} is {found.status}.")
+    tell_state(found, json=json)
 
 
 @app.command()
@@ -143,7 +142,7 @@ def delete(
     sure(f"Forget {evaluation_id}?", yes=yes)
     with StillroomClient(server) as client:
         client.delete_evaluation(evaluation_id)
-    typer.echo(json_module.dumps({"deleted": evaluation_id}) if json else f"{evaluation_id} is forgotten.")
+    tell_forgotten(evaluation_id, json=json)
 
 
 def _tell(found: EvaluationDocument, *, json: bool) -> None:

@@ -92,8 +92,10 @@ class Building:
             known = self._used.setdefault(artifact.stage, [])
             if artifact.fingerprint not in known:
                 known.append(artifact.fingerprint)
-        with contextlib.suppress(OSError):  # the work is worth more than the account of it
+        try:
             self._progress.stored(artifacts.bytes_built(self._storage, self._used, self._job))
+        except OSError as error:  # the work is worth more than the account of it
+            _log.warning("stored_bytes_not_counted", step=step, error=str(error))
         if made and all(artifact.builder != self._builder for artifact in made):
             self._progress.reuse(step)
         else:
