@@ -85,7 +85,10 @@ class RayJobs:
         """
         if self.get(submission_id) is not None:
             return
-        body = {"entrypoint": shlex.join(command), "submission_id": submission_id, "metadata": metadata or {}}
+        # exec: Ray stops the shell that it starts and the children it has then, and so would miss a command that the
+        # shell is just forking; this way the command is the process that Ray knows.
+        entrypoint = f"exec {shlex.join(command)}"
+        body = {"entrypoint": entrypoint, "submission_id": submission_id, "metadata": metadata or {}}
         response = self._send("POST", "/api/jobs/", json=body, timeout=_SUBMIT_SECONDS)
         # Ray answers 500 for an id used twice, as for its own troubles; the question tells them apart.
         if response.is_error and self.get(submission_id) is None:

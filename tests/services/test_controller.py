@@ -1,6 +1,7 @@
 """The controller on a real embedded Ray, one head for the module; the runs are scripted_run.py's."""
 
 import os
+import time
 from pathlib import Path
 
 import psutil
@@ -128,6 +129,27 @@ def test_a_job_is_cancelled_while_it_is_being_submitted(service, make_request):
     assert _end(service, job, 10).status is JobStatus.CANCELLED
     found = service.cluster.jobs().get(job.id + "-1")
     assert found is None or found.status.is_terminal
+
+
+def test_the_run_is_the_very_process_that_ray_stops(service, make_request):
+    """A run below a shell outlived one cancellation in ten: Ray misses what the shell is just forking."""
+    job = service.submit(make_request(act="hang"))
+    assert "JobSupervisor" in " ".join(_run_process(service, job).parent().cmdline())
+    service.cancel(job.id)
+    _end(service, job, 10)
+
+
+@pytest.mark.slow
+def test_no_run_outlives_a_cancellation_whenever_it_comes(service, make_request):
+    for n in range(40):
+        job = service.submit(make_request(act="hang", seconds=0))
+        wait_until(lambda job=job: service.store.get(job.id).attempt, 10, "the first attempt")
+        time.sleep(0.03 * n)
+        service.cancel(job.id)
+        _end(service, job, 10)
+        runs = [one for one in psutil.process_iter(["cmdline"]) if job.id in (one.info["cmdline"] or [])]
+        assert runs == [], f"cancelled after {0.03 * n:.2f} s"
+        service.delete(job.id)
 
 
 def test_submitting_the_same_attempt_again_starts_nothing(service, make_request):
