@@ -36,19 +36,25 @@ def assert_same_gradients(flat: FlatParameters, plain: dict[str, Tensor], *names
         torch.testing.assert_close(got, expected)
 
 
+def assert_same_both_ways(got: Tensor, expected: Tensor, *inputs: Tensor) -> None:
+    """Equal values, and equal gradients of two inputs under the same random upstream gradient."""
+    torch.testing.assert_close(got, expected)
+    upstream = torch.randn_like(expected)
+    torch.autograd.backward(got, upstream)
+    torch.autograd.backward(expected, upstream)
+    if inputs:
+        torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+
+
 @pytest.mark.parametrize(("outputs", "inputs"), [(10, 8), (4, 8), (10, 5), (3, 2)])
 def test_linear_on_a_leading_part_equals_a_plain_slice(outputs: int, inputs: int) -> None:
     flat = flat_parameters()
     plain = plain_copies(flat)
     x = torch.randn(2, 3, inputs, requires_grad=True)
     same_x = x.detach().clone().requires_grad_()
-    upstream = torch.randn(2, 3, outputs)
     got = linear(x, flat["dense.weight"], flat["dense.bias"], outputs)
     expected = F.linear(same_x, plain["dense.weight"][:outputs, :inputs], plain["dense.bias"][:outputs])
-    torch.testing.assert_close(got, expected)
-    torch.autograd.backward(got, upstream)
-    torch.autograd.backward(expected, upstream)
-    torch.testing.assert_close(x.grad, same_x.grad)
+    assert_same_both_ways(got, expected, x, same_x)
     assert_same_gradients(flat, plain, "dense.weight", "dense.bias")
 
 
@@ -58,13 +64,9 @@ def test_layer_norm_on_a_leading_part_equals_a_plain_slice(hidden: int) -> None:
     plain = plain_copies(flat)
     x = torch.randn(2, 3, hidden, requires_grad=True)
     same_x = x.detach().clone().requires_grad_()
-    upstream = torch.randn(2, 3, hidden)
     got = layer_norm(x, flat["norm.weight"], flat["norm.bias"], 1e-5)
     expected = F.layer_norm(same_x, (hidden,), plain["norm.weight"][:hidden], plain["norm.bias"][:hidden], 1e-5)
-    torch.testing.assert_close(got, expected)
-    torch.autograd.backward(got, upstream)
-    torch.autograd.backward(expected, upstream)
-    torch.testing.assert_close(x.grad, same_x.grad)
+    assert_same_both_ways(got, expected, x, same_x)
     assert_same_gradients(flat, plain, "norm.weight", "norm.bias")
 
 
@@ -73,12 +75,9 @@ def test_embedding_of_leading_columns_equals_a_plain_slice_and_adds_up_repeated_
     flat = flat_parameters()
     plain = plain_copies(flat)
     ids = torch.tensor([[3, 3, 10], [0, 3, 7]])
-    upstream = torch.randn(2, 3, hidden)
     got = embedding(ids, flat["table"], hidden)
     expected = F.embedding(ids, plain["table"][:, :hidden])
-    torch.testing.assert_close(got, expected)
-    torch.autograd.backward(got, upstream)
-    torch.autograd.backward(expected, upstream)
+    assert_same_both_ways(got, expected)
     assert_same_gradients(flat, plain, "table")
 
 
