@@ -15,7 +15,7 @@ from workloads.budgets import Budget, LatencyTarget
 from workloads.choosing import Choice, Scored, choose, rank
 from workloads.latency import LatencyMeasure, Percentile
 from workloads.latency_model import LatencyModels
-from workloads.methods.stages import Polished, Stages, Student
+from workloads.methods.stages import AnsweringStages, Polished, Student
 from workloads.request import CompressionRequest
 from workloads.trained import Trained
 
@@ -85,7 +85,7 @@ class Latencies:
         return max(1.0, max(ratios, default=1.0))
 
 
-def answer(request: CompressionRequest, stages: Stages, trained: Trained) -> Answer:
+def answer(request: CompressionRequest, stages: AnsweringStages, trained: Trained) -> Answer:
     """Choose, polish where asked, export and measure the students of a request's budgets.
 
     Raises:
@@ -120,7 +120,7 @@ def answer(request: CompressionRequest, stages: Stages, trained: Trained) -> Ans
 
 
 def _measure_finalists(
-    stages: Stages,
+    stages: AnsweringStages,
     trained: Trained,
     choices: Sequence[Choice],
     top: int,
@@ -150,7 +150,7 @@ def _after_polish(choice: Choice, top: int, polished: dict[tuple[str, Architectu
 
 
 def _save(
-    stages: Stages,
+    stages: AnsweringStages,
     trained: Trained,
     choices: Sequence[Choice],
     polished: dict[tuple[str, Architecture], Polished],

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from workloads.methods.answering import Answer, answer
-from workloads.methods.stages import Stages
-from workloads.request import CompressionRequest
+from workloads.methods.stages import TrainingStages
 from workloads.trained import Trained
 
 
-def autodistil(request: CompressionRequest, stages: Stages) -> Answer:
+def autodistil(stages: TrainingStages) -> Trained:
     """Walk the road of the paper's figure 1.
 
     Returns:
-        The answer to every budget, and the students of those that can be met.
+        What every budget is answered from.
 
     Raises:
         InputError: The request, or what it points to, cannot be worked with.
@@ -22,4 +20,4 @@ def autodistil(request: CompressionRequest, stages: Stages) -> Answer:
     corpus = stages.corpus(teacher)
     superlms = stages.train(teacher, corpus, spaces)
     scores = stages.search(teacher, corpus, spaces, superlms)
-    return answer(request, stages, Trained(teacher, corpus, tuple(spaces), superlms, scores))
+    return Trained(teacher, corpus, tuple(spaces), superlms, scores)

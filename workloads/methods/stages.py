@@ -47,8 +47,8 @@ class Student:
     polished: bool = False
 
 
-class Stages(Protocol):
-    """The stages of a run; each gives a result that may have been worked out by an earlier run."""
+class TrainingStages(Protocol):
+    """What leads to the scores; each gives a result that may have been worked out by an earlier run."""
 
     def teacher(self) -> TeacherStage:
         """Bring the teacher to the storage."""
@@ -71,6 +71,10 @@ class Stages(Protocol):
     ) -> Artifact:
         """Score the candidates on held-out text."""
         ...
+
+
+class AnsweringStages(Protocol):
+    """What leads from the scores to the students; each gives a result that may have been worked out earlier."""
 
     def candidates(self, trained: Trained) -> list[Scored]:
         """The candidates that a student may be chosen from."""

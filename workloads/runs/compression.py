@@ -35,6 +35,7 @@ from workloads.runs.describing import describe
 from workloads.runs.failures import error_document
 from workloads.runs.progress import Progress
 from workloads.storage import Storage
+from workloads.trained import recall
 
 METHODS = {"autodistil": autodistil}
 GRACE_SECONDS = 1.5
@@ -119,7 +120,7 @@ def _evaluate(
     progress: Progress,
     used: dict[str, list[str]],
 ) -> ResultDocument:
-    from workloads.runs.evaluation import evaluate, step_names  # as below
+    from workloads.runs.evaluation import evaluate, step_names  # torch and Ray, as below
 
     progress.declare(step_names(request))
     progress.event("started", f"Attempt {attempt} of an evaluation on {request.task.name}.")
@@ -141,19 +142,25 @@ def _compress(
     progress: Progress,
     used: dict[str, list[str]],
 ) -> ResultDocument:
-    from workloads.runs.stages import StoredStages, step_names  # torch and Ray, after connect() has prepared for them
+    # These bring torch and Ray, which connect() has prepared for.
+    from workloads.runs.answering_stages import StoredAnswering
+    from workloads.runs.attempt import Attempt
+    from workloads.runs.planning import plan
+    from workloads.runs.steps import step_names
+    from workloads.runs.training_stages import StoredTraining
 
     progress.declare(step_names(request, order.kind))
     progress.event("started", f"Attempt {attempt} of a {order.kind}, method {request.method}.")
     with tempfile.TemporaryDirectory(prefix="stillroom-run-") as work:
-        stages = StoredStages(storage, request, job=job, attempt=attempt, progress=progress, work=Path(work), used=used)
+        this = Attempt(storage, request, job=job, attempt=attempt, progress=progress, work=Path(work), used=used)
         if order.kind == "plan":
-            return ResultDocument(status="succeeded", plan=stages.plan(), artifacts=used)
+            return ResultDocument(status="succeeded", plan=plan(this), artifacts=used)
         if order.kind == "selection":
             assert order.scores is not None, order
-            found = answer(request, stages, stages.recall(order.scores))
+            trained = recall(storage, order.scores)
         else:
-            found = METHODS[request.method](request, stages)
+            trained = METHODS[request.method](StoredTraining(this))
+        found = answer(request, StoredAnswering(this), trained)
         result = describe(storage, folder, attempt, request, found)
     progress.event("succeeded", f"{len(result.students)} of {len(request.budgets)} budgets are met.")
     return result.model_copy(update={"artifacts": used})

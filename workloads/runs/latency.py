@@ -35,6 +35,7 @@ from workloads.craft.teacher import Teacher, open_teacher
 from workloads.errors import InputError
 from workloads.latency import LatencyMeasure, LatencySample, LatencySamples, summarise
 from workloads.latency_model import CANDIDATES, candidates_to_measure
+from workloads.request import CompressionRequest
 from workloads.runs.leases import lease
 from workloads.spaces import SubSpace
 from workloads.storage import Storage
@@ -74,6 +75,14 @@ def find_place(target: LatencyTarget, field: str | None = None) -> Place:
             raise InputError.of(field, problem, remedy)
     node = min(nodes, key=lambda node: (node["NodeName"], node["NodeID"]))
     return Place(node["NodeID"], _device_on(node["NodeID"], target, field))
+
+
+def target_field(request: CompressionRequest, target: LatencyTarget) -> str:
+    """The field of a request to name where a target cannot be measured: that of the first budget that asks for it."""
+    for index, budget in enumerate(request.budgets):
+        if budget.latency_target == target.name:
+            return f"budgets.{index}.latency_target"
+    return f"latency_targets.{target.name}"
 
 
 def build_measure(

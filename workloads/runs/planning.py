@@ -10,14 +10,19 @@ from pathlib import Path
 import ray
 import torch
 
-from cluster.sizing import Resources, cpus_per_worker
+from cluster.sizing import Resources, cpus_per_worker, read_resources
+from workloads import artifacts
 from workloads.budgets import Budget
 from workloads.choosing import misses
 from workloads.craft.calibration import Calibration, calibrate
 from workloads.craft.teacher import open_teacher
 from workloads.job_folder import PlanBudgetDocument, PlanDocument, PlanStepDocument
 from workloads.request import CompressionRequest
+from workloads.runs.attempt import Attempt
 from workloads.runs.placement import plan_placement
+from workloads.runs.steps import CALIBRATION, CORPUS, STUDENTS, step_names, train_step
+from workloads.runs.train import superlm_key
+from workloads.runs.training_stages import StoredTraining
 from workloads.spaces import SubSpace
 from workloads.storage import Storage
 from workloads.trained import TeacherStage
@@ -32,6 +37,36 @@ STUDENT_SECONDS = 0.5
 """Three students took 1.6 s."""
 CORPUS_BYTES_A_SECOND = 1.1e6
 """Text that one core tokenises and packs in a second: 12.2 MB came at 2.2 MB/s on two, with a WordPiece tokenizer."""
+
+
+def plan(attempt: Attempt) -> PlanDocument:
+    """Estimate a compression, after a short calibration on the cluster.
+
+    Raises:
+        InputError: The request, or what it points to, cannot be worked with.
+    """
+    stages = StoredTraining(attempt)
+    teacher = stages.teacher()
+    spaces = stages.spaces(teacher)
+    attempt.progress.start(CALIBRATION)
+    storage, request, resources = attempt.storage, attempt.request, read_resources()
+    corpus = stages.corpus_plan(teacher)
+    keys = {
+        train_step(space.name): superlm_key(request, space, teacher.fingerprint, corpus.key.fingerprint)
+        for space in spaces
+    } | {CORPUS: corpus.key}
+    found = make_plan(
+        request,
+        teacher,
+        spaces,
+        resources,
+        calibrate_on_cluster(storage, request, teacher, spaces, resources),
+        corpus_bytes=corpus.size,
+        reused={name: artifacts.find(storage, key) is not None for name, key in keys.items()},
+        not_estimated=[name for name in step_names(request, "selection") if name != STUDENTS],
+    )
+    attempt.progress.finish(CALIBRATION)
+    return found
 
 
 def calibrate_on_cluster(

@@ -1,0 +1,169 @@
+"""From the scores table to the students, over the storage and the cluster: each finished stage is kept."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import replace
+
+from workloads.artifacts import Artifact
+from workloads.budgets import LatencyTarget
+from workloads.choosing import Scored
+from workloads.latency import LatencyMeasure, known_targets
+from workloads.latency_model import LatencyModels
+from workloads.methods.stages import Polished
+from workloads.runs.attempt import Attempt
+from workloads.runs.building import WAITING
+from workloads.runs.latency import build_measure, build_samples, read_measure, read_samples, target_field
+from workloads.runs.polish import PolishJob, polish_students, score_polished
+from workloads.runs.proxy import read_task_scores, score_on_task
+from workloads.runs.steps import LATENCY, POLISH, PROXY_TASK, STUDENTS
+from workloads.runs.students import Origin, build_student, student_key
+from workloads.scores_table import choosable, read_scores
+from workloads.trained import Trained
+
+
+class StoredAnswering:
+    """Implements :class:`workloads.methods.stages.AnsweringStages`; of several jobs one builds a stage."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._storage, self._request, self._builder = attempt.storage, attempt.request, attempt.builder
+        self._progress, self._building = attempt.progress, attempt.building
+        self._saved: list[Artifact] = []
+
+    def candidates(self, trained: Trained) -> list[Scored]:
+        """See the protocol."""
+        return choosable(trained, read_scores(self._storage, trained.scores))
+
+    def targets(self) -> dict[str, LatencyTarget]:
+        """See the protocol."""
+        return known_targets(self._request.latency_targets)
+
+    def latency_models(self, trained: Trained, target: LatencyTarget) -> LatencyModels:
+        """See the protocol.
+
+        Raises:
+            InputError: No node can measure the target.
+        """
+        self._progress.start(LATENCY, unit="measurements")
+        samples = build_samples(
+            self._storage,
+            target=target,
+            teacher_files=trained.teacher.artifact.files,
+            teacher_fingerprint=trained.teacher.fingerprint,
+            spaces=trained.spaces,
+            seed=self._request.seed,
+            builder=self._builder,
+            progress=functools.partial(self._progress.advance, LATENCY),
+            field=target_field(self._request, target),
+            waiting=functools.partial(self._progress.note, LATENCY, WAITING),
+        )
+        self._progress.note(LATENCY, None)
+        self._building.end(LATENCY, samples)
+        return LatencyModels.fit(read_samples(samples))
+
+    def measure(self, trained: Trained, student: Artifact, target: LatencyTarget) -> LatencyMeasure:
+        """See the protocol."""
+        artifact = build_measure(
+            self._storage,
+            target=target,
+            teacher_files=trained.teacher.artifact.files,
+            teacher_fingerprint=trained.teacher.fingerprint,
+            student_files=student.files,
+            student_fingerprint=student.fingerprint,
+            builder=self._builder,
+            field=target_field(self._request, target),
+        )
+        return read_measure(artifact)
+
+    def task_scores(self, trained: Trained, candidates: Sequence[Scored]) -> list[Scored]:
+        """See the protocol.
+
+        Raises:
+            InputError: The task's files cannot be used.
+        """
+        self._progress.start(PROXY_TASK, len(candidates), "candidates")
+        scores = score_on_task(
+            self._storage,
+            self._request,
+            teacher_files=trained.teacher.artifact.files,
+            teacher_fingerprint=trained.teacher.fingerprint,
+            superlms=trained.superlms,
+            candidates=candidates,
+            builder=self._builder,
+            progress=functools.partial(self._progress.advance, PROXY_TASK),
+        )
+        self._building.end(PROXY_TASK, scores)
+        return read_task_scores(self._storage, scores)
+
+    def polish(self, trained: Trained, candidates: Sequence[Scored]) -> list[Polished]:
+        """See the protocol.
+
+        Raises:
+            InputError: ``polish.tokens`` is less than a step, or the training diverged.
+        """
+        assert self._request.polish is not None
+        tokens = self._request.polish.tokens
+        self._progress.start(POLISH, tokens * len(candidates), "tokens")
+        jobs = [
+            PolishJob(trained.space(one.subspace), one.architecture, trained.superlms[one.subspace])
+            for one in candidates
+        ]
+        done: dict[str, int] = {}
+
+        def report(name: str, tokens_done: int, total: int, metrics: dict[str, float]) -> None:
+            done[name] = tokens_done
+            self._progress.advance(POLISH, sum(done.values()))
+            named = {f"{name} {metric}": value for metric, value in metrics.items()}
+            self._progress.point(POLISH, tokens_done, total, named)
+
+        polished = polish_students(
+            self._storage,
+            self._request,
+            teacher_files=trained.teacher.artifact.files,
+            teacher_fingerprint=trained.teacher.fingerprint,
+            corpus=trained.corpus,
+            chosen=jobs,
+            builder=self._builder,
+            report=report,
+            note=functools.partial(self._progress.note, POLISH),
+        )
+        losses = score_polished(
+            self._storage,
+            self._request,
+            teacher_files=trained.teacher.artifact.files,
+            corpus=trained.corpus,
+            polished=polished,
+            builder=self._builder,
+        )
+        self._building.end(POLISH, *polished.values())
+        return [
+            Polished(replace(one, heldout_loss=losses[job.id]), polished[job.id])
+            for one, job in zip(candidates, jobs, strict=True)
+        ]
+
+    def students(self, total: int, done: int) -> None:
+        """See the protocol."""
+        if done == 0:
+            self._progress.start(STUDENTS, total, "students")
+        else:
+            self._progress.advance(STUDENTS, done)
+        if done == total:
+            self._building.end(STUDENTS, *self._saved)
+
+    def student(self, trained: Trained, scored: Scored, superlm: Artifact) -> Artifact:
+        """See the protocol."""
+        stages = {"teacher": trained.teacher.artifact, "corpus": trained.corpus, "superlm": superlm}
+        key = student_key(superlm, scored.architecture, self._request.export)
+
+        def build() -> Artifact:
+            teacher, opened = self._attempt.teacher(trained.teacher), self._attempt.superlm(trained.teacher, superlm)
+            origin = Origin(self._request, teacher, opened, stages)
+            rows = read_scores(self._storage, trained.scores)
+            work = self._attempt.work / "students" / key.fingerprint
+            return build_student(self._storage, origin, scored, rows, self._builder, work)
+
+        artifact = self._building.once(STUDENTS, key, build)
+        self._saved.append(artifact)
+        return artifact
