@@ -36,6 +36,15 @@ class Answer:
     students: list[Student]
     latencies: Latencies
 
+    def held(self, used: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+        """Of the artefacts that a run came by, by stage, all but the students that it rejected."""
+        students = {student.artifact.fingerprint for student in self.students}
+        kept = {
+            stage: [one for one in fingerprints if stage != "student" or one in students]
+            for stage, fingerprints in used.items()
+        }
+        return {stage: fingerprints for stage, fingerprints in kept.items() if fingerprints}
+
 
 @dataclass
 class Latencies:

@@ -163,7 +163,7 @@ def _compress(
         found = answer(request, StoredAnswering(this), trained)
         result = describe(storage, folder, attempt, request, found)
     progress.event("succeeded", f"{len(result.students)} of {len(request.budgets)} budgets are met.")
-    return result.model_copy(update={"artifacts": used})
+    return result.model_copy(update={"artifacts": found.held(used)})
 
 
 def _end_quickly(number: int, frame: FrameType | None) -> NoReturn:

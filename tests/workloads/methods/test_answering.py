@@ -148,6 +148,19 @@ def test_a_student_that_fails_its_latency_budget_is_replaced() -> None:
     assert student.latency is not None and student.latency.p50_ms <= 20.0
 
 
+def test_a_rejected_student_is_none_of_the_answers_artefacts() -> None:
+    best = by_loss(Formulas())[0]
+    stages = Formulas(slow=[best.architecture])
+    trained = stages.trained()
+    found = answer(request(QUICK), stages, trained)
+    (student,) = found.students
+    made = [stages.student(trained, one, trained.superlms[one.subspace]) for one in (best, student.scored)]
+    used = {"scores": [trained.scores.fingerprint], "student": [one.fingerprint for one in made]}
+    assert found.held(used) == used | {"student": [student.artifact.fingerprint]}
+    nothing = answer(request(QUICK | {"max_latency_ms": 0.01}), stages, trained)
+    assert nothing.held(used) == {"scores": used["scores"]}
+
+
 def test_a_latency_that_nothing_meets_is_infeasible_by_what_was_measured_or_predicted() -> None:
     stages = Formulas()
     found = answer(request(QUICK | {"max_latency_ms": 0.01}), stages, stages.trained())

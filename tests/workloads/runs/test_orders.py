@@ -147,6 +147,14 @@ def test_latency_proxy_task_polish_and_exports_in_one_compression(
         for file in (student.exports["onnx"], student.exports["int8"]):
             onnxruntime.InferenceSession(folder / file, providers=["CPUExecutionProvider"])
         assert student.exports["int8_report"]["hidden_cosine"] > 0.5
+    # What was made only to be measured is not named, and what it takes is counted.
+    folders = {student.files.partition("/builds/")[0] for student in result.students if student.files is not None}
+    assert {f"artifacts/student/{one}" for one in result.artifacts["student"]} == folders
+    every = [house.storage.path(f"artifacts/student/{name}") for name in house.storage.list("artifacts/student")]
+    students = [folder for one in every for folder in Path(one).glob("builds/cmp_all-*")]
+    assert len(students) > len(folders)
+    room = sum(file.stat().st_size for folder in students for file in folder.rglob("*") if file.is_file())
+    assert result.stored_bytes is not None and result.stored_bytes > room
     (never,) = result.infeasible
     assert never.nearest[0].misses["max_latency_ms"] > 1
     reused = {step.name: step.reused for step in house.progress("cmp_all").steps}
