@@ -1,11 +1,13 @@
 """Finished stages: each is a folder that counts only once its manifest is written, last.
 
 ``artifacts/<stage>/<fingerprint>/manifest.json`` commits; the files lie in a folder of the builder's own
-below ``builds/``, so that a straggler of an older attempt can spoil nothing.
+below ``builds/``, so that a straggler of an older attempt can spoil nothing. ``used`` beside the manifest is rewritten
+now and then when the artefact is found: by its time :mod:`workloads.pruning` sees what was used lately.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -18,6 +20,9 @@ from typing import Any
 from workloads.storage import Storage
 
 SCHEMA_VERSION = 2
+ROOT, MANIFEST, MARK = "artifacts", "manifest.json", "used"
+MARK_SECONDS = 600.0
+"""A use is noted where the last one noted, or the making, is older than this."""
 _LIBRARIES = ("torch", "transformers", "ray", "pyarrow", "datasets")
 
 
@@ -42,7 +47,7 @@ class Key:
     @property
     def folder(self) -> str:
         """The artefact's folder, relative to the storage."""
-        return f"artifacts/{self.stage}/{self.fingerprint}"
+        return f"{ROOT}/{self.stage}/{self.fingerprint}"
 
 
 @dataclass(frozen=True)
@@ -65,23 +70,54 @@ class Artifact:
     device: str = ""
     libraries: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def job(self) -> str:
+        """The job that built it."""
+        return self.builder.rpartition("-")[0]
+
 
 def find(storage: Storage, key: Key) -> Artifact | None:
-    """Give the committed artefact of ``key``, if there is one."""
+    """Give the committed artefact of ``key``, if there is one, and note its use."""
+    _note_use(storage, key.folder)
     try:
-        document = storage.read_json(f"{key.folder}/manifest.json")
+        return read_manifest(storage, key.folder)
     except FileNotFoundError:
         return None
-    return Artifact(**document)
 
 
 def load(storage: Storage, stage: str, fingerprint: str) -> Artifact:
-    """Give a committed artefact by its fingerprint.
+    """Give a committed artefact by its fingerprint, and note its use.
 
     Raises:
         FileNotFoundError: There is none.
     """
-    return Artifact(**storage.read_json(f"artifacts/{stage}/{fingerprint}/manifest.json"))
+    folder = f"{ROOT}/{stage}/{fingerprint}"
+    _note_use(storage, folder)
+    return read_manifest(storage, folder)
+
+
+def read_manifest(storage: Storage, folder: str) -> Artifact:
+    """Give what is committed in a folder.
+
+    Raises:
+        FileNotFoundError: Nothing is.
+    """
+    return Artifact(**storage.read_json(f"{folder}/{MANIFEST}"))
+
+
+def _note_use(storage: Storage, folder: str) -> None:
+    """Note a use before the manifest is read: pruning takes the manifest away first and looks at the note then."""
+    made = storage.modified(f"{folder}/{MANIFEST}")
+    if made is None or _is_fresh(made):
+        return
+    used = storage.modified(f"{folder}/{MARK}")
+    if used is None or not _is_fresh(used):
+        with contextlib.suppress(OSError):  # a full storage can still be read
+            storage.write_bytes(f"{folder}/{MARK}", b"")
+
+
+def _is_fresh(time: datetime) -> bool:
+    return (datetime.now(UTC) - time).total_seconds() < MARK_SECONDS
 
 
 def build_folder(key: Key, builder: str) -> str:
@@ -102,7 +138,7 @@ def commit(storage: Storage, key: Key, builder: str, summary: dict[str, Any], de
         device=device,
         libraries=_versions(),
     )
-    storage.write_json(f"{key.folder}/manifest.json", asdict(artifact))
+    storage.write_json(f"{key.folder}/{MANIFEST}", asdict(artifact))
     return artifact
 
 
@@ -114,8 +150,9 @@ def bytes_built(storage: Storage, used: Mapping[str, Sequence[str]], job: str) -
         used: Fingerprints by stage, of all that the job came by.
         job: Its id; its builders are named after it.
     """
-    found = (load(storage, stage, one) for stage, fingerprints in used.items() for one in fingerprints)
-    return sum(storage.bytes_below(one.files) for one in found if one.builder.rpartition("-")[0] == job)
+    folders = (f"{ROOT}/{stage}/{one}" for stage, fingerprints in used.items() for one in fingerprints)
+    found = (read_manifest(storage, folder) for folder in folders)
+    return sum(storage.bytes_below(one.files) for one in found if one.job == job)
 
 
 def _versions() -> dict[str, str]:

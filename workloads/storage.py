@@ -8,6 +8,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,6 +17,15 @@ from pyarrow import fs as pafs
 
 from workloads.errors import InputError
 from workloads.places import EVERYWHERE, Places
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file as a listing shows it; ``path`` is relative to the folder that was listed."""
+
+    path: str
+    bytes: int
+    modified: datetime
 
 
 @dataclass(frozen=True)
@@ -124,6 +134,19 @@ class Storage:
         kept = (info for info in infos if not recursive or info.type == pafs.FileType.File)
         return sorted(info.path[len(base) :].strip("/") for info in kept)
 
+    def files(self, relative: str) -> tuple[StoredFile, ...]:
+        """All files below a folder, at any depth, by their paths."""
+        base = self.path(relative)
+        selector = pafs.FileSelector(base, recursive=True, allow_not_found=True)
+        infos = (info for info in self.filesystem.get_file_info(selector) if info.type == pafs.FileType.File)
+        found = (StoredFile(info.path[len(base) :].strip("/"), info.size or 0, info.mtime) for info in infos)
+        return tuple(sorted(found, key=lambda file: file.path))
+
+    def modified(self, relative: str) -> datetime | None:
+        """When a file was last written; None where there is none."""
+        info = self.filesystem.get_file_info(self.path(relative))
+        return info.mtime if info.type == pafs.FileType.File else None
+
     def size(self, relative: str) -> int:
         """Bytes of a file."""
         return int(self.filesystem.get_file_info(self.path(relative)).size)
@@ -133,10 +156,12 @@ class Storage:
         selector = pafs.FileSelector(self.path(relative), recursive=True, allow_not_found=True)
         return sum(info.size or 0 for info in self.filesystem.get_file_info(selector))
 
-    def stream(self, relative: str, chunk: int = 1 << 20) -> Iterator[bytes]:
-        """Read a file piece by piece."""
+    def stream(self, relative: str, chunk: int = 1 << 20, *, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Read a file piece by piece, from the byte ``begin`` on, to its end or up to the byte ``end``."""
         with self.open_input(relative) as stream:
-            while piece := stream.read(chunk):
+            stream.seek(begin)
+            while piece := stream.read(chunk if end is None else min(chunk, end - begin)):
+                begin += len(piece)
                 yield bytes(piece)
 
     def open_input(self, relative: str) -> pa.NativeFile:

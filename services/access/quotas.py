@@ -6,7 +6,7 @@ are not refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, select, text
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from services.access.tenants import QUOTAS, Quota, ensure_tenant, quota_of
 from services.jobs.states import JobStatus
-from services.jobs.tables import JobRow, TenantRow
+from services.jobs.tables import ForgottenJobRow, JobRow, TenantRow
 
 _RUNS = (JobStatus.RUNNING, JobStatus.CANCELLING)
 _UNFINISHED = (JobStatus.QUEUED, *_RUNS)
@@ -66,7 +66,7 @@ class Quotas:
         )
 
     def usage(self, session: Session, tenant: str) -> Usage:
-        """What a tenant has; what it has had forgotten since counts in tokens and bytes."""
+        """What a tenant has; what it has had forgotten counts in tokens, and in bytes until it is pruned."""
         query = select(
             func.count().filter(JobRow.status.in_(_RUNS)),
             func.count().filter(JobRow.status.in_(_UNFINISHED)),
@@ -74,6 +74,8 @@ class Quotas:
             func.coalesce(func.sum(JobRow.stored_bytes), 0),
         )
         running, unfinished, tokens, stored = session.execute(query.where(JobRow.tenant == tenant)).one()
+        left = select(func.coalesce(func.sum(ForgottenJobRow.stored_bytes), 0)).where(ForgottenJobRow.tenant == tenant)
+        stored += session.scalar(left) or 0
         row = session.get(TenantRow, tenant)
         past = (row.forgotten_tokens, row.forgotten_bytes) if row is not None else (0, 0)
         return Usage(running, unfinished, int(tokens) + past[0], int(stored) + past[1])
@@ -114,15 +116,42 @@ class Quotas:
             raise QuotaExceededError(
                 "max_stored_bytes",
                 f"The jobs of {tenant} have stored {used.stored_bytes:,} bytes, and {quota.max_stored_bytes:,} may be. "
-                "Have the limit raised.",
+                "Delete jobs, have what they have left pruned, or have the limit raised.",
             )
 
 
 def remember_forgotten(session: Session, rows: Sequence[JobRow]) -> None:
-    """Keep what jobs that are being deleted have used: their artefacts stay, and their tokens were trained on."""
+    """Keep what jobs that are being deleted have used: their artefacts stay for now, their tokens were trained on."""
     for tenant in sorted({row.tenant for row in rows}):
         mine = [row for row in rows if row.tenant == tenant]
-        if any(row.tokens or row.stored_bytes for row in mine):
-            kept = ensure_tenant(session, tenant)
-            kept.forgotten_tokens += sum(row.tokens for row in mine)
-            kept.forgotten_bytes += sum(row.stored_bytes for row in mine)
+        if any(row.tokens for row in mine):
+            ensure_tenant(session, tenant).forgotten_tokens += sum(row.tokens for row in mine)
+        left = (row for row in mine if row.stored_bytes)
+        session.add_all(ForgottenJobRow(id=row.id, tenant=tenant, stored_bytes=row.stored_bytes) for row in left)
+
+
+def give_back(session: Session, left: Mapping[str, int], *, all_known: bool) -> dict[str, int]:
+    """Lower what deleted jobs count for to what is still there of them.
+
+    Args:
+        session: Of a transaction that writes.
+        left: Bytes of artefacts that deleted jobs have built and that still count for their tenants, by job; one that
+            has left nothing is not among them.
+        all_known: Whether every artefact that is there was built by a job that is known by itself, so that nothing is
+            left of those that were deleted before that was kept.
+
+    Returns:
+        Bytes given back, by tenant.
+    """
+    given: dict[str, int] = {}
+    for row in session.scalars(select(ForgottenJobRow).with_for_update()):
+        now = min(row.stored_bytes, left.get(row.id, 0))
+        given[row.tenant] = given.get(row.tenant, 0) + row.stored_bytes - now
+        row.stored_bytes = now
+        if row.id not in left:
+            session.delete(row)
+    if all_known:
+        for tenant in session.scalars(select(TenantRow).where(TenantRow.forgotten_bytes > 0).with_for_update()):
+            given[tenant.name] = given.get(tenant.name, 0) + tenant.forgotten_bytes
+            tenant.forgotten_bytes = 0
+    return {tenant: amount for tenant, amount in given.items() if amount > 0}

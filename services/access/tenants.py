@@ -26,7 +26,7 @@ class Quota:
         max_running: Jobs that run at the same time; more of them wait.
         max_unfinished: Jobs that wait or run.
         max_tokens: Tokens to train on, over all compressions and selections that were ever accepted.
-        max_stored_bytes: Bytes that its jobs have put into the storage.
+        max_stored_bytes: Bytes of artefacts that its jobs have built, until these are deleted and pruned.
     """
 
     max_running: int | None = None

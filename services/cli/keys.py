@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,12 +9,11 @@ import typer
 
 from services.cli.database import service_database
 from services.cli.failures import told_plainly
-from services.cli.options import Json, Storage
+from services.cli.options import Json, Storage, read_duration
 
 if TYPE_CHECKING:
     from services.access.keys import ApiKey
 
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _COLUMNS = ("id", "tenant", "name", "scopes", "state", "expires_at", "last_used_at")
 
 app = typer.Typer(name="keys", help="Make, list and revoke the keys of the API.", no_args_is_help=True)
@@ -51,7 +48,7 @@ def create(
     from services.jobs.rows import now
 
     scopes = [Scope(one) for one in scope or (ScopeName.READ, ScopeName.SUBMIT)]
-    ends = None if expires is None else now() + _duration(expires)
+    ends = None if expires is None else now() + read_duration("--expires", expires)
     with service_database(storage) as engine:
         key, text = KeyStore(engine).create(tenant, scopes, name=name, expires_at=ends)
     if json:
@@ -104,15 +101,6 @@ def revoke(
         _print_json(_document(key))
     else:
         typer.echo(f"Key {key.id} of {key.tenant} is revoked.", err=True)
-
-
-def _duration(text: str) -> timedelta:
-    from workloads.errors import InputError
-
-    match = re.fullmatch(r"([1-9]\d{0,4})([mhdw])", text)
-    if match is None:
-        raise InputError.of("--expires", f"{text!r} is no time.", "Give minutes, hours, days or weeks, such as 90d.")
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
 def _document(key: ApiKey) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from services.cli import (
     keys,
     listing,
     plan,
+    prune,
     results,
     select,
     serve,
@@ -81,7 +82,7 @@ _VERBS: dict[str, dict[str, Callable[..., None]]] = {
         "candidates": results.candidates,
         "targets": results.targets,
     },
-    "Service": {"serve": serve.serve, "whoami": whoami.whoami},
+    "Service": {"serve": serve.serve, "prune": prune.prune, "whoami": whoami.whoami},
 }
 for panel, verbs in _VERBS.items():
     for name, verb in verbs.items():

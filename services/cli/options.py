@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +34,7 @@ Patience = Annotated[
     float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for a server that does not answer.")
 ]
 DEFAULT_PATIENCE = 600.0
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def read_request(file: Path) -> dict[str, Any]:
@@ -75,6 +78,20 @@ def read_labels(given: list[str] | None) -> dict[str, str]:
         if not name or not colon:
             raise InputError.of("--label", f"{name!r} is no label.", "Give it as NAME:VALUE, such as team:search.")
     return {name: value for name, _, value in pairs}
+
+
+def read_duration(option: str, text: str) -> timedelta:
+    """Read a time such as 12h.
+
+    Raises:
+        InputError: It is none.
+    """
+    from workloads.errors import InputError
+
+    match = re.fullmatch(r"([1-9]\d{0,4})([mhdw])", text)
+    if match is None:
+        raise InputError.of(option, f"{text!r} is no time.", "Give minutes, hours, days or weeks, such as 90d.")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
 def _read(file: Path) -> str:

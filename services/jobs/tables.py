@@ -136,7 +136,10 @@ class BatchRow(Base):
 
 
 class TenantRow(Base):
-    """Who jobs belong to, and how much may be asked for; what is empty is as the service's settings say."""
+    """Who jobs belong to, and how much may be asked for; what is empty is as the service's settings say.
+
+    ``forgotten_bytes`` are those of jobs that were deleted before each of them was kept in mind by itself.
+    """
 
     __tablename__ = "tenants"
 
@@ -148,6 +151,16 @@ class TenantRow(Base):
     forgotten_tokens: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     forgotten_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class ForgottenJobRow(Base):
+    """A deleted job that has left artefacts; its bytes count until these are pruned."""
+
+    __tablename__ = "forgotten_jobs"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(64), index=True)
+    stored_bytes: Mapped[int] = mapped_column(BigInteger)
 
 
 class ApiKeyRow(Base):

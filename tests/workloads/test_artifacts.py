@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,45 @@ def test_the_fingerprint_follows_stage_and_inputs_and_not_their_order() -> None:
     assert Key("superlm", {"corpus": "abc", "seed": 1}).fingerprint == KEY.fingerprint
     others = {Key("superlm", {"seed": 2, "corpus": "abc"}).fingerprint, Key("scores", KEY.inputs).fingerprint}
     assert KEY.fingerprint not in others and len(others) == 2
+
+
+@pytest.mark.parametrize("way", ["find", "load"])
+def test_a_use_is_noted_where_the_last_one_is_some_time_ago(storage: Storage, way: str) -> None:
+    made = artifacts.commit(storage, KEY, "cmp_x-1", {})
+    mark, manifest = (f"{KEY.folder}/{name}" for name in ("used", "manifest.json"))
+
+    def use() -> None:
+        found = artifacts.find(storage, KEY) if way == "find" else artifacts.load(storage, KEY.stage, KEY.fingerprint)
+        assert found == made
+
+    use()
+    assert storage.modified(mark) is None, "it was made a moment ago"
+    _age(storage.path(manifest))
+    use()
+    noted = storage.modified(mark)
+    assert noted is not None and (datetime.now(UTC) - noted).total_seconds() < 60
+    use()
+    assert storage.modified(mark) == noted
+    _age(storage.path(mark))
+    use()
+    again = storage.modified(mark)
+    assert again is not None and again >= noted
+
+
+def test_looking_for_what_is_not_there_leaves_nothing(storage: Storage) -> None:
+    assert artifacts.find(storage, KEY) is None
+    with pytest.raises(FileNotFoundError):
+        artifacts.load(storage, KEY.stage, KEY.fingerprint)
+    assert storage.list("", recursive=True) == []
+
+
+def test_a_use_that_cannot_be_noted_is_one_all_the_same(storage: Storage) -> None:
+    made = artifacts.commit(storage, KEY, "cmp_x-1", {})
+    _age(storage.path(f"{KEY.folder}/manifest.json"))
+    storage.make_folder(f"{KEY.folder}/used")  # no file can take a folder's place
+    assert artifacts.find(storage, KEY) == made
+
+
+def _age(path: str) -> None:
+    then = Path(path).stat().st_mtime - 2 * artifacts.MARK_SECONDS
+    os.utime(path, (then, then))

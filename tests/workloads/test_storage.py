@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,21 @@ def test_what_is_written_is_read_back_whole_and_overwritten(storage: Storage) ->
     assert storage.read_bytes("a/b") == b"2nd" and storage.read_json("a/c") == {"k": [1]}
     assert storage.list("a") == ["b", "c"] and storage.size("a/b") == 3
     assert b"".join(storage.stream("a/b", chunk=2)) == b"2nd"
+
+
+@pytest.mark.parametrize(("begin", "end"), [(0, None), (3, None), (0, 4), (2, 9), (5, 5), (9, None), (10, None)])
+def test_a_part_of_a_file_is_streamed_alone(storage: Storage, begin: int, end: int | None) -> None:
+    storage.write_bytes("a", b"0123456789")
+    assert b"".join(storage.stream("a", 3, begin=begin, end=end)) == b"0123456789"[begin:end]
+
+
+def test_files_are_listed_with_their_sizes_and_times(storage: Storage) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=5)
+    for name in ("x/b/2", "x/a"):
+        storage.write_bytes(name, name.encode())
+    assert [(file.path, file.bytes) for file in storage.files("x")] == [("a", 3), ("b/2", 5)]
+    assert all(before < file.modified == storage.modified(f"x/{file.path}") for file in storage.files("x"))
+    assert (storage.files("none"), storage.modified("none"), storage.modified("x")) == ((), None, None)
 
 
 def test_a_path_that_leaves_the_storage_is_a_bug(storage: Storage) -> None:

@@ -1,0 +1,72 @@
+"""``stillroom prune``: give back the storage that no job needs any more."""
+
+from __future__ import annotations
+
+import json as json_module
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from services.cli.database import service_database
+from services.cli.failures import told_plainly
+from services.cli.options import Json, Storage, read_duration
+
+if TYPE_CHECKING:
+    from services.jobs.pruning import Pruned
+
+
+@told_plainly
+def prune(
+    storage: Storage = None,
+    older_than: Annotated[str, typer.Option(help="Keep what was used since, such as 12h or 7d; 15m at least.")] = "1d",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove artefacts that no job needs any more, and lower what their tenants have stored.
+
+    It works on the service's database and storage; the service may run meanwhile.
+    """
+    from services.jobs.pruning import prune
+    from services.settings import load_settings
+    from workloads.storage import Storage
+
+    since = read_duration("--older-than", older_than)
+    with service_database(storage) as engine:
+        place = Storage.open(load_settings(storage=storage).storage)
+        found = prune(engine, place, since, dry_run=dry_run)
+    if json:
+        typer.echo(json_module.dumps(_document(found, dry_run=dry_run), indent=1))
+    else:
+        _tell(found, dry_run=dry_run)
+
+
+def _document(found: Pruned, *, dry_run: bool) -> dict[str, Any]:
+    removed = [
+        {"path": one.path, "bytes": one.bytes, "used_at": one.used.isoformat(), "artifact": one.committed}
+        for one in found.removed
+    ]
+    return {
+        "dry_run": dry_run,
+        "unused_since": found.unused_since.isoformat(),
+        "removed": removed,
+        "removed_bytes": found.bytes,
+        "kept": found.kept,
+        "given_back": found.given_back,
+    }
+
+
+def _tell(found: Pruned, *, dry_run: bool) -> None:
+    from services.cli.tables import print_table, when
+
+    if found.removed:
+        rows = [[one.path, f"{one.bytes:,}", when(one.used)] for one in found.removed]
+        print_table("Would go" if dry_run else "Removed", ("path", "bytes", "last used"), rows, numbers={"bytes"})
+    artefacts = sum(one.committed for one in found.removed)
+    verb = "would go" if dry_run else "removed"
+    typer.echo(
+        f"{artefacts} artefacts and {len(found.removed) - artefacts} leftovers {verb}, {found.bytes:,} bytes; "
+        f"{found.kept} artefacts stay.",
+        err=True,
+    )
+    for tenant, amount in sorted(found.given_back.items()):
+        typer.echo(f"{tenant}: {amount:,} bytes {'would be ' if dry_run else ''}given back.", err=True)

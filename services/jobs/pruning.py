@@ -1,0 +1,131 @@
+"""Giving storage back, on the service's side: what the database holds on to, and whose bytes become free."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from services.access.quotas import give_back
+from services.jobs.rows import Sessions, now
+from services.jobs.states import JobStatus
+from services.jobs.tables import ForgottenJobRow, JobRow
+from workloads.artifacts import MARK_SECONDS
+from workloads.errors import InputError
+from workloads.job_folder import JobFolder
+from workloads.pruning import Holder, Kept, Name, Removable, builds_in, remove, survey
+from workloads.storage import Storage
+
+SHORTEST = timedelta(seconds=1.5 * MARK_SECONDS)
+"""Uses are noted this often at least, and clocks differ a little."""
+_RUNS = (JobStatus.RUNNING, JobStatus.CANCELLING)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was given back, or would be.
+
+    Attributes:
+        removed: What is gone.
+        kept: How many artefacts stay.
+        given_back: Bytes of deleted jobs that count no more, by tenant.
+        unused_since: What was used after this stays.
+    """
+
+    removed: tuple[Removable, ...]
+    kept: int
+    given_back: dict[str, int]
+    unused_since: datetime
+
+    @property
+    def bytes(self) -> int:
+        """Of all that was removed."""
+        return sum(one.bytes for one in self.removed)
+
+
+def prune(engine: Engine, storage: Storage, older_than: timedelta, *, dry_run: bool = False) -> Pruned:
+    """Remove artefacts that no job in the database needs, and give their bytes back to the tenants.
+
+    Jobs may run meanwhile: what was used since the oldest running attempt began stays.
+
+    Args:
+        engine: The database of the storage's service, migrated.
+        storage: The storage.
+        older_than: What was used since stays.
+        dry_run: Change nothing.
+
+    Raises:
+        InputError: ``older_than`` is too short; or the storage is not that of the database.
+    """
+    if older_than < SHORTEST:
+        raise InputError.of("older_than", f"{older_than} is too short.", f"Give {SHORTEST} or more.")
+    sessions = Sessions(engine)
+    unused_since = now() - older_than
+    holders: dict[str, Holder] = {}
+    with sessions.reading() as session:
+        for job_id, holder, since in _holders(session):
+            holders[job_id] = holder
+            if since is not None:
+                # What it has found since was noted since, or so shortly before that it was not noted again.
+                unused_since = min(unused_since, since - SHORTEST)
+    _check_same(storage, holders)
+    found = survey(storage, holders, unused_since)
+    removed = found.removable if dry_run else tuple(remove(storage, found.removable, unused_since))
+    # Of a session that only reads nothing is kept.
+    with sessions.reading() if dry_run else sessions.writing() as session, session.no_autoflush:
+        given_back = _give_back(session, found.kept, holders)
+    return Pruned(removed, len(found.kept), given_back, unused_since)
+
+
+def _holders(session: Session) -> Iterator[tuple[str, Holder, datetime | None]]:
+    """All jobs, what each holds on to, and since when it runs."""
+    for row in session.scalars(select(JobRow).execution_options(yield_per=100)):
+        named: set[Name] = set()
+        if row.scores is not None:
+            named.add(("scores", row.scores))
+        for stage, fingerprints in (row.result or {}).get("artifacts", {}).items():
+            named |= {(stage, fingerprint) for fingerprint in fingerprints}
+        paths = list(builds_in(json.dumps([row.request, row.result, row.answer])))
+        holder = Holder(
+            row.tenant,
+            frozenset(named | {name for name, _ in paths}),
+            frozenset(build for _, build in paths),
+            may_go_on=row.status != JobStatus.SUCCEEDED,
+        )
+        runs = row.status in _RUNS
+        yield (
+            row.id,
+            replace(holder, running=row.attempt) if runs else holder,
+            row.attempts[-1].started_at if runs else None,
+        )
+
+
+def _check_same(storage: Storage, holders: dict[str, Holder]) -> None:
+    """Refuse to prune by a database that knows nothing of the storage's jobs: all would look unneeded."""
+    folders = {job: JobFolder(storage, job) for job in storage.list("jobs") if job not in holders}
+    # A straggler of a deleted job may have left events; the request is there while the job is.
+    strange = [job for job, folder in folders.items() if storage.exists(folder.path("request.json"))]
+    if strange:
+        raise InputError.of(
+            "storage",
+            f"The database does not know {strange[0]}, which the storage has a folder of ({len(strange)} in all).",
+            "Name the database of this storage's service by STILLROOM_DATABASE or STILLROOM_STATE_FOLDER; "
+            f"if it is that one, remove {folders[strange[0]].path('')}.",
+        )
+
+
+def _give_back(session: Session, kept: tuple[Kept, ...], holders: dict[str, Holder]) -> dict[str, int]:
+    """Account for what stays: of a deleted job that which its tenant's other jobs need, or nobody in particular."""
+    forgotten = {row.id: row.tenant for row in session.scalars(select(ForgottenJobRow))}
+    left: dict[str, int] = {}
+    for one in kept:
+        job = one.artifact.job
+        if job in forgotten:
+            counts = not one.tenants or forgotten[job] in one.tenants
+            left[job] = left.get(job, 0) + (one.bytes if counts else 0)
+    known = forgotten.keys() | holders.keys()
+    return give_back(session, left, all_known=all(one.artifact.job in known for one in kept))
