@@ -20,7 +20,7 @@ class Polished:
     """A candidate that was distilled alone for longer.
 
     Attributes:
-        scored: With its new held-out loss.
+        scored: With what it scores since.
         superlm: The SuperLM of this one shape that holds its weights.
     """
 
@@ -89,7 +89,7 @@ class AnsweringStages(Protocol):
         ...
 
     def polish(self, trained: Trained, candidates: Sequence[Scored]) -> list[Polished]:
-        """Distil candidates alone for longer."""
+        """Distil candidates alone for longer, and score them anew: on held-out text and on the proxy task, if any."""
         ...
 
     def student(self, trained: Trained, scored: Scored, superlm: Artifact) -> Artifact:

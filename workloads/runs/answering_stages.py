@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from workloads.artifacts import Artifact
@@ -84,24 +84,18 @@ class StoredAnswering:
             InputError: The task's files cannot be used.
         """
         self._progress.start(PROXY_TASK, len(candidates), "candidates")
-        scores = score_on_task(
-            self._storage,
-            self._request,
-            teacher_files=trained.teacher.artifact.files,
-            teacher_fingerprint=trained.teacher.fingerprint,
-            superlms=trained.superlms,
-            candidates=candidates,
-            builder=self._builder,
-            progress=functools.partial(self._progress.advance, PROXY_TASK),
-        )
-        self._building.end(PROXY_TASK, scores)
-        return read_task_scores(self._storage, scores)
+        superlms = [trained.superlms[one.subspace] for one in candidates]
+        progress = functools.partial(self._progress.advance, PROXY_TASK)
+        found, artifact = self._score_on_task(trained, candidates, superlms, progress)
+        self._building.end(PROXY_TASK, artifact)
+        return found
 
     def polish(self, trained: Trained, candidates: Sequence[Scored]) -> list[Polished]:
         """See the protocol.
 
         Raises:
-            InputError: ``polish.tokens`` is less than a step, or the training diverged.
+            InputError: ``polish.tokens`` is less than a step, the training diverged, or the proxy task's files
+                cannot be used.
         """
         assert self._request.polish is not None
         tokens = self._request.polish.tokens
@@ -137,11 +131,18 @@ class StoredAnswering:
             polished=polished,
             builder=self._builder,
         )
-        self._building.end(POLISH, *polished.values())
-        return [
-            Polished(replace(one, heldout_loss=losses[job.id]), polished[job.id])
-            for one, job in zip(candidates, jobs, strict=True)
-        ]
+        after = [replace(one, heldout_loss=losses[job.id]) for one, job in zip(candidates, jobs, strict=True)]
+        superlms = [polished[job.id] for job in jobs]
+        made = list(superlms)
+        if self._request.proxy_task is not None:  # what they scored before says nothing about them now
+
+            def tell(done: int, total: int) -> None:
+                self._progress.note(POLISH, f"on the proxy task once more: {done} of {total}")
+
+            after, scores = self._score_on_task(trained, after, superlms, tell)
+            made.append(scores)
+        self._building.end(POLISH, *made)
+        return [Polished(*one) for one in zip(after, superlms, strict=True)]
 
     def students(self, total: int, done: int) -> None:
         """See the protocol."""
@@ -167,3 +168,24 @@ class StoredAnswering:
         artifact = self._building.once(STUDENTS, key, build)
         self._saved.append(artifact)
         return artifact
+
+    def _score_on_task(
+        self,
+        trained: Trained,
+        candidates: Sequence[Scored],
+        superlms: Sequence[Artifact],
+        progress: Callable[[int, int], None],
+    ) -> tuple[list[Scored], Artifact]:
+        artifact = score_on_task(
+            self._storage,
+            self._request,
+            teacher_files=trained.teacher.artifact.files,
+            teacher_fingerprint=trained.teacher.fingerprint,
+            superlms=superlms,
+            candidates=candidates,
+            builder=self._builder,
+            progress=progress,
+        )
+        # Only the scores: who left them may have measured the loss on other rows.
+        scored = zip(candidates, read_task_scores(self._storage, artifact), strict=True)
+        return [replace(one, task_score=found.task_score) for one, found in scored], artifact

@@ -12,7 +12,7 @@ import io
 import json
 import math
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,14 @@ class _Shared:
     Attributes:
         candidates: By the number that a trial's configuration gives.
         teacher: Its weights left out.
-        weights: By sub-space, a ref to the SuperLM's weights by name.
+        superlms: The fingerprint of each candidate's SuperLM.
+        weights: By fingerprint, a ref to the SuperLM's weights by name.
         task: A ref to the :class:`EncodedTask`.
         known: Scores by epoch of candidates that are finished already, by number.
     """
 
     candidates: tuple[Scored, ...]
+    superlms: tuple[str, ...]
     teacher: Teacher
     weights: dict[str, Any]
     task: Any
@@ -90,7 +92,7 @@ def score_on_task(
     teacher_files: str,
     teacher_fingerprint: str,
     candidates: Sequence[Scored],
-    superlms: Mapping[str, Artifact],
+    superlms: Sequence[Artifact],
     builder: str,
     progress: Callable[[int, int], None],
 ) -> Artifact:
@@ -102,7 +104,7 @@ def score_on_task(
         teacher_files: The teacher's folder, relative to the storage.
         teacher_fingerprint: Of the teacher.
         candidates: Each once; the most promising first, for those that come later are measured against them.
-        superlms: The trained SuperLM of each sub-space, by name.
+        superlms: The SuperLM that holds each candidate: that of its sub-space, or its own where it was polished.
         builder: Names the job and attempt.
         progress: Called with candidates done and candidates in all, while it runs.
 
@@ -153,7 +155,7 @@ def read_task_scores(storage: Storage, artifact: Artifact) -> list[Scored]:
 def _candidate_keys(
     request: CompressionRequest,
     candidates: Sequence[Scored],
-    superlms: Mapping[str, Artifact],
+    superlms: Sequence[Artifact],
     teacher_fingerprint: str,
 ) -> list[Key]:
     """What decides each candidate's scores, whoever else is fine-tuned."""
@@ -164,13 +166,13 @@ def _candidate_keys(
             "task-score",
             {
                 "teacher": teacher_fingerprint,
-                "superlm": superlms[candidate.subspace].fingerprint,
+                "superlm": superlm.fingerprint,
                 "architecture": candidate.architecture.to_json(),
                 "task": task,
                 "seed": request.seed,
             },
         )
-        for candidate in candidates
+        for candidate, superlm in zip(candidates, superlms, strict=True)
     ]
 
 
@@ -213,7 +215,7 @@ def _share(
     request: CompressionRequest,
     teacher_files: str,
     candidates: Sequence[Scored],
-    superlms: Mapping[str, Artifact],
+    superlms: Sequence[Artifact],
     known: dict[int, tuple[float, ...]],
 ) -> _Shared:
     """Tokenise the task and put what the actors need into the object store."""
@@ -221,13 +223,12 @@ def _share(
     assert spec is not None
     teacher = open_teacher(storage.fetch(teacher_files, folder))
     task = encode_task(read_task(spec), spec, teacher.tokenizer, teacher.shape)
-    weights = {}
-    for name in {candidate.subspace for candidate in candidates}:
-        local = storage.fetch(superlms[name].files, folder)
-        weights[name] = ray.put(load_file(local / superlm_files.FILE))
+    files = {superlm.fingerprint: superlm.files for superlm in superlms}
+    weights = {one: ray.put(load_file(storage.fetch(path, folder) / superlm_files.FILE)) for one, path in files.items()}
     bare = dataclasses.replace(teacher, model=teacher.model.to("meta"))
     gpu = read_resources().gpus >= 1
-    return _Shared(tuple(candidates), bare, weights, ray.put(task), spec, request.seed, known, gpu)
+    held = tuple(superlm.fingerprint for superlm in superlms)
+    return _Shared(tuple(candidates), held, bare, weights, ray.put(task), spec, request.seed, known, gpu)
 
 
 def _run(
@@ -343,7 +344,7 @@ class _FineTuneCandidate(tune.Trainable):  # type: ignore[misc]
 
     def _start(self) -> FineTuning:
         shared, candidate = self._shared, self._shared.candidates[self._number]
-        arrays = ray.get(shared.weights[candidate.subspace])
+        arrays = ray.get(shared.weights[shared.superlms[self._number]])
         weights = {name: torch.tensor(array) for name, array in arrays.items()}
         superlm = SuperLM(weights, superlm_files.wiring_of(shared.teacher))
         student = build_student(shared.teacher, candidate.architecture, superlm.extract(candidate.architecture))

@@ -206,6 +206,24 @@ def test_a_proxy_task_ranks_the_best_candidates_by_its_score() -> None:
     assert student.scored.architecture == stages.best_task
 
 
+def test_with_a_proxy_task_the_polished_are_ranked_by_what_they_score_on_it_then() -> None:
+    class Turning(Formulas):
+        def polish(self, trained: Trained, candidates: Sequence[Scored]) -> list[Polished]:
+            given = super().polish(trained, candidates)
+            return [
+                replace(one, scored=replace(one.scored, task_score=-(one.scored.task_score or 0.0))) for one in given
+            ]
+
+    stages = Turning()
+    task = {"train": ["a.parquet"], "validation": ["b.parquet"], "text_columns": ["sentence"], "candidates": 4}
+    polish = {"tokens": 10_000, "top_k": 3}
+    budget = {"name": "b", "max_flops": 200_000_000}
+    found = answer(request(budget, proxy_task=task, polish=polish), stages, stages.trained())
+    (student,) = found.students
+    assert [one.task_score for one in stages.polished] == [3.0, 2.0, 1.0]
+    assert (student.scored.architecture, student.scored.task_score) == (stages.polished[-1].architecture, -1.0)
+
+
 @pytest.mark.parametrize("limit", [1, 10**30])
 def test_budgets_at_the_ends_are_answered(limit: int) -> None:
     stages = Formulas()

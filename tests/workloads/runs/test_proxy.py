@@ -87,7 +87,8 @@ class Desk:
 
         artifact = score_on_task(
             self.storage, request, teacher_files="teacher", teacher_fingerprint=self.teacher.fingerprint,
-            candidates=candidates, superlms=self.superlms, builder=builder, progress=progress,
+            candidates=candidates, superlms=[self.superlms[one.subspace] for one in candidates], builder=builder,
+            progress=progress,
         )  # fmt: skip
         return artifact, seen
 
@@ -199,17 +200,32 @@ def _inputs(desk: Desk, request: CompressionRequest, candidate: Scored) -> dict[
 
 
 @pytest.mark.ray
+@pytest.mark.slow
+def test_each_candidate_is_fine_tuned_from_the_weights_that_are_named_for_it(desk: Desk, ray_cluster: Any) -> None:
+    request, one = desk.request(epochs=1), desk.candidates[0]
+    other = dataclasses.replace(desk, superlms=desk.superlms | {one.subspace: _filled(desk, 0.0)})
+    artifact = score_on_task(
+        desk.storage, request, teacher_files="teacher", teacher_fingerprint=desk.teacher.fingerprint,
+        candidates=[one, one], superlms=[house.superlms[one.subspace] for house in (desk, other)],
+        builder="cmp_6-1", progress=lambda *_: None,
+    )  # fmt: skip
+    found = [scored.task_score for scored in read_task_scores(desk.storage, artifact)]
+    assert found == [pytest.approx(house.plainly(request, one)[0], abs=0.03) for house in (desk, other)]
+    assert found[0] != found[1]
+
+
+@pytest.mark.ray
 def test_fine_tuning_that_diverges_is_told_by_its_field(desk: Desk, ray_cluster: Any) -> None:
-    broken = desk.superlms | {"thin": _broken(desk)}
+    broken = desk.superlms | {"thin": _filled(desk, float("nan"))}
     with pytest.raises(InputError) as caught:
         Desk(desk.storage, desk.folder, desk.teacher, broken).score(desk.request(), desk.candidates[:1], "cmp_5-1")
     assert caught.value.errors[0].field == "proxy_task.learning_rate"
 
 
-def _broken(desk: Desk) -> Artifact:
+def _filled(desk: Desk, value: float) -> Artifact:
     superlm = SuperLM.from_teacher(desk.teacher.weights, SPACES[0], wiring_of(desk.teacher))
-    superlm.flat.decay.data.fill_(float("nan"))
-    key = Key("superlm", {"test": "broken"})
+    superlm.flat.decay.data.fill_(value)
+    key = Key("superlm", {"test": f"filled {value}"})
     save_superlm(Path(desk.storage.path(artifacts.build_folder(key, "b"))), superlm)
     return artifacts.commit(desk.storage, key, "b", {"head_order": None})
 
