@@ -14,27 +14,10 @@ from workloads import teacher_files
 from workloads.architecture import Architecture
 from workloads.costs import Cost
 from workloads.exports import QuantisationReport
+from workloads.latency import LatencyMeasure
 
+RUNTIMES = {"eager": "PyTorch", "compiled": "torch.compile", "onnx": "ONNX Runtime"}
 _FOLDER = "path/to/this/folder"
-
-
-@dataclass(frozen=True, slots=True)
-class LatencyRow:
-    """A measured latency.
-
-    Attributes:
-        target: The target's name.
-        where: What it holds for, in words: device, threads, runtime, batch, length, dtype.
-        p50_ms: Milliseconds of one forward.
-        p95_ms: The same, of the slowest in twenty.
-        speed_up: The teacher's time on the same target over the student's.
-    """
-
-    target: str
-    where: str
-    p50_ms: float
-    p95_ms: float
-    speed_up: float | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +41,7 @@ class CardFacts:
         polish_tokens: Tokens that the student was trained for alone, after the SuperLM.
         picture: Name of the picture of candidates and front beside the card.
         picture_alt: The picture in words.
-        latencies: As measured.
+        latency: Measured on the target of the budget that the student was chosen for, if it has one.
         onnx: Whether ``model.onnx`` lies beside it.
         int8: What ``model.int8.onnx`` loses, where that lies beside it.
     """
@@ -83,7 +66,7 @@ class CardFacts:
     polish_tokens: int | None = None
     picture: str | None = None
     picture_alt: str = ""
-    latencies: tuple[LatencyRow, ...] = ()
+    latency: LatencyMeasure | None = None
     onnx: bool = False
     int8: QuantisationReport | None = None
 
@@ -175,7 +158,7 @@ def render(facts: CardFacts, folder: str = _FOLDER) -> str:
             "Mean-pool its output and apply the learned projection to come to the teacher's embedding space:",
             _code(embedding_lines(folder)),
         ]
-    parts += [*_frontier(facts), *_latencies(facts), *_onnx(facts, folder)]
+    parts += [*_frontier(facts), *_latency(facts), *_onnx(facts, folder)]
     return "\n\n".join([*parts, "## Limits", "\n".join(f"- {limit}" for limit in _limits(facts)), ""])
 
 
@@ -198,19 +181,24 @@ def _frontier(facts: CardFacts) -> list[str]:
     return ["## Loss against cost", f"![{alt}]({facts.picture})"]
 
 
-def _latencies(facts: CardFacts) -> list[str]:
-    if not facts.latencies:
+def _latency(facts: CardFacts) -> list[str]:
+    if facts.latency is None:
         return []
-    rows = [
-        (row.target, row.where, f"{row.p50_ms:.3g}", f"{row.p95_ms:.3g}", _times(row.speed_up))
-        for row in facts.latencies
-    ]
-    head = ("Target", "Where", "p50 (ms)", "p95 (ms)", "Faster than the teacher")
-    return ["## Latency", "Of one forward, measured.", _table(head, rows)]
-
-
-def _times(factor: float | None) -> str:
-    return "not measured" if factor is None else f"{factor:.2f} times"
+    measure, target = facts.latency, facts.latency.target
+    threads = f"{target.threads} thread{'s' if target.threads > 1 else ''}"
+    where = f"{target.device}, {threads}, {target.dtype}, {RUNTIMES[target.runtime]}"
+    rows = {
+        "Target": f"{target.name}: {where}, {target.batch_size} x {target.sequence_length} tokens",
+        "Device": measure.device,
+        "Median (p50)": f"{measure.p50_ms:.3g} ms",
+        "95th percentile (p95)": f"{measure.p95_ms:.3g} ms",
+        "Spread": f"{measure.spread:.1%} (interquartile range over the median)",
+        "Teacher's median": f"{measure.teacher_p50_ms:.3g} ms",
+        "Speed-up": f"{measure.speed_up:.2f} times as fast as the teacher",
+        "Measured": f"{measure.measured_at}, {', '.join(f'{name} {one}' for name, one in measure.versions.items())}",
+    }
+    noisy = "Its two repeats differ by more than 10 %: the machine was not quiet."
+    return ["## Latency", "Of one forward.", _table(("", ""), rows.items()), *([] if measure.agrees else [noisy])]
 
 
 def _onnx(facts: CardFacts, folder: str) -> list[str]:

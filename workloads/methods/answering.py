@@ -144,7 +144,7 @@ def _measure_finalists(
             continue
         for scored in choice.ranked[:top]:
             if (name, scored.architecture) not in latencies.measures:
-                student = stages.student(trained, scored, trained.superlms[scored.subspace])
+                student = stages.student(trained, scored, trained.superlms[scored.subspace], targets[name])
                 latencies.measures[name, scored.architecture] = stages.measure(trained, student, targets[name])
                 found = True
     return found
@@ -171,9 +171,9 @@ def _save(
     for budget, chosen in met:
         own = polished.get(_key(chosen))
         superlm: Artifact = own.superlm if own else trained.superlms[chosen.subspace]
-        saved = stages.student(trained, chosen, superlm)
-        name = budget.latency_target
-        measure = stages.measure(trained, saved, targets[name]) if name is not None else None
+        target = None if budget.latency_target is None else targets[budget.latency_target]
+        saved = stages.student(trained, chosen, superlm, target)
+        measure = None if target is None else stages.measure(trained, saved, target)
         students.append(Student(budget, chosen, saved, measure, polished=own is not None))
         stages.students(len(met), len(students))
     return students

@@ -92,8 +92,10 @@ class AnsweringStages(Protocol):
         """Distil candidates alone for longer, and score them anew: on held-out text and on the proxy task, if any."""
         ...
 
-    def student(self, trained: Trained, scored: Scored, superlm: Artifact) -> Artifact:
-        """Cut a student out of the SuperLM that holds it, and save it."""
+    def student(
+        self, trained: Trained, scored: Scored, superlm: Artifact, target: LatencyTarget | None = None
+    ) -> Artifact:
+        """Cut a student out of the SuperLM that holds it, and save it; its card tells the latency on ``target``."""
         ...
 
     def measure(self, trained: Trained, student: Artifact, target: LatencyTarget) -> LatencyMeasure:

@@ -14,7 +14,7 @@ from workloads.latency_model import LatencyModels
 from workloads.methods.stages import Polished
 from workloads.runs.attempt import Attempt
 from workloads.runs.building import WAITING
-from workloads.runs.latency import build_measure, build_samples, read_measure, read_samples, target_field
+from workloads.runs.latency import build_measure, build_samples, find_place, read_measure, read_samples, target_field
 from workloads.runs.polish import PolishJob, polish_students, score_polished
 from workloads.runs.proxy import read_task_scores, score_on_task
 from workloads.runs.steps import LATENCY, POLISH, PROXY_TASK, STUDENTS
@@ -65,17 +65,7 @@ class StoredAnswering:
 
     def measure(self, trained: Trained, student: Artifact, target: LatencyTarget) -> LatencyMeasure:
         """See the protocol."""
-        artifact = build_measure(
-            self._storage,
-            target=target,
-            teacher_files=trained.teacher.artifact.files,
-            teacher_fingerprint=trained.teacher.fingerprint,
-            student_files=student.files,
-            student_fingerprint=student.fingerprint,
-            builder=self._builder,
-            field=target_field(self._request, target),
-        )
-        return read_measure(artifact)
+        return self._measure(trained, student.files, student.fingerprint, target)
 
     def task_scores(self, trained: Trained, candidates: Sequence[Scored]) -> list[Scored]:
         """See the protocol.
@@ -153,21 +143,43 @@ class StoredAnswering:
         if done == total:
             self._building.end(STUDENTS, *self._saved)
 
-    def student(self, trained: Trained, scored: Scored, superlm: Artifact) -> Artifact:
+    def student(
+        self, trained: Trained, scored: Scored, superlm: Artifact, target: LatencyTarget | None = None
+    ) -> Artifact:
         """See the protocol."""
         stages = {"teacher": trained.teacher.artifact, "corpus": trained.corpus, "superlm": superlm}
-        key = student_key(superlm, scored.architecture, self._request.export)
+        # A card tells of one target on one device, so a student that was measured elsewhere is an artefact of its own.
+        latency = (target, find_place(target, target_field(self._request, target)).device) if target else None
+        key = student_key(superlm, scored.architecture, self._request.export, latency)
+
+        def measure(files: str) -> LatencyMeasure:
+            assert target is not None
+            return self._measure(trained, files, key.fingerprint, target)
 
         def build() -> Artifact:
             teacher, opened = self._attempt.teacher(trained.teacher), self._attempt.superlm(trained.teacher, superlm)
             origin = Origin(self._request, teacher, opened, stages)
             rows = read_scores(self._storage, trained.scores)
             work = self._attempt.work / "students" / key.fingerprint
-            return build_student(self._storage, origin, scored, rows, self._builder, work)
+            measured = measure if target else None
+            return build_student(self._storage, origin, scored, rows, key, self._builder, work, measured)
 
         artifact = self._building.once(STUDENTS, key, build)
         self._saved.append(artifact)
         return artifact
+
+    def _measure(self, trained: Trained, files: str, fingerprint: str, target: LatencyTarget) -> LatencyMeasure:
+        artifact = build_measure(
+            self._storage,
+            target=target,
+            teacher_files=trained.teacher.artifact.files,
+            teacher_fingerprint=trained.teacher.fingerprint,
+            student_files=files,
+            student_fingerprint=fingerprint,
+            builder=self._builder,
+            field=target_field(self._request, target),
+        )
+        return read_measure(artifact)
 
     def _score_on_task(
         self,

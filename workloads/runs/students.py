@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ from torch import Tensor
 from workloads import artifacts
 from workloads.architecture import Architecture
 from workloads.artifacts import Artifact, Key
+from workloads.budgets import LatencyTarget
 from workloads.choosing import Scored
 from workloads.costs import student_cost
 from workloads.craft.blocks import Blocks
-from workloads.craft.card import CardFacts, license_of
+from workloads.craft.card import CardFacts, license_of, render
 from workloads.craft.export import build_student as build_module
 from workloads.craft.export import export_student
 from workloads.craft.onnx_export import FILE as ONNX_FILE
@@ -24,12 +25,14 @@ from workloads.craft.scoring import heldout_batches
 from workloads.craft.superlm import SuperLM
 from workloads.craft.teacher import Teacher
 from workloads.exports import QuantisationReport
+from workloads.latency import LatencyMeasure
 from workloads.request import CompressionRequest
 from workloads.runs.drawing import PICTURE, draw_student
 from workloads.scores_table import ScoredRow
 from workloads.search_spec import ExportSpec
 from workloads.storage import Storage
 
+CARD_FILE = "README.md"
 QUANTISATION_ROWS = 64
 """Held-out rows that an int8 file is compared with its float32 one on, at most."""
 
@@ -48,30 +51,47 @@ class Origin:
     stages: Mapping[str, Artifact]
 
 
-def student_key(superlm: Artifact, architecture: Architecture, export: ExportSpec) -> Key:
-    """Name what decides a student's folder."""
+def student_key(
+    superlm: Artifact, architecture: Architecture, export: ExportSpec, latency: tuple[LatencyTarget, str] | None = None
+) -> Key:
+    """Name what decides a student's folder; ``latency`` is the target and the device that its card tells of."""
     inputs = {"superlm": superlm.fingerprint, "architecture": architecture.to_json()}
-    return Key("student", inputs | ({"export": export.model_dump(mode="json")} if export.onnx else {}))
+    if export.onnx:
+        inputs["export"] = export.model_dump(mode="json")
+    if latency is not None:
+        target, device = latency
+        inputs["latency"] = {"target": target.model_dump(mode="json"), "device": device}
+    return Key("student", inputs)
 
 
 def build_student(
-    storage: Storage, origin: Origin, chosen: Scored, rows: Sequence[ScoredRow], builder: str, work: Path
+    storage: Storage,
+    origin: Origin,
+    chosen: Scored,
+    rows: Sequence[ScoredRow],
+    key: Key,
+    builder: str,
+    work: Path,
+    measure: Callable[[str], LatencyMeasure] | None = None,
 ) -> Artifact:
-    """Extract a student, save it as plain ``transformers`` loads it, export it, and commit it.
+    """Extract a student, save it as plain ``transformers`` loads it, export it, measure it, and commit it.
 
     Args:
         storage: Where to.
         origin: What it comes from.
         chosen: Which it is.
         rows: The scores table, for the card's picture.
+        key: Its :func:`student_key`.
         builder: Names the job and attempt.
         work: An empty local folder.
+        measure: Gives the latency for the card, of the folder in the storage that it is called with.
 
     Raises:
+        InputError: The latency's target cannot be measured here; nothing is committed.
         OnnxMismatch: ONNX Runtime disagrees with PyTorch; nothing is committed.
         OSError: There is no room for it; nothing is committed.
     """
-    key = student_key(origin.stages["superlm"], chosen.architecture, origin.request.export)
+    folder = artifacts.build_folder(key, builder)
     weights = origin.superlm.extract(chosen.architecture)
     cost = student_cost(origin.teacher.shape, chosen.architecture)
     counted = sum(tensor.numel() for name, tensor in weights.items() if not name.startswith("projection."))
@@ -82,7 +102,10 @@ def build_student(
     (work / PICTURE).write_bytes(picture.png)
     card = _card(origin, chosen, quantised, picture.alt)
     export_student(work, origin.teacher, chosen.architecture, weights, card)
-    storage.upload(work, artifacts.build_folder(key, builder))
+    storage.upload(work, folder)
+    if measure is not None:  # as it was exported; the card is the last of its files
+        card = replace(card, latency=measure(folder))
+        storage.write_bytes(f"{folder}/{CARD_FILE}", render(card).encode())
     exports: dict[str, Any] = {"onnx": ONNX_FILE} if origin.request.export.onnx else {}
     if quantised is not None:
         exports |= {"int8": INT8_FILE, "int8_report": quantised.model_dump(mode="json")}

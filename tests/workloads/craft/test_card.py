@@ -6,9 +6,11 @@ from pathlib import Path
 import yaml
 
 from workloads.architecture import Architecture
+from workloads.budgets import LatencyTarget
 from workloads.costs import Cost
-from workloads.craft.card import CardFacts, LatencyRow, license_of, load_lines, render
+from workloads.craft.card import CardFacts, license_of, load_lines, render
 from workloads.exports import QuantisationReport
+from workloads.latency import LatencyMeasure
 
 STOCK = Architecture.alike(layers=4, hidden_size=128, heads=4, head_width=32, intermediate_size=384, teacher_layers=6)
 PAPER = Architecture.alike(layers=4, hidden_size=128, heads=7, head_width=64, intermediate_size=256, teacher_layers=12)
@@ -89,6 +91,20 @@ def test_the_licence_is_read_from_the_teachers_card(tmp_path: Path) -> None:
         assert license_of(tmp_path) == found
 
 
+LATENCY = LatencyMeasure(
+    target=LatencyTarget(name="pi", threads=4, runtime="onnx"),
+    p50_ms=12.345,
+    p95_ms=15.0,
+    spread=0.025,
+    repeats_p50_ms=[12.3, 12.4],
+    agrees=True,
+    teacher_p50_ms=43.2,
+    teacher_repeats_p50_ms=[43.2, 43.2],
+    speed_up=3.5,
+    device="A CPU",
+    versions={"torch": "2.9"},
+    measured_at="2026-11-21",
+)
 INT8 = QuantisationReport(
     float32_bytes=20_000_000,
     int8_bytes=5_000_000,
@@ -109,7 +125,7 @@ def sections(facts: CardFacts) -> dict[str, str]:
 
 def test_sections_on_pictures_latencies_and_onnx_are_there_only_where_given() -> None:
     assert list(sections(FACTS)) == ["How to load it", "Limits"]
-    rich = replace(FACTS, picture="frontier.png", latencies=(LatencyRow("pi", "a CPU", 1.0, 2.0),), onnx=True)
+    rich = replace(FACTS, picture="frontier.png", latency=LATENCY, onnx=True)
     titles = ["How to load it", "Loss against cost", "Latency", "ONNX", "Limits"]
     assert list(sections(rich)) == titles
     assert "int8" not in render(rich)
@@ -128,14 +144,21 @@ def test_the_picture_is_shown_with_its_words() -> None:
     )
 
 
-def test_latencies_say_where_they_hold_and_how_they_stand_to_the_teacher() -> None:
-    rows = (LatencyRow("pi", "4 threads of a CPU", 12.345, 15.0, 3.5), LatencyRow("gpu", "an H200", 0.5, 0.6))
-    assert sections(replace(FACTS, latencies=rows))["Latency"].strip().splitlines()[2:] == [
-        "| Target | Where | p50 (ms) | p95 (ms) | Faster than the teacher |",
-        "| --- | --- | --- | --- | --- |",
-        "| pi | 4 threads of a CPU | 12.3 | 15 | 3.50 times |",
-        "| gpu | an H200 | 0.5 | 0.6 | not measured |",
+def test_a_latency_says_where_it_holds_and_how_it_stands_to_the_teacher() -> None:
+    assert sections(replace(FACTS, latency=LATENCY))["Latency"].strip().splitlines()[2:] == [
+        "|  |  |",
+        "| --- | --- |",
+        "| Target | pi: cpu, 4 threads, float32, ONNX Runtime, 1 x 128 tokens |",
+        "| Device | A CPU |",
+        "| Median (p50) | 12.3 ms |",
+        "| 95th percentile (p95) | 15 ms |",
+        "| Spread | 2.5% (interquartile range over the median) |",
+        "| Teacher's median | 43.2 ms |",
+        "| Speed-up | 3.50 times as fast as the teacher |",
+        "| Measured | 2026-11-21, torch 2.9 |",
     ]
+    noisy = LATENCY.model_copy(update={"agrees": False})
+    assert "not quiet" in sections(replace(FACTS, latency=noisy))["Latency"]
 
 
 def test_the_int8_file_comes_with_what_it_saves_and_loses() -> None:

@@ -88,8 +88,11 @@ class Formulas:
             for index, one in enumerate(candidates)
         ]
 
-    def student(self, trained: Trained, scored: Scored, superlm: Artifact) -> Artifact:
-        return artifact("student", shape=scored.architecture.to_json(), superlm=superlm.fingerprint)
+    def student(
+        self, trained: Trained, scored: Scored, superlm: Artifact, target: LatencyTarget | None = None
+    ) -> Artifact:
+        told = None if target is None else target.name
+        return artifact("student", shape=scored.architecture.to_json(), superlm=superlm.fingerprint, told=told)
 
     def measure(self, trained: Trained, student: Artifact, target: LatencyTarget) -> LatencyMeasure:
         one = Architecture.from_json(student.inputs["shape"])
@@ -137,6 +140,7 @@ def test_the_chosen_student_of_a_latency_budget_is_measured() -> None:
     assert student.scored == by_loss(stages)[0]
     assert student.latency is not None and student.latency.p50_ms <= 20.0
     assert set(stages.measured) == {student.scored.architecture}
+    assert student.artifact.inputs["told"] == "cpu-1"
 
 
 def test_a_student_that_fails_its_latency_budget_is_replaced() -> None:
@@ -154,7 +158,8 @@ def test_a_rejected_student_is_none_of_the_answers_artefacts() -> None:
     trained = stages.trained()
     found = answer(request(QUICK), stages, trained)
     (student,) = found.students
-    made = [stages.student(trained, one, trained.superlms[one.subspace]) for one in (best, student.scored)]
+    target = stages.targets()["cpu-1"]
+    made = [stages.student(trained, one, trained.superlms[one.subspace], target) for one in (best, student.scored)]
     used = {"scores": [trained.scores.fingerprint], "student": [one.fingerprint for one in made]}
     assert found.held(used) == used | {"student": [student.artifact.fingerprint]}
     nothing = answer(request(QUICK | {"max_latency_ms": 0.01}), stages, trained)

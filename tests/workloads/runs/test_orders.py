@@ -138,6 +138,10 @@ def test_latency_proxy_task_polish_and_exports_in_one_compression(
     assert quick.latency is not None and quick.latency.p50_ms < 10_000 and quick.latency.speed_up > 0
     assert quick.latency_prediction is not None and quick.latency_prediction["predicted_ms"] > 0
     assert light.latency is None
+    cards = [(Path(house.storage.path(str(student.files))) / "README.md").read_text() for student in (quick, light)]
+    told = f"| Speed-up | {quick.latency.speed_up:.2f} times"
+    assert not quick.latency.agrees or told in cards[0]  # one that disagreed is measured anew for the answer
+    assert "## Latency" in cards[0] and "## Latency" not in cards[1]
     for student in (quick, light):
         assert student.polished_tokens == 6 * 4 * 32
         assert student.task_score is not None and 0 <= student.task_score <= 1

@@ -21,7 +21,7 @@ from workloads.errors import InputError
 from workloads.request import CompressionRequest
 from workloads.runs.checkpoints import Checkpoints
 from workloads.runs.polish import PolishJob, StudentId, polish_students, polished_key, score_polished
-from workloads.runs.students import Origin, build_student
+from workloads.runs.students import Origin, build_student, student_key
 from workloads.scores_table import ScoredRow
 from workloads.search_spec import PolishSpec
 from workloads.storage import Storage
@@ -111,7 +111,8 @@ def test_the_saved_student_gives_what_its_polished_superlm_gives(bench: Bench, t
     origin = Origin(bench.request(), teacher, superlm, stages)
     scored = Scored("small", job.architecture, 1.0)
     rows = [ScoredRow(scored, 4, 0, None), ScoredRow(Scored("small", job.subspace.largest, 0.9), 4, 0, None)]
-    student = build_student(storage, origin, scored, rows, "cmp_a-1", tmp_path / "student")
+    key = student_key(polished, job.architecture, bench.request().export)
+    student = build_student(storage, origin, scored, rows, key, "cmp_a-1", tmp_path / "student")
     assert student.summary["heldout_loss"] == 1.0
 
     batch = Batch(torch.randint(5, 60, (3, LENGTH)))
