@@ -93,7 +93,7 @@ class Batches:
         return batch
 
     def delete(self, batch_id: str) -> None:
-        """Forget an ended batch, its compressions and their selections, with their folders; artefacts stay.
+        """Forget an ended batch, its compressions and all that was made from them, with their folders; artefacts stay.
 
         Raises:
             TransitionError: One of them has not ended.

@@ -62,6 +62,7 @@ class Evaluations:
         Raises:
             InputError: It cannot be worked with.
             KeyReusedError: Its key was sent before, with another request.
+            QuotaExceededError: The tenant may not have more.
         """
         # Looked for before the request is checked: what it points to may have gone since it was accepted.
         if key is not None and (known := self._jobs.find_keyed(key)) is not None:
@@ -79,12 +80,15 @@ class Evaluations:
         findings.extend(task_findings(asked.task, self._places))
         if findings:
             raise InputError(findings)
+        tenant = caller.tenant if compression is None else compression.tenant
+        tokens = self._tokens(asked, tenant)
         kept = AcceptedEvaluation(**dict(asked), files=None if student is None else student.files)
         job = self._jobs.create(
             kept.model_dump(mode="json"),
             "evaluation",
-            tenant=caller.tenant if compression is None else compression.tenant,
+            tenant=tenant,
             parent=None if compression is None else compression.id,
+            tokens=tokens,
             key=key,
         )
         log.info("job_queued", job=job.id)
@@ -117,6 +121,21 @@ class Evaluations:
                 break
             after = jobs[-1].id
         return found[:limit]
+
+    def _tokens(self, asked: EvaluationRequest, tenant: str) -> int:
+        """Tokens that it trains on at most."""
+        task = asked.task
+        known = [path for path in task.train if "://" not in path]
+        rows = sum(_most_rows(Path(path)) for path in known)
+        if task.max_train_rows is not None and (rows > task.max_train_rows or len(known) < len(task.train)):
+            rows = task.max_train_rows
+        elif len(known) < len(task.train) and self._jobs.limits_tokens(tenant):
+            raise InputError.of(
+                f"{TASK}.max_train_rows",
+                "How many rows the files in buckets have is not known here, and tokens to train on are limited.",
+                "Set it.",
+            )
+        return asked.training_tokens(rows)
 
     def _student(self, asked: EvaluationRequest, caller: Caller) -> tuple[Job, StudentDocument]:
         assert asked.model.compression is not None
@@ -177,6 +196,19 @@ def task_findings(task: EvaluationTask, places: Places) -> list[FieldError]:
 
 def _no_column(field: str, name: str, path: str, columns: Sequence[str]) -> FieldError:
     return FieldError(f"{TASK}.{field}", f"{path} has no {name!r}.", f"Use one of: {', '.join(columns) or 'none'}.")
+
+
+def _most_rows(path: Path) -> int:
+    """At least as many rows as a file has; a text's line breaks may be inside of a row."""
+    if path.suffix.lower() == ".parquet":
+        return int(pq.read_metadata(path).num_rows)
+    breaks, last = 0, b"\n"
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            breaks += piece.count(b"\n") + piece.count(b"\r") - piece.count(b"\r\n")
+            last = piece[-1:]
+    rows = breaks + (last not in b"\r\n")
+    return rows - 1 if rows and path.suffix.lower() == ".csv" else rows
 
 
 def _columns(path: Path) -> list[str]:

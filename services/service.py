@@ -219,10 +219,10 @@ class Service:
         return self._queue(self.store.resume(job_id))
 
     def delete(self, job_id: str) -> None:
-        """Forget an ended compression and its selections, with their folders; artefacts stay.
+        """Forget an ended compression, its selections and its evaluations, with their folders; artefacts stay.
 
         Raises:
-            TransitionError: It, or one of its selections, has not ended.
+            TransitionError: It, or one of these, has not ended.
         """
         self.store.delete(job_id, lambda one: self.storage.remove(f"jobs/{one}"))
         log.info("job_deleted", job=job_id)

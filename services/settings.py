@@ -77,7 +77,7 @@ class Settings(BaseSettings):
         None, ge=0, description="Tokens that such a tenant's jobs may train on, over all time."
     )
     tenant_max_stored_bytes: int | None = Field(
-        None, ge=0, description="Bytes of artefacts that such a tenant's jobs have built, until they are deleted and pruned."
+        None, ge=0, description="Bytes that such a tenant's jobs have built, until they are deleted and pruned."
     )
     claim_seconds: float = Field(
         30.0, ge=1, le=3600, description="A service that is silent for so long has its jobs looked after by another."

@@ -128,6 +128,10 @@ class EvaluationRequest(Part):
             raise ValueError(f"It names {doubled:g} twice, which would tell nothing new. Give each once.")
         return values
 
+    def training_tokens(self, rows: int) -> int:
+        """Tokens that it is fine-tuned on, over all seeds, with so many training rows of full length."""
+        return rows * self.epochs * len(self.learning_rates) * len(self.seeds) * self.sequence_length
+
     def task_spec(self) -> TaskSpec:
         """The task as fine-tuning knows it, with the first learning rate; what it scores on are its ``validation``."""
         task = self.task

@@ -110,7 +110,8 @@ class Quotas:
             raise QuotaExceededError(
                 "max_tokens",
                 f"{tenant} has asked for {used.tokens:,} of {quota.max_tokens:,} tokens to train on; this asks for "
-                f"{tokens:,} more. Lower training.tokens_per_superlm, or have the limit raised.",
+                f"{tokens:,} more. Lower training.tokens_per_superlm (an evaluation's epochs, seeds or rows), or have "
+                "the limit raised.",
             )
         if quota.max_stored_bytes is not None and used.stored_bytes >= quota.max_stored_bytes:
             raise QuotaExceededError(

@@ -25,7 +25,7 @@ class Quota:
     Attributes:
         max_running: Jobs that run at the same time; more of them wait.
         max_unfinished: Jobs that wait or run.
-        max_tokens: Tokens to train on, over all compressions and selections that were ever accepted.
+        max_tokens: Tokens to train on, over all jobs that were ever accepted.
         max_stored_bytes: Bytes of artefacts that its jobs have built, until these are deleted and pruned.
     """
 

@@ -107,7 +107,7 @@ def retry(batch: BatchDep, service: ServiceDep, response: Response) -> BatchDocu
 
 @router.delete("/{batch_id}", status_code=204)
 def delete(batch: BatchDep, service: ServiceDep) -> None:
-    """Forget an ended batch, its compressions, their selections and their folders; artefacts stay for others to use."""
+    """Forget an ended batch, its compressions and all made from them, and their folders; artefacts stay for others."""
     service.batches.delete(batch.id)
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 import mimetypes
-import re
 from typing import Annotated
 
-from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from services.api.conditional import UNCHANGED, document_response
 from services.api.dependencies import (
@@ -17,18 +15,17 @@ from services.api.dependencies import (
     AnyJobDep,
     BodyDep,
     CallerDep,
-    EventStreamsDep,
     JobDep,
     LabelsDep,
     RequestKeyDep,
     ServiceDep,
-    StillWelcomeDep,
 )
-from services.api.event_stream import HEADERS, MEDIA_TYPE, STREAM_RESPONSES, wants_stream
+from services.api.event_stream import STREAM_RESPONSES
+from services.api.events import EventsDep
 from services.api.openapi import reference_to
 from services.api.problems import RESPONSES
 from services.api.schemas import EventPage, JobPage
-from services.jobs.documents import JobDocument, job_events
+from services.jobs.documents import JobDocument
 from services.jobs.records import Job
 from services.jobs.states import JobStatus
 from services.jobs.store import MAX_PAGE
@@ -97,27 +94,9 @@ def read(job_id: str, caller: CallerDep, service: ServiceDep, request: Request) 
 
 
 @router.get("/{job_id}/events", response_model=EventPage, responses=STREAM_RESPONSES)
-def events(
-    job: JobDep,
-    service: ServiceDep,
-    streams: EventStreamsDep,
-    welcome: StillWelcomeDep,
-    accept: Annotated[str, Header()] = "",
-    last_event_id: Annotated[str | None, Header(description="As `after`, and before it.")] = None,
-    after: Annotated[str, Query(description="`<attempt>-<sequence>`.")] = "0-0",
-) -> EventPage | Response:
+def events(job: JobDep, found: EventsDep) -> EventPage | Response:
     """List what happened, over all attempts; with `Accept: text/event-stream` as it happens."""
-    given = last_event_id or after
-    match = re.fullmatch(r"(\d{1,9})-(\d{1,9})", given)
-    if match is None:
-        raise HTTPException(422, f"{given!r} is no event. Give the 'next' of an earlier answer, such as 1-12.")
-    start = int(match[1]), int(match[2])
-    if not wants_stream(accept):
-        found = job_events(job, service.storage, start)
-        return EventPage(events=found, next=f"{found[-1].attempt}-{found[-1].sequence}" if found else given)
-    if last_event_id and job.status.is_terminal and not job_events(job, service.storage, start):
-        return Response(status_code=204)  # tells a browser to come back no more
-    return StreamingResponse(streams.stream(job.id, start, welcome), media_type=MEDIA_TYPE, headers=HEADERS)
+    return found.of(job)
 
 
 @router.post("/{job_id}/cancel", status_code=202)
@@ -138,7 +117,7 @@ def resume(job: JobDep, service: ServiceDep, response: Response) -> JobDocument:
 
 @router.delete("/{job_id}", status_code=204)
 def delete(job: JobDep, service: ServiceDep) -> None:
-    """Forget an ended compression, its selections and their folders; artefacts stay for others to use."""
+    """Forget an ended compression, its selections and evaluations, with their folders; artefacts stay for others."""
     service.delete(job.id)
 
 

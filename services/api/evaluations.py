@@ -17,9 +17,11 @@ from services.api.dependencies import (
     RequestKeyDep,
     ServiceDep,
 )
+from services.api.event_stream import STREAM_RESPONSES
+from services.api.events import EventsDep
 from services.api.openapi import reference_to
 from services.api.problems import RESPONSES
-from services.api.schemas import EvaluationPage
+from services.api.schemas import EvaluationPage, EventPage
 from services.jobs.documents import EvaluationDocument, evaluation_document
 from services.jobs.store import MAX_PAGE
 from workloads.evaluation_spec import EvaluationRequest
@@ -62,6 +64,12 @@ def page(
 def read(job: EvaluationDep, service: ServiceDep, request: Request) -> Response:
     """Show one evaluation."""
     return document_response(request, evaluation_document(job, service.storage))
+
+
+@router.get("/{evaluation_id}/events", response_model=EventPage, responses=STREAM_RESPONSES)
+def events(job: EvaluationDep, found: EventsDep) -> EventPage | Response:
+    """List what happened, over all attempts; with `Accept: text/event-stream` as it happens."""
+    return found.of(job)
 
 
 @router.post("/{evaluation_id}/cancel", status_code=202)

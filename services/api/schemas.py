@@ -138,7 +138,9 @@ class QuotaDocument(BaseModel):
     max_running: int | None = Field(description="Jobs that run at the same time; more of them wait.")
     max_unfinished: int | None = Field(description="Jobs that wait or run.")
     max_tokens: int | None = Field(description="Tokens to train on, over all time.")
-    max_stored_bytes: int | None = Field(description="Bytes of artefacts that its jobs have built, until they are deleted and pruned.")
+    max_stored_bytes: int | None = Field(
+        description="Bytes of artefacts that its jobs have built, until they are deleted and pruned."
+    )
 
 
 class UsageDocument(BaseModel):

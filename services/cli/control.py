@@ -36,7 +36,7 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     json: Json = False,
 ) -> None:
-    """Forget an ended compression, its selections and their folders; artefacts stay for others to use."""
+    """Forget an ended compression, its selections and evaluations, with their folders; artefacts stay for others."""
     from services.client import StillroomClient
 
     sure(f"Forget {job_id}?", yes=yes)

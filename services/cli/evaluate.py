@@ -71,6 +71,53 @@ def show(evaluation_id: EvaluationId, server: Server = DEFAULT_SERVER, json: Jso
         _tell(client.evaluation(evaluation_id), json=json)
 
 
+@app.command()
+@told_plainly
+def watch(
+    evaluation_id: EvaluationId,
+    server: Server = DEFAULT_SERVER,
+    after: Annotated[str, typer.Option(metavar="EVENT", help="Leave out the events up to one, such as 1-12.")] = "0-0",
+    patience: Patience = DEFAULT_PATIENCE,
+    json: Json = False,
+) -> None:
+    """Show an evaluation's progress until it ends; a restart of the server in between is waited out.
+
+    JSON is a line {"event": …} for each event, and {"evaluation": …} at the end.
+    """
+    from services.cli.progress import follow_evaluation, tell_error
+
+    found = follow_evaluation(server, evaluation_id, after=after, patience=patience, json=json)
+    if json:
+        typer.echo(f'{{"evaluation": {found.model_dump_json()}}}')
+        tell_error(found.error)
+    else:
+        _tell(found, json=False)
+    if found.status != "succeeded":
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+@told_plainly
+def events(
+    evaluation_id: EvaluationId,
+    server: Server = DEFAULT_SERVER,
+    after: Annotated[str, typer.Option(metavar="EVENT", help="Those after one, such as 1-12.")] = "0-0",
+    follow: Annotated[bool, typer.Option("--follow", help="As they come, until the evaluation has ended.")] = False,
+    patience: Patience = DEFAULT_PATIENCE,
+    json: Json = False,
+) -> None:
+    """List what happened; JSON is one event a line."""
+    from services.cli.progress import tell_events, warn
+    from services.client import StillroomClient
+
+    with StillroomClient(server) as client:
+        found = iter(client.evaluation_events(evaluation_id, after).events)
+        if follow:
+            client.wait_for_server(patience, warn)
+            found = client.stream_evaluation_events(evaluation_id, after)
+        tell_events(found, f"stillroom evaluate events {evaluation_id} --follow", after, json=json)
+
+
 @app.command("list")
 @told_plainly
 def list_evaluations(

@@ -20,15 +20,12 @@ def events(
     json: Json = False,
 ) -> None:
     """List what happened; JSON is one event a line."""
-    from services.cli.progress import event_line, going_on, warn
-    from services.client import StillroomClient, place_of
+    from services.cli.progress import tell_events, warn
+    from services.client import StillroomClient
 
     with StillroomClient(server) as client:
         found = iter(client.events(job_id, after).events)
         if follow:
             client.wait_for_server(patience, warn)
             found = client.stream_events(job_id, after)
-        with going_on(f"stillroom events {job_id} --follow", after) as place:
-            for event in found:
-                typer.echo(event.model_dump_json() if json else event_line(event))
-                place.after = place_of(event)
+        tell_events(found, f"stillroom events {job_id} --follow", after, json=json)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import typer
 from rich.console import Console
@@ -27,6 +27,7 @@ from workloads.job_folder import ErrorDocument, StepDocument
 POLL_SECONDS = 0.5
 LINE_SECONDS = 10.0
 _Waited = TypeVar("_Waited", SelectionDocument, PlanJobDocument, EvaluationDocument)
+_Followed = TypeVar("_Followed", JobDocument, EvaluationDocument)
 _MARKS = {"pending": " ", "running": "…", "succeeded": "✓", "failed": "✗"}
 
 
@@ -37,36 +38,63 @@ def follow(server: str, job_id: str, *, after: str, patience: float, json: bool)
         The exit code: 0 if it succeeded, else 1.
     """
     with going_on(f"stillroom watch {job_id}", after) as place:
-        job = asyncio.run(_follow(server, job_id, place, patience, json=json))
+        job = asyncio.run(_follow(server, job_id, _COMPRESSION, place, patience, json=json))
     if not json:
         return report(job, json=False)
     typer.echo(compression_line(job))
     return _ending(job)
 
 
-async def _follow(server: str, job_id: str, place: Place, patience: float, *, json: bool) -> JobDocument:
+def follow_evaluation(
+    server: str, evaluation_id: str, *, after: str, patience: float, json: bool
+) -> EvaluationDocument:
+    """Show an evaluation until it ends, and give it; in JSON a line for each event."""
+    with going_on(f"stillroom evaluate watch {evaluation_id}", after) as place:
+        return asyncio.run(_follow(server, evaluation_id, _EVALUATION, place, patience, json=json))
+
+
+@dataclass(frozen=True)
+class _Kind(Generic[_Followed]):
+    """How a kind of job is asked for."""
+
+    read: Callable[[AsyncStillroomClient, str], Awaitable[_Followed]]
+    events: Callable[[AsyncStillroomClient, str, str], AsyncIterator[EventEntry]]
+
+
+_COMPRESSION = _Kind(
+    lambda client, job_id: client.get(job_id), lambda client, job_id, after: client.stream_events(job_id, after)
+)
+_EVALUATION = _Kind(
+    lambda client, job_id: client.evaluation(job_id),
+    lambda client, job_id, after: client.stream_evaluation_events(job_id, after),
+)
+
+
+async def _follow(
+    server: str, job_id: str, kind: _Kind[_Followed], place: Place, patience: float, *, json: bool
+) -> _Followed:
     async with AsyncStillroomClient(server) as client:
-        await client.get(job_id)  # an unknown job, or no server at all, is told at once
+        await kind.read(client, job_id)  # an unknown job, or no server at all, is told at once
         with ProgressView() as view:
             client.wait_for_server(patience, view.away)
-            looking = asyncio.create_task(_look(client, job_id, view))
+            looking = asyncio.create_task(_look(client, job_id, kind, view))
             try:
-                async for event in client.stream_events(job_id, place.after):
+                async for event in kind.events(client, job_id, place.after):
                     if json:
                         typer.echo(f'{{"event": {event.model_dump_json()}}}')
                     view.tell(event)
                     place.after = place_of(event)
             finally:
                 looking.cancel()
-            job = await client.get(job_id)
+            job = await kind.read(client, job_id)
             view.show(job)
             return job
 
 
-async def _look(client: AsyncStillroomClient, job_id: str, view: ProgressView) -> None:
+async def _look(client: AsyncStillroomClient, job_id: str, kind: _Kind[_Followed], view: ProgressView) -> None:
     with suppress(ApiError, ServerUnreachableError):  # following the events meets them too, and tells
         while True:
-            view.show(await client.get(job_id))
+            view.show(await kind.read(client, job_id))
             await asyncio.sleep(POLL_SECONDS)
 
 
@@ -86,6 +114,14 @@ def going_on(command: str, after: str) -> Iterator[Place]:
     except (KeyboardInterrupt, ServerUnreachableError):
         warn(f"The server's work goes on. To follow it again: {command} --after {place.after}")
         raise
+
+
+def tell_events(events: Iterator[EventEntry], command: str, after: str, *, json: bool) -> None:
+    """Print events as they come, an event a line; ``command`` goes on with them."""
+    with going_on(command, after) as place:
+        for event in events:
+            typer.echo(event.model_dump_json() if json else event_line(event))
+            place.after = place_of(event)
 
 
 @contextmanager
@@ -234,7 +270,7 @@ class ProgressView:
         if event.type != "metrics":
             self._line(event_line(event))
 
-    def show(self, job: JobDocument | None) -> None:
+    def show(self, job: JobDocument | EvaluationDocument | None) -> None:
         """Bring the view up to date."""
         if self._live and job is not None:
             self._live.update(_table(job), refresh=True)
@@ -256,16 +292,17 @@ class ProgressView:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _headline(job: JobDocument | None) -> str:
+def _headline(job: JobDocument | EvaluationDocument | None) -> str:
     if job is None:
         return "The server does not answer; trying again."
     attempt = f", attempt {job.attempt}" if job.attempt > 1 else ""
     reason = f": {job.reason}" if job.reason else ""
-    waiting = f" ({job.ray.note})" if not job.status.is_terminal and job.ray.state != "ready" else ""
+    ray = job.ray if isinstance(job, JobDocument) else None
+    waiting = f" ({ray.note})" if ray is not None and not job.status.is_terminal and ray.state != "ready" else ""
     return f"{job.id} {job.status}{attempt}{reason}{waiting}"
 
 
-def _table(job: JobDocument) -> Table:
+def _table(job: JobDocument | EvaluationDocument) -> Table:
     table = Table(title=Text(_headline(job)), title_justify="left", box=None, pad_edge=False)
     for column in ("", "step", "progress", "rate", "time left"):
         table.add_column(column)

@@ -80,7 +80,7 @@ class Calls(Side):
 
     @call("DELETE", "/v1/compressions/{job_id}", type(None))
     def delete(self, job_id: str) -> Given:
-        """Forget an ended compression and its selections; artefacts stay."""
+        """Forget an ended compression, its selections and its evaluations; artefacts stay."""
         return Given({"job_id": job_id})
 
     @call("GET", "/v1/compressions/{job_id}/pictures/{name}", bytes)
@@ -205,6 +205,11 @@ class Calls(Side):
     ) -> Given:
         """List evaluations, newest first: those of a compression's students, or of one student."""
         return Given(query={"compression": compression, "student": student, "limit": limit, "after": after})
+
+    @call("GET", "/v1/evaluations/{evaluation_id}/events", EventPage)
+    def evaluation_events(self, evaluation_id: str, after: str = "0-0") -> Given:
+        """List an evaluation's events after one."""
+        return Given({"evaluation_id": evaluation_id}, {"after": after})
 
     @call("POST", "/v1/evaluations/{evaluation_id}/cancel", EvaluationDocument)
     def cancel_evaluation(self, evaluation_id: str) -> Given:

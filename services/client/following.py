@@ -1,17 +1,21 @@
-"""A compression's events as they happen, whatever becomes of the connection meanwhile."""
+"""A job's events as they happen, whatever becomes of the connection meanwhile."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
+from typing import TypeVar
 
 import httpx
 
+from services.api.schemas import EventPage
+from services.client.call import Call
 from services.client.calls import Calls
 from services.client.connection import Connection, Message
 from services.client.shared import SharedStream, Side
-from services.jobs.documents import EventEntry
+from services.jobs.documents import EvaluationDocument, EventEntry, JobDocument
 from workloads.errors import InputError
 
 STREAM = "text/event-stream"
@@ -23,6 +27,7 @@ RECONNECT_SECONDS = 0.5
 POLL_SECONDS = 1.0
 
 _Place = tuple[int, int]
+_Job = TypeVar("_Job", JobDocument, EvaluationDocument)
 
 
 def place_of(event: EventEntry) -> str:
@@ -45,40 +50,67 @@ class Following(Side):
             InputError: ``after`` is no event's place.
             ServerUnreachableError: There is no answer.
         """
-        connection, last, barren = self._connection, _place(after), 0
-        while barren < BARREN_STREAMS:
-            barren += 1
-            try:
-                async with connection.open(_message(job_id, last), SILENCE_SECONDS) as answer:
-                    if answer.status_code == httpx.codes.NO_CONTENT:
+        async with aclosing(_followed(self._connection, Calls.get, Calls.events, job_id, after)) as events:
+            async for event in events:
+                yield event
+
+    @SharedStream
+    async def stream_evaluation_events(
+        self, evaluation_id: str, after: str = "0-0"
+    ) -> AsyncGenerator[EventEntry, None]:
+        """Give an evaluation's events as they come; see :meth:`stream_events`.
+
+        Raises:
+            ApiError: There is no such evaluation, or no longer.
+            InputError: ``after`` is no event's place.
+            ServerUnreachableError: There is no answer.
+        """
+        calls = Calls.evaluation, Calls.evaluation_events
+        async with aclosing(_followed(self._connection, *calls, evaluation_id, after)) as events:
+            async for event in events:
+                yield event
+
+
+async def _followed(
+    connection: Connection, read: Call[[str], _Job], page: Call[[str, str], EventPage], job_id: str, after: str
+) -> AsyncGenerator[EventEntry, None]:
+    """Follow a job that is read by one call, and its events by another."""
+    last, barren = _place(after), 0
+    while barren < BARREN_STREAMS:
+        barren += 1
+        try:
+            async with connection.open(_message(page, job_id, last), SILENCE_SECONDS) as answer:
+                if answer.status_code == httpx.codes.NO_CONTENT:
+                    return
+                if not answer.headers.get("Content-Type", "").startswith(STREAM):
+                    break
+                fields: dict[str, str] = {}
+                async for line in connection.wire.lines(answer):
+                    barren = 0
+                    name, _, value = line.partition(": ")
+                    if line:
+                        fields[name] = value
+                    elif fields.get("event") == "end":
                         return
-                    if not answer.headers.get("Content-Type", "").startswith(STREAM):
-                        break
-                    fields: dict[str, str] = {}
-                    async for line in connection.wire.lines(answer):
-                        barren = 0
-                        name, _, value = line.partition(": ")
-                        if line:
-                            fields[name] = value
-                        elif fields.get("event") == "end":
-                            return
-                        else:  # the end of a message; one that was cut off never gets here
-                            event = EventEntry.model_validate_json(fields["data"]) if "data" in fields else None
-                            fields = {}
-                            if event is not None and (event.attempt, event.sequence) > last:
-                                last = event.attempt, event.sequence
-                                yield event
-            except httpx.TransportError:
-                pass  # it was there a moment ago; whether it still is, the next connection tells
-            await connection.wire.pause(RECONNECT_SECONDS)
-        async for event in _asked_for(connection, job_id, last):
-            yield event
+                    else:  # the end of a message; one that was cut off never gets here
+                        event = EventEntry.model_validate_json(fields["data"]) if "data" in fields else None
+                        fields = {}
+                        if event is not None and (event.attempt, event.sequence) > last:
+                            last = event.attempt, event.sequence
+                            yield event
+        except httpx.TransportError:
+            pass  # it was there a moment ago; whether it still is, the next connection tells
+        await connection.wire.pause(RECONNECT_SECONDS)
+    async for event in _asked_for(connection, read, page, job_id, last):
+        yield event
 
 
-async def _asked_for(connection: Connection, job_id: str, last: _Place) -> AsyncGenerator[EventEntry, None]:
+async def _asked_for(
+    connection: Connection, read: Call[[str], _Job], page: Call[[str, str], EventPage], job_id: str, last: _Place
+) -> AsyncGenerator[EventEntry, None]:
     while True:
-        job = await Calls.get.ask(connection, job_id)  # the state first: what is written before a job ends is then seen
-        for event in (await Calls.events.ask(connection, job_id, "{}-{}".format(*last))).events:
+        job = await read.ask(connection, job_id)  # the state first: what is written before a job ends is then seen
+        for event in (await page.ask(connection, job_id, "{}-{}".format(*last))).events:
             last = event.attempt, event.sequence
             yield event
         if job.status.is_terminal:
@@ -86,9 +118,9 @@ async def _asked_for(connection: Connection, job_id: str, last: _Place) -> Async
         await connection.wire.pause(POLL_SECONDS)
 
 
-def _message(job_id: str, last: _Place) -> Message:
+def _message(page: Call[[str, str], EventPage], job_id: str, last: _Place) -> Message:
     headers = {"Accept": STREAM, "Last-Event-ID": "{}-{}".format(*last)}
-    return replace(Calls.events.message(job_id), query={}, headers=headers)
+    return replace(page.message(job_id, "{}-{}".format(*last)), query={}, headers=headers)
 
 
 def _place(after: str) -> _Place:

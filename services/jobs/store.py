@@ -31,6 +31,8 @@ from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.tables import LOCAL_TENANT, AttemptRow, JobRow, RequestKeyRow
 from workloads.job_folder import JobKind
 
+_MADE_FROM: tuple[JobKind, ...] = ("selection", "evaluation")
+"""What is deleted with the compression that it was made from."""
 MAX_PAGE = 200  # of what a client may ask for
 PREFIXES: dict[JobKind, str] = {"compression": "cmp", "selection": "sel", "plan": "pln", "evaluation": "evl"}
 
@@ -176,6 +178,11 @@ class JobStore:
                 query = query.where(JobRow.number < find_row(session, after, tenant=tenant).number)
             return [job_of(row) for row in session.scalars(query)]
 
+    def limits_tokens(self, tenant: str) -> bool:
+        """Whether there is a limit to what a tenant's jobs may train on."""
+        with self._sessions.reading() as session:
+            return self._quotas.of(session, tenant).max_tokens is not None
+
     def selections(self, compression_id: str) -> Iterator[Job]:
         """Read all selections of a compression, newest first, a page at a time."""
         after = None
@@ -310,7 +317,7 @@ def forget(session: Session, rows: Sequence[JobRow], clear: Callable[[str], None
         TransitionError: One has not ended.
     """
     ids = [row.id for row in rows]
-    made = select(JobRow).where(JobRow.parent.in_(ids), JobRow.kind == "selection").with_for_update()
+    made = select(JobRow).where(JobRow.parent.in_(ids), JobRow.kind.in_(_MADE_FROM)).with_for_update()
     doomed = [*rows, *session.scalars(made)]
     for one in doomed:
         if not JobStatus(one.status).is_terminal:

@@ -14,6 +14,7 @@ from tests.services.conftest import serving
 from tests.services.test_cli import _finish
 from tests.services.test_cli_verbs import runner
 from tests.services.test_evaluations import _end, _result
+from tests.services.test_event_stream import Run
 from workloads.job_folder import ErrorDocument, ResultDocument
 
 TEACHERS = ("someone/one", "someone/two")
@@ -116,6 +117,28 @@ def test_an_evaluation_is_submitted_and_its_scores_shown(service, stillroom, eva
     assert listed[1:] == [[second, "foxes", "stu_1", "failed", ""], [first, "foxes", "stu_1", "succeeded", "0.6250"]]
     assert stillroom("evaluate", "delete", first, "--yes").stdout == f"{first} is forgotten.\n"
     assert stillroom("evaluate", "show", first, "--json").returncode == 3
+
+
+def test_an_evaluation_is_watched_and_its_events_listed(client, service, stillroom, evaluation_file):
+    run = Run(service, stillroom("evaluate", "submit", str(evaluation_file)).stdout.strip())
+    run.begin()
+    run.tell("one")
+    run.tell("two")
+    result = ResultDocument(status="succeeded", evaluation=_result(0.5, 0.75))
+    service.work.end_attempt(run.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
+    watched = stillroom("evaluate", "watch", run.id, "--json")
+    *told, end = [json.loads(line) for line in watched.stdout.splitlines()]
+    assert [one["event"]["message"] for one in told] == ["one", "two"]
+    assert (watched.returncode, end["evaluation"]["id"], end["evaluation"]["result"]["mean"]) == (0, run.id, 0.625)
+    words = stillroom("evaluate", "watch", run.id, "--after", "1-1")
+    assert (words.stdout.startswith("foxes: accuracy 0.6250"), "one" in words.stderr) == (True, False)
+    assert "two" in words.stderr
+    listed = stillroom("evaluate", "events", run.id, "--follow", "--json").stdout.splitlines()
+    assert [json.loads(line)["message"] for line in listed] == ["one", "two"]
+
+    other = stillroom("evaluate", "submit", str(evaluation_file)).stdout.strip()
+    stillroom("evaluate", "cancel", other)
+    assert stillroom("evaluate", "watch", other).returncode == 1
 
 
 def test_a_server_that_asks_for_keys_is_told_who_asks_by_the_environment(tmp_path):

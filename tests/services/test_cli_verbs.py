@@ -74,7 +74,7 @@ def test_a_compression_is_shown_cancelled_resumed_and_forgotten(client, stillroo
 
 
 def test_events_are_listed_a_line_each_and_followed_from_any_of_them(service, stillroom, make_request):
-    run = Run(service, make_request())
+    run = Run(service, service.store.create(make_request()).id)
     run.begin()
     for message in ("one", "two", "three"):
         run.tell(message)
@@ -151,7 +151,7 @@ def test_a_selection_is_found_again(service, stillroom, make_request, tmp_path):
 
 
 def test_watching_with_json_gives_events_and_the_end_a_line_each(service, stillroom, make_request):
-    run = Run(service, make_request())
+    run = Run(service, service.store.create(make_request()).id)
     run.begin()
     run.tell("one")
     run.end(AttemptStatus.FAILED, JobStatus.FAILED)
@@ -170,7 +170,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 def test_ctrl_c_on_a_watcher_says_how_to_go_on(client, service, make_request, tmp_path):
-    run = Run(service, make_request())
+    run = Run(service, service.store.create(make_request()).id)
     run.begin()
     run.tell("one")
     with (tmp_path / "out").open("w") as out:

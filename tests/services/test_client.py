@@ -326,7 +326,7 @@ def test_a_download_that_cannot_be_finished_leaves_what_was_there(drive, script,
 
 @pytest.fixture
 def ended(service, make_request):
-    run = Run(service, make_request())
+    run = Run(service, service.store.create(make_request()).id)
     run.begin()
     for message in ("one", "two", "three"):
         run.tell(message)
@@ -341,7 +341,7 @@ def test_events_come_each_once_whichever_client_follows(drive, client, ended):
 
 
 def test_where_streams_do_not_come_through_events_are_asked_for(drive, script, client, service, make_request):
-    run = Run(service, make_request())
+    run = Run(service, service.store.create(make_request()).id)
     run.begin()
     run.tell("one")
     server = script(_through(client.server, lambda answer: answer))  # whatever is asked for, it gives JSON
@@ -387,7 +387,7 @@ def test_a_message_that_is_cut_off_is_neither_lost_nor_given_twice(drive, script
 
 
 def test_leaving_a_stream_early_closes_its_connection(client, service, make_request):
-    run = Run(service, make_request())
+    run = Run(service, service.store.create(make_request()).id)
     run.begin()
     run.tell("one")
 

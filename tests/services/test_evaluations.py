@@ -2,6 +2,7 @@
 
 import csv
 import json
+import threading
 
 import httpx
 import pyarrow as pa
@@ -9,12 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from services.access.caller import Caller, Scope
+from services.access.quotas import QuotaExceededError
+from services.access.tenants import TenantStore
 from services.client import ApiError
 from services.jobs.states import AttemptStatus, JobStatus
 from services.service import Service
 from services.settings import load_settings
 from tests.services.conftest import serving, wait_until
 from tests.services.searched import finished
+from tests.services.test_event_stream import Run
 from workloads.errors import InputError
 from workloads.evaluation_spec import BaselineDocument, EvaluationResult, SeedScore, parse_accepted
 from workloads.job_folder import JobFolder, ResultDocument, StudentDocument
@@ -218,6 +222,76 @@ def test_one_tenants_students_and_evaluations_are_unknown_to_another(service, re
     assert caught.value.errors[0].field == "model.compression"
     assert service.evaluations.page(tenant="other") == []
     assert [one.id for one in service.evaluations.page(tenant=job.tenant)] == [job.id]
+
+
+def test_the_events_of_an_evaluation_are_listed_and_streamed_as_a_compressions_are(client, service, request_of):
+    run = Run(service, client.evaluate(request_of()).id)
+    run.begin()
+    run.tell("one")
+    run.tell("two")
+    run.end(AttemptStatus.LOST, JobStatus.QUEUED)
+    run.begin()
+    run.tell("again")
+    assert [event.message for event in client.evaluation_events(run.id).events] == ["one", "two", "again"]
+    page = client.evaluation_events(run.id, "1-1")
+    assert ([event.message for event in page.events], page.next) == (["two", "again"], "2-1")
+    ending = threading.Timer(0.5, run.end)
+    ending.start()
+    assert [event.message for event in client.stream_evaluation_events(run.id)] == ["one", "two", "again"]
+    ending.join()
+    assert [event.message for event in client.stream_evaluation_events(run.id, "1-2")] == ["again"]
+    for path in (f"/v1/evaluations/{run.id}/events?after=x", "/v1/evaluations/evl_none/events"):
+        assert httpx.get(f"{client.server}{path}").status_code in {404, 422}
+    with pytest.raises(ApiError):
+        client.events(run.id)  # it is no compression
+
+
+def test_an_evaluation_counts_the_tokens_that_it_trains_on_at_most(service, request_of, task, tmp_path):
+    def tokens():
+        return service.standing("local")[1].tokens
+
+    # Two rows of Parquet; of the CSV, whose one row has a line break, at most two.
+    before = tokens()
+    settings = {"epochs": 5, "learning_rates": [1e-4, 1e-5, 1e-6], "sequence_length": 16}
+    service.evaluations.submit(request_of(**settings))
+    assert tokens() - before == 4 * 5 * 3 * 2 * 16
+    before = tokens()
+    service.evaluations.submit(request_of(task=task | {"max_train_rows": 3}, **settings))
+    assert tokens() - before == 3 * 5 * 3 * 2 * 16
+    (tmp_path / "rows.jsonl").write_bytes(b'{"sentence": "a", "label": 1}\r\n{"sentence": "b", "label": 0}')
+    before = tokens()
+    service.evaluations.submit(request_of(task=task | {"train": [str(tmp_path / "rows.jsonl")]}, **settings))
+    assert tokens() - before == 2 * 5 * 3 * 2 * 16
+
+
+def test_rows_that_cannot_be_counted_are_to_be_limited_where_tokens_are(service, request_of, task):
+    elsewhere = task | {"train": ["s3://bucket/train.csv"]}
+    before = service.standing("local")[1].tokens
+    service.evaluations.submit(request_of(task=elsewhere))
+    assert service.standing("local")[1].tokens == before
+    TenantStore(service._engine).set("local", {"max_tokens": before + 10_000})
+    with pytest.raises(InputError) as caught:
+        service.evaluations.submit(request_of(task=elsewhere))
+    assert caught.value.errors[0].field == "task.max_train_rows"
+    with pytest.raises(QuotaExceededError, match="tokens"):
+        service.evaluations.submit(request_of(task=elsewhere | {"max_train_rows": 100}))
+    service.evaluations.submit(request_of(task=elsewhere | {"max_train_rows": 10}))
+    assert service.standing("local")[1].tokens == before + 10 * 3 * 2 * 128
+
+
+def test_a_deleted_compression_takes_the_evaluations_of_its_students_with_it(client, service, request_of, compression):
+    ended = client.evaluate(request_of())
+    other = client.evaluate(request_of(model={"teacher": {"model": "someone/some-hub-model"}}))
+    with pytest.raises(ApiError) as caught:
+        client.delete(compression)
+    assert (caught.value.problem.status, ended.id in caught.value.problem.detail) == (409, True)
+    _end(service, ended.id, ResultDocument(status="succeeded", evaluation=_result(0.5, 0.75)))
+    JobFolder(service.storage, ended.id).write_request({})
+    before = service.standing("local")[1].tokens
+    client.delete(compression)
+    assert [one.id for one in client.evaluations().evaluations] == [other.id]
+    assert not service.storage.exists(f"jobs/{ended.id}")
+    assert service.standing("local")[1].tokens == before > 0
 
 
 @pytest.mark.ray

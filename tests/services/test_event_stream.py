@@ -20,9 +20,8 @@ STREAM = {"Accept": "text/event-stream"}
 class Run:
     """Writes a job's events as a run does, and ends its attempts."""
 
-    def __init__(self, service, request):
-        self.store, self.work = service.store, service.work
-        self.id = service.store.create(request).id
+    def __init__(self, service, job_id):
+        self.store, self.work, self.id = service.store, service.work, job_id
         self._folder = JobFolder(service.storage, self.id)
         self._events = []
 
@@ -41,7 +40,7 @@ class Run:
 
 @pytest.fixture
 def run(service, make_request):
-    run = Run(service, make_request())
+    run = Run(service, service.store.create(make_request()).id)
     run.begin()
     return run
 

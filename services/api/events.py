@@ -1,0 +1,66 @@
+"""What the routes of events have in common: a page of them, or a stream."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, HTTPException, Query, Response
+from fastapi.responses import StreamingResponse
+
+from services.api.dependencies import EventStreamsDep, ServiceDep, StillWelcomeDep
+from services.api.event_stream import HEADERS, MEDIA_TYPE, EventStreams, wants_stream
+from services.api.schemas import EventPage
+from services.jobs.documents import job_events
+from services.jobs.records import Job
+from services.service import Service
+
+
+@dataclass(frozen=True)
+class _Given:
+    accept: str
+    last_event_id: str | None
+    after: str
+
+
+async def _given(
+    accept: Annotated[str, Header()] = "",
+    last_event_id: Annotated[str | None, Header(description="As `after`, and before it.")] = None,
+    after: Annotated[str, Query(description="`<attempt>-<sequence>`.")] = "0-0",
+) -> _Given:
+    return _Given(accept, last_event_id, after)
+
+
+class Events:
+    """Answers with a job's events, as a request has asked for them."""
+
+    def __init__(
+        self,
+        service: ServiceDep,
+        streams: EventStreamsDep,
+        welcome: StillWelcomeDep,
+        given: Annotated[_Given, Depends(_given)],
+    ) -> None:
+        self._service: Service = service
+        self._streams: EventStreams = streams
+        self._welcome = welcome
+        self._given = given
+
+    def of(self, job: Job) -> EventPage | Response:
+        """The events of a job."""
+        given = self._given.last_event_id or self._given.after
+        match = re.fullmatch(r"(\d{1,9})-(\d{1,9})", given)
+        if match is None:
+            raise HTTPException(422, f"{given!r} is no event. Give the 'next' of an earlier answer, such as 1-12.")
+        start, storage = (int(match[1]), int(match[2])), self._service.storage
+        if not wants_stream(self._given.accept):
+            found = job_events(job, storage, start)
+            return EventPage(events=found, next=f"{found[-1].attempt}-{found[-1].sequence}" if found else given)
+        if self._given.last_event_id and job.status.is_terminal and not job_events(job, storage, start):
+            return Response(status_code=204)  # tells a browser to come back no more
+        stream = self._streams.stream(job.id, start, self._welcome)
+        return StreamingResponse(stream, media_type=MEDIA_TYPE, headers=HEADERS)
+
+
+EventsDep = Annotated[Events, Depends(Events)]
