@@ -1,24 +1,29 @@
-"""Calibration: a few real steps on random tokens, to tell what a training and a search would take here."""
+"""Calibration: a few real steps, to tell what a training, a search and a fine-tuning would take here."""
 
 from __future__ import annotations
 
 import functools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
-from workloads.architecture import TeacherShape
+from workloads.architecture import Architecture, TeacherShape
 from workloads.costs import student_cost
+from workloads.craft.export import build_student
 from workloads.craft.objectives import Objective, objective_for
 from workloads.craft.sandwich import sandwich
 from workloads.craft.signals import Batch
 from workloads.craft.superlm import SuperLM
-from workloads.craft.superlm_files import build_superlm
+from workloads.craft.superlm_files import build_superlm, wiring_of
+from workloads.craft.tasks.encoding import EncodedRows, EncodedTask
+from workloads.craft.tasks.finetuning import FineTuning, classifier
 from workloads.craft.teacher import Teacher
 from workloads.craft.training import GroupTrainer, Member
 from workloads.request import CompressionRequest
+from workloads.search_spec import TaskSpec
 from workloads.spaces import SubSpace
 
 STEPS = 3
@@ -33,13 +38,26 @@ class Calibration:
         teacher_seconds: The teacher's forward of a step's rows.
         step_seconds: By sub-space, its SuperLM's share of a step: the sandwich and the optimiser.
         score_seconds: By sub-space, scoring a candidate of its mean size on one row.
-        seconds: What the calibration took.
     """
 
     teacher_seconds: float
     step_seconds: dict[str, float]
     score_seconds: dict[str, float]
-    seconds: float
+
+
+@dataclass(frozen=True)
+class TaskCalibration:
+    """Seconds of fine-tuning one candidate, where a candidate is fine-tuned.
+
+    Attributes:
+        architecture: Which.
+        start_seconds: Cutting it out and putting the head on it.
+        epoch_seconds: An epoch: the training rows forward and backward, the validation rows forward.
+    """
+
+    architecture: Architecture
+    start_seconds: float
+    epoch_seconds: float
 
 
 def calibrate(
@@ -56,7 +74,6 @@ def calibrate(
         rows: Rows of a step on this worker.
         device: Where.
     """
-    began = time.monotonic()
     training = request.training
     objective = objective_for(request.objective, teacher.shape)
     ids_BL = torch.randint(0, teacher.shape.vocab_size, (rows, training.sequence_length))
@@ -80,7 +97,65 @@ def calibrate(
         trainer = GroupTrainer(teacher, {space.name: member}, objective, training, seed=request.seed, device=device)
         steps[space.name] = _step_seconds(trainer, space, batch, request, teacher_seconds)
         scores[space.name] = _score_seconds(built.superlm, space, on_device, objective, teacher.shape)
-    return Calibration(teacher_seconds, steps, scores, time.monotonic() - began)
+    return Calibration(teacher_seconds, steps, scores)
+
+
+def calibrate_task(
+    teacher: Teacher,
+    space: SubSpace,
+    architecture: Architecture,
+    task: EncodedTask,
+    spec: TaskSpec,
+    *,
+    seed: int,
+    device: torch.device,
+) -> TaskCalibration:
+    """Time a few steps of fine-tuning an untrained candidate on rows of the task drawn at random.
+
+    Args:
+        teacher: Opened.
+        space: The candidate's sub-space.
+        architecture: The candidate.
+        task: Tokens and labels.
+        spec: Of the task.
+        seed: Of the draw.
+        device: Where.
+    """
+    draw = np.random.default_rng(seed)
+    few = replace(
+        task,
+        train=_some(task.train, (STEPS + 1) * spec.batch_size, draw),
+        validation=_some(task.validation, (STEPS + 1) * spec.batch_size, draw),
+    )
+    began = time.monotonic()
+    superlm = SuperLM.from_teacher(teacher.weights, space, wiring_of(teacher))
+    model = classifier(build_student(teacher, architecture, superlm.extract(architecture)), few, seed)
+    stamps: list[float] = []
+
+    def stepped() -> None:
+        _settle(device)
+        stamps.append(time.monotonic())
+
+    tuning = FineTuning(model, few, spec, seed=seed, device=device, stepped=stepped)
+    started = time.monotonic()
+    tuning.run_epoch()
+    ended = time.monotonic()
+    # The first step is not counted, unless it is the only one.
+    rows = len(few.train) - spec.batch_size if len(stamps) > 1 else len(few.train)
+    stepping = stamps[-1] - (stamps[0] if len(stamps) > 1 else started)
+    epoch = stepping / rows * len(task.train) + (ended - stamps[-1]) / len(few.validation) * len(task.validation)
+    return TaskCalibration(architecture, started - began, epoch)
+
+
+def _some(rows: EncodedRows, count: int, draw: np.random.Generator) -> EncodedRows:
+    chosen = draw.permutation(len(rows))[:count]
+    places = [slice(*rows.starts_N1[row : row + 2]) for row in chosen]
+    return EncodedRows(
+        np.concatenate([rows.ids_T[place] for place in places]),
+        None if rows.types_T is None else np.concatenate([rows.types_T[place] for place in places]),
+        np.cumsum([0, *(place.stop - place.start for place in places)]),
+        rows.labels_N[chosen],
+    )
 
 
 def _step_seconds(
@@ -127,6 +202,10 @@ def _mean_flops(space: SubSpace, request: CompressionRequest, shape: TeacherShap
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
     started = time.monotonic()
     work()
+    _settle(device)
+    return time.monotonic() - started
+
+
+def _settle(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.monotonic() - started

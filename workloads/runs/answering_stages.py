@@ -14,7 +14,8 @@ from workloads.latency_model import LatencyModels
 from workloads.methods.stages import Polished
 from workloads.runs.attempt import Attempt
 from workloads.runs.building import WAITING
-from workloads.runs.latency import build_measure, build_samples, find_place, read_measure, read_samples, target_field
+from workloads.runs.latency import build_measure, build_samples, read_measure, read_samples
+from workloads.runs.latency_places import find_place, target_field
 from workloads.runs.polish import PolishJob, polish_students, score_polished
 from workloads.runs.proxy import read_task_scores, score_on_task
 from workloads.runs.steps import LATENCY, POLISH, PROXY_TASK, STUDENTS

@@ -11,7 +11,9 @@ import contextlib
 import dataclasses
 import functools
 import json
+import statistics
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from workloads import artifacts
 from workloads.architecture import Architecture
@@ -27,62 +28,61 @@ from workloads.artifacts import Artifact, Key
 from workloads.budgets import LatencyTarget
 from workloads.craft.export import build_student
 from workloads.craft.latency import measure as craft
-from workloads.craft.latency.cores import check_cores, device_name
-from workloads.craft.latency.runtimes import check_compiler, load_model
+from workloads.craft.latency.cores import device_name
+from workloads.craft.latency.runtimes import load_model
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import wiring_of
 from workloads.craft.teacher import Teacher, open_teacher
-from workloads.errors import InputError
 from workloads.latency import LatencyMeasure, LatencySample, LatencySamples, summarise
 from workloads.latency_model import CANDIDATES, candidates_to_measure
-from workloads.request import CompressionRequest
+from workloads.runs.latency_places import Place, find_place, options_on, result_of
 from workloads.runs.leases import lease
 from workloads.spaces import SubSpace
 from workloads.storage import Storage
-
-_RESOURCE_SHARE = 0.001
-"""How much of a target's resource a measurement takes: it only says where, not how many at once."""
+from workloads.trained import TeacherStage
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a target is measured.
+class Timed:
+    """What timing a model once takes, in seconds.
 
     Attributes:
-        node: Ray's id of the node.
-        device: Model of its CPU or GPU.
+        start: Making it ready, and all else that the timed forwards are not.
+        forward: One of these.
     """
 
-    node: str
-    device: str
+    start: float
+    forward: float
+
+    def seconds(self, target: LatencyTarget) -> float:
+        """What one repeat of a measurement on ``target`` takes."""
+        return self.start + (target.warm_ups + target.runs) * self.forward
 
 
-def find_place(target: LatencyTarget, field: str | None = None) -> Place:
-    """Find the node that ``target`` is measured on, the same one as long as it is there.
+@dataclass(frozen=True)
+class ForwardTimes:
+    """A target's forwards as :func:`time_forwards` found them.
 
-    Args:
-        target: What the node must have.
-        field: The request's field to name where none has it; ``latency_targets.<name>`` unless given.
-
-    Raises:
-        InputError: No node has its resource, device or CPUs, or the node has too few cores or no compiler.
+    Attributes:
+        start: Seconds until the measuring process is there, with the teacher's files.
+        small, large: The candidates at the ends.
+        flops: Their FLOP counts at the target's length.
     """
-    field = field or f"latency_targets.{target.name}"
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    for resource, amount, problem, remedy in _needs(target):
-        nodes = [node for node in nodes if node["Resources"].get(resource, 0) >= amount]
-        if not nodes:
-            raise InputError.of(field, problem, remedy)
-    node = min(nodes, key=lambda node: (node["NodeName"], node["NodeID"]))
-    return Place(node["NodeID"], _device_on(node["NodeID"], target, field))
 
+    target: LatencyTarget
+    start: float
+    teacher: Timed
+    small: Timed
+    large: Timed
+    flops: tuple[int, int]
 
-def target_field(request: CompressionRequest, target: LatencyTarget) -> str:
-    """The field of a request to name where a target cannot be measured: that of the first budget that asks for it."""
-    for index, budget in enumerate(request.budgets):
-        if budget.latency_target == target.name:
-            return f"budgets.{index}.latency_target"
-    return f"latency_targets.{target.name}"
+    def of(self, flops: int) -> Timed:
+        """What a candidate of so many FLOPs would take, on the line between the two."""
+        (low, high), small, large = self.flops, self.small, self.large
+        share = (flops - low) / (high - low) if high > low else 0.0
+        return Timed(
+            small.start + share * (large.start - small.start), small.forward + share * (large.forward - small.forward)
+        )
 
 
 def build_measure(
@@ -136,7 +136,7 @@ def build_measure(
         if (artifact := found()) is not None:
             return artifact
         with _meter(storage, target, place, teacher_files) as meter:
-            measured: LatencyMeasure = _result(meter.measure.remote(student_files))
+            measured: LatencyMeasure = result_of(meter.measure.remote(student_files))
         return artifacts.commit(storage, key, builder, measured.model_dump(mode="json"), measured.device)
 
 
@@ -181,7 +181,32 @@ def build_samples(
         InputError: The target cannot be measured here; see :func:`find_place`.
     """
     place = find_place(target, field)
-    key = Key(
+    key = samples_key(target, place, teacher_fingerprint, spaces, seed, count)
+    if (artifact := artifacts.find(storage, key)) is not None:
+        return artifact
+    with _alone_on(place, builder, waiting):
+        if (artifact := artifacts.find(storage, key)) is not None:
+            return artifact
+        chosen = candidates_to_measure(spaces, seed, count)
+        with _meter(storage, target, place, teacher_files) as meter:
+            samples = _measure_all(meter, list(spaces), chosen, progress)
+            device, versions = result_of(meter.about.remote())
+        document = LatencySamples(
+            target=target, samples=samples, device=device, versions=versions, measured_at=craft.now()
+        )
+        return artifacts.commit(storage, key, builder, document.model_dump(mode="json"), device)
+
+
+def samples_key(
+    target: LatencyTarget,
+    place: Place,
+    teacher_fingerprint: str,
+    spaces: Sequence[SubSpace],
+    seed: int,
+    count: int = CANDIDATES,
+) -> Key:
+    """Name what decides the measured candidates; see :func:`build_samples`."""
+    return Key(
         "latency-samples",
         {
             "teacher": teacher_fingerprint,
@@ -192,80 +217,59 @@ def build_samples(
             "count": count,
         },
     )
-    if (artifact := artifacts.find(storage, key)) is not None:
-        return artifact
-    with _alone_on(place, builder, waiting):
-        if (artifact := artifacts.find(storage, key)) is not None:
-            return artifact
-        chosen = candidates_to_measure(spaces, seed, count)
-        with _meter(storage, target, place, teacher_files) as meter:
-            samples = _measure_all(meter, list(spaces), chosen, progress)
-            device, versions = _result(meter.about.remote())
-        document = LatencySamples(
-            target=target, samples=samples, device=device, versions=versions, measured_at=craft.now()
-        )
-        return artifacts.commit(storage, key, builder, document.model_dump(mode="json"), device)
+
+
+def time_forwards(
+    storage: Storage,
+    *,
+    target: LatencyTarget,
+    teacher: TeacherStage,
+    spaces: Sequence[SubSpace],
+    builder: str,
+    field: str | None = None,
+) -> ForwardTimes:
+    """Time a few forwards where ``target`` is measured, and what comes before them.
+
+    Args:
+        storage: Where the teacher's files are.
+        target: Where and how.
+        teacher: Timed beside the smallest and the largest candidate.
+        spaces: Of the candidates.
+        builder: Names the job and attempt.
+        field: See :func:`find_place`.
+
+    Raises:
+        InputError: The target cannot be measured here; see :func:`find_place`.
+    """
+
+    def flops(end: tuple[SubSpace, Architecture]) -> int:
+        return teacher.cost(end[1], target.sequence_length).flops
+
+    place = find_place(target, field)
+    short = target.model_copy(update={"warm_ups": 2, "runs": 10})
+    ends = sorted(((space, one) for space in spaces for one in (space.smallest, space.largest)), key=flops)
+    low, high = ends[0], ends[-1]
+    with _alone_on(place, builder, None):
+        began = time.monotonic()
+        with _meter(storage, short, place, teacher.artifact.files) as meter:
+            result_of(meter.about.remote())
+            start = time.monotonic() - began
+            result_of(meter.time.remote(*high, 0))  # the first has the libraries to load
+            small, large = (_timed(meter.time.remote(*end, number), short) for number, end in enumerate((low, high), 1))
+            alone = _timed(meter.time_teacher.remote(), short)
+    return ForwardTimes(target, start, alone, small, large, (flops(low), flops(high)))
+
+
+def _timed(reference: Any, target: LatencyTarget) -> Timed:
+    began = time.monotonic()
+    runs = result_of(reference)
+    forward = statistics.median(runs) / 1000
+    return Timed(max(0.0, time.monotonic() - began - forward * (target.warm_ups + target.runs)), forward)
 
 
 def read_samples(artifact: Artifact) -> LatencySamples:
     """Read the samples back."""
     return LatencySamples.model_validate(artifact.summary)
-
-
-def _needs(target: LatencyTarget) -> list[tuple[str, float, str, str]]:
-    """What a node must have, as Ray counts it, and what to say where none has it."""
-    needs = []
-    if target.resource is not None:
-        needs.append(
-            (
-                target.resource,
-                _RESOURCE_SHARE,
-                f"No node of the cluster has the resource {target.resource!r}, which {target.name!r} is measured on.",
-                f"Start a Ray node there with --resources='{{\"{target.resource}\": 1}}', or use another target.",
-            )
-        )
-    on = f" with {target.resource!r}" if target.resource is not None else " of the cluster"
-    if target.device == "cuda":
-        needs.append(
-            (
-                "GPU",
-                1,
-                f"No node{on} has a GPU, which {target.name!r} is measured on.",
-                "Add a node with a GPU, or use a target whose 'device' is cpu.",
-            )
-        )
-    needs.append(
-        (
-            "CPU",
-            target.threads,
-            f"No node{on} has the {target.threads} CPUs that {target.name!r} is measured with.",
-            "Use fewer 'threads', or add a node with that many CPUs.",
-        )
-    )
-    return needs
-
-
-@functools.cache
-def _device_on(node: str, target: LatencyTarget, field: str) -> str:
-    """Ask a node for its device, and whether it can measure ``target``."""
-    return str(_result(ray.remote(_look).options(num_cpus=0, **_on(node, target, cpus=False)).remote(target, field)))
-
-
-def _look(target: LatencyTarget, field: str) -> str:
-    check_cores(target, field)
-    check_compiler(target, field)
-    return device_name(target)
-
-
-def _on(node: str, target: LatencyTarget, *, cpus: bool = True) -> dict[str, Any]:
-    options: dict[str, Any] = {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
-    if cpus:
-        options |= {"num_cpus": target.threads}
-    if target.device == "cuda":
-        options |= {"num_gpus": 1}
-    if target.resource is not None:
-        options |= {"resources": {target.resource: _RESOURCE_SHARE}}
-    return options
 
 
 @contextlib.contextmanager
@@ -277,20 +281,11 @@ def _alone_on(place: Place, builder: str, waiting: Callable[[], None] | None) ->
 
 @contextlib.contextmanager
 def _meter(storage: Storage, target: LatencyTarget, place: Place, teacher_files: str) -> Iterator[Any]:
-    meter = ray.remote(_Meter).options(**_on(place.node, target)).remote(storage.url, target, teacher_files)
+    meter = ray.remote(_Meter).options(**options_on(place.node, target)).remote(storage.url, target, teacher_files)
     try:
         yield meter
     finally:
         meter.__ray_terminate__.remote()  # not killed, so that it removes its temporary files
-
-
-def _result(reference: Any) -> Any:
-    try:
-        return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, InputError):
-            raise error.cause from error
-        raise
 
 
 def _measure_all(
@@ -303,7 +298,7 @@ def _measure_all(
     for done, number in enumerate((*numbers, *reversed(numbers)), start=1):
         candidate = candidates[number]
         space = next(space for space in spaces if candidate in set(space.architectures()))
-        repeats[number].append(_result(meter.time.remote(space, candidate, number)))
+        repeats[number].append(result_of(meter.time.remote(space, candidate, number)))
         progress(done, total)
     samples = []
     for candidate, runs in zip(candidates, repeats, strict=True):
@@ -344,6 +339,11 @@ class _Meter:
             lambda: build_student(teacher, candidate, superlm.extract(candidate)),
             Path(self._work.name) / f"candidate-{number}",
         )
+
+    def time_teacher(self) -> list[float]:
+        """Time the teacher alone."""
+        folder = Path(self._work.name) / "teacher-alone"
+        return craft.time_alone(self._target, functools.partial(load_model, self._teacher_folder), folder)
 
     def about(self) -> tuple[str, dict[str, str]]:
         """Give the device and the libraries' versions."""

@@ -45,9 +45,9 @@ from workloads.search_spec import ProxyTaskSpec
 from workloads.storage import Storage
 
 SCORES = "task_scores.parquet"
-_HALVING = 2
+HALVING = 2
 """Of the candidates that have come so far, about one in so many goes on."""
-_CPUS = 1
+CPUS = 1
 
 _log = structlog.get_logger(__name__)
 
@@ -237,8 +237,8 @@ def _run(
     """Fine-tune all candidates and give their scores by epoch, in their order."""
     total, resources = len(shared.candidates), read_resources()
     watcher = _Watcher(shared, records, progress)
-    needs = {"cpu": _CPUS, "gpu": 1} if shared.gpu else {"cpu": _CPUS}
-    concurrent = resources.gpus if shared.gpu else max(1, resources.cluster_cpus // _CPUS)
+    needs = {"cpu": CPUS, "gpu": 1} if shared.gpu else {"cpu": CPUS}
+    concurrent = resources.gpus if shared.gpu else max(1, resources.cluster_cpus // CPUS)
     at_once = min(concurrent, total)
     progress(0, total)
     # What is known takes no time, and is what the others are measured against.
@@ -283,7 +283,7 @@ def _halving(epochs: int) -> TrialScheduler:
         mode="max",
         max_t=epochs,
         grace_period=1,
-        reduction_factor=_HALVING,
+        reduction_factor=HALVING,
     )
 
 
@@ -317,7 +317,7 @@ class _FineTuneCandidate(tune.Trainable):  # type: ignore[misc]
     """One candidate, an epoch a step; the actor takes the next one when it is done."""
 
     def setup(self, config: dict[str, Any], shared: _Shared) -> None:
-        torch.set_num_threads(_CPUS)
+        torch.set_num_threads(CPUS)
         self._shared = shared
         self.reset_config(config)
 

@@ -19,7 +19,7 @@ from workloads.places import confined
 from workloads.runs.attempt import Attempt
 from workloads.runs.checks import check_fits
 from workloads.runs.corpus import CorpusPlan, build_corpus, check_corpus, plan_corpus
-from workloads.runs.latency import find_place, target_field
+from workloads.runs.latency_places import find_place, target_field
 from workloads.runs.proxy import check_task
 from workloads.runs.search import scores_key, search_candidates
 from workloads.runs.steps import CORPUS, SEARCH, TEACHER, train_step
@@ -74,8 +74,7 @@ class StoredTraining:
                 latency target; the proxy task cannot be read.
         """
         spaces = spaces_for(self._request.subspaces, teacher.shape)
-        pad_id = Tokenizer.load(self._building.local(teacher.artifact)).pad_id
-        check_fits(self._request, teacher.shape, pad_id, spaces)
+        check_fits(self._request, teacher.shape, spaces)
         if self._request.polish is not None:
             polish_training(self._request)
         # What would end the run hours later is found out now.

@@ -21,17 +21,12 @@ from workloads.craft.export import build_student
 from workloads.craft.teacher import open_teacher
 from workloads.errors import InputError
 from workloads.latency_model import fit
-from workloads.runs.latency import (
-    Place,
-    build_measure,
-    build_samples,
-    find_place,
-    read_measure,
-    read_samples,
-)
+from workloads.runs.latency import build_measure, build_samples, read_measure, read_samples, time_forwards
+from workloads.runs.latency_places import Place, find_place
 from workloads.runs.leases import lease
 from workloads.spaces import SubSpace
 from workloads.storage import Storage
+from workloads.trained import TeacherStage
 
 pytestmark = pytest.mark.ray
 
@@ -181,6 +176,21 @@ def test_candidates_are_measured_once_with_progress_and_a_predictor_can_be_fitte
     model = fit(samples)
     assert model.predict(home.spaces[1].largest) > model.predict(home.spaces[0].smallest) > 0
     assert model.error is not None
+
+
+def test_a_few_forwards_tell_what_a_measurement_takes(ray_cluster: str, home: Home) -> None:
+    shape = teacher_files.shape_of(Path(home.storage.path("teacher")))
+    teacher = TeacherStage(artifacts.Artifact("teacher", "t", "teacher", {}, {}), home.fingerprint, shape)
+    target = _target(runs=1000)
+    found = time_forwards(home.storage, target=target, teacher=teacher, spaces=home.spaces, builder="pln_a-1")
+    ends = [home.spaces[0].smallest, home.spaces[1].largest]
+    assert found.flops == tuple(teacher.cost(one, 32).flops for one in ends)
+    assert found.start > 0 and min(one.forward for one in (found.teacher, found.small, found.large)) > 0
+    assert found.small.seconds(target) == found.small.start + 1002 * found.small.forward
+    assert [found.of(flops) for flops in found.flops] == [found.small, found.large]
+    half = found.of(sum(found.flops) // 2).forward
+    assert half == pytest.approx((found.small.forward + found.large.forward) / 2, rel=1e-3)
+    assert not home.storage.exists("artifacts"), "nothing of it is kept"
 
 
 def test_what_is_wrong_on_the_node_is_an_input_error_here(ray_cluster: str, home: Home) -> None:

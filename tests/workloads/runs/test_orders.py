@@ -131,6 +131,13 @@ def test_latency_proxy_task_polish_and_exports_in_one_compression(
         polish={"tokens": 6 * 4 * 32, "top_k": 2},
         export={"onnx": True, "int8": True},
     )
+    code, planned = house.run("pln_all", 1, request, OrderDocument(kind="plan"))
+    assert code == 0 and planned.plan is not None
+    estimates = {step.name: step for step in planned.plan.steps}
+    assert list(estimates)[-4:] == ["latency", "proxy-task", "polish", "students"]
+    for name in ("latency", "proxy-task", "polish"):
+        assert 0 < estimates[name].seconds < 600 and "not estimated" not in estimates[name].basis
+    assert "8 measurements of candidates" in estimates["latency"].basis
     code, result = house.run("cmp_all", 1, request)
     assert code == 0
     quick, light = result.students
