@@ -179,7 +179,8 @@ def _finish(job: JobDocument, seconds: float) -> int:
     code = report(job, json=False)
     if job.students:
         student = job.students[0]
-        lines = load_lines(Architecture.from_json(student.architecture), student.files)
+        pooler = job.teacher is None or bool(job.teacher.shape.get("pooler", True))
+        lines = load_lines(Architecture.from_json(student.architecture), student.files, pooler=pooler)
         out = Console(highlight=False, soft_wrap=True)
         out.print(f"\nLoad one ({student.budget}):\n")
         out.print("\n".join(f"    {line}" for line in lines), markup=False)

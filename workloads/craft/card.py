@@ -85,13 +85,21 @@ def license_of(teacher_folder: Path) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def load_lines(architecture: Architecture, folder: str) -> list[str]:
-    """Give the three lines of Python that load a student and its tokenizer."""
+def load_lines(architecture: Architecture, folder: str, *, pooler: bool = True) -> list[str]:
+    """Give the three lines of Python that load a student and its tokenizer.
+
+    Args:
+        architecture: The student's.
+        folder: Where it lies.
+        pooler: Whether it carries one; a stock class would make up what is missing, at random.
+    """
+    # The tokenizer's class looks at the model's configuration, and asks at the terminal before it reads one of ours.
     trust = "" if architecture.stock else ", trust_remote_code=True"
+    bare = ", add_pooling_layer=False" if architecture.stock and not pooler else ""
     return [
         "from transformers import AutoModel, AutoTokenizer",
-        f"model = AutoModel.from_pretrained({folder!r}{trust})",
-        f"tokenizer = AutoTokenizer.from_pretrained({folder!r})",
+        f"model = AutoModel.from_pretrained({folder!r}{trust}{bare})",
+        f"tokenizer = AutoTokenizer.from_pretrained({folder!r}{trust})",
     ]
 
 
@@ -151,7 +159,7 @@ def render(facts: CardFacts, folder: str = _FOLDER) -> str:
         "A small model distilled by stillroom from a larger one.",
         _table(("", ""), rows.items()),
         "## How to load it",
-        _code(load_lines(facts.architecture, folder)),
+        _code(load_lines(facts.architecture, folder, pooler=facts.pooler)),
     ]
     if facts.projection:
         parts += [
@@ -249,7 +257,12 @@ def _limits(facts: CardFacts) -> list[str]:
     elif facts.projection:
         limits.append("Its output is the teacher's only after the projection beside it.")
     if not facts.pooler:
-        limits.append("There is no pooler: `pooler_output` of a stock class is random; use `last_hidden_state`.")
+        limits.append("There is no pooler, in the file and in the count of parameters; use `last_hidden_state`.")
+        if facts.architecture.stock:
+            limits.append(
+                "Loaded without `add_pooling_layer=False`, a stock class adds a random pooler of "
+                f"{facts.architecture.hidden_size * (facts.architecture.hidden_size + 1):,} parameters."
+            )
     if not facts.architecture.stock:
         limits.append("Loading it runs the modelling file beside it (`trust_remote_code=True`); read it first.")
     return limits

@@ -45,7 +45,7 @@ function student(job, one, teacher, evaluations) {
     ),
     one.files && opens(
       "How to load it",
-      copyable(`lines that load ${one.budget}`, loadLines(one)),
+      copyable(`lines that load ${one.budget}`, loadLines(one, teacher)),
       h("p", { class: "small" }, "On the service’s storage it lies in:"),
       copyable(`the folder of ${one.budget}`, one.files),
     ),
@@ -81,14 +81,17 @@ function isStock({ hidden_size: hidden, heads, head_width: width, intermediate_s
   return ![heads, width, ffn].some(Array.isArray) && heads * width === hidden;
 }
 
-function loadLines(one) {
+function loadLines(one, teacher) {
   const folder = JSON.stringify(one.id);
+  const stock = isStock(one.architecture);
+  const trust = stock ? "" : ", trust_remote_code=True";
+  const bare = stock && teacher?.shape?.pooler === false ? ", add_pooling_layer=False" : "";
   return [
     `# in a terminal: tar -xf ${one.id}.tar`,
     "from transformers import AutoModel, AutoTokenizer",
     "",
-    `model = AutoModel.from_pretrained(${folder}${isStock(one.architecture) ? "" : ", trust_remote_code=True"})`,
-    `tokenizer = AutoTokenizer.from_pretrained(${folder})`,
+    `model = AutoModel.from_pretrained(${folder}${trust}${bare})`,
+    `tokenizer = AutoTokenizer.from_pretrained(${folder}${trust})`,
   ].join("\n");
 }
 

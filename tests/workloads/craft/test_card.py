@@ -67,14 +67,19 @@ def test_only_shapes_with_a_modelling_file_ask_for_trust() -> None:
     assert load_lines(PAPER, "out") == [
         "from transformers import AutoModel, AutoTokenizer",
         "model = AutoModel.from_pretrained('out', trust_remote_code=True)",
-        "tokenizer = AutoTokenizer.from_pretrained('out')",
+        "tokenizer = AutoTokenizer.from_pretrained('out', trust_remote_code=True)",
     ]
     assert "read it first" in render(replace(FACTS, architecture=PAPER))
 
 
 def test_limits_follow_what_was_trained() -> None:
     assert "no embedding" not in render(replace(FACTS, output_trained=True))
-    assert "There is no pooler" in render(replace(FACTS, pooler=False))
+    without = render(replace(FACTS, pooler=False))
+    assert (
+        "There is no pooler" in without and "from_pretrained('path/to/this/folder', add_pooling_layer=False)" in without
+    )
+    assert "adds a random pooler of 16,512 parameters" in without
+    assert "add_pooling_layer" not in render(replace(FACTS, pooler=False, architecture=PAPER)) + render(FACTS)
     assert "not scored" in render(replace(FACTS, heldout_loss=None))
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from tests.teachers import FAMILIES, SENTENCES, prefix_slices
 from workloads.architecture import Architecture, Layer
 from workloads.costs import student_cost, teacher_architecture
-from workloads.craft.card import CardFacts
+from workloads.craft.card import CardFacts, load_lines
 from workloads.craft.export import build_student, export_student, stillroom_student
 from workloads.craft.teacher import Teacher, open_teacher
 
@@ -178,6 +179,33 @@ def test_the_card_loads_the_student_and_its_projection(
     names: dict[str, Any] = {}
     exec("\n".join(blocks).replace("path/to/this/folder", str(folder)), names)
     assert names["embedding"].shape == (1, 64)
+
+
+@pytest.mark.parametrize("architecture", [STOCK, RAGGED], ids=["stock", "ragged"])
+def test_the_lines_of_the_card_ask_nothing_warn_of_nothing_and_load_what_was_counted(
+    make_teacher: Make,
+    architecture: Architecture,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    teacher = open_teacher(make_teacher(tmp_path / "teacher", "roberta", layers=3, head="masked-lm"))
+    assert not teacher.shape.pooler
+    export_student(
+        tmp_path, teacher, architecture, prefix_slices(teacher.weights, architecture), card(teacher, architecture)
+    )
+    lines = load_lines(architecture, str(tmp_path), pooler=False)
+    asked: list[object] = []
+    monkeypatch.setattr("builtins.input", lambda *prompt: asked.append(prompt) or "n")
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    names: dict[str, Any] = {}
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        exec("\n".join(lines), names)
+    assert not asked
+    assert "instantiate a model of type" not in caplog.text and "MISSING" not in caplog.text, caplog.text
+    assert names["model"].num_parameters() == student_cost(teacher.shape, architecture).params
+    assert names["tokenizer"](SENTENCES)["input_ids"] == teacher.tokenizer(SENTENCES)["input_ids"]
 
 
 def test_exporting_leaves_the_global_random_state_alone(teacher: Teacher, tmp_path: Path) -> None:
