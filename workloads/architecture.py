@@ -17,6 +17,7 @@ class TeacherShape:
         token_types: Rows of the token-type table; 0 where the family has none.
         relative_buckets: Rows of the relative attention bias table; 0 where the family has none.
         pooler: Whether the checkpoint carries a pooler (a dense layer over the first token).
+        reserved_positions: Rows of the position table before the first token's.
     """
 
     family: str
@@ -29,6 +30,12 @@ class TeacherShape:
     token_types: int
     relative_buckets: int = 0
     pooler: bool = True
+    reserved_positions: int = 0
+
+    @property
+    def longest(self) -> int:
+        """Tokens that it, and so each of its students, reads at most."""
+        return self.positions - self.reserved_positions
 
     @property
     def head_width(self) -> int:

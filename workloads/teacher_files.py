@@ -47,11 +47,13 @@ FAMILIES = tuple(_VOCABULARIES)
 _NAMED = {
     "bert-base": TeacherShape("bert", 12, 768, 12, 3072, 30522, 512, 2),
     "bert-large": TeacherShape("bert", 24, 1024, 16, 4096, 30522, 512, 2),
-    "roberta-base": TeacherShape("roberta", 12, 768, 12, 3072, 50265, 514, 1, pooler=False),
-    "xlm-roberta-base": TeacherShape("xlm-roberta", 12, 768, 12, 3072, 250002, 514, 1),
-    "mpnet-base": TeacherShape("mpnet", 12, 768, 12, 3072, 30527, 514, 0, relative_buckets=32),
+    "roberta-base": TeacherShape("roberta", 12, 768, 12, 3072, 50265, 514, 1, pooler=False, reserved_positions=2),
+    "xlm-roberta-base": TeacherShape("xlm-roberta", 12, 768, 12, 3072, 250002, 514, 1, reserved_positions=2),
+    "mpnet-base": TeacherShape("mpnet", 12, 768, 12, 3072, 30527, 514, 0, relative_buckets=32, reserved_positions=2),
     "minilm-l6": TeacherShape("bert", 6, 384, 12, 1536, 30522, 512, 2),
 }
+_PADDING_ID = 1
+"""Of RoBERTa and MPNet, which count positions from behind it; MPNet's code knows no other."""
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _CONVERT = "Convert it once with AutoModel.from_pretrained(...).save_pretrained(folder), which writes safetensors."
 _MAX_HEADER = 100 << 20
@@ -201,7 +203,15 @@ def shape_of(folder: Path) -> TeacherShape:
         token_types=0 if family == "mpnet" else size("type_vocab_size"),
         relative_buckets=size("relative_attention_num_buckets") if family == "mpnet" else 0,
         pooler=pooler,
+        reserved_positions=_reserved_positions(config),
     )
+
+
+def _reserved_positions(config: dict[str, Any]) -> int:
+    if config["model_type"] == "bert":
+        return 0
+    padding = None if config["model_type"] == "mpnet" else config.get("pad_token_id")
+    return (_PADDING_ID if padding is None else int(padding)) + 1
 
 
 def named_shape(name_or_folder: str) -> TeacherShape:

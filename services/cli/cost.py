@@ -1,4 +1,4 @@
-"""``stillroom cost``: what a student of a shape would cost, from the closed forms, without any training."""
+"""``stillroom cost``: what a student of a shape would cost, from its shape alone, without any training."""
 
 from __future__ import annotations
 
@@ -18,19 +18,24 @@ def cost(
     hidden: Annotated[int, typer.Option(min=1, help="Hidden size.")],
     heads: Annotated[int, typer.Option(min=1, help="Attention heads.")],
     mlp_ratio: Annotated[float, typer.Option(min=0.01, help="Feed-forward width over hidden size.")] = 4.0,
-    sequence_length: Annotated[int, typer.Option(min=1, help="Tokens that FLOPs are counted at.")] = 128,
+    sequence_length: Annotated[
+        int, typer.Option(min=1, help="Tokens that FLOPs and activations are counted at.")
+    ] = 128,
     head_width: Annotated[int | None, typer.Option(min=1, help="Width of a head; default: the teacher's.")] = None,
     json: Json = False,
 ) -> None:
-    """Count the parameters and multiply-accumulates of a student, exactly and by the paper's closed forms."""
+    """Count what a student would cost: exactly, and for bert-base by the paper's closed forms too."""
     from workloads.architecture import Architecture
-    from workloads.costs import paper_flops, paper_params, student_cost
+    from workloads.costs import BYTES, paper_flops, paper_params, student_cost
     from workloads.errors import InputError
+    from workloads.lengths import too_long
     from workloads.teacher_files import named_shape
 
     shape = named_shape(teacher)
     if layers > shape.layers:
         raise InputError.of("layers", f"{teacher} has only {shape.layers} layers.", "Give no more than that.")
+    if sequence_length > shape.longest:
+        raise InputError([too_long("sequence_length", sequence_length, shape.longest)])
     architecture = Architecture.alike(
         layers=layers,
         hidden_size=hidden,
@@ -40,20 +45,31 @@ def cost(
         teacher_layers=shape.layers,
     )
     counted = student_cost(shape, architecture, sequence_length)
+    weights = {dtype: counted.weight_bytes(dtype) for dtype in BYTES}
     document = {
         "params": counted.params,
         "params_without_embeddings": counted.params_without_embeddings,
         "flops": counted.flops,
         "sequence_length": counted.sequence_length,
-        "paper_params": paper_params(layers, hidden, mlp_ratio, heads),
-        "paper_flops": paper_flops(layers, hidden, mlp_ratio, heads),
+        "weight_bytes": weights,
+        "activation_bytes": counted.activation_bytes,
         "architecture": architecture.to_json(),
         "teacher": teacher,
     }
+    # The forms hold the constants of this one teacher, and would be wrong for any other.
+    forms = shape == named_shape("bert-base")
+    if forms:
+        document["paper_params"] = paper_params(layers, hidden, mlp_ratio, heads)
+        document["paper_flops"] = paper_flops(layers, hidden, mlp_ratio, heads)
     if json:
         typer.echo(json_module.dumps(document, indent=1))
         return
     typer.echo(f"shape         {architecture.describe()}")
     typer.echo(f"params        {counted.params:,} ({counted.params_without_embeddings:,} without embeddings)")
     typer.echo(f"FLOPs         {counted.flops:,} multiply-accumulates at {sequence_length} tokens")
-    typer.echo(f"paper's forms {document['paper_params']:,} params, {document['paper_flops']:,} FLOPs at 128 tokens")
+    typer.echo(f"weights       {', '.join(f'{size:,} bytes in {dtype}' for dtype, size in weights.items())}")
+    typer.echo(f"activations   {counted.activation_bytes:,} bytes at {sequence_length} tokens, float32")
+    if forms:
+        typer.echo(
+            f"paper's forms {document['paper_params']:,} params, {document['paper_flops']:,} FLOPs at 128 tokens"
+        )

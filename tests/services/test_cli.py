@@ -84,6 +84,23 @@ def test_the_cost_of_the_papers_largest_student():
     assert (document["params"], document["flops"], document["sequence_length"]) == (31925344, 2895242240, 128)
     assert round(document["paper_params"] / 1e6, 3) == 26.774
     assert round(document["paper_flops"] / 1e9, 3) == 2.128
+    assert document["weight_bytes"] == {"float32": 127701376, "bfloat16": 63850688, "float16": 63850688}
+    assert document["activation_bytes"] == 4915200
+
+
+def test_the_papers_forms_stand_for_the_teacher_that_they_mean_alone():
+    shape = ["--layers", "3", "--hidden", "128", "--heads", "4"]
+    assert "paper's forms" in _stillroom("cost", "--teacher", "bert-base", *shape).stdout
+    told = _stillroom("cost", "--teacher", "minilm-l6", *shape).stdout
+    assert "paper" not in told and "float16" in told and "activations" in told
+
+
+def test_a_length_that_the_teacher_cannot_read_has_no_cost():
+    shape = ["--layers", "3", "--hidden", "128", "--heads", "4", "--sequence-length"]
+    done = _stillroom("cost", "--teacher", "minilm-l6", *shape, "513")
+    assert done.returncode == 2 and "Use at most 512" in done.stderr
+    assert _stillroom("cost", "--teacher", "roberta-base", *shape, "512").returncode == 0
+    assert _stillroom("cost", "--teacher", "roberta-base", *shape, "513").returncode == 2
 
 
 def test_the_cost_of_an_unknown_teacher_is_told_with_the_remedy():

@@ -74,6 +74,27 @@ def test_a_value_that_does_not_fit_is_named_once(changes: dict[str, Any], field:
     assert [found.field for found in refusal(**changes).errors] == [field]
 
 
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"budgets": [{"name": "a", "max_params": True}]}, "budgets.0.max_params"),
+        ({"budgets": [{"name": "a", "max_latency_ms": True, "latency_target": "cpu-1"}]}, "budgets.0.max_latency_ms"),
+        ({"seed": False}, "seed"),
+        ({"training": {"tokens_per_superlm": {"tiny": True}}}, "training.tokens_per_superlm"),
+        ({"objective": {"relation_weights": [True, 1, 1]}}, "objective.relation_weights"),
+        ({"objective": {"output": {"kind": "token", "weight": True}}}, "objective.output.weight"),
+    ],
+)
+def test_true_and_false_are_no_numbers(changes: dict[str, Any], field: str) -> None:
+    (found,) = refusal(**changes).errors
+    assert (found.field, found.remedy) == (field, "Use a number.")
+
+
+def test_a_switch_may_be_true() -> None:
+    request = parse_request({**SMALLEST, "export": {"onnx": True, "int8": False}, "subspaces": {"importance": True}})
+    assert request.export.onnx and request.subspaces.importance
+
+
 def test_an_unknown_objective_is_answered_with_the_choices() -> None:
     (found,) = refusal(objective={"relation": "mse"}).errors
     assert found.field == "objective.relation"

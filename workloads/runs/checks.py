@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from workloads.architecture import TeacherShape
-from workloads.craft.families import family_of
 from workloads.errors import InputError
+from workloads.lengths import length_findings, too_long
 from workloads.request import CompressionRequest, TrainingSpec
 from workloads.spaces import SubSpace
 
 
-def check_fits(request: CompressionRequest, shape: TeacherShape, pad_id: int, spaces: Sequence[SubSpace]) -> None:
-    """Refuse training settings that do not fit the teacher or the sub-spaces.
+def check_fits(request: CompressionRequest, shape: TeacherShape, spaces: Sequence[SubSpace]) -> None:
+    """Refuse settings that do not fit the teacher or the sub-spaces.
 
     Args:
-        request: The settings.
+        request: The settings, with the definitions of all latency targets that its budgets name.
         shape: The teacher's.
-        pad_id: Its padding id, behind which some families start counting positions.
         spaces: The sub-spaces.
 
     Raises:
         InputError: Rows longer than the teacher can read, or settings for other sub-spaces than there are.
     """
     training, names = request.training, [space.name for space in spaces]
-    before = 0 if family_of(shape.family).position_counting == "from-zero" else pad_id + 1
-    longest = shape.positions - before
-    if training.sequence_length > longest:
-        raise InputError.of(
-            "training.sequence_length",
-            f"The teacher reads at most {longest} tokens, not {training.sequence_length}.",
-            f"Use at most {longest}.",
-        )
-    for name, length in _other_lengths(request):
-        if length > longest:
-            raise InputError.of(
-                name, f"The teacher reads at most {longest} tokens, not {length}.", f"Use at most {longest}."
-            )
+    findings = length_findings(request, shape.longest)
+    if training.sequence_length > shape.longest:
+        findings.insert(0, too_long("training.sequence_length", training.sequence_length, shape.longest))
+    if findings:
+        raise InputError(findings)
     tokens = training.tokens_per_superlm
     if isinstance(tokens, dict) and set(tokens) != set(names):
         raise InputError.of(
@@ -46,14 +37,6 @@ def check_fits(request: CompressionRequest, shape: TeacherShape, pad_id: int, sp
         )
     _check_placement(training, names)
     _check_relation_heads(request, shape, spaces)
-
-
-def _other_lengths(request: CompressionRequest) -> Iterator[tuple[str, int]]:
-    """The lengths in tokens that a student must read after its training, by field."""
-    for target in request.latency_targets:
-        yield f"latency_targets.{target.name}.sequence_length", target.sequence_length
-    if request.proxy_task is not None:
-        yield "proxy_task.sequence_length", request.proxy_task.sequence_length
 
 
 def _check_placement(training: TrainingSpec, names: Sequence[str]) -> None:

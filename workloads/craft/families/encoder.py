@@ -155,6 +155,7 @@ class Encoder:
             token_types=config.type_vocab_size if "embeddings.token_type" in tables else 0,
             relative_buckets=config.relative_attention_num_buckets if "relative_bias" in tables else 0,
             pooler=_has_pooler(base),
+            reserved_positions=0 if self.position_counting == "from-zero" else self.facts(config).pad_token_id + 1,
         )
 
     def facts(self, config: PreTrainedConfig) -> Facts:
