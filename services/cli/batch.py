@@ -10,7 +10,6 @@ import typer
 from services.cli.completion import complete_batch
 from services.cli.failures import FAILED, told_plainly
 from services.cli.options import (
-    DEFAULT_PATIENCE,
     DEFAULT_SERVER,
     After,
     Json,
@@ -41,7 +40,7 @@ def submit(
     server: Server = DEFAULT_SERVER,
     key: Key = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show where it stands until it ends.")] = False,
-    patience: Patience = DEFAULT_PATIENCE,
+    patience: Patience = None,
     json: Json = False,
 ) -> None:
     """Queue a batch, all of it or nothing, and print its id."""
@@ -67,9 +66,7 @@ def show(batch_id: BatchId, server: Server = DEFAULT_SERVER, json: Json = False)
 
 @app.command()
 @told_plainly
-def watch(
-    batch_id: BatchId, server: Server = DEFAULT_SERVER, patience: Patience = DEFAULT_PATIENCE, json: Json = False
-) -> None:
+def watch(batch_id: BatchId, server: Server = DEFAULT_SERVER, patience: Patience = None, json: Json = False) -> None:
     """Show where a batch stands until all of it has ended; it fails unless all of it succeeds."""
     _follow(server, batch_id, patience, json=json)
 
@@ -162,7 +159,7 @@ def results(
         typer.echo(f"{one.compression} ({one.teacher}) is {one.status} and has no students.", err=True)
 
 
-def _follow(server: str, batch_id: str, patience: float, *, json: bool) -> None:
+def _follow(server: str, batch_id: str, patience: float | None, *, json: bool) -> None:
     from services.cli.progress import wait_for_batch, waiting
     from services.client import StillroomClient
 

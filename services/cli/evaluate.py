@@ -10,7 +10,6 @@ import typer
 from services.cli.completion import complete_evaluation
 from services.cli.failures import FAILED, told_plainly
 from services.cli.options import (
-    DEFAULT_PATIENCE,
     DEFAULT_SERVER,
     After,
     Json,
@@ -41,7 +40,7 @@ def submit(
     server: Server = DEFAULT_SERVER,
     key: Key = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the scores and print them.")] = False,
-    patience: Patience = DEFAULT_PATIENCE,
+    patience: Patience = None,
     json: Json = False,
 ) -> None:
     """Queue an evaluation and print its id, or its scores."""
@@ -77,7 +76,7 @@ def watch(
     evaluation_id: EvaluationId,
     server: Server = DEFAULT_SERVER,
     after: Annotated[str, typer.Option(metavar="EVENT", help="Leave out the events up to one, such as 1-12.")] = "0-0",
-    patience: Patience = DEFAULT_PATIENCE,
+    patience: Patience = None,
     json: Json = False,
 ) -> None:
     """Show an evaluation's progress until it ends; a restart of the server in between is waited out.
@@ -103,17 +102,17 @@ def events(
     server: Server = DEFAULT_SERVER,
     after: Annotated[str, typer.Option(metavar="EVENT", help="Those after one, such as 1-12.")] = "0-0",
     follow: Annotated[bool, typer.Option("--follow", help="As they come, until the evaluation has ended.")] = False,
-    patience: Patience = DEFAULT_PATIENCE,
+    patience: Patience = None,
     json: Json = False,
 ) -> None:
     """List what happened; JSON is one event a line."""
-    from services.cli.progress import tell_events, warn
+    from services.cli.progress import starting, tell_events, warn
     from services.client import StillroomClient
 
     with StillroomClient(server) as client:
-        found = iter(client.evaluation_events(evaluation_id, after).events)
+        with starting(client, patience, warn):
+            found = iter(client.evaluation_events(evaluation_id, after).events)
         if follow:
-            client.wait_for_server(patience, warn)
             found = client.stream_evaluation_events(evaluation_id, after)
         tell_events(found, f"stillroom evaluate events {evaluation_id} --follow", after, json=json)
 

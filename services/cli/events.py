@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from services.cli.failures import told_plainly
-from services.cli.options import DEFAULT_PATIENCE, DEFAULT_SERVER, JobId, Json, Patience, Server
+from services.cli.options import DEFAULT_SERVER, JobId, Json, Patience, Server
 
 
 @told_plainly
@@ -16,16 +16,16 @@ def events(
     server: Server = DEFAULT_SERVER,
     after: Annotated[str, typer.Option(metavar="EVENT", help="Those after one, such as 1-12.")] = "0-0",
     follow: Annotated[bool, typer.Option("--follow", help="As they come, until the compression has ended.")] = False,
-    patience: Patience = DEFAULT_PATIENCE,
+    patience: Patience = None,
     json: Json = False,
 ) -> None:
     """List what happened; JSON is one event a line."""
-    from services.cli.progress import tell_events, warn
+    from services.cli.progress import starting, tell_events, warn
     from services.client import StillroomClient
 
     with StillroomClient(server) as client:
-        found = iter(client.events(job_id, after).events)
+        with starting(client, patience, warn):
+            found = iter(client.events(job_id, after).events)
         if follow:
-            client.wait_for_server(patience, warn)
             found = client.stream_events(job_id, after)
         tell_events(found, f"stillroom events {job_id} --follow", after, json=json)

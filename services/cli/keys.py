@@ -14,8 +14,6 @@ from services.cli.options import Json, Storage, read_duration
 if TYPE_CHECKING:
     from services.access.keys import ApiKey
 
-_COLUMNS = ("id", "tenant", "name", "scopes", "state", "expires_at", "last_used_at")
-
 app = typer.Typer(name="keys", help="Make, list and revoke the keys of the API.", no_args_is_help=True)
 
 
@@ -71,14 +69,19 @@ def listing(
 ) -> None:
     """List the keys, without their secrets."""
     from services.access.keys import KeyStore
-    from services.cli.tables import print_table
+    from services.cli.tables import print_table, when
 
     with service_database(storage) as engine:
-        found = [_document(key) for key in KeyStore(engine).all(tenant)]
+        found = KeyStore(engine).all(tenant)
     if json:
-        _print_json(found)
+        _print_json([_document(key) for key in found])
         return
-    print_table("Keys", _COLUMNS, [[_cell(one[column]) for column in _COLUMNS] for one in found])
+    rows = [
+        [key.id, key.tenant, key.name or "-", ",".join(sorted(key.scopes)), key.state]
+        + ["-" if at is None else when(at) for at in (key.expires_at, key.last_used_at)]
+        for key in found
+    ]
+    print_table("Keys", ("id", "tenant", "name", "scopes", "state", "expires", "last used"), rows)
 
 
 @app.command()
@@ -113,10 +116,6 @@ def _document(key: ApiKey) -> dict[str, Any]:
         "state": key.state,
         **{name: None if (at := getattr(key, name)) is None else at.isoformat() for name in times},
     }
-
-
-def _cell(value: Any) -> str:
-    return ",".join(value) if isinstance(value, list) else str(value or "-")
 
 
 def _print_json(document: Any) -> None:

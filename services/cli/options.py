@@ -30,10 +30,16 @@ Key = Annotated[
     str | None,
     typer.Option(metavar="TEXT", help="An Idempotency-Key of your own: the same sent twice makes one.", min=1),
 ]
-Patience = Annotated[
-    float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for a server that does not answer.")
-]
 DEFAULT_PATIENCE = 600.0
+Patience = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="How long to wait for a server that does not answer; "
+        f"default: {DEFAULT_PATIENCE:.0f} once it has answered.",
+    ),
+]
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 

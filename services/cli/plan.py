@@ -6,7 +6,6 @@ import typer
 
 from services.cli.failures import FAILED, told_plainly
 from services.cli.options import (
-    DEFAULT_PATIENCE,
     DEFAULT_SERVER,
     Json,
     Key,
@@ -22,7 +21,7 @@ def plan(
     file: RequestFile,
     server: Server = DEFAULT_SERVER,
     key: Key = None,
-    patience: Patience = DEFAULT_PATIENCE,
+    patience: Patience = None,
     json: Json = False,
 ) -> None:
     """Say which sub-spaces can meet the budgets, and estimate time and device-hours by a short calibration."""

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from services.api.batch_schemas import BatchDocument
 from services.cli.failures import FAILED
+from services.cli.options import DEFAULT_PATIENCE
 from services.cli.tables import print_students, teacher_of, when
 from services.client import ApiError, AsyncStillroomClient, ServerUnreachableError, StillroomClient, place_of
 from services.jobs.documents import EvaluationDocument, EventEntry, JobDocument, PlanJobDocument, SelectionDocument
@@ -31,7 +32,7 @@ _Followed = TypeVar("_Followed", JobDocument, EvaluationDocument)
 _MARKS = {"pending": " ", "running": "…", "succeeded": "✓", "failed": "✗"}
 
 
-def follow(server: str, job_id: str, *, after: str, patience: float, json: bool) -> int:
+def follow(server: str, job_id: str, *, after: str, patience: float | None, json: bool) -> int:
     """Show a job of a server until it ends, then its outcome; in JSON a line for each event, and one for the outcome.
 
     Returns:
@@ -46,7 +47,7 @@ def follow(server: str, job_id: str, *, after: str, patience: float, json: bool)
 
 
 def follow_evaluation(
-    server: str, evaluation_id: str, *, after: str, patience: float, json: bool
+    server: str, evaluation_id: str, *, after: str, patience: float | None, json: bool
 ) -> EvaluationDocument:
     """Show an evaluation until it ends, and give it; in JSON a line for each event."""
     with going_on(f"stillroom evaluate watch {evaluation_id}", after) as place:
@@ -71,12 +72,12 @@ _EVALUATION = _Kind(
 
 
 async def _follow(
-    server: str, job_id: str, kind: _Kind[_Followed], place: Place, patience: float, *, json: bool
+    server: str, job_id: str, kind: _Kind[_Followed], place: Place, patience: float | None, *, json: bool
 ) -> _Followed:
     async with AsyncStillroomClient(server) as client:
-        await kind.read(client, job_id)  # an unknown job, or no server at all, is told at once
         with ProgressView() as view:
-            client.wait_for_server(patience, view.away)
+            with starting(client, patience, view.away):
+                await kind.read(client, job_id)  # an unknown job is told at once
             looking = asyncio.create_task(_look(client, job_id, kind, view))
             try:
                 async for event in kind.events(client, job_id, place.after):
@@ -125,6 +126,21 @@ def tell_events(events: Iterator[EventEntry], command: str, after: str, *, json:
 
 
 @contextmanager
+def starting(
+    client: StillroomClient | AsyncStillroomClient, patience: float | None, told: Callable[[str], None]
+) -> Iterator[None]:
+    """Look whether there is what shall be followed, and have more patience after it.
+
+    In the body too, a server that is away is waited for where people said for how long; else it may never have been
+    there, and that is told at once.
+    """
+    if patience is not None:
+        client.wait_for_server(patience, told)
+    yield
+    client.wait_for_server(DEFAULT_PATIENCE if patience is None else patience, told)
+
+
+@contextmanager
 def waiting(command: str) -> Iterator[None]:
     """Say how to look again where waiting is given up or interrupted."""
     try:
@@ -146,7 +162,17 @@ def compression_line(job: JobDocument) -> str:
 
 def event_line(event: EventEntry) -> str:
     """An event as a line."""
-    return f"{event.time}  {place_of(event)}  {event.type}  {event.message}"
+    return f"{event.time}  {place_of(event)}  {event.type}  {event.message}{_point(event)}"
+
+
+def _point(event: EventEntry) -> str:
+    """The numbers of a point of a curve."""
+    data = dict(event.data)
+    if event.type != "metrics" or not {"done", "total"} <= data.keys():
+        return ""
+    at = f"{data.pop('done'):,} of {data.pop('total'):,} {data.pop('unit', '')}".rstrip()
+    numbers = [f"{key.replace('_', ' ')} {value:.4g}" for key, value in data.items() if key != "step"]
+    return f" at {at}: {', '.join(numbers)}"
 
 
 def show_until_end(read: Callable[[], JobDocument | None]) -> JobDocument:
@@ -160,12 +186,12 @@ def show_until_end(read: Callable[[], JobDocument | None]) -> JobDocument:
             time.sleep(POLL_SECONDS)
 
 
-def wait_for(client: StillroomClient, read: Callable[[], _Waited], patience: float) -> _Waited:
+def wait_for(client: StillroomClient, read: Callable[[], _Waited], patience: float | None) -> _Waited:
     """Wait for a selection, a plan or an evaluation, telling of its steps; a server that is away is waited for."""
     console, told = Console(stderr=True), ""
-    client.wait_for_server(patience, warn)
-    while True:
+    with starting(client, patience, warn):
         found = read()
+    while True:
         running = [f"{step.name} {_amount(step)}".strip() for step in found.steps if step.status == "running"]
         line = f"{found.id} {found.status}{': ' + '; '.join(running) if running else ''}"
         if line != told:
@@ -174,12 +200,14 @@ def wait_for(client: StillroomClient, read: Callable[[], _Waited], patience: flo
         if found.status.is_terminal:
             return found
         time.sleep(POLL_SECONDS)
+        found = read()
 
 
-def wait_for_batch(client: StillroomClient, batch_id: str, patience: float) -> BatchDocument:
+def wait_for_batch(client: StillroomClient, batch_id: str, patience: float | None) -> BatchDocument:
     """Wait for the end of a batch, telling of its compressions as they begin and end."""
-    found, told = client.batch(batch_id), dict[str, str]()
-    client.wait_for_server(patience, warn)
+    told = dict[str, str]()
+    with starting(client, patience, warn):
+        found = client.batch(batch_id)
     while True:
         for one in found.compressions:
             if told.get(one.id) != one.status:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from services.cli.failures import FAILED, told_plainly
-from services.cli.options import DEFAULT_PATIENCE, DEFAULT_SERVER, JobId, Json, Key, Patience, Server, read_document
+from services.cli.options import DEFAULT_SERVER, JobId, Json, Key, Patience, Server, read_document
 
 
 @told_plainly
@@ -18,7 +18,7 @@ def select(
     server: Server = DEFAULT_SERVER,
     key: Key = None,
     wait: Annotated[bool, typer.Option(help="Wait until the students' files are there.")] = True,
-    patience: Patience = DEFAULT_PATIENCE,
+    patience: Patience = None,
     json: Json = False,
 ) -> None:
     """Answer new budgets from a compression's scores; the students' files follow."""

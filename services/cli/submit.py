@@ -8,7 +8,6 @@ import typer
 
 from services.cli.failures import told_plainly
 from services.cli.options import (
-    DEFAULT_PATIENCE,
     DEFAULT_SERVER,
     Json,
     Key,
@@ -25,7 +24,7 @@ def submit(
     server: Server = DEFAULT_SERVER,
     key: Key = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show the progress until it ends.")] = False,
-    patience: Patience = DEFAULT_PATIENCE,
+    patience: Patience = None,
     json: Json = False,
 ) -> None:
     """Submit a request and print the compression's id; with --watch, JSON is lines as of `stillroom watch`."""

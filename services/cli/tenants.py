@@ -86,7 +86,7 @@ def _print(documents: list[dict[str, Any]], *, json: bool) -> None:
         return
     rows = []
     for one in documents:
-        limits = [_NONE if one[quota] is None else str(one[quota]) for quota in QUOTAS]
-        used = [str(one["usage"][quota.removeprefix("max_")]) for quota in QUOTAS]
+        limits = [_NONE if one[quota] is None else f"{one[quota]:,}" for quota in QUOTAS]
+        used = [f"{one['usage'][quota.removeprefix('max_')]:,}" for quota in QUOTAS]
         rows.append([one["name"], *(f"{has} of {limit}" for has, limit in zip(used, limits, strict=True))])
     print_table("Tenants", ("name", *(quota.removeprefix("max_") for quota in QUOTAS)), rows)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from services.cli.failures import told_plainly
-from services.cli.options import DEFAULT_PATIENCE, DEFAULT_SERVER, JobId, Json, Patience, Server
+from services.cli.options import DEFAULT_SERVER, JobId, Json, Patience, Server
 
 
 @told_plainly
@@ -15,7 +15,7 @@ def watch(
     job_id: JobId,
     server: Server = DEFAULT_SERVER,
     after: Annotated[str, typer.Option(metavar="EVENT", help="Leave out the events up to one, such as 1-12.")] = "0-0",
-    patience: Patience = DEFAULT_PATIENCE,
+    patience: Patience = None,
     json: Json = False,
 ) -> None:
     """Show a compression's progress until it ends; a restart of the server in between is waited out.

@@ -33,9 +33,9 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str) -> No
 
 
 @contextmanager
-def serving(service: Service) -> Iterator[StillroomClient]:
-    """Serve an open service by a real uvicorn on a free port."""
-    server = uvicorn.Server(uvicorn.Config(create_app(service), port=0, log_level="warning"))
+def serving(service: Service, port: int = 0) -> Iterator[StillroomClient]:
+    """Serve an open service by a real uvicorn, on a free port where none is given."""
+    server = uvicorn.Server(uvicorn.Config(create_app(service), port=port, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

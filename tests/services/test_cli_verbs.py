@@ -10,8 +10,11 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from services.jobs.documents import EventEntry
 from services.jobs.states import AttemptStatus, JobStatus
+from tests.services.conftest import serving
 from tests.services.searched import finished
 from tests.services.test_cli import STILLROOM, _finish, _stillroom
 from tests.services.test_event_stream import Run
@@ -161,6 +164,28 @@ def test_watching_with_json_gives_events_and_the_end_a_line_each(service, stillr
     assert "1-1  note  one" in done.stderr
 
 
+def test_a_watcher_with_patience_waits_for_a_server_that_is_not_there_yet(service, make_request, unused_port):
+    run = Run(service, service.store.create(make_request()).id)
+    run.begin()
+    run.tell("one")
+    run.end()
+    command = [STILLROOM, "watch", run.id, "--server", f"http://127.0.0.1:{unused_port}", "--patience", "60"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watcher:
+        assert "Trying again" in watcher.stderr.readline()
+        with serving(service, unused_port):
+            _, words = watcher.communicate(timeout=60)
+    assert watcher.returncode == 0, words
+    assert "1-1  note  one" in words
+
+
+def test_a_point_of_a_curve_is_told_with_its_numbers():
+    from services.cli.progress import event_line
+
+    data = {"step": "train-small", "done": 8192, "total": 20_000, "unit": "tokens", "loss_largest": 0.51234}
+    event = EventEntry(attempt=1, sequence=3, time="t", type="metrics", message="train-small", data=data)
+    assert event_line(event) == "t  1-3  metrics  train-small at 8,192 of 20,000 tokens: loss largest 0.5123"
+
+
 # What runs in the background of a shell has Ctrl-C ignored, and so has what it starts.
 HEARS_CTRL_C = """
 import os, signal, sys
@@ -233,6 +258,14 @@ def test_the_exit_codes_stand_in_the_help():
         "130 interrupted",
     ):
         assert words in text
+
+
+def test_the_version_is_that_of_the_package():
+    from importlib.metadata import version
+
+    from services.cli.main import app
+
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"stillroom {version('stillroom')}\n"
 
 
 def test_every_verb_has_json():

@@ -159,8 +159,8 @@ class Progress:
         with self._change(name) as step:
             if step.drawn is not None and done < total and (done - step.drawn) * CURVE_POINTS < total:
                 return
-            step.drawn = done
-        self.event("metrics", name, step=name, done=done, total=total, **metrics)
+            step.drawn, unit = done, step.unit
+        self.event("metrics", name, step=name, done=done, total=total, unit=unit, **metrics)
 
     def flush(self) -> None:
         """Write what has changed, now; trouble with the storage is logged, and tried again at the next time."""

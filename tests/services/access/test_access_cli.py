@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from services.access.keys import KeyStore
 from services.cli.main import app
+from services.cli.tables import when
 from services.jobs.database import open_database
 from services.service import Service
 from services.settings import load_settings
@@ -44,6 +45,7 @@ def test_a_key_is_printed_once_and_alone_on_standard_output(run, storage):
     listed = run("keys", "list")
     assert found.id in listed.stdout
     assert key not in listed.stdout + listed.stderr
+    assert when(found.expires_at) in listed.stdout and "+00:00" not in listed.stdout
 
 
 def test_keys_as_json(run):
@@ -89,6 +91,8 @@ def test_limits_are_set_taken_away_and_listed_with_what_is_used(run):
     assert (one["name"], one["max_running"], one["max_tokens"], one["max_unfinished"]) == ("ours", 2, None, 0)
     assert one["usage"] == {"running": 0, "unfinished": 0, "tokens": 0, "stored_bytes": 0}
     assert "0 of 2" in run("tenants", "list").stdout
+    run("tenants", "set", "ours", "--max-stored-bytes", "5000000000")
+    assert "0 of 5,000,000,000" in run("tenants", "list").stdout
 
 
 def test_serving_without_keys_is_refused_where_other_machines_get_in(run):

@@ -87,11 +87,14 @@ def test_a_failure_marks_only_the_steps_under_way(folder: JobFolder) -> None:
 def test_a_curve_is_thinned_but_keeps_its_first_and_last_point(folder: JobFolder) -> None:
     progress = Progress(folder, 1)
     progress.declare(["train"])
+    progress.start("train", 100_000, "tokens")
     for done in range(1, 100_001, 10):
         progress.point("train", done, 100_000, {"loss": 1.0})
     progress.point("train", 100_000, 100_000, {"loss": 0.5})
     progress.flush()
-    drawn = [event.data["done"] for event in folder.read_events(1)]
+    events = folder.read_events(1)
+    assert {event.data["unit"] for event in events} == {"tokens"}
+    drawn = [event.data["done"] for event in events]
     assert drawn[0] == 1
     assert drawn[-1] == 100_000
     assert 150 < len(drawn) < 250
