@@ -19,8 +19,9 @@ from workloads.runs.latency_places import find_place, target_field
 from workloads.runs.polish import PolishJob, polish_students, score_polished
 from workloads.runs.proxy import read_task_scores, score_on_task
 from workloads.runs.steps import LATENCY, POLISH, PROXY_TASK, STUDENTS
-from workloads.runs.students import Origin, build_student, student_key
+from workloads.runs.students import Origin, build_student
 from workloads.scores_table import choosable, read_scores
+from workloads.student_key import student_key
 from workloads.trained import Trained
 
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from workloads import artifacts
 from workloads.architecture import Architecture
 from workloads.artifacts import Artifact, Key
-from workloads.budgets import LatencyTarget
 from workloads.choosing import Scored
 from workloads.costs import student_cost
 from workloads.craft.blocks import Blocks
@@ -29,7 +28,6 @@ from workloads.latency import LatencyMeasure
 from workloads.request import CompressionRequest
 from workloads.runs.drawing import PICTURE, draw_student
 from workloads.scores_table import ScoredRow
-from workloads.search_spec import ExportSpec
 from workloads.storage import Storage
 
 CARD_FILE = "README.md"
@@ -51,19 +49,6 @@ class Origin:
     stages: Mapping[str, Artifact]
 
 
-def student_key(
-    superlm: Artifact, architecture: Architecture, export: ExportSpec, latency: tuple[LatencyTarget, str] | None = None
-) -> Key:
-    """Name what decides a student's folder; ``latency`` is the target and the device that its card tells of."""
-    inputs = {"superlm": superlm.fingerprint, "architecture": architecture.to_json()}
-    if export.onnx:
-        inputs["export"] = export.model_dump(mode="json")
-    if latency is not None:
-        target, device = latency
-        inputs["latency"] = {"target": target.model_dump(mode="json"), "device": device}
-    return Key("student", inputs)
-
-
 def build_student(
     storage: Storage,
     origin: Origin,
@@ -81,7 +66,7 @@ def build_student(
         origin: What it comes from.
         chosen: Which it is.
         rows: The scores table, for the card's picture.
-        key: Its :func:`student_key`.
+        key: Its :func:`workloads.student_key.student_key`.
         builder: Names the job and attempt.
         work: An empty local folder.
         measure: Gives the latency for the card, of the folder in the storage that it is called with.

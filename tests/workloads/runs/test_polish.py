@@ -21,10 +21,11 @@ from workloads.errors import InputError
 from workloads.request import CompressionRequest
 from workloads.runs.checkpoints import Checkpoints
 from workloads.runs.polish import PolishJob, StudentId, polish_students, polished_key, score_polished
-from workloads.runs.students import Origin, build_student, student_key
+from workloads.runs.students import Origin, build_student
 from workloads.scores_table import ScoredRow
 from workloads.search_spec import PolishSpec
 from workloads.storage import Storage
+from workloads.student_key import student_key
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

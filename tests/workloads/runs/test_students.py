@@ -16,10 +16,11 @@ from workloads.craft.superlm_files import wiring_of
 from workloads.craft.teacher import open_teacher
 from workloads.latency import LatencyMeasure
 from workloads.request import parse_request
-from workloads.runs.students import Origin, build_student, student_key
+from workloads.runs.students import Origin, build_student
 from workloads.scores_table import ScoredRow
 from workloads.spaces import relative_spaces
 from workloads.storage import Storage
+from workloads.student_key import student_key
 
 TARGET = LatencyTarget(name="edge")
 MEASURE = LatencyMeasure(

@@ -1,0 +1,21 @@
+"""What a student's folder is found by. Light to import: the service looks for students that are there already."""
+
+from __future__ import annotations
+
+from workloads.architecture import Architecture
+from workloads.artifacts import Artifact, Key
+from workloads.budgets import LatencyTarget
+from workloads.search_spec import ExportSpec
+
+
+def student_key(
+    superlm: Artifact, architecture: Architecture, export: ExportSpec, latency: tuple[LatencyTarget, str] | None = None
+) -> Key:
+    """Name what decides a student's folder; ``latency`` is the target and the device that its card tells of."""
+    inputs = {"superlm": superlm.fingerprint, "architecture": architecture.to_json()}
+    if export.onnx:
+        inputs["export"] = export.model_dump(mode="json")
+    if latency is not None:
+        target, device = latency
+        inputs["latency"] = {"target": target.model_dump(mode="json"), "device": device}
+    return Key("student", inputs)
