@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from workloads.artifacts import Artifact
-from workloads.budgets import LatencyTarget
+from workloads.budgets import Budget, LatencyTarget
 from workloads.choosing import Scored
 from workloads.latency import LatencyMeasure, known_targets
 from workloads.latency_model import LatencyModels
@@ -33,6 +33,7 @@ class StoredAnswering:
         self._storage, self._request, self._builder = attempt.storage, attempt.request, attempt.builder
         self._progress, self._building = attempt.progress, attempt.building
         self._saved: list[Artifact] = []
+        self._sampled = 0  # measurements that the predictors took
 
     def candidates(self, trained: Trained) -> list[Scored]:
         """See the protocol."""
@@ -49,6 +50,12 @@ class StoredAnswering:
             InputError: No node can measure the target.
         """
         self._progress.start(LATENCY, unit="measurements")
+        before = self._sampled
+
+        def progress(done: int, total: int) -> None:
+            self._sampled = before + total
+            self._progress.advance(LATENCY, before + done, self._sampled)
+
         samples = build_samples(
             self._storage,
             target=target,
@@ -57,7 +64,7 @@ class StoredAnswering:
             spaces=trained.spaces,
             seed=self._request.seed,
             builder=self._builder,
-            progress=functools.partial(self._progress.advance, LATENCY),
+            progress=progress,
             field=target_field(self._request, target),
             waiting=functools.partial(self._progress.note, LATENCY, WAITING),
         )
@@ -68,6 +75,26 @@ class StoredAnswering:
     def measure(self, trained: Trained, student: Artifact, target: LatencyTarget) -> LatencyMeasure:
         """See the protocol."""
         return self._measure(trained, student.files, student.fingerprint, target)
+
+    def measuring(self, total: int, done: int) -> None:
+        """See the protocol; the step counts them beside the measurements that the predictors took."""
+        self._progress.advance(LATENCY, self._sampled + done, self._sampled + total)
+        if done == total:
+            self._progress.finish(LATENCY)
+
+    def late(self, budget: Budget, scored: Scored, measure: LatencyMeasure) -> None:
+        """See the protocol."""
+        took, limit = measure.percentile_ms(budget.latency_percentile), budget.max_latency_ms
+        self._progress.event(
+            "late",
+            f"{scored.architecture.describe()} takes {took:.3g} ms on {budget.latency_target}, measured, "
+            f"and fails the budget {budget.name} of {limit:g} ms; the next best takes its place.",
+            budget=budget.name,
+            architecture=scored.architecture.to_json(),
+            latency_ms=took,
+            max_latency_ms=limit,
+            agrees=measure.agrees,
+        )
 
     def task_scores(self, trained: Trained, candidates: Sequence[Scored]) -> list[Scored]:
         """See the protocol.
@@ -180,7 +207,9 @@ class StoredAnswering:
             student_fingerprint=fingerprint,
             builder=self._builder,
             field=target_field(self._request, target),
+            waiting=functools.partial(self._progress.note, LATENCY, WAITING),
         )
+        self._progress.note(LATENCY, None)
         return read_measure(artifact)
 
     def _score_on_task(
@@ -200,6 +229,4 @@ class StoredAnswering:
             builder=self._builder,
             progress=progress,
         )
-        # Only the scores: who left them may have measured the loss on other rows.
-        scored = zip(candidates, read_task_scores(self._storage, artifact), strict=True)
-        return [replace(one, task_score=found.task_score) for one, found in scored], artifact
+        return read_task_scores(self._storage, artifact, candidates), artifact

@@ -134,22 +134,18 @@ def score_on_task(
     return artifacts.commit(storage, key, builder, summary, device="cuda" if shared.gpu else "cpu")
 
 
-def read_task_scores(storage: Storage, artifact: Artifact) -> list[Scored]:
-    """Read the candidates back with their scores on the task, in the order they were given.
+def read_task_scores(storage: Storage, artifact: Artifact, candidates: Sequence[Scored]) -> list[Scored]:
+    """Give the candidates with their scores on the task, in the order that they were scored in.
 
-    A candidate's score is its best over the epochs, so that going on never counts against it.
+    A candidate's score is its best over the epochs, so that going on never counts against it. Nothing else is kept:
+    their losses are those of the search at hand, which need not be the one whose candidates were fine-tuned.
     """
     table = pq.read_table(io.BytesIO(storage.read_bytes(f"{artifact.files}/{SCORES}")))
-    return [
-        Scored(
-            row["subspace"],
-            Architecture.from_json(json.loads(row["architecture"])),
-            row["heldout_loss"],
-            task_score=row["task_score"],
-            spread=row["spread"],
-        )
-        for row in table.to_pylist()
-    ]
+    scored = []
+    for one, row in zip(candidates, table.to_pylist(), strict=True):
+        assert Architecture.from_json(json.loads(row["architecture"])) == one.architecture, (row, one)
+        scored.append(dataclasses.replace(one, task_score=row["task_score"]))
+    return scored
 
 
 def _candidate_keys(
@@ -359,8 +355,6 @@ def _table(candidates: Sequence[Scored], curves: Sequence[tuple[float, ...]]) ->
         {
             "subspace": [one.subspace for one in candidates],
             "architecture": [json.dumps(one.architecture.to_json()) for one in candidates],
-            "heldout_loss": pa.array([one.heldout_loss for one in candidates], pa.float64()),
-            "spread": pa.array([one.spread for one in candidates], pa.float64()),
             "task_score": pa.array([max(curve) for curve in curves], pa.float64()),
             "scores_by_epoch": pa.array([list(curve) for curve in curves], pa.list_(pa.float64())),
         }

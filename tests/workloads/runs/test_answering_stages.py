@@ -69,8 +69,8 @@ def test_the_polished_are_scored_on_the_proxy_task_by_their_own_weights(
         fine_tuned.extend((one, superlm.fingerprint) for one, superlm in zip(candidates, superlms, strict=True))
         return scene.make("task-scores")
 
-    def read_task_scores(*_: Any) -> list[Scored]:
-        return [replace(one, heldout_loss=7.0, task_score=0.1 * number) for number, (one, _) in enumerate(fine_tuned)]
+    def read_task_scores(_: Storage, __: Artifact, candidates: Sequence[Scored]) -> list[Scored]:
+        return [replace(one, task_score=0.1 * number) for number, one in enumerate(candidates)]
 
     for stand_in in (polish_students, score_on_task, read_task_scores):
         monkeypatch.setattr(answering_stages, stand_in.__name__, stand_in)

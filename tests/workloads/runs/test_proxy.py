@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 import random
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from workloads.craft.tasks.finetuning import FineTuning, classifier
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.errors import InputError
 from workloads.request import CompressionRequest, parse_request
+from workloads.runs import proxy
 from workloads.runs.proxy import check_task, read_task_scores, score_on_task
 from workloads.spaces import SubSpace
 from workloads.storage import Storage
@@ -154,7 +156,7 @@ def test_candidates_are_scored_as_plainly_fine_tuned_and_finished_ones_only_once
     assert len(records) == 4
     assert {fingerprint: records[fingerprint] for fingerprint in finished} == finished, "fine-tuned a second time"
 
-    scored = read_task_scores(desk.storage, artifact)
+    scored = read_task_scores(desk.storage, artifact, candidates)
     assert [dataclasses.replace(one, task_score=None) for one in scored] == candidates
     plain = [desk.plainly(request, candidate) for candidate in candidates]
     curves = {_name(record.inputs["architecture"]): record.summary["scores"] for record in records.values()}
@@ -179,7 +181,7 @@ def test_who_falls_behind_is_stopped_early_and_still_ranked(desk: Desk, ray_clus
     assert 1 <= artifact.summary["stopped_early"] <= 2
     table = pq.read_table(Path(desk.storage.path(artifact.files)) / "task_scores.parquet")
     assert [len(curve) for curve in table["scores_by_epoch"].to_pylist()][::2] == [4, 1]
-    first, *others = read_task_scores(desk.storage, artifact)
+    first, *others = read_task_scores(desk.storage, artifact, candidates)
     assert first.task_score == 0.95
     assert all(one.task_score is not None and one.task_score < 0.9 for one in others)
 
@@ -209,9 +211,21 @@ def test_each_candidate_is_fine_tuned_from_the_weights_that_are_named_for_it(des
         candidates=[one, one], superlms=[house.superlms[one.subspace] for house in (desk, other)],
         builder="cmp_6-1", progress=lambda *_: None,
     )  # fmt: skip
-    found = [scored.task_score for scored in read_task_scores(desk.storage, artifact)]
+    found = [scored.task_score for scored in read_task_scores(desk.storage, artifact, [one, one])]
     assert found == [pytest.approx(house.plainly(request, one)[0], abs=0.03) for house in (desk, other)]
     assert found[0] != found[1]
+
+
+def test_another_searchs_losses_are_neither_kept_nor_given_back_with_its_scores(desk: Desk) -> None:
+    theirs = desk.candidates[:2]
+    ours = [dataclasses.replace(one, heldout_loss=0.75, spread=0.125) for one in theirs]
+    key = Key("task-scores", {"test": "theirs"})
+    table = proxy._table(theirs, [(0.5, 0.75), (0.25,)])
+    desk.storage.write_bytes(f"{artifacts.build_folder(key, 'cmp_0-1')}/{proxy.SCORES}", table)
+    artifact = artifacts.commit(desk.storage, key, "cmp_0-1", {})
+    assert set(pq.read_schema(io.BytesIO(table)).names) & {"heldout_loss", "spread"} == set()
+    expected = [dataclasses.replace(one, task_score=score) for one, score in zip(ours, (0.75, 0.25), strict=True)]
+    assert read_task_scores(desk.storage, artifact, ours) == expected
 
 
 @pytest.mark.ray
