@@ -25,7 +25,7 @@ class FieldError:
 
 
 class InputError(ValueError):
-    """What the user gave cannot be worked with; trying again unchanged cannot help.
+    """What the user gave cannot be worked with; trying again unchanged cannot help (but see ``workloads.outages``).
 
     Args:
         errors: At least one finding, the most important first.

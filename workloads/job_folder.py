@@ -46,9 +46,12 @@ class StepDocument(_Document):
 
 
 class ErrorDocument(_Document):
-    """Why a job failed; ``field`` and ``remedy`` are set where the user can mend it."""
+    """Why a job failed; ``field`` and ``remedy`` are set where the user can mend it.
 
-    code: Literal["invalid_input", "internal", "storage", "lost"]
+    ``unreachable``, ``internal`` and ``lost`` are tried again; ``invalid_input`` and ``storage`` are not.
+    """
+
+    code: Literal["invalid_input", "unreachable", "internal", "storage", "lost"]
     message: str
     field: str | None = None
     remedy: str | None = None

@@ -16,6 +16,7 @@ import pyarrow as pa
 from pyarrow import fs as pafs
 
 from workloads.errors import InputError
+from workloads.outages import cannot_use
 from workloads.places import EVERYWHERE, Places
 
 
@@ -221,10 +222,11 @@ class Storage:
             self.write_bytes(probe, b"stillroom")
             self.remove(probe)
         except OSError as error:
-            raise InputError.of(
+            raise cannot_use(
                 "storage",
                 f"{self.url} cannot be written: {error}.",
                 "Choose a folder or bucket that the service and the cluster may write, with room left.",
+                error,
             ) from error
 
 

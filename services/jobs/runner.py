@@ -24,7 +24,9 @@ from workloads.storage import Storage
 
 MAX_BACKOFF_SECONDS = 300.0
 # The user's input, and a storage that is full, are not mended by trying again.
-RETRIED_CODES = frozenset({"internal", "lost"})
+RETRIED_CODES = frozenset({"internal", "lost", "unreachable"})
+# A hub or a storage that is away comes back in minutes rather than seconds.
+OUTAGE_FACTOR = 15
 DRIVER_LOG = "driver.log"
 
 log = structlog.get_logger(__name__)
@@ -36,15 +38,17 @@ class RetryPolicy:
 
     Attributes:
         max_attempts: Failed or lost attempts after which the job has failed.
-        backoff_seconds: Wait after the first; doubled each time, up to five minutes.
+        backoff_seconds: Wait after the first; doubled each time, up to five minutes. Where a hub or a storage did
+            not answer, it is :data:`OUTAGE_FACTOR` times as long.
     """
 
     max_attempts: int
     backoff_seconds: float
 
-    def wait(self, failures: int) -> timedelta:
-        """The wait after that many failures."""
-        return timedelta(seconds=min(MAX_BACKOFF_SECONDS, self.backoff_seconds * 2 ** min(failures - 1, 20)))
+    def wait(self, failures: int, code: str = "internal") -> timedelta:
+        """The wait after that many failures, the last of them with that code."""
+        first = self.backoff_seconds * (OUTAGE_FACTOR if code == "unreachable" else 1)
+        return timedelta(seconds=min(MAX_BACKOFF_SECONDS, first * 2 ** min(failures - 1, 20)))
 
 
 class Runner:
@@ -187,7 +191,7 @@ class Runner:
     ) -> None:
         failures = job.failures + 1
         if retry and failures < self._policy.max_attempts:
-            wait = self._policy.wait(failures)
+            wait = self._policy.wait(failures, error.code)
             self._store.end_attempt(
                 job.id,
                 job.attempt,

@@ -1,7 +1,7 @@
 """A run that does as its request's labels say: writes the documents of a real one, and succeeds, fails or dies.
 
-Labels: ``act`` (``succeed``, ``invalid``, ``internal``, ``crash``, ``hang``, ``garbage``), ``seconds`` to sleep
-before, ``good_attempt`` from which on it succeeds whatever ``act`` says.
+Labels: ``act`` (``succeed``, ``invalid``, ``unreachable``, ``internal``, ``crash``, ``hang``, ``garbage``),
+``seconds`` to sleep before, ``good_attempt`` from which on it succeeds whatever ``act`` says.
 """
 
 import argparse
@@ -83,8 +83,8 @@ def main() -> int:
     if act == "garbage":
         storage.write_bytes(folder.path("result.json", attempt), b'{"status": "splendid"}')
         return 0
-    if act in {"invalid", "internal"}:
-        code = "invalid_input" if act == "invalid" else "internal"
+    if act in {"invalid", "internal", "unreachable"}:
+        code = "invalid_input" if act == "invalid" else act
         error = ErrorDocument(code=code, message=f"It is {act}.", field="corpus.paths", remedy="Give another.")
         folder.write_result(attempt, ResultDocument(status="failed", error=error))
         return 1

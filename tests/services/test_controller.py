@@ -101,6 +101,11 @@ def test_a_run_that_dies_without_a_result_is_tried_again_and_its_output_kept(ser
     assert b"about to die" in service.storage.read_bytes(f"jobs/{job.id}/attempts/1/driver.log")
 
 
+def test_a_run_that_found_the_hub_away_is_tried_again(service, make_request):
+    job = _end(service, service.submit(make_request(act="unreachable", good_attempt=2)))
+    assert [attempt.status for attempt in job.attempts] == [AttemptStatus.FAILED, AttemptStatus.SUCCEEDED]
+
+
 @pytest.mark.parametrize(("act", "code"), [("internal", "internal"), ("garbage", "internal")])
 def test_a_run_that_keeps_failing_is_given_up_after_three_attempts(service, make_request, act, code):
     job = _end(service, service.submit(make_request(act=act)), 120)

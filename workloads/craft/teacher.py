@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -25,6 +24,7 @@ from workloads import teacher_files
 from workloads.architecture import TeacherShape
 from workloads.craft.families import Facts, Family, Head, family_of
 from workloads.errors import InputError
+from workloads.outages import cannot_use, is_outage
 from workloads.places import EVERYWHERE, OutsideError, confined
 from workloads.request import TeacherSpec
 from workloads.storage import Storage
@@ -163,6 +163,10 @@ def _download(spec: TeacherSpec) -> Path:
     def refuse(problem: str, remedy: str) -> InputError:
         return InputError.of(teacher_files.FIELD, f"{spec.model}: {problem}", remedy)
 
+    def away(error: Exception) -> InputError:
+        problem = f"{spec.model}: the hub cannot be reached ({type(error).__name__})."
+        return cannot_use(teacher_files.FIELD, problem, "Give a folder with the model, or try again later.", error)
+
     patterns: Any = list(_HUB_FILES)
     try:
         return Path(snapshot_download(spec.model, revision=spec.revision, allow_patterns=patterns))
@@ -180,7 +184,9 @@ def _download(spec: TeacherSpec) -> Path:
         ) from error
     except HFValidationError as error:
         raise refuse("this is no hub id.", "Write it as 'organisation/name', or give a folder.") from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, httpx.HTTPError) as error:
-        raise refuse(
-            f"the hub cannot be reached ({type(error).__name__}).", "Give a folder with the model, or try again later."
-        ) from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError) as error:
+        raise away(error) from error
+    except Exception as error:  # of the hub's HTTP library, which has changed before
+        if is_outage(error):
+            raise away(error) from error
+        raise

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from workloads.errors import InputError
 from workloads.job_folder import ErrorDocument
 from workloads.masking import mask
+from workloads.outages import UnreachableError, is_outage
 
 _LONGEST = 500
+_AWAY = "Check that the storage answers, then submit the request again; what was finished is used again."
 
 
 def error_document(error: BaseException) -> ErrorDocument:
@@ -22,9 +24,14 @@ def error_document(error: BaseException) -> ErrorDocument:
         if isinstance(cause, InputError):
             first = cause.errors[0]
             message = mask(" ".join(found.problem for found in cause.errors))
-            return ErrorDocument(code="invalid_input", message=message, field=first.field, remedy=first.remedy)
+            code = "unreachable" if isinstance(cause, UnreachableError) else "invalid_input"
+            return ErrorDocument(code=code, message=message, field=first.field, remedy=first.remedy)
     for cause in causes:
-        if isinstance(cause, OSError) and not isinstance(cause, ConnectionError | TimeoutError):
+        if isinstance(cause, ConnectionError | TimeoutError):
+            continue  # between our own processes as likely as not
+        if isinstance(cause, OSError) and is_outage(cause):
+            return ErrorDocument(code="unreachable", message=_short(cause), remedy=_AWAY)
+        if isinstance(cause, OSError):
             return ErrorDocument(code="storage", message=_short(cause), remedy=_remedy(cause))
     return ErrorDocument(code="internal", message=_short(causes[-1]))
 

@@ -11,6 +11,7 @@ from ray.exceptions import GetTimeoutError, RayTaskError, WorkerCrashedError
 from ray.train import TrainingFailedError
 
 from workloads.errors import FieldError, InputError
+from workloads.outages import UnreachableError
 from workloads.runs.failures import error_document
 
 _WRONG = InputError.of("corpus.paths", "There is nothing to read.", "Fill the files.")
@@ -87,6 +88,18 @@ def test_what_may_be_well_the_next_time_is_neither_the_input_s_nor_the_storage_s
     assert error_document(error).code == "internal"
 
 
+@pytest.mark.parametrize("wrap", _WRAPPINGS)
+def test_what_the_request_names_and_does_not_answer_is_told_by_its_field_and_as_unreachable(wrap: Any) -> None:
+    told = error_document(wrap(UnreachableError([FieldError("teacher.model", "The hub is away.", "Wait.")])))
+    assert (told.code, told.field, told.remedy) == ("unreachable", "teacher.model", "Wait.")
+
+
+def test_a_storage_that_is_away_is_told_apart_from_one_that_refuses() -> None:
+    away = OSError("When reading information for key 'a' in bucket 'b': AWS Error NETWORK_CONNECTION: curlCode: 7")
+    refuses = OSError("When reading information for key 'a' in bucket 'b': AWS Error ACCESS_DENIED: HTTP status 403")
+    assert [error_document(one).code for one in (away, refuses)] == ["unreachable", "storage"]
+
+
 def test_several_findings_are_all_told_and_the_first_names_the_field() -> None:
     told = error_document(InputError([FieldError("a", "One.", "Do a."), FieldError("b", "Two.", "Do b.")]))
     assert (told.field, told.message, told.remedy) == ("a", "One. Two.", "Do a.")
@@ -114,6 +127,11 @@ def test_wrong_input_stays_whole_from_process_to_process() -> None:
     assert type(back) is InputError
     assert back.errors == error.errors
     assert str(back) == str(error) == "a: One. Do a.; b: Two. Do b."
+
+
+def test_so_does_what_is_unreachable() -> None:
+    error = UnreachableError([FieldError("a", "One.", "Do a.")])
+    assert type(pickle.loads(pickle.dumps(error))) is UnreachableError
 
 
 @pytest.mark.ray

@@ -18,6 +18,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from workloads.errors import InputError
+from workloads.outages import cannot_use
 from workloads.places import confined
 from workloads.search_spec import TASK_FILES, TaskSpec
 from workloads.storage import Storage
@@ -171,9 +172,9 @@ def _read_jsonl(
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise _unreadable(url, at, f"line {number} is no JSON ({error})") from error
+            raise _no_row(url, at, f"line {number} is no JSON ({error})") from error
         if not isinstance(row, dict):
-            raise _unreadable(url, at, f"line {number} holds no object")
+            raise _no_row(url, at, f"line {number} holds no object")
         for column in wanted:
             if column not in row:
                 raise _no_column(column, f"line {number} of {url}", list(row), spec, field)
@@ -247,8 +248,12 @@ def _identity(url: str, at: str) -> dict[str, Any]:
     return {"size": size, "sha256": content.hexdigest()}
 
 
-def _unreadable(url: str, at: str, error: BaseException | str) -> InputError:
-    return InputError.of(at, f"{url} cannot be read: {error}.", "Mend or replace the file.")
+def _no_row(url: str, at: str, problem: str) -> InputError:
+    return InputError.of(at, f"{url} cannot be read: {problem}.", "Mend or replace the file.")
+
+
+def _unreadable(url: str, at: str, error: BaseException) -> InputError:
+    return cannot_use(at, f"{url} cannot be read: {error}.", "Mend or replace the file.", error)
 
 
 def _no_column(column: str, where: str, there: Sequence[str], spec: TaskSpec, field: str) -> InputError:

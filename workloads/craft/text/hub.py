@@ -12,6 +12,7 @@ from typing import Any
 
 from workloads.craft.text.splits import HubPiece, Split
 from workloads.errors import InputError
+from workloads.outages import cannot_use
 from workloads.request import CorpusSpec
 
 
@@ -90,8 +91,9 @@ def _open(piece: HubPiece) -> Any:
 
 
 def _not_found(dataset: str, error: Exception) -> InputError:
-    return InputError.of(
+    return cannot_use(
         "corpus.dataset",
         f"{dataset!r} cannot be loaded from the hub: {type(error).__name__}: {' '.join(str(error).split())}.",
         "Correct the id, dataset_config and split, check the network, or use a folder written by save_to_disk.",
+        error,
     )

@@ -18,6 +18,7 @@ from pyarrow import fs as pafs
 
 from workloads.craft.text.saved_dataset import list_saved_dataset
 from workloads.errors import InputError
+from workloads.outages import cannot_use
 from workloads.places import OutsideError, Places, confined
 from workloads.request import CorpusSpec
 
@@ -64,8 +65,8 @@ class Source:
 
     def unreadable(self, error: BaseException) -> InputError:
         """The error that says that this file cannot be read."""
-        return InputError.of(
-            self.field, f"{self.url} cannot be read: {error}.", "Mend or replace the file, or leave it out."
+        return cannot_use(
+            self.field, f"{self.url} cannot be read: {error}.", "Mend or replace the file, or leave it out.", error
         )
 
 
@@ -138,8 +139,11 @@ def _expand(url: str) -> list[Source]:
         else:
             raise InputError.of("corpus.paths", f"{url} is not there.", "Correct the path.")
     except (OSError, pa.ArrowException) as error:
-        raise InputError.of(
-            "corpus.paths", f"{url} cannot be listed: {error}.", "Correct the path, or give the right to read it."
+        raise cannot_use(
+            "corpus.paths",
+            f"{url} cannot be listed: {error}.",
+            "Correct the path, or give the right to read it.",
+            error,
         ) from error
     return [_source(url, file) for file in files]
 
