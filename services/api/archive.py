@@ -1,12 +1,17 @@
-"""A folder of the storage as a tar stream, made piece by piece: memory stays flat however large the files are."""
+"""A folder of the storage as a tar stream, made piece by piece: memory stays flat however large the files are.
+
+Nothing but the files' names and sizes decides where what is in it, so that any part of it can be made alone.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
-from workloads.storage import Storage
+from workloads.storage import Storage, StoredFile
 
 _END = bytes(2 * tarfile.BLOCKSIZE)
 
@@ -19,48 +24,69 @@ class FolderArchive:
         storage: Where the folder is.
         folder: Relative to the storage.
         name: The folder's name inside the archive.
-        files: Name and size in bytes of each file, as listed when the archive was begun.
+        files: As listed when the archive was begun.
     """
 
     storage: Storage
     folder: str
     name: str
-    files: tuple[tuple[str, int], ...]
+    files: tuple[StoredFile, ...]
 
     @classmethod
     def of(cls, storage: Storage, folder: str, name: str) -> FolderArchive:
         """List the folder."""
-        names = storage.list(folder, recursive=True)
-        return cls(storage, folder, name, tuple((file, storage.size(f"{folder}/{file}")) for file in names))
+        return cls(storage, folder, name, storage.files(folder))
 
     @property
     def size(self) -> int:
         """Bytes of the whole stream."""
-        parts = (len(self._header(file, size)) + size + len(_padding(size)) for file, size in self.files)
-        return sum(parts) + len(_END)
+        return sum(size for size, _ in self._members())
 
-    def stream(self) -> Iterator[bytes]:
-        """Give the archive.
+    @property
+    def tag(self) -> str:
+        """An entity tag, the same as long as the files are."""
+        return entity_tag(self.folder, self.name, *self.files)
+
+    def stream(self, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Give the archive, or its bytes from ``begin`` up to ``end``.
 
         Raises:
-            OSError: A file has changed since it was listed; the stream is then cut short.
+            OSError: A file has become shorter since it was listed; the stream is then cut short.
         """
-        for file, size in self.files:
-            yield self._header(file, size)
-            sent = 0
-            for piece in self.storage.stream(f"{self.folder}/{file}"):
-                sent += len(piece)
-                yield piece
-            if sent != size:
-                raise OSError(f"{self.folder}/{file} has {sent} bytes, not the {size} that were listed")
-            yield _padding(size)
-        yield _END
+        place = 0
+        for size, give in self._members():
+            first, last = max(begin - place, 0), size if end is None else min(end - place, size)
+            if first < last:
+                yield from give(first, last)
+            place += size
 
-    def _header(self, file: str, size: int) -> bytes:
-        info = tarfile.TarInfo(f"{self.name}/{file}")
-        info.size = size
+    def _members(self) -> Iterator[tuple[int, Callable[[int, int], Iterator[bytes]]]]:
+        """What the archive is made of, one after the other: how long it is, and what gives a part of it."""
+        for file in self.files:
+            header, padding = self._header(file), bytes(-file.bytes % tarfile.BLOCKSIZE)
+            yield len(header), partial(_cut, header)
+            yield file.bytes, partial(self._content, file)
+            yield len(padding), partial(_cut, padding)
+        yield len(_END), partial(_cut, _END)
+
+    def _content(self, file: StoredFile, begin: int, end: int) -> Iterator[bytes]:
+        sent = begin
+        for piece in self.storage.stream(f"{self.folder}/{file.path}", begin=begin, end=end):
+            sent += len(piece)
+            yield piece
+        if sent != end:
+            raise OSError(f"{self.folder}/{file.path} has {sent} bytes, not the {file.bytes} that were listed")
+
+    def _header(self, file: StoredFile) -> bytes:
+        info = tarfile.TarInfo(f"{self.name}/{file.path}")
+        info.size = file.bytes
         return info.tobuf(tarfile.PAX_FORMAT)
 
 
-def _padding(size: int) -> bytes:
-    return bytes(-size % tarfile.BLOCKSIZE)
+def entity_tag(*of: object) -> str:
+    """An entity tag that equal things share."""
+    return f'"{hashlib.sha256(repr(of).encode()).hexdigest()[:32]}"'
+
+
+def _cut(data: bytes, begin: int, end: int) -> Iterator[bytes]:
+    yield data[begin:end]

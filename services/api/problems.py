@@ -45,6 +45,7 @@ class ProblemCode(StrEnum):
     CONFLICT = "conflict"
     BODY_TOO_LARGE = "body_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
     RATE_LIMITED = "rate_limited"
     QUOTA_EXCEEDED = "quota_exceeded"
     STORAGE_UNAVAILABLE = "storage_unavailable"
@@ -61,6 +62,7 @@ _CODES = {
     409: ProblemCode.CONFLICT,
     413: ProblemCode.BODY_TOO_LARGE,
     415: ProblemCode.UNSUPPORTED_MEDIA_TYPE,
+    416: ProblemCode.RANGE_NOT_SATISFIABLE,
     422: ProblemCode.INVALID_PARAMETER,
     429: ProblemCode.RATE_LIMITED,
 }

@@ -5,10 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import StreamingResponse
 
-from services.api.archive import FolderArchive
+from services.api import ranges
+from services.api.archive import FolderArchive, entity_tag
 from services.api.compressions import PREFIX
 from services.api.dependencies import JobDep, ServiceDep, StudentDep
 from services.api.problems import RESPONSES
+from services.api.ranges import PartDep
 from services.api.schemas import StudentDetail, StudentEvaluation, StudentFile, StudentList
 from services.jobs.documents import with_place
 from services.jobs.records import Job
@@ -30,7 +32,7 @@ def read(job: JobDep, student: StudentDep, service: ServiceDep) -> StudentDetail
     archive = FolderArchive.of(service.storage, _folder(student), student.id)
     return StudentDetail(
         **with_place(student, service.storage).model_dump(),
-        contents=[StudentFile(path=path, bytes=size) for path, size in archive.files],
+        contents=[StudentFile(path=file.path, bytes=file.bytes) for file in archive.files],
         evaluations=[
             _in_short(one)
             for one in service.evaluations.page(tenant=job.tenant, compression=job.id, student=student.id)
@@ -39,26 +41,30 @@ def read(job: JobDep, student: StudentDep, service: ServiceDep) -> StudentDetail
     )
 
 
-@router.get("/{student_id}/archive", response_class=StreamingResponse)
-def archive(student: StudentDep, service: ServiceDep) -> StreamingResponse:
-    """Fetch a student's folder as a tar."""
+@router.get("/{student_id}/archive", response_class=StreamingResponse, responses=ranges.RESPONSES)
+def archive(student: StudentDep, service: ServiceDep, part: PartDep) -> StreamingResponse:
+    """Fetch a student's folder as a tar, or a part of it."""
     folder = FolderArchive.of(service.storage, _folder(student), student.id)
-    headers = {
-        "Content-Length": str(folder.size),
-        "Content-Disposition": f'attachment; filename="{student.id}.tar"',
-    }
-    return StreamingResponse(folder.stream(), media_type="application/x-tar", headers=headers)
+    headers = {"Content-Disposition": f'attachment; filename="{student.id}.tar"'}
+    return part.response(
+        folder.stream, size=folder.size, tag=folder.tag, media_type="application/x-tar", headers=headers
+    )
 
 
-@router.get("/{student_id}/files/{path:path}", response_class=StreamingResponse)
-def file(path: str, student: StudentDep, service: ServiceDep) -> StreamingResponse:
-    """Fetch one file of a student."""
+@router.get("/{student_id}/files/{path:path}", response_class=StreamingResponse, responses=ranges.RESPONSES)
+def file(path: str, student: StudentDep, service: ServiceDep, part: PartDep) -> StreamingResponse:
+    """Fetch one file of a student, or a part of it."""
     # Only what the listing of its own folder shows can be had, so no path leads out of it.
-    if path not in service.storage.list(_folder(student), recursive=True):
+    found = next((one for one in service.storage.files(_folder(student)) if one.path == path), None)
+    if found is None:
         raise HTTPException(404, f"{student.id} has no file {path!r}.")
     place = f"{_folder(student)}/{path}"
-    headers = {"Content-Length": str(service.storage.size(place))}
-    return StreamingResponse(service.storage.stream(place), media_type="application/octet-stream", headers=headers)
+    return part.response(
+        lambda begin, end: service.storage.stream(place, begin=begin, end=end),
+        size=found.bytes,
+        tag=entity_tag(place, found),
+        media_type="application/octet-stream",
+    )
 
 
 def _in_short(one: Job) -> StudentEvaluation:

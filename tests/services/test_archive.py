@@ -25,6 +25,23 @@ def test_an_archive_holds_every_file_and_is_as_long_as_it_says(tmp_path):
         assert {name: opened.extractfile(f"stu_1/{name}").read() for name in contents} == contents
 
 
+@pytest.mark.parametrize("place", ["folder", "s3"])
+def test_any_part_of_an_archive_is_that_of_the_whole(place, request, tmp_path):
+    url = str(tmp_path) if place == "folder" else request.getfixturevalue("s3_server").url("archive")
+    storage = Storage.open(url)
+    for name, data in {"a": b"", "b/c": bytes(range(256)) * 7, "d": b"z" * 512}.items():
+        storage.write_bytes(f"student/{name}", data)
+    archive = FolderArchive.of(storage, "student", "stu_1")
+    whole = b"".join(archive.stream())
+    edges = [0, 1, 511, 512, 513, 1024, 1500, 3000, 3584, len(whole) - 1024, len(whole) - 1, len(whole)]
+    for begin in edges:
+        for end in edges:
+            assert b"".join(archive.stream(begin, end)) == whole[begin:end], (begin, end)
+    assert archive.tag == FolderArchive.of(storage, "student", "stu_1").tag
+    storage.write_bytes("student/e", b"")
+    assert archive.tag != FolderArchive.of(storage, "student", "stu_1").tag
+
+
 def test_memory_stays_flat_however_large_the_file(tmp_path):
     (tmp_path / "student").mkdir()
     with (tmp_path / "student" / "model.safetensors").open("wb") as file:

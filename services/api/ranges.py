@@ -1,0 +1,82 @@
+"""Answers that can be had in parts: ``Range`` and ``If-Range`` (RFC 9110, section 14), one range a request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, HTTPException
+from fastapi.responses import StreamingResponse
+
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+
+RESPONSES: dict[int | str, dict[str, Any]] = {206: {"description": "The part that `Range` asks for."}}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which part of a file a request asks for, by its headers."""
+
+    range: str | None
+    if_range: str | None
+
+    def response(
+        self,
+        give: Callable[[int, int], Iterator[bytes]],
+        *,
+        size: int,
+        tag: str,
+        media_type: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> StreamingResponse:
+        """Answer with the part, or with all.
+
+        Args:
+            give: The bytes from one place up to another.
+            size: Of all of it.
+            tag: What changes when the bytes do.
+            media_type: Of all of it.
+            headers: More of them.
+
+        Raises:
+            HTTPException: There is no such part.
+        """
+        begin, end = self._span(size, tag) or (0, size)
+        partial = (begin, end) != (0, size)
+        given = {
+            **(headers or {}),
+            "Accept-Ranges": "bytes",
+            "Content-Length": str(end - begin),
+            "ETag": tag,
+            **({"Content-Range": f"bytes {begin}-{end - 1}/{size}"} if partial else {}),
+        }
+        return StreamingResponse(
+            give(begin, end), status_code=206 if partial else 200, media_type=media_type, headers=given
+        )
+
+    def _span(self, size: int, tag: str) -> tuple[int, int] | None:
+        """Where the part begins and ends; None for all. What is no range, or several, is left unheeded."""
+        match = _RANGE.fullmatch(self.range or "")
+        if match is None or match[0] == "bytes=-" or (self.if_range is not None and self.if_range != tag):
+            return None
+        first, last = match.groups()
+        if first and last and int(first) > int(last):
+            return None
+        begin = int(first) if first else max(0, size - int(last))
+        end = min(size, int(last) + 1) if first and last else size
+        if begin >= end:
+            refusal = f"It has {size} bytes, and {self.range} is none of them."
+            raise HTTPException(416, refusal, {"Content-Range": f"bytes */{size}"})
+        return begin, end
+
+
+async def _part(
+    range_: Annotated[str | None, Header(alias="Range", description="One range, such as `bytes=1000-`.")] = None,
+    if_range: Annotated[str | None, Header(description="An `ETag`; of anything newer all is sent.")] = None,
+) -> Part:
+    return Part(range_, if_range)
+
+
+PartDep = Annotated[Part, Depends(_part)]
