@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 import uvicorn
@@ -15,12 +16,30 @@ from sqlalchemy import Engine
 
 from services.api.app import create_app
 from services.client import StillroomClient
+from services.jobs.batches import BatchStore
 from services.jobs.database import migrate, open_database
+from services.jobs.records import Job
+from services.jobs.states import AttemptStatus, JobStatus
+from services.jobs.store import JobStore
+from services.jobs.work import WorkStore
 from services.service import Service
 from services.settings import load_settings
 from tests import postgres as postgres_server
+from tests.services.clients import Awaiting, Blocking, Scripted, scripting
+from workloads.job_folder import (
+    EventDocument,
+    InfeasibleDocument,
+    JobFolder,
+    ResultDocument,
+    StepDocument,
+    StudentDocument,
+)
 
 HERE = Path(__file__).parent
+STUDENT_BYTES = bytes(range(256)) * 9000
+ARCHITECTURE = {
+    "layers": 1, "hidden_size": 8, "intermediate_size": 16, "heads": 2, "head_width": 4, "source_layers": [0],
+}  # fmt: skip
 RUN_MODULE = "scripted_run"  # tests/services/scripted_run.py, found by PYTHONPATH
 
 
@@ -94,6 +113,21 @@ def engine(database: Path | str) -> Iterator[Engine]:
     engine.dispose()
 
 
+@pytest.fixture
+def store(engine: Engine) -> JobStore:
+    return JobStore(engine)
+
+
+@pytest.fixture
+def batches(engine: Engine) -> BatchStore:
+    return BatchStore(engine)
+
+
+@pytest.fixture
+def work(engine: Engine) -> WorkStore:
+    return WorkStore(engine)
+
+
 @pytest.fixture(scope="session")
 def make_request(text: Path) -> Callable[..., dict]:
     def make(**labels: object) -> dict:
@@ -127,3 +161,49 @@ def unused_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@pytest.fixture
+def http_client(client: StillroomClient) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=client.server) as http_client:
+        yield http_client
+
+
+@pytest.fixture
+def finished_job(service: Service, make_request: Callable[..., dict]) -> Job:
+    """A job that has succeeded with one student at its second attempt."""
+    job = service.store.create(make_request())
+    folder = JobFolder(service.storage, job.id)
+    service.work.begin_attempt(job.id)
+    folder.write_events(1, [EventDocument(sequence=n, time="t", type="note", message=f"1-{n}") for n in (1, 2)])
+    service.work.end_attempt(job.id, 1, AttemptStatus.LOST, "It died.", JobStatus.QUEUED)
+    service.work.begin_attempt(job.id)
+    folder.write_events(2, [EventDocument(sequence=1, time="t", type="note", message="2-1")])
+    files = f"artifacts/student/abc/builds/{job.id}-2"
+    service.storage.write_bytes(f"{files}/config.json", b"{}")
+    service.storage.write_bytes(f"{files}/sub/model.safetensors", STUDENT_BYTES)
+    service.storage.write_bytes(f"{files}-beside/secret.txt", b"another's")
+    student = StudentDocument(
+        id="stu_1", budget="edge", subspace="tiny", architecture=ARCHITECTURE, params=10, flops=20,
+        sequence_length=128, heldout_loss=0.5, files=files,
+    )  # fmt: skip
+    result = ResultDocument(
+        status="succeeded", students=[student], infeasible=[InfeasibleDocument(budget="none", nearest=[])]
+    )
+    steps = [StepDocument(name="train", status="succeeded", done=5, total=5, unit="steps")]
+    return service.work.end_attempt(
+        job.id, 2, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=steps
+    )
+
+
+@pytest.fixture
+def script() -> Iterator[Callable[..., Scripted]]:
+    """`script(*answers)` starts a server; see tests/services/clients.py."""
+    with scripting() as start:
+        yield start
+
+
+@pytest.fixture(params=[Blocking, Awaiting], ids=["blocking", "awaiting"])
+def drive(request: pytest.FixtureRequest) -> Blocking | Awaiting:
+    """`drive(url, work)` does work with a client; both kinds take their turns."""
+    return request.param()

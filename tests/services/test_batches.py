@@ -5,31 +5,16 @@ from functools import partial
 
 import pytest
 
-from services.jobs.batches import BatchStatus, BatchStore, Order, UnknownBatchError
+from services.jobs.batches import BatchStatus, Order, UnknownBatchError
 from services.jobs.records import RequestKey
 from services.jobs.rows import TransitionError, UnknownJobError
 from services.jobs.states import AttemptStatus, JobStatus
-from services.jobs.store import JobStore, KeyReusedError
-from services.jobs.work import Limits, WorkStore
+from services.jobs.store import KeyReusedError
+from services.jobs.work import Limits
 from workloads.job_folder import ErrorDocument, ResultDocument
 
 KEY = RequestKey("local /v1/batches", "k", "digest")
 Q, R, S, F, CG, C = (JobStatus(one) for one in ("queued", "running", "succeeded", "failed", "cancelling", "cancelled"))
-
-
-@pytest.fixture
-def jobs(engine):
-    return JobStore(engine)
-
-
-@pytest.fixture
-def batches(engine):
-    return BatchStore(engine)
-
-
-@pytest.fixture
-def work(engine):
-    return WorkStore(engine)
 
 
 def _orders(count):
@@ -45,20 +30,20 @@ def _end(work, job_id, status):
     return work.end_attempt(job_id, job.attempt, attempt, None, status, result=result)
 
 
-def _bring(jobs, work, job_id, status):
+def _bring(store, work, job_id, status):
     if status in {S, F}:
         _end(work, job_id, status)
     if status in {R, CG}:
         work.begin_attempt(job_id)
     if status in {CG, C}:
-        jobs.request_cancel(job_id)
+        store.request_cancel(job_id)
 
 
-def _made(jobs, batches, work, statuses, **options):
+def _made(store, batches, work, statuses, **options):
     """A batch whose jobs are in these states."""
     batch = batches.create(_orders(len(statuses)), **options)
     for member, status in zip(batches.members(batch.id), statuses, strict=True):
-        _bring(jobs, work, member.id, status)
+        _bring(store, work, member.id, status)
     return batch.id
 
 
@@ -83,51 +68,51 @@ def _statuses(batches, batch_id):
         ([C, C], "cancelled"),
     ],
 )
-def test_where_a_batch_stands_follows_from_its_jobs(jobs, batches, work, statuses, expected):
-    batch = batches.get(_made(jobs, batches, work, statuses))
+def test_where_a_batch_stands_follows_from_its_jobs(store, batches, work, statuses, expected):
+    batch = batches.get(_made(store, batches, work, statuses))
     assert batch.status == expected
     assert batch.counts == {status: statuses.count(status) for status in statuses}
-    ended = [jobs.get(member.id).finished_at for member in batches.members(batch.id)]
+    ended = [store.get(member.id).finished_at for member in batches.members(batch.id)]
     assert batch.finished_at == (None if None in ended else max(ended))
 
 
-def test_a_batch_is_made_with_all_its_jobs_in_their_order(jobs, batches):
+def test_a_batch_is_made_with_all_its_jobs_in_their_order(store, batches):
     batch = batches.create(_orders(30), tenant="a", name="all", labels={"team": "x"}, max_running=2)
     assert (batch.tenant, batch.name, batch.labels, batch.max_running) == ("a", "all", {"team": "x"}, 2)
     members = batches.members(batch.id)
     assert [member.teacher for member in members] == [f"t{n}" for n in range(30)]
-    found = jobs.page(batch=batch.id, tenant="a")
+    found = store.page(batch=batch.id, tenant="a")
     assert [job.id for job in found][::-1] == [member.id for member in members]
     assert {(job.kind, job.tenant, job.batch) for job in found} == {("compression", "a", batch.id)}
     assert len({job.id for job in found}) == 30
 
 
-def test_a_batch_of_a_plan_that_has_gone_is_not_made_nor_any_of_its_jobs(jobs, batches):
+def test_a_batch_of_a_plan_that_has_gone_is_not_made_nor_any_of_its_jobs(store, batches):
     orders = [*_orders(2), Order({"teacher": {"model": "t"}}, plan="pln_gone")]
     with pytest.raises(UnknownJobError):
         batches.create(orders, key=KEY)
     assert batches.page() == []
-    assert jobs.page() == []
+    assert store.page() == []
     assert batches.create(_orders(1), key=KEY).status == "queued"  # its key was not used up
 
 
-def test_a_plan_is_the_parent_of_the_compression_that_it_was_made_for(jobs, batches):
-    plan = jobs.create({"teacher": {"model": "t"}}, "plan")
+def test_a_plan_is_the_parent_of_the_compression_that_it_was_made_for(store, batches):
+    plan = store.create({"teacher": {"model": "t"}}, "plan")
     batch = batches.create([*_orders(1), Order({"teacher": {"model": "t"}}, plan=plan.id)])
-    assert [job.parent for job in jobs.page(batch=batch.id)] == [plan.id, None]
+    assert [job.parent for job in store.page(batch=batch.id)] == [plan.id, None]
 
 
-def test_of_many_requests_with_the_same_key_exactly_one_makes_a_batch(jobs, batches):
+def test_of_many_requests_with_the_same_key_exactly_one_makes_a_batch(store, batches):
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda _: batches.create(_orders(3), key=KEY).id, range(8)))
     assert len(set(made)) == 1
-    assert len(jobs.page()) == 3
+    assert len(store.page()) == 3
     with pytest.raises(KeyReusedError):
         batches.create(_orders(3), key=RequestKey(KEY.scope, KEY.key, "another"))
 
 
-def test_what_is_another_tenants_is_not_there(jobs, batches, work):
-    theirs = _made(jobs, batches, work, [F], tenant="a")
+def test_what_is_another_tenants_is_not_there(store, batches, work):
+    theirs = _made(store, batches, work, [F], tenant="a")
     for change in (batches.get, batches.request_cancel, batches.retry):
         with pytest.raises(UnknownBatchError, match=theirs):
             change(theirs, tenant="b")
@@ -151,8 +136,8 @@ def test_pages_go_from_the_newest_to_the_oldest_and_miss_none(batches):
     assert [batch.id for batch in batches.page(labels={"odd": "1"})] == made[5::-2]
 
 
-def test_cancelling_ends_what_waits_asks_what_runs_and_leaves_what_has_ended(jobs, batches, work):
-    batch = _made(jobs, batches, work, [S, R, Q, F, Q])
+def test_cancelling_ends_what_waits_asks_what_runs_and_leaves_what_has_ended(store, batches, work):
+    batch = _made(store, batches, work, [S, R, Q, F, Q])
     assert batches.request_cancel(batch).status == "cancelling"
     assert _statuses(batches, batch) == [S, CG, C, F, C]
     assert batches.request_cancel(batch).status == "cancelling"
@@ -164,14 +149,14 @@ def test_cancelling_ends_what_waits_asks_what_runs_and_leaves_what_has_ended(job
         batches.request_cancel(batch)
 
 
-def test_a_batch_that_is_cancelled_before_it_began_may_be_cancelled_again(jobs, batches, work):
-    batch = _made(jobs, batches, work, [Q, Q])
+def test_a_batch_that_is_cancelled_before_it_began_may_be_cancelled_again(store, batches, work):
+    batch = _made(store, batches, work, [Q, Q])
     assert batches.request_cancel(batch).status == "cancelled"
     assert batches.request_cancel(batch).status == "cancelled"
 
 
-def test_retrying_queues_the_failed_and_cancelled_ones_alone(jobs, batches, work):
-    batch = _made(jobs, batches, work, [S, F, C, F, S])
+def test_retrying_queues_the_failed_and_cancelled_ones_alone(store, batches, work):
+    batch = _made(store, batches, work, [S, F, C, F, S])
     before = batches.members(batch)
     assert batches.retry(batch).status == "running"
     assert _statuses(batches, batch) == [S, Q, Q, Q, S]
@@ -184,16 +169,16 @@ def test_retrying_queues_the_failed_and_cancelled_ones_alone(jobs, batches, work
     assert _statuses(batches, batch) == [S] * 5
 
 
-def test_what_has_failed_is_retried_while_others_still_run(jobs, batches, work):
-    batch = _made(jobs, batches, work, [R, F, Q])
+def test_what_has_failed_is_retried_while_others_still_run(store, batches, work):
+    batch = _made(store, batches, work, [R, F, Q])
     batches.retry(batch)
     assert _statuses(batches, batch) == [R, Q, Q]
 
 
-def test_an_ended_batch_is_deleted_with_its_jobs_and_what_was_made_from_them(jobs, batches, work):
-    batch, other = _made(jobs, batches, work, [S, F]), _made(jobs, batches, work, [S])
+def test_an_ended_batch_is_deleted_with_its_jobs_and_what_was_made_from_them(store, batches, work):
+    batch, other = _made(store, batches, work, [S, F]), _made(store, batches, work, [S])
     members = [member.id for member in batches.members(batch)]
-    selection = jobs.create({"budgets": []}, "selection", parent=members[0])
+    selection = store.create({"budgets": []}, "selection", parent=members[0])
     with pytest.raises(TransitionError, match=selection.id):
         batches.delete(batch, lambda _: None)
     _end(work, selection.id, S)
@@ -202,12 +187,12 @@ def test_an_ended_batch_is_deleted_with_its_jobs_and_what_was_made_from_them(job
     assert sorted(cleared) == sorted([*members, selection.id])
     with pytest.raises(UnknownBatchError):
         batches.get(batch)
-    assert [job.id for job in jobs.page()] == [member.id for member in batches.members(other)]
-    assert jobs.page(kind="selection") == []
+    assert [job.id for job in store.page()] == [member.id for member in batches.members(other)]
+    assert store.page(kind="selection") == []
 
 
-def test_a_batch_with_a_job_that_has_not_ended_is_not_deleted(jobs, batches, work):
-    batch = _made(jobs, batches, work, [S, Q])
+def test_a_batch_with_a_job_that_has_not_ended_is_not_deleted(store, batches, work):
+    batch = _made(store, batches, work, [S, Q])
     cleared = []
     with pytest.raises(TransitionError, match="is queued and cannot become deleted"):
         batches.delete(batch, cleared.append)
@@ -215,8 +200,8 @@ def test_a_batch_with_a_job_that_has_not_ended_is_not_deleted(jobs, batches, wor
     assert _statuses(batches, batch) == [S, Q]
 
 
-def test_a_batch_whose_folders_cannot_be_removed_is_kept(jobs, batches, work):
-    batch = _made(jobs, batches, work, [S, S])
+def test_a_batch_whose_folders_cannot_be_removed_is_kept(store, batches, work):
+    batch = _made(store, batches, work, [S, S])
 
     def fail(_):
         raise OSError("read-only")
@@ -226,31 +211,31 @@ def test_a_batch_whose_folders_cannot_be_removed_is_kept(jobs, batches, work):
     assert batches.get(batch).counts == {S: 2}
 
 
-def test_a_compression_that_is_deleted_alone_leaves_the_batch(jobs, batches, work):
-    batch = _made(jobs, batches, work, [F, S])
-    jobs.delete(batches.members(batch)[0].id, lambda _: None)
+def test_a_compression_that_is_deleted_alone_leaves_the_batch(store, batches, work):
+    batch = _made(store, batches, work, [F, S])
+    store.delete(batches.members(batch)[0].id, lambda _: None)
     assert batches.get(batch).status == "succeeded"
-    jobs.delete(batches.members(batch)[0].id, lambda _: None)
+    store.delete(batches.members(batch)[0].id, lambda _: None)
     assert (batches.get(batch).status, batches.get(batch).finished_at) == ("succeeded", None)
     batches.delete(batch, lambda _: None)
 
 
-def test_results_come_in_the_order_of_the_request_and_none_of_what_has_none(jobs, batches, work):
-    batch = _made(jobs, batches, work, [S, Q, F])
+def test_results_come_in_the_order_of_the_request_and_none_of_what_has_none(store, batches, work):
+    batch = _made(store, batches, work, [S, Q, F])
     found = [(member.teacher, member.status, result and result.status) for member, result in batches.results(batch)]
     assert found == [("t0", S, "succeeded"), ("t1", Q, None), ("t2", F, "failed")]
 
 
-def test_batches_are_counted_by_where_they_stand(jobs, batches, work):
-    jobs.create({})
+def test_batches_are_counted_by_where_they_stand(store, batches, work):
+    store.create({})
     for statuses in ([Q, Q], [S, F], [S, C], [S, S], [R, Q], [R, S]):
-        _made(jobs, batches, work, statuses)
+        _made(store, batches, work, statuses)
     assert batches.counts() == {
         BatchStatus.QUEUED: 1, BatchStatus.PARTIAL: 2, BatchStatus.SUCCEEDED: 1, BatchStatus.RUNNING: 2,
     }  # fmt: skip
 
 
-def test_of_a_retry_and_a_deletion_at_once_exactly_one_is_done(jobs, batches, work):
+def test_of_a_retry_and_a_deletion_at_once_exactly_one_is_done(store, batches, work):
     def attempt(change):
         try:
             change()
@@ -260,7 +245,7 @@ def test_of_a_retry_and_a_deletion_at_once_exactly_one_is_done(jobs, batches, wo
 
     with ThreadPoolExecutor(2) as pool:
         for _ in range(10):
-            batch = _made(jobs, batches, work, [F, F, F])
+            batch = _made(store, batches, work, [F, F, F])
             changes = [partial(batches.retry, batch), partial(batches.delete, batch, lambda _: None)]
             done = list(pool.map(attempt, changes))
             assert sorted(done) == [False, True]

@@ -6,13 +6,7 @@ import pytest
 
 from services.jobs.rows import TransitionError
 from services.jobs.states import AttemptStatus, JobStatus
-from services.jobs.store import JobStore
 from services.jobs.work import ClaimLostError, Limits, WorkStore
-
-
-@pytest.fixture
-def jobs(engine):
-    return JobStore(engine)
 
 
 @pytest.fixture
@@ -29,8 +23,8 @@ def _end(work, job, then=JobStatus.SUCCEEDED):
     return work.end_attempt(job.id, job.attempt, AttemptStatus.SUCCEEDED, None, then)
 
 
-def test_who_begins_a_job_holds_it_and_no_other_sees_it_as_theirs(jobs, mine, theirs):
-    job = mine.begin_attempt(jobs.create({}).id)
+def test_who_begins_a_job_holds_it_and_no_other_sees_it_as_theirs(store, mine, theirs):
+    job = mine.begin_attempt(store.create({}).id)
     assert [one.id for one in mine.runs()] == [job.id]
     assert theirs.runs() == []
     assert theirs.claim(job.id) is None
@@ -42,12 +36,12 @@ def test_who_begins_a_job_holds_it_and_no_other_sees_it_as_theirs(jobs, mine, th
     assert mine.claim(job.id) is None
 
 
-def test_a_claim_that_ran_out_goes_to_another_and_its_holder_can_do_nothing_more(jobs, engine, theirs):
+def test_a_claim_that_ran_out_goes_to_another_and_its_holder_can_do_nothing_more(store, engine, theirs):
     slow = WorkStore(engine, "slow", claim_seconds=0.2)
-    job = slow.begin_attempt(jobs.create({}).id)
+    job = slow.begin_attempt(store.create({}).id)
     time.sleep(0.3)
     assert [one.id for one in theirs.runs()] == [job.id]
-    assert theirs.claim(job.id) == jobs.get(job.id)
+    assert theirs.claim(job.id) == store.get(job.id)
     slow.renew()  # too late
     with pytest.raises(ClaimLostError):
         _end(slow, job)
@@ -55,9 +49,9 @@ def test_a_claim_that_ran_out_goes_to_another_and_its_holder_can_do_nothing_more
     assert _end(theirs, job).status is JobStatus.SUCCEEDED
 
 
-def test_a_claim_that_is_renewed_does_not_run_out(jobs, engine, theirs):
+def test_a_claim_that_is_renewed_does_not_run_out(store, engine, theirs):
     steady = WorkStore(engine, "steady", claim_seconds=0.6)
-    job = steady.begin_attempt(jobs.create({}).id)
+    job = steady.begin_attempt(store.create({}).id)
     for _ in range(4):
         time.sleep(0.3)
         steady.renew()
@@ -65,9 +59,9 @@ def test_a_claim_that_is_renewed_does_not_run_out(jobs, engine, theirs):
     assert _end(steady, job).status is JobStatus.SUCCEEDED
 
 
-def test_a_claim_lost_and_won_back_is_another_one(jobs, engine):
+def test_a_claim_lost_and_won_back_is_another_one(store, engine):
     one, two = (WorkStore(engine, name, claim_seconds=0.2) for name in ("one", "two"))
-    job = one.begin_attempt(jobs.create({}).id)
+    job = one.begin_attempt(store.create({}).id)
     stale = WorkStore(engine, "one", claim_seconds=0.2)  # of the same name, without the token
     time.sleep(0.3)
     assert two.claim(job.id) is not None
@@ -79,16 +73,16 @@ def test_a_claim_lost_and_won_back_is_another_one(jobs, engine):
     _end(one, job)
 
 
-def test_claims_that_are_given_up_are_free_at_once(jobs, mine, theirs):
-    job = mine.begin_attempt(jobs.create({}).id)
+def test_claims_that_are_given_up_are_free_at_once(store, mine, theirs):
+    job = mine.begin_attempt(store.create({}).id)
     mine.release()
     assert theirs.claim(job.id) is not None
     with pytest.raises(ClaimLostError):
         _end(mine, job)
 
 
-def test_a_job_that_goes_back_to_the_queue_is_begun_by_whoever_comes_first(jobs, mine, theirs):
-    job = mine.begin_attempt(jobs.create({}).id)
+def test_a_job_that_goes_back_to_the_queue_is_begun_by_whoever_comes_first(store, mine, theirs):
+    job = mine.begin_attempt(store.create({}).id)
     mine.end_attempt(job.id, 1, AttemptStatus.LOST, "gone", JobStatus.QUEUED)
     again = theirs.start_next(Limits(1))
     assert (again.id, again.attempt) == (job.id, 2)
@@ -97,9 +91,9 @@ def test_a_job_that_goes_back_to_the_queue_is_begun_by_whoever_comes_first(jobs,
         _end(mine, job)
 
 
-def test_a_job_is_cancelled_without_a_claim_and_ended_only_with_one(jobs, mine, theirs):
-    job = mine.begin_attempt(jobs.create({}).id)
-    assert jobs.request_cancel(job.id).status is JobStatus.CANCELLING
+def test_a_job_is_cancelled_without_a_claim_and_ended_only_with_one(store, mine, theirs):
+    job = mine.begin_attempt(store.create({}).id)
+    assert store.request_cancel(job.id).status is JobStatus.CANCELLING
     assert [one.status for one in mine.runs()] == [JobStatus.CANCELLING]
     with pytest.raises(ClaimLostError):
         theirs.end_attempt(job.id, 1, AttemptStatus.CANCELLED, None, JobStatus.CANCELLED)

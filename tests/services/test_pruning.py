@@ -18,7 +18,6 @@ from services.jobs.rows import Sessions
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.store import JobStore
 from services.jobs.tables import AttemptRow, TenantRow
-from services.jobs.work import WorkStore
 from services.service import Service
 from services.settings import load_settings
 from workloads import artifacts
@@ -38,11 +37,6 @@ def storage(tmp_path):
 @pytest.fixture
 def store(engine):
     return JobStore(engine, Quotas(Quota(max_stored_bytes=1000)))
-
-
-@pytest.fixture
-def work(engine):
-    return WorkStore(engine)
 
 
 @pytest.fixture

@@ -13,18 +13,7 @@ from services.jobs.rows import TransitionError, UnknownJobError
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.store import JobStore, KeyReusedError
 from services.jobs.tables import AttemptRow, Base
-from services.jobs.work import WorkStore
 from workloads.job_folder import ErrorDocument, ResultDocument, StepDocument
-
-
-@pytest.fixture
-def store(engine):
-    return JobStore(engine)
-
-
-@pytest.fixture
-def work(engine):
-    return WorkStore(engine)
 
 
 def test_the_migrations_make_exactly_the_tables_of_the_code(engine):

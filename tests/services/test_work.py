@@ -7,13 +7,11 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from sqlalchemy import select
 
-from services.jobs.batches import BatchStore, Order
+from services.jobs.batches import Order
 from services.jobs.rows import Sessions, TransitionError, ask_for_end, find_row
 from services.jobs.states import AttemptStatus, JobStatus
-from services.jobs.store import JobStore
 from services.jobs.tables import AttemptRow, JobRow, TenantRow
 from services.jobs.work import Limits, WorkStore
 
@@ -21,23 +19,8 @@ ONE = Limits(1)
 MANY = Limits(100)
 
 
-@pytest.fixture
-def jobs(engine):
-    return JobStore(engine)
-
-
-@pytest.fixture
-def batches(engine):
-    return BatchStore(engine)
-
-
-@pytest.fixture
-def work(engine):
-    return WorkStore(engine, "mine")
-
-
-def _queue(jobs, tenant, count):
-    return [jobs.create({"n": n}, tenant=tenant).id for n in range(count)]
+def _queue(store, tenant, count):
+    return [store.create({"n": n}, tenant=tenant).id for n in range(count)]
 
 
 def _batch(batches, count, **options):
@@ -66,9 +49,9 @@ def _limit_tenant(engine, tenant, max_running):
         session.add(TenantRow(name=tenant, max_running=max_running, created_at=datetime.now(UTC)))
 
 
-def test_a_tenant_with_few_jobs_does_not_wait_behind_one_with_many(jobs, work):
-    _queue(jobs, "many", 50)
-    _queue(jobs, "few", 2)
+def test_a_tenant_with_few_jobs_does_not_wait_behind_one_with_many(store, work):
+    _queue(store, "many", 50)
+    _queue(store, "few", 2)
     turns = []
     for _ in range(6):
         job = work.start_next(ONE)
@@ -78,24 +61,24 @@ def test_a_tenant_with_few_jobs_does_not_wait_behind_one_with_many(jobs, work):
     assert turns == ["many", "few", "many", "few", "many", "many"]
 
 
-def test_places_are_shared_out_evenly_and_of_one_tenant_the_oldest_comes_first(jobs, work):
-    many, few = _queue(jobs, "many", 50), _queue(jobs, "few", 2)
+def test_places_are_shared_out_evenly_and_of_one_tenant_the_oldest_comes_first(store, work):
+    many, few = _queue(store, "many", 50), _queue(store, "few", 2)
     begun = [job.id for job in _begin_all(work, Limits(5))]
     assert begun == [many[0], few[0], many[1], few[1], many[2]]
 
 
-def test_a_free_place_goes_to_whoever_has_the_fewest_running(jobs, work):
-    _queue(jobs, "a", 10)
+def test_a_free_place_goes_to_whoever_has_the_fewest_running(store, work):
+    _queue(store, "a", 10)
     begun = _begin_all(work, Limits(3))
-    _queue(jobs, "b", 10)
+    _queue(store, "b", 10)
     for job in begun:
         _succeed(work, job)
         assert work.start_next(Limits(3)).tenant == ("a" if job is begun[1] else "b")
 
 
-def test_an_attempt_of_a_job_that_had_failed_is_a_turn_like_any_other(jobs, work):
-    _queue(jobs, "fails", 1)
-    _queue(jobs, "works", 10)
+def test_an_attempt_of_a_job_that_had_failed_is_a_turn_like_any_other(store, work):
+    _queue(store, "fails", 1)
+    _queue(store, "works", 10)
     turns = []
     for _ in range(6):
         job = work.start_next(ONE)
@@ -107,9 +90,9 @@ def test_an_attempt_of_a_job_that_had_failed_is_a_turn_like_any_other(jobs, work
     assert turns == ["fails", "works"] * 3
 
 
-def test_a_tenant_has_no_more_running_than_it_may_and_one_that_may_have_none_has_none(engine, jobs, work):
+def test_a_tenant_has_no_more_running_than_it_may_and_one_that_may_have_none_has_none(engine, store, work):
     for tenant in ("own", "usual", "none"):
-        _queue(jobs, tenant, 5)
+        _queue(store, tenant, 5)
     _limit_tenant(engine, "own", 3)
     _limit_tenant(engine, "none", 0)
     begun = _begin_all(work, Limits(100, of_tenant=2))
@@ -118,26 +101,26 @@ def test_a_tenant_has_no_more_running_than_it_may_and_one_that_may_have_none_has
     assert [job.tenant for job in _begin_all(work, Limits(100, of_tenant=2))] == ["usual"]
 
 
-def test_a_batch_has_no_more_running_than_it_may_and_holds_up_no_other_job(jobs, batches, work):
+def test_a_batch_has_no_more_running_than_it_may_and_holds_up_no_other_job(store, batches, work):
     batch, free = _batch(batches, 5, max_running=2), _batch(batches, 2)
-    alone = _queue(jobs, "local", 1)
+    alone = _queue(store, "local", 1)
     begun = _begin_all(work, MANY)
     assert [job.batch or job.id for job in begun] == [batch.id, batch.id, free.id, free.id, alone[0]]
     _succeed(work, begun[0])
     assert [job.batch for job in _begin_all(work, MANY)] == [batch.id]
 
 
-def test_one_that_is_being_cancelled_still_has_its_place(jobs, batches, work):
+def test_one_that_is_being_cancelled_still_has_its_place(store, batches, work):
     _batch(batches, 2, max_running=1)
     job = work.start_next(MANY)
-    jobs.request_cancel(job.id)
+    store.request_cancel(job.id)
     assert work.start_next(MANY) is None
     work.end_attempt(job.id, 1, AttemptStatus.CANCELLED, None, JobStatus.CANCELLED)
     assert work.start_next(MANY) is not None
 
 
-def test_a_job_that_waits_after_a_failure_lets_others_by_and_then_comes_first(jobs, work):
-    first, second, third = _queue(jobs, "local", 3)
+def test_a_job_that_waits_after_a_failure_lets_others_by_and_then_comes_first(store, work):
+    first, second, third = _queue(store, "local", 3)
     _fail_once(work, work.start_next(ONE), wait=0.5)
     job = work.start_next(ONE)
     assert job.id == second
@@ -146,20 +129,20 @@ def test_a_job_that_waits_after_a_failure_lets_others_by_and_then_comes_first(jo
     assert [job.id for job in _begin_all(work, MANY)] == [first, third]
 
 
-def test_the_last_job_that_waits_after_a_failure_is_not_begun_early(jobs, work):
-    _queue(jobs, "local", 1)
+def test_the_last_job_that_waits_after_a_failure_is_not_begun_early(store, work):
+    _queue(store, "local", 1)
     _fail_once(work, work.start_next(ONE), wait=60)
     assert work.start_next(ONE) is None
 
 
-def test_only_the_job_that_was_asked_for_begins(jobs, work):
-    _, second = _queue(jobs, "local", 2)
+def test_only_the_job_that_was_asked_for_begins(store, work):
+    _, second = _queue(store, "local", 2)
     assert work.start_next(MANY, second).id == second
     assert work.start_next(MANY, second) is None
 
 
-def test_a_job_that_is_cancelled_while_it_is_chosen_does_not_begin_and_the_next_one_does(engine, jobs, work):
-    first, second = _queue(jobs, "local", 2)
+def test_a_job_that_is_cancelled_while_it_is_chosen_does_not_begin_and_the_next_one_does(engine, store, work):
+    first, second = _queue(store, "local", 2)
     with ThreadPoolExecutor(1) as pool:
         with Sessions(engine).writing() as session:
             ask_for_end(find_row(session, first, lock=True))
@@ -168,8 +151,8 @@ def test_a_job_that_is_cancelled_while_it_is_chosen_does_not_begin_and_the_next_
             time.sleep(0.5)
             assert not begun.done()
         assert begun.result(10).id == second
-    assert jobs.get(first).status is JobStatus.CANCELLED
-    assert jobs.get(first).attempts == ()
+    assert store.get(first).status is JobStatus.CANCELLED
+    assert store.get(first).attempts == ()
 
 
 def _most_at_once(rows):
@@ -182,45 +165,45 @@ def _most_at_once(rows):
     return most
 
 
-def test_two_services_at_once_keep_to_all_limits_and_begin_each_job_once(engine, jobs, batches):
+def test_two_services_at_once_keep_to_all_limits_and_begin_each_job_once(engine, store, batches):
     limits = Limits(4, of_tenant=3)
     small = _batch(batches, 12, tenant="a", max_running=1)
     wide = _batch(batches, 12, tenant="b", max_running=2)
-    _queue(jobs, "b", 6)
-    _queue(jobs, "c", 12)
+    _queue(store, "b", 6)
+    _queue(store, "c", 12)
     _limit_tenant(engine, "c", 2)
-    queued = [job.id for job in jobs.page(limit=200)]
+    queued = [job.id for job in store.page(limit=200)]
     cancelled = random.Random(1).sample(queued, 8)
     begun, lock, deadline = Counter(), threading.Lock(), time.monotonic() + 60
 
-    def look_after(store):
-        while any(not status.is_terminal for _, status in jobs.counts()[0]):
+    def look_after(mine):
+        while any(not status.is_terminal for _, status in store.counts()[0]):
             assert time.monotonic() < deadline
-            job = store.start_next(limits)
+            job = mine.start_next(limits)
             if job is None:
                 continue
             with lock:
                 begun[job.id] += 1
             time.sleep(0.05)
             try:
-                _succeed(store, job)
+                _succeed(mine, job)
             except TransitionError:  # it was cancelled meanwhile
-                store.end_attempt(job.id, job.attempt, AttemptStatus.CANCELLED, None, JobStatus.CANCELLED)
+                mine.end_attempt(job.id, job.attempt, AttemptStatus.CANCELLED, None, JobStatus.CANCELLED)
 
     def cancel():
         for job_id in cancelled:
             time.sleep(0.02)
             try:
-                jobs.request_cancel(job_id)
+                store.request_cancel(job_id)
             except TransitionError:
                 continue
 
-    stores = [WorkStore(engine, owner) for owner in ("one", "two")]
+    services = [WorkStore(engine, owner) for owner in ("one", "two")]
     with ThreadPoolExecutor(9) as pool:
-        for work in [pool.submit(cancel), *(pool.submit(look_after, store) for store in stores * 4)]:
+        for work in [pool.submit(cancel), *(pool.submit(look_after, mine) for mine in services * 4)]:
             work.result()
 
-    ended = {job.id: job for job in jobs.page(limit=200)}
+    ended = {job.id: job for job in store.page(limit=200)}
     assert set(begun.values()) == {1}
     assert {job_id for job_id, job in ended.items() if job.attempts} == begun.keys()
     assert {job.status for job_id, job in ended.items() if job_id not in cancelled} == {JobStatus.SUCCEEDED}

@@ -7,7 +7,6 @@ import pytest
 from services.access.quotas import QuotaExceededError, Quotas
 from services.access.tenants import Quota, TenantStore
 from services.jobs.batches import BatchStore, Order
-from services.jobs.database import migrate, open_database
 from services.jobs.rows import Sessions
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.store import JobStore
@@ -15,14 +14,6 @@ from services.jobs.work import WorkStore
 from workloads.errors import InputError
 
 DEFAULTS = Quota(max_unfinished=3, max_tokens=100, max_stored_bytes=1000)
-
-
-@pytest.fixture
-def engine(database):
-    engine = open_database(database)
-    migrate(engine)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture
