@@ -9,10 +9,27 @@ from workloads.search_spec import ExportSpec
 
 
 def student_key(
-    superlm: Artifact, architecture: Architecture, export: ExportSpec, latency: tuple[LatencyTarget, str] | None = None
+    scores: Artifact,
+    superlm: Artifact,
+    architecture: Architecture,
+    export: ExportSpec,
+    latency: tuple[LatencyTarget, str] | None = None,
 ) -> Key:
-    """Name what decides a student's folder; ``latency`` is the target and the device that its card tells of."""
-    inputs = {"superlm": superlm.fingerprint, "architecture": architecture.to_json()}
+    """Name what decides a student's folder.
+
+    Args:
+        scores: The search that chose it: its card tells its loss there and shows it among the other candidates, so
+            that another search over the same weights saves a student of its own.
+        superlm: What its weights are cut from.
+        architecture: Its shape.
+        export: What lies beside the weights.
+        latency: The target and the device that its card tells of.
+    """
+    inputs = {
+        "scores": scores.fingerprint,
+        "superlm": superlm.fingerprint,
+        "architecture": architecture.to_json(),
+    }
     if export.onnx:
         inputs["export"] = export.model_dump(mode="json")
     if latency is not None:

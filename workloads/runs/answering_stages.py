@@ -179,7 +179,7 @@ class StoredAnswering:
         stages = {"teacher": trained.teacher.artifact, "corpus": trained.corpus, "superlm": superlm}
         # A card tells of one target on one device, so a student that was measured elsewhere is an artefact of its own.
         latency = (target, find_place(target, target_field(self._request, target)).device) if target else None
-        key = student_key(superlm, scored.architecture, self._request.export, latency)
+        key = student_key(trained.scores, superlm, scored.architecture, self._request.export, latency)
 
         def measure(files: str) -> LatencyMeasure:
             assert target is not None

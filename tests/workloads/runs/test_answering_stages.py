@@ -10,18 +10,21 @@ from typing import Any
 import pytest
 
 from workloads import teacher_files
-from workloads.artifacts import Artifact, Key, commit
+from workloads.artifacts import Artifact, Key, commit, find
 from workloads.choosing import Scored
-from workloads.job_folder import JobFolder
+from workloads.job_folder import JobFolder, StepDocument
+from workloads.latency import LatencyMeasure, LatencySample, LatencySamples
 from workloads.request import parse_request
 from workloads.runs import answering_stages
 from workloads.runs.answering_stages import StoredAnswering
 from workloads.runs.attempt import Attempt
+from workloads.runs.building import Building
 from workloads.runs.polish import PolishJob
 from workloads.runs.progress import Progress
 from workloads.runs.steps import step_names
 from workloads.spaces import relative_spaces
 from workloads.storage import Storage
+from workloads.student_key import student_key
 from workloads.trained import TeacherStage, Trained
 
 TASK = {"train": ["a.csv"], "validation": ["b.csv"], "text_columns": ["sentence"]}
@@ -37,18 +40,21 @@ class Scene:
         self.request = parse_request(
             {
                 "teacher": {"model": "teacher"}, "corpus": {"paths": ["t"]},
-                "budgets": [{"name": "any", "max_params": 10**9}], **request,
+                "budgets": [{"name": "any", "max_params": 10**9}],
+                **request,
             }
         )  # fmt: skip
         superlms = {space.name: self.make("superlm", space.name) for space in spaces}
         teacher = TeacherStage(self.make("teacher"), "t", shape)
         self.trained = Trained(teacher, self.make("corpus"), spaces, superlms, self.make("scores"))
         self.candidates = [Scored(space.name, space.largest, 0.5, 0.9) for space in spaces]
-        progress = Progress(JobFolder(self.storage, "cmp_a"), 1)
-        progress.declare(step_names(self.request))
+        self.progress = Progress(JobFolder(self.storage, "cmp_a"), 1)
+        self.progress.declare(step_names(self.request))
         self.used: dict[str, list[str]] = {}
         self.stages = StoredAnswering(
-            Attempt(self.storage, self.request, job="cmp_a", attempt=1, progress=progress, work=folder, used=self.used)
+            Attempt(
+                self.storage, self.request, job="cmp_a", attempt=1, progress=self.progress, work=folder, used=self.used
+            )
         )
 
     def make(self, stage: str, name: str = "") -> Artifact:
@@ -86,3 +92,104 @@ def test_the_polished_are_scored_on_the_proxy_task_by_their_own_weights(
         assert [superlm for _, superlm in fine_tuned] == own
         assert [one.scored.task_score for one in polished] == [0.0, 0.1]
         assert len(scene.used["task-scores"]) == 1
+
+
+class Measured(Scene):
+    """A scene whose measurements are those that it is told of, by the builder that it is told of."""
+
+    def __init__(self, folder: Path, make_teacher: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        budget = {"name": "quick", "max_latency_ms": 20.0, "latency_target": "cpu-1"}
+        super().__init__(folder, make_teacher, budgets=[budget])
+        self.builder = "cmp_a-1"
+        samples = [
+            LatencySample(architecture=one.architecture.to_json(), p50_ms=1.0, p95_ms=1.0, agrees=True)
+            for one in self.candidates
+        ]
+        target = self.stages.targets()["cpu-1"]
+        self.samples = LatencySamples(target=target, samples=samples, device="d", versions={}, measured_at="now")
+        self.measure = LatencyMeasure(
+            target=target, p50_ms=26.1, p95_ms=30.0, spread=0.0, repeats_p50_ms=[26.1, 26.1], agrees=True,
+            teacher_p50_ms=52.2, teacher_repeats_p50_ms=[52.2, 52.2], speed_up=2.0, device="d", versions={},
+            measured_at="now",
+        )  # fmt: skip
+        monkeypatch.setattr(answering_stages, "build_samples", self._build_samples)
+        monkeypatch.setattr(answering_stages, "build_measure", self._build_measure)
+
+    def _build_samples(self, *_: Any, progress: Callable[[int, int], None], **__: Any) -> Artifact:
+        if self.builder == "cmp_a-1":
+            progress(0, 40)
+            progress(40, 40)
+        return commit(self.storage, Key("latency-samples", {}), self.builder, self.samples.model_dump(mode="json"))
+
+    def _build_measure(self, *_: Any, waiting: Callable[[], None], **__: Any) -> Artifact:
+        waiting()
+        return commit(self.storage, Key("latency", {}), self.builder, self.measure.model_dump(mode="json"))
+
+    def answer(self) -> None:
+        """What the answer to a budget calls, with two students."""
+        target = self.stages.targets()["cpu-1"]
+        self.stages.latency_models(self.trained, target)
+        for done in (0, 1):
+            self.stages.measuring(done + 1, done)
+            self.stages.measure(self.trained, self.make("student"), target)
+            self.stages.measuring(done + 1, done + 1)
+
+    def step(self) -> StepDocument:
+        self.progress.flush()
+        found = JobFolder(self.storage, "cmp_a").read_progress(1)
+        assert found is not None
+        return next(step for step in found.steps if step.name == "latency")
+
+
+def test_the_latency_step_counts_the_students_that_are_measured(
+    make_teacher: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Measured(tmp_path, make_teacher, monkeypatch)
+    scene.answer()
+    step = scene.step()
+    assert (step.status, step.done, step.total, step.reused, step.note) == ("succeeded", 42, 42, False, None)
+    scene.stages.measuring(3, 2)
+    step = scene.step()
+    assert (step.status, step.done, step.total) == ("running", 42, 43)
+
+
+@pytest.mark.parametrize("students", ["cmp_z-1", "cmp_a-1"])
+def test_the_latency_step_is_reused_only_if_no_student_was_measured(
+    students: str, make_teacher: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Measured(tmp_path, make_teacher, monkeypatch)
+    scene.builder = "cmp_z-1"
+    scene.stages.latency_models(scene.trained, scene.samples.target)
+    assert scene.step().reused
+    scene.builder = students
+    scene.stages.measuring(1, 0)
+    scene.stages.measure(scene.trained, scene.make("student"), scene.samples.target)
+    scene.stages.measuring(1, 1)
+    assert scene.step().reused == (students == "cmp_z-1")
+
+
+def test_an_event_tells_of_a_student_that_failed_its_budget_when_measured(
+    make_teacher: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Measured(tmp_path, make_teacher, monkeypatch)
+    scene.stages.late(scene.request.budgets[0], scene.candidates[0], scene.measure)
+    scene.progress.flush()
+    (event,) = JobFolder(scene.storage, "cmp_a").read_events(1)
+    assert event.type == "late" and "26.1 ms on cpu-1" in event.message and "quick of 20 ms" in event.message
+    assert event.data == {
+        "budget": "quick", "architecture": scene.candidates[0].architecture.to_json(), "latency_ms": 26.1,
+        "max_latency_ms": 20.0, "agrees": True,
+    }  # fmt: skip
+
+
+def test_new_budgets_find_the_student_of_the_same_search_and_no_other(
+    make_teacher: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(tmp_path, make_teacher)
+    one = scene.candidates[0]
+    superlm = scene.trained.superlms[one.subspace]
+    key = student_key(scene.trained.scores, superlm, one.architecture, scene.request.export)
+    theirs = commit(scene.storage, key, "cmp_other-1", {})
+    monkeypatch.setattr(Building, "once", lambda self, step, key, build: find(scene.storage, key))
+    assert scene.stages.student(replace(scene.trained, recalled=True), one, superlm) == theirs
+    assert scene.stages.student(replace(scene.trained, scores=scene.make("scores", "other")), one, superlm) is None

@@ -11,7 +11,8 @@ import torch
 from transformers import AutoModel
 
 from tests.workloads.runs.scenes import BATCH, LENGTH, STEPS, Scene, assert_same_weights
-from workloads.artifacts import Artifact
+from workloads import artifacts
+from workloads.artifacts import Artifact, Key
 from workloads.choosing import Scored
 from workloads.craft.export import build_student as build_module
 from workloads.craft.signals import Batch, Wants
@@ -109,10 +110,11 @@ def test_the_saved_student_gives_what_its_polished_superlm_gives(bench: Bench, t
     storage, teacher = bench.scene.storage, bench.teacher
     superlm = load_superlm(Path(storage.path(polished.files)), wiring_of(teacher)).eval()
     stages = {"corpus": bench.scene.corpus, "superlm": polished}
+    scores = artifacts.commit(storage, Key("scores", {}), "cmp_a-1", {})
     origin = Origin(bench.request(), teacher, superlm, stages)
     scored = Scored("small", job.architecture, 1.0)
     rows = [ScoredRow(scored, 4, 0, None), ScoredRow(Scored("small", job.subspace.largest, 0.9), 4, 0, None)]
-    key = student_key(polished, job.architecture, bench.request().export)
+    key = student_key(scores, polished, job.architecture, bench.request().export)
     student = build_student(storage, origin, scored, rows, key, "cmp_a-1", tmp_path / "student")
     assert student.summary["heldout_loss"] == 1.0
 

@@ -48,10 +48,12 @@ def test_the_card_tells_the_latency_that_the_exported_student_had_before_it_coun
     )
     scored = Scored(space.name, space.largest, 0.5)
     rows = [ScoredRow(scored, 4, 0, None), ScoredRow(Scored(space.name, space.smallest, 0.9), 4, 0, None)]
-    plain = student_key(superlm, space.largest, request.export)
-    key = student_key(superlm, space.largest, request.export, (TARGET, "a CPU"))
-    elsewhere = student_key(superlm, space.largest, request.export, (TARGET, "another CPU"))
-    assert len({one.fingerprint for one in (plain, key, elsewhere)}) == 3
+    scores, others = (artifacts.commit(storage, Key("scores", {"rows": rows}), "b-1", {}) for rows in (4, 8))
+    plain = student_key(scores, superlm, space.largest, request.export)
+    key = student_key(scores, superlm, space.largest, request.export, (TARGET, "a CPU"))
+    elsewhere = student_key(scores, superlm, space.largest, request.export, (TARGET, "another CPU"))
+    other_search = student_key(others, superlm, space.largest, request.export)  # the card tells its loss and picture
+    assert len({one.fingerprint for one in (plain, key, elsewhere, other_search)}) == 4
 
     build_student(storage, origin, scored, rows, plain, "cmp_a-1", tmp_path / "plain")
     before = storage.read_bytes(f"{artifacts.build_folder(plain, 'cmp_a-1')}/README.md")
