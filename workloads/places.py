@@ -62,6 +62,9 @@ class Places:
         if self._holds_url(scheme, rest) if mark else self._holds_glob(path):
             return None
         roots = ", ".join(self.roots)
+        if not mark and self._names_inside(path):
+            problem = f"{path} leads out of where requests may read: it is a link, or lies below one."
+            return FieldError(field, problem, f"Put the files themselves below one of {roots}.")
         remedy = f"Put it below one of {roots}." if roots else "Use the hub, or have STILLROOM_ALLOWED_ROOTS set."
         return FieldError(field, f"{path} is not where requests may read.", remedy)
 
@@ -126,6 +129,11 @@ class Places:
         if wild is not None and not os.path.lexists(path):
             path = path[: path.rfind("/", 0, wild.start())] or "/"
         return self.holds(path)
+
+    def _names_inside(self, path: str) -> bool:
+        """Whether a path is below a root as it is written, whatever its links lead to."""
+        named = Path(os.path.normpath(path))
+        return "\0" not in path and any(named.is_relative_to(root) for root in self.roots or () if "://" not in root)
 
     def _holds_real(self, real: str) -> bool:
         local = (root for root in self.roots or () if "://" not in root)

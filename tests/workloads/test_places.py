@@ -56,6 +56,13 @@ def test_other_ways_to_name_a_file_are_refused(places, root, path):
     assert places.finding(path.format(root=root), "f") is not None
 
 
+@pytest.mark.parametrize("name", ["/folder", "/folder/secret.txt", "/link.txt"])
+def test_a_link_that_leads_out_is_told_to_be_one(places, root, name):
+    found = places.finding(f"{root}{name}", "teacher.model")
+    assert "it is a link, or lies below one" in found.problem
+    assert found.remedy == f"Put the files themselves below one of {root}."
+
+
 def test_without_roots_nothing_is_read_and_the_remedy_names_the_setting(tmp_path):
     assert "STILLROOM_ALLOWED_ROOTS" in Places(()).finding(str(tmp_path), "f").remedy
 
