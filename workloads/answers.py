@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from workloads.architecture import Architecture
 from workloads.budgets import Budget
-from workloads.choosing import Choice, CostOf, Scored
+from workloads.choosing import Choice, CostOf, Miss, Scored
 from workloads.job_folder import CostDocument, InfeasibleDocument, NearestDocument, StudentDocument, student_id
+from workloads.latency import LatencyMeasure
+
+MeasureOf = Callable[[Architecture, Budget], LatencyMeasure | None]
+"""What was measured of an architecture on a budget's target, None where nothing was."""
 
 
 def student_document(job: str, budget: Budget, scored: Scored, cost_of: CostOf, **more: Any) -> StudentDocument:
@@ -33,22 +38,32 @@ def pending_documents(job: str, choices: Sequence[Choice], cost_of: CostOf) -> l
     ]
 
 
-def infeasible_documents(choices: Sequence[Choice], cost_of: CostOf) -> list[InfeasibleDocument]:
-    """Describe the budgets that nothing meets, with the nearest candidates."""
+def infeasible_documents(
+    choices: Sequence[Choice], cost_of: CostOf, measure_of: MeasureOf = lambda *_: None
+) -> list[InfeasibleDocument]:
+    """Describe the budgets that nothing meets, with the nearest candidates; without ``measure_of`` all is predicted."""
     return [
         InfeasibleDocument(
             budget=choice.budget.name,
-            nearest=[
-                NearestDocument(
-                    architecture=miss.candidate.architecture.to_json(),
-                    subspace=miss.candidate.subspace,
-                    heldout_loss=miss.candidate.heldout_loss,
-                    misses=miss.misses,
-                    **CostDocument.fields_of(cost_of(miss.candidate.architecture, choice.budget.sequence_length)),
-                )
-                for miss in choice.nearest
-            ],
+            nearest=[_nearest_document(miss, choice.budget, cost_of, measure_of) for miss in choice.nearest],
         )
         for choice in choices
         if choice.chosen is None
     ]
+
+
+def _nearest_document(miss: Miss, budget: Budget, cost_of: CostOf, measure_of: MeasureOf) -> NearestDocument:
+    architecture = miss.candidate.architecture
+    latency: dict[str, Any] = {}
+    if miss.latency_ms is not None:
+        measure = measure_of(architecture, budget)
+        latency = {"latency_ms": miss.latency_ms, "latency_source": "predicted" if measure is None else "measured"}
+        latency["latency_agrees"] = None if measure is None else measure.agrees
+    return NearestDocument(
+        architecture=architecture.to_json(),
+        subspace=miss.candidate.subspace,
+        heldout_loss=miss.candidate.heldout_loss,
+        misses=miss.misses,
+        **latency,
+        **CostDocument.fields_of(cost_of(architecture, budget.sequence_length)),
+    )

@@ -35,10 +35,17 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """A candidate over a budget; ``misses`` gives cost over limit, by limit, for those that are broken."""
+    """A candidate over a budget.
+
+    Attributes:
+        candidate: Which.
+        misses: Cost over limit, by limit, for those that are broken.
+        latency_ms: Measured or predicted, where the budget limits it.
+    """
 
     candidate: Scored
     misses: dict[str, float]
+    latency_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +105,7 @@ def choose(
         latency_ms = latency_of(candidate.architecture, budget) if latency_of and limits_latency else None
         broken = misses(cost, budget, latency_ms)
         if broken:
-            over.append((max(broken.values()), candidate.heldout_loss, Miss(candidate, broken)))
+            over.append((max(broken.values()), candidate.heldout_loss, Miss(candidate, broken, latency_ms)))
         else:
             within.append(((*rank(candidate), cost.flops), candidate))
     if within:

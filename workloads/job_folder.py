@@ -108,7 +108,9 @@ class StudentDocument(CostDocument):
     polished_tokens: int = Field(0, description="Tokens that it was distilled alone for, after the search.")
     latency: LatencyMeasure | None = Field(None, description="Measured on the budget's target.")
     latency_prediction: dict[str, float] | None = Field(
-        None, description="What was predicted, in ms, and the predictor's relative error on held-out candidates."
+        None,
+        description="What was predicted, in ms; the predictor's relative error on held-out candidates; of how many "
+        "samples, and how many of these were doubtful: their repeats disagreed.",
     )
     exports: dict[str, Any] = Field(default_factory=dict, description="ONNX files and what their checks gave.")
     files: str | None
@@ -122,6 +124,11 @@ class NearestDocument(CostDocument):
     sequence_length: int = 128
     heldout_loss: float
     misses: dict[str, float]
+    latency_ms: float | None = Field(None, description="On the budget's target, where it limits latency.")
+    latency_source: Literal["measured", "predicted"] | None = Field(None, description="What latency_ms is.")
+    latency_agrees: bool | None = Field(
+        None, description="Whether the repeats of the measure agreed; null where nothing was measured."
+    )
 
 
 class TeacherDocument(CostDocument):

@@ -5,7 +5,8 @@ Light to import; :mod:`workloads.craft.latency` measures, :mod:`workloads.latenc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +22,10 @@ TRIM = 0.02
 """Share of a repeat's runs that is left out at each end (at least one run): the machine's doing, not the model's."""
 AGREEMENT = 0.1
 """How far the p50s of two repeats may lie apart, relative to the smaller, to count as the same."""
+TRIES = 3
+"""How often a student is measured, at most, for a measure whose repeats agree."""
+ENOUGH = 0.75
+"""Share of the measured candidates whose repeats must agree, for a later job to use them again."""
 
 BUILT_IN_TARGETS: dict[str, LatencyTarget] = {
     target.name: target
@@ -43,6 +48,7 @@ class LatencyMeasure(Part):
     spread: float = Field(ge=0, description="Interquartile range over the median.")
     repeats_p50_ms: list[float] = Field(description="Median of each repeat.")
     agrees: bool = Field(description="Whether the repeats' medians, of student and teacher, agree within 10 %.")
+    tries: int = Field(1, ge=1, description="How often it was measured: again while the repeats disagreed.")
     teacher_p50_ms: float = Field(gt=0)
     teacher_repeats_p50_ms: list[float]
     speed_up: float = Field(gt=0, description="The teacher's median over the student's.")
@@ -73,6 +79,11 @@ class LatencySamples(Part):
     versions: dict[str, str]
     measured_at: str
 
+    @property
+    def settled(self) -> bool:
+        """Whether enough of them agree to be kept for later jobs."""
+        return sum(one.agrees for one in self.samples) >= ENOUGH * len(self.samples)
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
@@ -93,6 +104,23 @@ def summarise(repeats: Sequence[Sequence[float]]) -> Summary:
     medians = tuple(float(np.median(runs)) for runs in kept)
     agrees = max(medians) <= (1 + AGREEMENT) * min(medians)
     return Summary(float(middle), float(slow), float((high - low) / middle), medians, agrees)
+
+
+def summarise_closest(repeats: Sequence[Sequence[float]]) -> Summary:
+    """Summarise the two repeats whose medians lie closest together: one that was disturbed has no such neighbour."""
+    assert len(repeats) > 1
+    pairs = [summarise(pair) for pair in itertools.combinations(repeats, 2)]
+    return min(pairs, key=lambda pair: max(pair.repeats_p50_ms) / min(pair.repeats_p50_ms))
+
+
+def settled(measure: Callable[[], LatencyMeasure], tries: int = TRIES) -> LatencyMeasure:
+    """Measure again until the repeats agree; of ``tries`` that never do, give the one in the middle, as it is."""
+    found = [measure()]
+    while not found[-1].agrees and len(found) < tries:
+        found.append(measure())
+    ordered = sorted(found, key=lambda one: one.p50_ms)
+    given = found[-1] if found[-1].agrees else ordered[len(ordered) // 2]
+    return given.model_copy(update={"tries": len(found)})
 
 
 def known_targets(own: Iterable[LatencyTarget] = ()) -> dict[str, LatencyTarget]:

@@ -4,7 +4,7 @@ It is linear in counts that a forward's time is made of, with coefficients that 
 time for a unit of work. A linear model is enough, for the candidates of a few sub-spaces differ by two orders of
 magnitude at most and are alike in kind; it needs some twenty measured candidates where a network or a table of
 operators needs thousands; and its coefficients can be read. It is fitted on the relative error: 1 ms off is nothing
-for a student of 200 ms and everything for one of 2 ms.
+for a student of 200 ms and everything for one of 2 ms. A candidate whose repeats disagree has little weight in it.
 
 The counts hold for the target's batch and length and are a number for each of:
 
@@ -37,12 +37,17 @@ from workloads.spaces import SubSpace
 FEATURES = ("constant", "layers", "matmul", "attention", "hidden", "inner", "embedding")
 CANDIDATES = 20
 """How many candidates to measure for a fit."""
+DOUBTFUL_WEIGHT = 0.1
+"""What a candidate whose repeats disagree counts in a fit, beside one whose repeats agree."""
 
 _Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class HeldOutError(Part):
-    """Relative error on candidates that the predictor was not fitted on, each left out once."""
+    """Relative error on candidates that the predictor was not fitted on, each left out once.
+
+    Those whose repeats disagree are left aside, for what they took is not known; all count where fewer than two agree.
+    """
 
     candidates: int
     median: float
@@ -57,6 +62,8 @@ class LatencyModel(Part):
     percentile: Percentile
     milliseconds: dict[str, float] = Field(description="Milliseconds of each unit, by count.")
     error: HeldOutError | None = Field(description="None for a single candidate, which leaves nothing to fit on.")
+    samples: int = Field(description="Candidates that it was fitted on.")
+    doubtful: int = Field(description="Those of them whose repeats disagree.")
 
     def predict(self, architecture: Architecture) -> float:
         """Give the latency of an architecture, in milliseconds."""
@@ -69,13 +76,16 @@ def fit(measured: LatencySamples, percentile: Percentile = "p50") -> LatencyMode
     target = measured.target
     rows = np.array([features(Architecture.from_json(one.architecture), target) for one in measured.samples], float)
     times = np.array([one.p50_ms if percentile == "p50" else one.p95_ms for one in measured.samples], float)
-    solved = _solve(rows, times)
+    agree = [one.agrees for one in measured.samples]
+    weights = np.where(agree, 1.0, DOUBTFUL_WEIGHT)
     return LatencyModel(
         target=target,
         device=measured.device,
         percentile=percentile,
-        milliseconds=dict(zip(FEATURES, solved.tolist(), strict=True)),
-        error=_held_out(rows, times),
+        milliseconds=dict(zip(FEATURES, _solve(rows, times, weights).tolist(), strict=True)),
+        error=_held_out(rows, times, weights, agree),
+        samples=len(agree),
+        doubtful=agree.count(False),
     )
 
 
@@ -123,22 +133,24 @@ def _spread(space: SubSpace, draw: random.Random) -> Iterator[Architecture]:
     return iter([everything[index] for index in (*ends, *others, *rest)])
 
 
-def _held_out(rows: _Array, times: _Array) -> HeldOutError | None:
+def _held_out(rows: _Array, times: _Array, weights: _Array, agree: Sequence[bool]) -> HeldOutError | None:
     if len(times) < 2:
         return None
+    known = agree if sum(agree) > 1 else [True] * len(agree)
     errors = []
-    for index in range(len(times)):
+    for index in np.flatnonzero(known):
         others = np.arange(len(times)) != index
-        predicted = rows[index] @ _solve(rows[others], times[others])
+        predicted = rows[index] @ _solve(rows[others], times[others], weights[others])
         errors.append(abs(predicted - times[index]) / times[index])
-    return HeldOutError(candidates=len(times), median=float(np.median(errors)), p90=float(np.percentile(errors, 90)))
+    return HeldOutError(candidates=len(errors), median=float(np.median(errors)), p90=float(np.percentile(errors, 90)))
 
 
-def _solve(rows: _Array, times: _Array) -> _Array:
-    """Least squares of the relative error, over coefficients that are not negative."""
-    relative = rows / times[:, None]
+def _solve(rows: _Array, times: _Array, weights: _Array) -> _Array:
+    """Weighted least squares of the relative error, over coefficients that are not negative."""
+    roots = np.sqrt(weights)
+    relative = rows * (roots / times)[:, None]
     scale = np.linalg.norm(relative, axis=0)  # the counts differ by ten orders of magnitude
-    solved = _nnls(relative / scale, np.ones_like(times)) / scale
+    solved = _nnls(relative / scale, roots) / scale
     assert isinstance(solved, np.ndarray)
     return solved
 

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from workloads.budgets import LatencyTarget
-from workloads.latency import BUILT_IN_TARGETS, LatencyMeasure, known_targets, summarise
+from workloads.latency import (
+    BUILT_IN_TARGETS,
+    LatencyMeasure,
+    known_targets,
+    settled,
+    summarise,
+    summarise_closest,
+)
 
 
 def _noisy(middle: float, seed: int, runs: int = 60) -> list[float]:
@@ -59,3 +66,35 @@ def test_a_measure_survives_json_and_gives_either_percentile() -> None:
     )  # fmt: skip
     assert LatencyMeasure.model_validate_json(measure.model_dump_json()) == measure
     assert (measure.percentile_ms("p50"), measure.percentile_ms("p95")) == (2.0, 3.0)
+
+
+def _measure(p50_ms: float, *, agrees: bool) -> LatencyMeasure:
+    return LatencyMeasure(
+        target=BUILT_IN_TARGETS["cpu-1"], p50_ms=p50_ms, p95_ms=p50_ms, spread=0.0, repeats_p50_ms=[p50_ms],
+        agrees=agrees, teacher_p50_ms=8.0, teacher_repeats_p50_ms=[8.0], speed_up=8.0 / p50_ms, device="d",
+        versions={}, measured_at="now",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("measures", "given"),
+    [
+        ([_measure(2.0, agrees=True)], (2.0, True, 1)),
+        ([_measure(9.0, agrees=False), _measure(2.0, agrees=True)], (2.0, True, 2)),
+        ([_measure(one, agrees=False) for one in (9.0, 2.0, 4.0)], (4.0, False, 3)),
+    ],
+    ids=["at once", "at last", "never"],
+)
+def test_it_is_measured_again_until_the_repeats_agree_and_what_never_does_says_so(
+    measures: list[LatencyMeasure], given: tuple[float, bool, int]
+) -> None:
+    left = iter(measures)
+    found = settled(lambda: next(left))
+    assert (found.p50_ms, found.agrees, found.tries) == given
+    assert next(left, None) is None
+
+
+def test_of_several_repeats_the_two_that_are_closest_count() -> None:
+    found = summarise_closest([[30.0] * 10, [10.0] * 10, [90.0] * 10, [10.5] * 10])
+    assert found.repeats_p50_ms == (10.0, 10.5) and found.agrees
+    assert not summarise_closest([[30.0] * 10, [10.0] * 10, [90.0] * 10]).agrees

@@ -145,3 +145,31 @@ def test_candidates_follow_from_the_seed() -> None:
 def test_of_a_small_sub_space_every_candidate_is_measured_once() -> None:
     small = SubSpace("s", (2,), (64, 128), (2.0,), None, 64, 12)
     assert candidates_to_measure([small, small], 0) == [small.smallest, small.largest]
+
+
+def test_candidates_whose_repeats_disagree_have_little_say_and_are_counted() -> None:
+    spaces = paper_spaces()
+    chosen = candidates_to_measure(spaces, seed=3)
+    measured = _measured(chosen, noise=0.01)
+    # Of twenty, eight were disturbed, and took up to four times as long.
+    disturbed = [
+        one.model_copy(update={"p50_ms": one.p50_ms * (1.5 + number % 3), "agrees": False}) if number % 5 > 2 else one
+        for number, one in enumerate(measured.samples)
+    ]
+    known = measured.model_copy(update={"samples": disturbed})
+    taken_for_good = [one.model_copy(update={"agrees": True}) for one in disturbed]
+    weighed, blind = fit(known), fit(measured.model_copy(update={"samples": taken_for_good}))
+    assert (weighed.samples, weighed.doubtful, blind.doubtful) == (20, 8, 0)
+    rest = _rest(spaces, chosen)
+    assert np.median(_errors(weighed, rest)) < 0.5 * np.median(_errors(blind, rest))
+    assert weighed.error is not None and blind.error is not None
+    assert weighed.error.candidates == 12, "what the disturbed took is not known"
+    assert weighed.error.median < blind.error.median
+
+
+def test_where_all_repeats_disagree_there_is_a_predictor_all_the_same() -> None:
+    measured = _measured(candidates_to_measure(paper_spaces(), seed=0))
+    doubtful = [one.model_copy(update={"agrees": False}) for one in measured.samples]
+    model = fit(measured.model_copy(update={"samples": doubtful}))
+    assert model.milliseconds == pytest.approx(fit(measured).milliseconds)
+    assert model.error is not None and model.error.candidates == model.doubtful == 20

@@ -1,23 +1,27 @@
 """From scores to students: what every method does once its candidates are scored.
 
 A budget that limits latency is answered by prediction first; the students that it chooses are then measured as they
-were exported, and one that fails its budget is replaced by the next.
+were exported, and one that fails its budget is replaced by the next. What is measured also corrects the predictions. A
+few more are measured where the correction, or the predictor's own error, may have shut out better ones.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from workloads.architecture import Architecture
 from workloads.artifacts import Artifact
 from workloads.budgets import Budget, LatencyTarget
-from workloads.choosing import Choice, Scored, choose, rank
-from workloads.latency import LatencyMeasure, Percentile
-from workloads.latency_model import LatencyModels
+from workloads.choosing import Choice, CostOf, Scored, choose, rank
+from workloads.latency import LatencyMeasure
+from workloads.methods.latencies import LOOKS, Latencies, is_late
 from workloads.methods.stages import AnsweringStages, Polished, Student
 from workloads.request import CompressionRequest
 from workloads.trained import Trained
+
+_Wanted = tuple[Scored, Budget]
 
 
 @dataclass(frozen=True)
@@ -46,54 +50,6 @@ class Answer:
         return {stage: fingerprints for stage, fingerprints in kept.items() if fingerprints}
 
 
-@dataclass
-class Latencies:
-    """Latencies of candidates: measured where they were, predicted elsewhere.
-
-    Attributes:
-        models: By name of the target, one a percentile.
-        measures: By name of the target and shape.
-    """
-
-    models: dict[str, LatencyModels] = field(default_factory=dict)
-    measures: dict[tuple[str, Architecture], LatencyMeasure] = field(default_factory=dict)
-
-    @property
-    def targets(self) -> list[LatencyTarget]:
-        """The targets that budgets limit the latency on."""
-        return [model.target for model in self.models.values()]
-
-    def of(self, architecture: Architecture, budget: Budget) -> float:
-        """Milliseconds on the budget's target, at its percentile."""
-        assert budget.latency_target is not None
-        name, percentile = budget.latency_target, budget.latency_percentile
-        measure = self.measures.get((name, architecture))
-        if measure is not None:
-            return measure.percentile_ms(percentile)
-        return self.models[name].of(percentile).predict(architecture) * self._correction(name, percentile)
-
-    def prediction(self, student: Student) -> dict[str, float] | None:
-        """What was predicted of a student before it was measured, and how good such predictions are."""
-        budget = student.budget
-        if budget.latency_target is None:
-            return None
-        model = self.models[budget.latency_target].of(budget.latency_percentile)
-        given = {"predicted_ms": model.predict(student.scored.architecture)}
-        if model.error is not None:
-            given |= {"median_error": model.error.median, "p90_error": model.error.p90}
-        return given
-
-    def _correction(self, name: str, percentile: Percentile) -> float:
-        """How much slower measured students were than predicted: one that fails is not followed by its like."""
-        model = self.models[name].of(percentile)
-        ratios = [
-            measure.percentile_ms(percentile) / model.predict(architecture)
-            for (target, architecture), measure in self.measures.items()
-            if target == name
-        ]
-        return max(1.0, max(ratios, default=1.0))
-
-
 def answer(request: CompressionRequest, stages: AnsweringStages, trained: Trained) -> Answer:
     """Choose, polish where asked, export and measure the students of a request's budgets.
 
@@ -112,42 +68,134 @@ def answer(request: CompressionRequest, stages: AnsweringStages, trained: Traine
         scores = {_key(one): one for one in (stages.task_scores(trained, best) if best else [])}
         candidates = [scores.get(_key(one), one) for one in candidates]
     top = request.polish.top_k if request.polish else 1
+    meter = _Meter(stages, trained, targets, latencies)
+    looks: dict[str, int] = {}
     while True:
         choices = [choose(candidates, budget, cost, latencies.of) for budget in request.budgets]
-        if _measure_finalists(stages, trained, choices, top, targets, latencies):
+        if meter.measure_finalists(choices, top):
             continue  # what was measured may change what is chosen
+        closer = _closer_looks(choices, candidates, cost, latencies, looks)
+        if closer:
+            meter.measure(closer)
+            continue
         finalists = _union(choice.ranked[:top] for choice in choices)
         polished = {_key(one.scored): one for one in (stages.polish(trained, finalists) if request.polish else [])}
         choices = [_after_polish(choice, top, polished) for choice in choices]
-        students = _save(stages, trained, choices, polished, targets)
-        late = [student for student in students if _is_late(student)]
+        students = meter.save(choices, polished)
+        late = [one for one in students if one.latency is not None and is_late(one.budget, one.latency)]
         if not late:
             return Answer(trained, choices, students, latencies)
         for student in late:
             assert student.latency is not None
             latencies.measures[student.latency.target.name, student.scored.architecture] = student.latency
+            stages.late(student.budget, student.scored, student.latency)
 
 
-def _measure_finalists(
-    stages: AnsweringStages,
-    trained: Trained,
+def _closer_looks(
     choices: Sequence[Choice],
-    top: int,
-    targets: Mapping[str, LatencyTarget],
+    candidates: Sequence[Scored],
+    cost_of: CostOf,
     latencies: Latencies,
-) -> bool:
-    """Measure those that are about to be chosen and were only predicted; whether there were any."""
-    found = False
+    looks: dict[str, int],
+) -> list[_Wanted]:
+    """What predictions rule out and a measure may let in, one for each budget; ``looks`` counts them by budget.
+
+    Where a student is chosen, these are better ones that would fit were they no slower than the luckiest that was
+    measured. Where nothing seems to fit, it is the fastest of those within the predictor's error of the limit.
+    """
+    wanted = []
     for choice in choices:
-        name = choice.budget.latency_target
-        if name is None:
+        budget = choice.budget
+        if budget.latency_target is None or looks.get(budget.name, 0) >= LOOKS:
             continue
-        for scored in choice.ranked[:top]:
-            if (name, scored.architecture) not in latencies.measures:
-                student = stages.student(trained, scored, trained.superlms[scored.subspace], targets[name])
-                latencies.measures[name, scored.architecture] = stages.measure(trained, student, targets[name])
-                found = True
-    return found
+        slack = 1.0 if choice.ranked else 1 + latencies.error(budget)
+        lenient = choose(candidates, budget, cost_of, functools.partial(latencies.at_best, slack=slack))
+        unmeasured = [one for one in lenient.ranked if latencies.measure(one.architecture, budget) is None]
+        if choice.chosen is not None:
+            best = rank(choice.chosen)
+            unmeasured = [one for one in unmeasured if rank(one) < best]
+        else:
+            unmeasured.sort(key=lambda one: latencies.at_best(one.architecture, budget))
+        if unmeasured:
+            looks[budget.name] = looks.get(budget.name, 0) + 1
+            wanted.append((unmeasured[0], budget))
+    return wanted
+
+
+class _Meter:
+    """Saves students and measures them, each once, and says how many."""
+
+    def __init__(
+        self, stages: AnsweringStages, trained: Trained, targets: Mapping[str, LatencyTarget], latencies: Latencies
+    ) -> None:
+        self._stages, self._trained = stages, trained
+        self._targets, self._latencies = targets, latencies
+        self._measures: dict[tuple[str, str, Architecture], LatencyMeasure] = {}
+        self._total = 0
+
+    def measure_finalists(self, choices: Sequence[Choice], top: int) -> bool:
+        """Measure those that are about to be chosen and were only predicted; whether there were any."""
+        wanted = [
+            (scored, choice.budget)
+            for choice in choices
+            for scored in choice.ranked[:top]
+            if choice.budget.latency_target is not None
+            and self._latencies.measure(scored.architecture, choice.budget) is None
+        ]
+        self.measure(wanted)
+        for scored, budget in wanted:
+            measure = self._latencies.measures[str(budget.latency_target), scored.architecture]
+            if is_late(budget, measure):
+                self._stages.late(budget, scored, measure)
+        return bool(wanted)
+
+    def measure(self, wanted: Sequence[_Wanted]) -> None:
+        """Save and measure candidates as they are before they are polished."""
+        ready = [
+            (scored, self._trained.superlms[scored.subspace], self._targets[str(budget.latency_target)])
+            for scored, budget in wanted
+        ]
+        self._announce(ready)
+        for scored, superlm, target in ready:
+            measure = self._measure(scored, superlm, target)[1]
+            self._latencies.measures[target.name, scored.architecture] = measure
+
+    def save(self, choices: Sequence[Choice], polished: Mapping[tuple[str, Architecture], Polished]) -> list[Student]:
+        """Save the chosen, and measure those that are not yet."""
+        met = [(choice.budget, choice.chosen) for choice in choices if choice.chosen is not None]
+        students: list[Student] = []
+        self._stages.students(len(met), 0)
+        for budget, chosen in met:
+            own = polished.get(_key(chosen))
+            superlm: Artifact = own.superlm if own else self._trained.superlms[chosen.subspace]
+            if budget.latency_target is None:
+                saved, measure = self._stages.student(self._trained, chosen, superlm), None
+            else:
+                ready = (chosen, superlm, self._targets[budget.latency_target])
+                self._announce([ready])
+                saved, measure = self._measure(*ready)
+            students.append(Student(budget, chosen, saved, measure, polished=own is not None))
+            self._stages.students(len(met), len(students))
+        return students
+
+    def _announce(self, ready: Sequence[tuple[Scored, Artifact, LatencyTarget]]) -> None:
+        new = {self._name(*one) for one in ready} - set(self._measures)
+        if new:
+            self._total = len(self._measures) + len(new)
+            self._stages.measuring(self._total, len(self._measures))
+
+    def _measure(self, scored: Scored, superlm: Artifact, target: LatencyTarget) -> tuple[Artifact, LatencyMeasure]:
+        """The student, and its measure as it was made first: accepted or rejected, it is what the answer tells."""
+        student = self._stages.student(self._trained, scored, superlm, target)
+        name = self._name(scored, superlm, target)
+        if name not in self._measures:
+            self._measures[name] = self._stages.measure(self._trained, student, target)
+            self._stages.measuring(self._total, len(self._measures))
+        return student, self._measures[name]
+
+    @staticmethod
+    def _name(scored: Scored, superlm: Artifact, target: LatencyTarget) -> tuple[str, str, Architecture]:
+        return target.name, superlm.fingerprint, scored.architecture
 
 
 def _after_polish(choice: Choice, top: int, polished: dict[tuple[str, Architecture], Polished]) -> Choice:
@@ -156,34 +204,6 @@ def _after_polish(choice: Choice, top: int, polished: dict[tuple[str, Architectu
         return choice
     finalists = sorted((polished[_key(one)].scored for one in choice.ranked[:top]), key=rank)
     return Choice(choice.budget, (*finalists, *choice.ranked[top:]), choice.nearest)
-
-
-def _save(
-    stages: AnsweringStages,
-    trained: Trained,
-    choices: Sequence[Choice],
-    polished: dict[tuple[str, Architecture], Polished],
-    targets: Mapping[str, LatencyTarget],
-) -> list[Student]:
-    met = [(choice.budget, choice.chosen) for choice in choices if choice.chosen is not None]
-    students: list[Student] = []
-    stages.students(len(met), 0)
-    for budget, chosen in met:
-        own = polished.get(_key(chosen))
-        superlm: Artifact = own.superlm if own else trained.superlms[chosen.subspace]
-        target = None if budget.latency_target is None else targets[budget.latency_target]
-        saved = stages.student(trained, chosen, superlm, target)
-        measure = None if target is None else stages.measure(trained, saved, target)
-        students.append(Student(budget, chosen, saved, measure, polished=own is not None))
-        stages.students(len(met), len(students))
-    return students
-
-
-def _is_late(student: Student) -> bool:
-    budget, measure = student.budget, student.latency
-    if budget.max_latency_ms is None or measure is None:
-        return False
-    return measure.percentile_ms(budget.latency_percentile) > budget.max_latency_ms
 
 
 def _union(groups: Iterable[Sequence[Scored]]) -> list[Scored]:

@@ -99,7 +99,15 @@ class AnsweringStages(Protocol):
         ...
 
     def measure(self, trained: Trained, student: Artifact, target: LatencyTarget) -> LatencyMeasure:
-        """Measure a saved student on a target."""
+        """Measure a saved student on a target, again where its repeats disagree."""
+        ...
+
+    def measuring(self, total: int, done: int) -> None:
+        """Say how many students, of all so far, will be and are measured."""
+        ...
+
+    def late(self, budget: Budget, scored: Scored, measure: LatencyMeasure) -> None:
+        """Say that a candidate about to be chosen took longer than its budget, so that another takes its place."""
         ...
 
     def students(self, total: int, done: int) -> None:

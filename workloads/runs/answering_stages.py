@@ -34,6 +34,7 @@ class StoredAnswering:
         self._progress, self._building = attempt.progress, attempt.building
         self._saved: list[Artifact] = []
         self._sampled = 0  # measurements that the predictors took
+        self._measured = False  # whether a student was measured by this attempt
 
     def candidates(self, trained: Trained) -> list[Scored]:
         """See the protocol."""
@@ -80,7 +81,7 @@ class StoredAnswering:
         """See the protocol; the step counts them beside the measurements that the predictors took."""
         self._progress.advance(LATENCY, self._sampled + done, self._sampled + total)
         if done == total:
-            self._progress.finish(LATENCY)
+            self._progress.finish(LATENCY, reused=not self._measured)
 
     def late(self, budget: Budget, scored: Scored, measure: LatencyMeasure) -> None:
         """See the protocol."""
@@ -210,6 +211,7 @@ class StoredAnswering:
             waiting=functools.partial(self._progress.note, LATENCY, WAITING),
         )
         self._progress.note(LATENCY, None)
+        self._measured |= artifact.builder == self._builder
         return read_measure(artifact)
 
     def _score_on_task(

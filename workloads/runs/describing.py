@@ -33,7 +33,7 @@ def describe(
     return ResultDocument(
         status="succeeded",
         students=[_student(folder.job, request, found, student) for student in found.students],
-        infeasible=infeasible_documents(found.choices, cost_of),
+        infeasible=infeasible_documents(found.choices, cost_of, found.latencies.measure),
         teacher=_teacher(found.trained.teacher),
         pictures=pictures,
     )

@@ -1,8 +1,8 @@
 """Latency on the cluster: a node that is as the target says, one measurement at a time on it, results kept.
 
-What is measured depends on the device, so its name is part of an artefact's key: the same target on nodes of another
-kind is measured anew there. The measuring process is an actor of its own, fresh each time, with as many CPUs as the
-target has threads.
+What is measured depends on the device, the cores that a process may use and the libraries' versions, so these are part
+of an artefact's key: on nodes of another kind, or after an upgrade, the same target is measured anew. The measuring
+process is an actor of its own, fresh each time, with as many CPUs as the target has threads.
 """
 
 from __future__ import annotations
@@ -33,13 +33,16 @@ from workloads.craft.latency.runtimes import load_model
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import wiring_of
 from workloads.craft.teacher import Teacher, open_teacher
-from workloads.latency import LatencyMeasure, LatencySample, LatencySamples, summarise
+from workloads.latency import LatencyMeasure, LatencySample, LatencySamples, settled, summarise_closest
 from workloads.latency_model import CANDIDATES, candidates_to_measure
 from workloads.runs.latency_places import Place, find_place, options_on, result_of
 from workloads.runs.leases import lease
 from workloads.spaces import SubSpace
 from workloads.storage import Storage
 from workloads.trained import TeacherStage
+
+MORE_REPEATS = 2
+"""How often a candidate is timed again, at most, while no two of its repeats agree."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,8 @@ def build_measure(
 ) -> Artifact:
     """Give the artefact of a measure, made by this call or an earlier one (then ``builder`` is another).
 
-    A measure whose two repeats disagreed is not used again: a later call measures anew.
+    It is made again where its two repeats disagree, a few times; one whose repeats never agreed is used by its own
+    builder only, and measured anew by others.
 
     Args:
         storage: Where artefacts are kept; the measuring node must reach it.
@@ -122,13 +126,14 @@ def build_measure(
             "teacher": teacher_fingerprint,
             "student": student_fingerprint,
             "target": target.model_dump(mode="json"),
-            "device": place.device,
+            **place.conditions,
         },
     )
 
     def found() -> Artifact | None:
         artifact = artifacts.find(storage, key)
-        return artifact if artifact is not None and artifact.summary["agrees"] else None
+        usable = artifact is not None and (artifact.summary["agrees"] or artifact.builder == builder)
+        return artifact if usable else None
 
     if (artifact := found()) is not None:
         return artifact
@@ -162,7 +167,8 @@ def build_samples(
     """Give the artefact of measured candidates, made by this call or an earlier one.
 
     The candidates have the teacher's weights, sliced, for training changes no latency. Each is measured twice, the
-    second time in the opposite order, so that a machine that grows slower or faster favours none.
+    second time in the opposite order, so that a machine that grows slower or faster favours none; those whose repeats
+    disagree are measured again. Where too few agree in the end they serve this builder only, under a key of its own.
 
     Args:
         storage: Where artefacts are kept.
@@ -172,7 +178,7 @@ def build_samples(
         spaces: The sub-spaces to choose from; see :func:`workloads.latency_model.candidates_to_measure`.
         seed: Of the choice.
         builder: Names the job and attempt.
-        progress: Called with measurements done and measurements in all, two a candidate.
+        progress: Called with measurements done and measurements in all, two a candidate and those made again.
         count: How many candidates.
         field: See :func:`find_place`.
         waiting: Called once if another measurement is going on on the node.
@@ -182,19 +188,25 @@ def build_samples(
     """
     place = find_place(target, field)
     key = samples_key(target, place, teacher_fingerprint, spaces, seed, count)
-    if (artifact := artifacts.find(storage, key)) is not None:
+    own = Key(key.stage, key.inputs | {"builder": builder})
+
+    def found() -> Artifact | None:
+        return artifacts.find(storage, key) or artifacts.find(storage, own)
+
+    if (artifact := found()) is not None:
         return artifact
     with _alone_on(place, builder, waiting):
-        if (artifact := artifacts.find(storage, key)) is not None:
+        if (artifact := found()) is not None:
             return artifact
         chosen = candidates_to_measure(spaces, seed, count)
         with _meter(storage, target, place, teacher_files) as meter:
-            samples = _measure_all(meter, list(spaces), chosen, progress)
+            samples = _measure_all(lambda *one: result_of(meter.time.remote(*one)), spaces, chosen, progress)
             device, versions = result_of(meter.about.remote())
         document = LatencySamples(
             target=target, samples=samples, device=device, versions=versions, measured_at=craft.now()
         )
-        return artifacts.commit(storage, key, builder, document.model_dump(mode="json"), device)
+        kept = key if document.settled else own
+        return artifacts.commit(storage, kept, builder, document.model_dump(mode="json"), device)
 
 
 def samples_key(
@@ -211,7 +223,7 @@ def samples_key(
         {
             "teacher": teacher_fingerprint,
             "target": target.model_dump(mode="json"),
-            "device": place.device,
+            **place.conditions,
             "spaces": json.loads(json.dumps([dataclasses.asdict(space) for space in spaces])),
             "seed": seed,
             "count": count,
@@ -289,29 +301,31 @@ def _meter(storage: Storage, target: LatencyTarget, place: Place, teacher_files:
 
 
 def _measure_all(
-    meter: Any, spaces: list[SubSpace], candidates: Sequence[Architecture], progress: Callable[[int, int], None]
+    time_one: Callable[[SubSpace, Architecture, int], list[float]],
+    spaces: Sequence[SubSpace],
+    candidates: Sequence[Architecture],
+    progress: Callable[[int, int], None],
 ) -> list[LatencySample]:
+    wanted = set(candidates)
+    home = {one: space for space in reversed(spaces) for one in space.architectures() if one in wanted}
     numbers = range(len(candidates))
     repeats: list[list[list[float]]] = [[] for _ in numbers]
-    total = 2 * len(candidates)
-    progress(0, total)
-    for done, number in enumerate((*numbers, *reversed(numbers)), start=1):
-        candidate = candidates[number]
-        space = next(space for space in spaces if candidate in set(space.architectures()))
-        repeats[number].append(result_of(meter.time.remote(space, candidate, number)))
-        progress(done, total)
-    samples = []
-    for candidate, runs in zip(candidates, repeats, strict=True):
-        summary = summarise(runs)
-        samples.append(
-            LatencySample(
-                architecture=candidate.to_json(),
-                p50_ms=summary.p50_ms,
-                p95_ms=summary.p95_ms,
-                agrees=summary.agrees,
-            )
-        )
-    return samples
+    done, total = 0, 2 * len(candidates)
+    progress(done, total)
+    turn = [*numbers, *reversed(numbers)]
+    for _ in range(1 + MORE_REPEATS):
+        for number in turn:
+            candidate = candidates[number]
+            repeats[number].append(time_one(home[candidate], candidate, number))
+            done += 1
+            progress(done, total)
+        turn = [number for number in numbers if not summarise_closest(repeats[number]).agrees]
+        total += len(turn)
+    summaries = [summarise_closest(runs) for runs in repeats]
+    return [
+        LatencySample(architecture=candidate.to_json(), p50_ms=found.p50_ms, p95_ms=found.p95_ms, agrees=found.agrees)
+        for candidate, found in zip(candidates, summaries, strict=True)
+    ]
 
 
 class _Meter:
@@ -325,11 +339,9 @@ class _Meter:
         self._held: tuple[Teacher, SubSpace, SuperLM] | None = None
 
     def measure(self, student_files: str) -> LatencyMeasure:
-        """Measure a student beside the teacher."""
-        student = self._fetch(student_files)
-        return craft.measure(
-            self._target, functools.partial(load_model, self._teacher_folder), functools.partial(load_model, student)
-        )
+        """Measure a student beside the teacher, again where the repeats disagree."""
+        models = [functools.partial(load_model, one) for one in (self._teacher_folder, self._fetch(student_files))]
+        return settled(lambda: craft.measure(self._target, *models))
 
     def time(self, space: SubSpace, candidate: Architecture, number: int) -> list[float]:
         """Time an untrained candidate alone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from workloads.budgets import LatencyTarget
-from workloads.craft.latency.cores import check_cores, device_name
+from workloads.craft.latency.cores import check_cores, device_name, usable_cores
+from workloads.craft.latency.measure import library_versions
 from workloads.craft.latency.runtimes import check_compiler
 from workloads.errors import InputError
 from workloads.request import CompressionRequest
@@ -26,10 +28,19 @@ class Place:
     Attributes:
         node: Ray's id of the node.
         device: Model of its CPU or GPU.
+        cores: How many cores a process may use there.
+        versions: Of the libraries that a latency depends on.
     """
 
     node: str
     device: str
+    cores: int
+    versions: Mapping[str, str]
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What a latency holds under, besides its target; JSON-like."""
+        return {"device": self.device, "cores": self.cores, "versions": dict(self.versions)}
 
 
 def find_place(target: LatencyTarget, field: str | None = None) -> Place:
@@ -49,7 +60,7 @@ def find_place(target: LatencyTarget, field: str | None = None) -> Place:
         if not nodes:
             raise InputError.of(field, problem, remedy)
     node = min(nodes, key=lambda node: (node["NodeName"], node["NodeID"]))
-    return Place(node["NodeID"], _device_on(node["NodeID"], target, field))
+    return _place_on(node["NodeID"], target, field)
 
 
 def target_field(request: CompressionRequest, target: LatencyTarget) -> str:
@@ -61,17 +72,16 @@ def target_field(request: CompressionRequest, target: LatencyTarget) -> str:
 
 
 @functools.cache
-def _device_on(node: str, target: LatencyTarget, field: str) -> str:
-    """Ask a node for its device, and whether it can measure ``target``."""
-    return str(
-        result_of(ray.remote(_look).options(num_cpus=0, **options_on(node, target, cpus=False)).remote(target, field))
-    )
+def _place_on(node: str, target: LatencyTarget, field: str) -> Place:
+    """Ask a node what it is, and whether it can measure ``target``; an upgraded one is another to Ray."""
+    look = ray.remote(_look).options(num_cpus=0, **options_on(node, target, cpus=False))
+    return Place(node, *result_of(look.remote(target, field)))
 
 
-def _look(target: LatencyTarget, field: str) -> str:
+def _look(target: LatencyTarget, field: str) -> tuple[str, int, dict[str, str]]:
     check_cores(target, field)
     check_compiler(target, field)
-    return device_name(target)
+    return device_name(target), len(usable_cores()), library_versions()
 
 
 def options_on(node: str, target: LatencyTarget, *, cpus: bool = True) -> dict[str, Any]:

@@ -118,10 +118,10 @@ class Progress:
         with self._change(name) as step:
             step.note = note
 
-    def finish(self, name: str) -> None:
-        """End a step that has come to its end."""
+    def finish(self, name: str, *, reused: bool = False) -> None:
+        """End a step that has come to its end; one that was reused still is if its later results were, too."""
         with self._change(name) as step:
-            step.status = "succeeded"
+            step.status, step.reused = "succeeded", step.reused and reused
             step.done = step.total if step.total is not None else step.done
 
     def reuse(self, name: str) -> None:

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
+from workloads.answers import infeasible_documents
 from workloads.architecture import Architecture, TeacherShape
 from workloads.artifacts import Artifact, Key
-from workloads.budgets import LatencyTarget
+from workloads.budgets import Budget, LatencyTarget
 from workloads.choosing import Scored
 from workloads.costs import student_cost
 from workloads.latency import LatencyMeasure, LatencySample, LatencySamples, known_targets
 from workloads.latency_model import LatencyModels
 from workloads.methods.answering import answer
+from workloads.methods.latencies import Latencies
 from workloads.methods.stages import Polished
 from workloads.request import CompressionRequest, parse_request
 from workloads.spaces import SubSpace, relative_spaces
@@ -46,6 +48,9 @@ class Formulas:
         self.measured: list[Architecture] = []
         self.polished: list[Scored] = []
         self.told: list[tuple[int, int]] = []
+        self.told_measured: list[tuple[int, int]] = []
+        self.late_ones: list[tuple[str, Architecture, float]] = []
+        self.predicted_times, self.agreeing = 1.0, True
         self.best_task: Architecture | None = None
 
     def trained(self) -> Trained:
@@ -66,8 +71,9 @@ class Formulas:
     def latency_models(self, trained: Trained, target: LatencyTarget) -> LatencyModels:
         shapes = [one for space in SPACES for one in list(space.architectures())[::5]]
         samples = [
-            LatencySample(architecture=one.to_json(), p50_ms=milliseconds(one), p95_ms=milliseconds(one), agrees=True)
+            LatencySample(architecture=one.to_json(), p50_ms=took, p95_ms=took, agrees=True)
             for one in shapes
+            for took in [milliseconds(one) * self.predicted_times]
         ]
         return LatencyModels.fit(
             LatencySamples(target=target, samples=samples, device="d", versions={}, measured_at="now")
@@ -99,10 +105,16 @@ class Formulas:
         self.measured.append(one)
         took = milliseconds(one) * (self.factor if one in self.slow else 1.0)
         return LatencyMeasure(
-            target=target, p50_ms=took, p95_ms=took, spread=0.0, repeats_p50_ms=[took, took], agrees=True,
+            target=target, p50_ms=took, p95_ms=took, spread=0.0, repeats_p50_ms=[took, took], agrees=self.agreeing,
             teacher_p50_ms=100.0, teacher_repeats_p50_ms=[100.0, 100.0], speed_up=100.0 / took, device="d",
             versions={}, measured_at="now",
         )  # fmt: skip
+
+    def measuring(self, total: int, done: int) -> None:
+        self.told_measured.append((total, done))
+
+    def late(self, budget: Budget, scored: Scored, measure: LatencyMeasure) -> None:
+        self.late_ones.append((budget.name, scored.architecture, measure.p50_ms))
 
     def students(self, total: int, done: int) -> None:
         self.told.append((total, done))
@@ -179,6 +191,93 @@ def test_every_shape_slower_than_predicted_ends_infeasible_rather_than_late() ->
     found = answer(request(QUICK), stages, stages.trained())
     assert found.students == []
     assert len(stages.measured) < 5, "what was measured says that the rest is slow too"
+
+
+@pytest.mark.parametrize("factor", [1.05, 1.5, 3.0, 10.0])
+@pytest.mark.parametrize("slow", [1, 2])
+def test_one_or_two_slow_shapes_rule_out_no_others(slow: int, factor: float) -> None:
+    best = by_loss(Formulas())
+    stages = Formulas(slow=[one.architecture for one in best[:slow]], factor=factor)
+    fitting = [one for one in best if milliseconds(one.architecture) * (factor if one in best[:slow] else 1) <= 20.0]
+    (student,) = answer(request(QUICK), stages, stages.trained()).students
+    assert student.scored == fitting[0]
+    assert len(stages.measured) <= slow + 2
+
+
+def test_where_all_are_slower_than_predicted_few_are_measured_in_vain() -> None:
+    everything = Formulas().candidates(Formulas().trained())
+    stages = Formulas(slow=[one.architecture for one in everything], factor=1.5)
+    (student,) = answer(request(QUICK), stages, stages.trained()).students
+    assert student.latency is not None and student.latency.p50_ms <= 20.0
+    assert len(stages.measured) <= 6
+    best = min(one.heldout_loss for one in everything if 1.5 * milliseconds(one.architecture) <= 20.0)
+    assert student.scored.heldout_loss <= 1.02 * best
+
+
+def test_a_measure_that_disagrees_corrects_nothing_beside_one_that_agrees() -> None:
+    stages = Formulas()
+    trained = stages.trained()
+    budget = request(QUICK).budgets[0]
+    latencies = Latencies({"cpu-1": stages.latency_models(trained, stages.targets()["cpu-1"])})
+    one, *others = by_loss(stages)
+    before = latencies.of(one.architecture, budget)
+
+    def took(scored: Scored, *, times: float, agrees: bool) -> None:
+        stages.slow, stages.factor, stages.agreeing = {scored.architecture}, times, agrees
+        student = stages.student(trained, scored, trained.superlms[scored.subspace])
+        measure = stages.measure(trained, student, stages.targets()["cpu-1"])
+        latencies.measures["cpu-1", scored.architecture] = measure
+
+    for other in others[:4]:
+        took(other, times=5.0, agrees=False)
+    assert latencies.of(one.architecture, budget) == pytest.approx(5 * before, rel=0.01)
+    for other in others[4:8]:
+        took(other, times=2.0, agrees=True)
+    assert latencies.of(one.architecture, budget) == pytest.approx(2 * before, rel=0.01)
+
+
+@pytest.mark.parametrize(("limit", "measured"), [(1.1, True), (0.8, False)])
+def test_before_a_budget_is_infeasible_what_may_meet_it_is_measured(limit: float, measured: bool) -> None:
+    stages = Formulas()
+    stages.predicted_times = 1.15
+    fastest = min(milliseconds(one.architecture) for one in stages.candidates(stages.trained()))
+    found = answer(request(QUICK | {"max_latency_ms": limit * fastest}), stages, stages.trained())
+    assert bool(stages.measured) == bool(found.students) == measured
+    for student in found.students:
+        assert student.latency is not None and student.latency.p50_ms <= limit * fastest
+
+
+def test_no_more_than_a_few_are_measured_for_a_budget_that_none_meets() -> None:
+    everything = [one.architecture for one in Formulas().candidates(Formulas().trained())]
+    stages = Formulas(slow=everything, factor=1.15)
+    fastest = min(map(milliseconds, everything))
+    found = answer(request(QUICK | {"max_latency_ms": 0.95 * fastest}), stages, stages.trained())
+    assert found.students == []
+    assert 1 <= len(stages.measured) <= 3
+    nearest = infeasible_documents(found.choices, found.trained.teacher.cost, found.latencies.measure)[0].nearest
+    assert {one.latency_source for one in nearest} == {"measured", "predicted"}
+    for one in nearest:
+        assert one.latency_ms == pytest.approx(one.misses["max_latency_ms"] * 0.95 * fastest)
+        known = found.latencies.measure(Architecture.from_json(one.architecture), found.choices[0].budget)
+        assert (one.latency_source, one.latency_agrees) == (
+            ("predicted", None) if known is None else ("measured", True)
+        )
+        assert known is None or one.latency_ms == known.p50_ms
+
+
+def test_it_is_said_how_many_are_measured_and_which_was_too_slow() -> None:
+    best = by_loss(Formulas())[0]
+    stages = Formulas(slow=[best.architecture])
+    answer(request(QUICK), stages, stages.trained())
+    assert stages.told_measured == [(1, 0), (1, 1), (2, 1), (2, 2)]
+    assert stages.late_ones == [("quick", best.architecture, pytest.approx(1.5 * milliseconds(best.architecture)))]
+    assert len(stages.measured) == 2, "what was accepted is not measured once more"
+
+
+def test_a_polished_student_is_measured_and_counted_too() -> None:
+    stages = Formulas()
+    answer(request(QUICK, polish={"tokens": 10_000}), stages, stages.trained())
+    assert stages.told_measured[-1] == (2, 2) and stages.late_ones == []
 
 
 def test_polish_the_top_k_then_choose() -> None:

