@@ -82,7 +82,7 @@ def test_a_folder_that_is_swapped_after_acceptance_is_not_read(root):
     spec = CorpusSpec(paths=[str(folder)])
     folder.rmdir()
     folder.symlink_to(root.parent / "outside")
-    with pytest.raises(InputError, match="not where requests may read"):
+    with pytest.raises(InputError, match="leads out of where requests may read"):
         list_sources(spec)
 
 
