@@ -1,10 +1,13 @@
 """Who goes after a rung: the two aims' rules, in plain functions.
 
 A rung's losses are of the same rows for every candidate, one loss a row, so that candidates are compared by the
-*paired* difference: most of the noise of a row is common to both. "Clearly better" means a mean difference of more
-than :data:`CLEARLY` standard errors. Neighbouring rows of packed text are not quite independent, so the error is
-somewhat larger than stated; that is one reason for three and not two. A candidate that goes wrongly is one that could
-hardly be told from the one that outlives it.
+*paired* difference: most of the noise of a row is common to both. "Clearly better" means by more standard errors of the
+mean difference than chance explains (:data:`ONE_BY_CHANCE`, :data:`ANY_BY_CHANCE`). How many that are depends on the
+rows, since the error is estimated from them too (Student's t), and on the rivals, since the best of many is ahead of
+its equals by more than one of them is (Bonferroni): 3 for many rows and a rival, 3.6 for 16 rows, 4.9 for 16 rows and a
+hundred rivals, 22 for 4 rows and a hundred. A rung of few rows thus drops little rather than at random. Neighbouring
+rows of packed text are not quite independent, so the error is somewhat larger than stated; that is one reason for so
+small chances. A candidate that goes wrongly is one that could hardly be told from the one that outlives it.
 """
 
 from __future__ import annotations
@@ -21,9 +24,11 @@ from workloads.budgets import Budget
 from workloads.choosing import LatencyOf, misses
 from workloads.costs import student_cost
 from workloads.craft.scoring import Losses
+from workloads.runs.search.student_t import quantile
 
-CLEARLY = 3.0
-"""Standard errors of the mean paired difference, from which on one candidate is clearly better than another."""
+ONE_BY_CHANCE, ANY_BY_CHANCE = 0.00135, 0.01
+"""The chance that a candidate goes at a rung for a certain rival that is no better (of many rows, three standard
+errors), and for any of its rivals."""
 NEAREST = 3
 """So many candidates are kept for a budget that none meets: those that come nearest."""
 OVER_BUDGET, WORSE_HALF = "over every budget", "worse half of every budget that it meets"
@@ -80,23 +85,24 @@ def frontier_drops(alive: Sequence[int], axes: Mapping[int, Axes], losses: Mappi
         lead = np.full(len(rivals), -np.inf)
         for length in np.unique(common):
             same = common == length
-            lead[same] = _lead(scores[rivals[same], :length], scores[at, :length])
-        best = int(np.argmax(lead)) if len(rivals) else 0
-        if len(rivals) and lead[best] > CLEARLY:
+            lead[same] = _lead(scores[rivals[same], :length], scores[at, :length], len(rivals) - 1)
+        best = int(np.argmax(lead))  # it is among its rivals itself
+        if lead[best] > 1:
             left[at] = False
             gone[alive[at]] = alive[rivals[best]]
     return gone
 
 
-def _lead(others: npt.NDArray[np.float64], one: Losses) -> npt.NDArray[np.float64]:
-    """How far others are better than one, in standard errors of the mean difference over the same rows."""
+def _lead(others: npt.NDArray[np.float64], one: Losses, rivals: int) -> npt.NDArray[np.float64]:
+    """How far others are better than one, over the same rows: more than 1 is clearly, the best of ``rivals``."""
     differences = one - others
     rows = differences.shape[1]
-    if rows < 2:
+    if rows < 2 or rivals < 1:
         return np.full(len(others), -np.inf)
     means, errors = differences.mean(1), differences.std(1, ddof=1) / math.sqrt(rows)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(means > 0, means / errors, -np.inf)  # no error at all: better without end
+        ahead = np.where(means > 0, means / errors, -np.inf)  # no error at all: better without end
+    return ahead / quantile(min(ONE_BY_CHANCE, ANY_BY_CHANCE / rivals), rows - 1)
 
 
 @dataclass(frozen=True)
@@ -176,7 +182,7 @@ def budget_drops(
         for place, number in enumerate(members[: max(keep, math.ceil(len(members) / 2))]):
             best = losses[members[0]]
             rows = min(len(best), len(losses[number]))
-            if place >= keep and _lead(best[None, :rows], losses[number][:rows])[0] > CLEARLY:
+            if place >= keep and _lead(best[None, :rows], losses[number][:rows], len(members) - 1)[0] > 1:
                 by[number] = members[0]
             else:
                 stays.add(number)

@@ -11,6 +11,7 @@ from workloads.budgets import Budget
 from workloads.choosing import misses
 from workloads.costs import student_cost
 from workloads.runs.search.rules import (
+    ANY_BY_CHANCE,
     Candidate,
     Feasible,
     budget_drops,
@@ -128,3 +129,28 @@ def test_an_unknown_latency_halves_nothing_and_a_known_one_limits() -> None:
     scored = {number: np.full(4, float(number == 5)) + np.arange(4) for number in (0, 5)}
     assert budget_drops([0, 5], [unknown], AXES, scored) == {5: 0}
     assert budget_drops([0, 5], [unknown], AXES, {0: scored[5], 5: scored[0]}) == {}
+
+
+@pytest.mark.parametrize("rows", [2, 4, 8, 16])
+def test_however_few_the_rows_equals_stay_and_so_does_a_dearer_candidate_that_is_better(rows: int) -> None:
+    draw = np.random.default_rng(rows)
+    axes = {number: (number,) for number in range(30)}
+    gone = better = 0
+    for _ in range(50):
+        text = draw.normal(1.0, 0.2, rows)  # common to all
+        equal = {number: text * (1 + 0.02 * draw.normal(size=rows)) for number in axes}
+        gone += len(frontier_drops(list(axes), axes, equal))
+        better += 29 in frontier_drops(list(axes), axes, equal | {29: equal[29] - 0.01})
+    assert gone <= 2 * ANY_BY_CHANCE * 50 * 30, "twice what is expected at most"
+    assert better <= 1
+
+
+def test_of_the_better_half_too_only_what_is_clearly_worse_goes_early() -> None:
+    draw = np.random.default_rng(0)
+    members = range(60)
+    gone = 0
+    for _ in range(50):
+        equal = {number: 1 + 0.02 * draw.normal(size=8) for number in members}
+        drops = budget_drops(members, [Feasible(frozenset(members), True)], dict.fromkeys(members, (1,)), equal)
+        gone += sum(by is not None for by in drops.values())
+    assert gone <= 5
