@@ -1,61 +1,80 @@
 """New budgets on a finished compression: answered from its scores table, without training and without Ray.
 
-The students' files are made afterwards by a job of the kind ``selection``; until then they are shown as pending.
+The students' files are made afterwards by a job of the kind ``selection``; until then they are shown as pending. Where
+they are there already, or there are none to make, nothing is left for a job to do.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from services.jobs.intake import with_targets
 from services.jobs.records import Job
+from services.searches import Known, Searches
 from workloads import artifacts
+from workloads.answers import infeasible_documents, pending_documents, student_document
 from workloads.architecture import Architecture
+from workloads.artifacts import Artifact
 from workloads.budgets import Budget, LatencyTarget
-from workloads.choosing import Choice, Scored, choose
-from workloads.costs import Cost
+from workloads.choosing import Choice, Scored, choose, rank
 from workloads.errors import InputError
-from workloads.frontier import pareto_front
-from workloads.job_folder import CostDocument
-from workloads.latency import LatencySamples
+from workloads.job_folder import ResultDocument
 from workloads.latency_model import LatencyModels
+from workloads.lengths import length_findings
 from workloads.request import CompressionRequest, parse_request
-from workloads.scores_table import ScoredRow, choosable, read_scores
+from workloads.scores_table import Candidate
 from workloads.storage import Storage
-from workloads.trained import Trained, recall
-
-OTHER_AIM = (
-    "The search's aim was its own budgets: candidates that it left early were scored on fewer rows, and those over all "
-    "of its budgets on none. Compress with search.aim 'frontier' for an answer to any budget."
-)
-KEPT = 16
-"""Scores tables kept in memory, the last used ones."""
-COSTS: dict[str, Callable[[Cost], float]] = {
-    "params": lambda cost: cost.params,
-    "params_without_embeddings": lambda cost: cost.params_without_embeddings,
-    "flops": lambda cost: cost.flops,
-    "weight_bytes": lambda cost: cost.weight_bytes("float32"),
-    "activation_bytes": lambda cost: cost.activation_bytes,
-}
-"""The costs that a frontier may be drawn over."""
+from workloads.student_key import student_key
 
 
 @dataclass(frozen=True)
-class Known:
-    """A finished search in memory.
+class Answer:
+    """What can be said of new budgets at once.
 
     Attributes:
-        rows: The whole scores table.
-        choosable: The candidates that a student may be chosen from.
+        known: The search that it comes from.
+        choices: Of the budgets that can be answered, in their order.
+        unanswered: The names of those that cannot: nothing is measured on their latency target yet.
+        provisional: Whether a run may still change it.
+        made: The chosen students' folders where a run has nothing to do but to find them, else None.
     """
 
-    trained: Trained
-    rows: tuple[ScoredRow, ...]
-    choosable: tuple[Scored, ...]
+    known: Known
+    choices: tuple[Choice, ...]
+    unanswered: tuple[str, ...]
+    provisional: bool
+    made: tuple[Artifact, ...] | None
+
+    def at_once(self, job: str) -> dict[str, Any]:
+        """What the selection with that id shows until a run has ended."""
+        students = pending_documents(job, self.choices, self.known.cost_of)
+        infeasible = infeasible_documents(self.choices, self.known.cost_of)
+        return {
+            "students": [student.model_dump(mode="json") for student in students],
+            "infeasible": [one.model_dump(mode="json") for one in infeasible],
+            "unanswered": list(self.unanswered),
+            "provisional": self.provisional,
+            "note": self.known.note,
+        }
+
+    def result(self, job: str) -> ResultDocument:
+        """The result of the selection with that id, where nothing is left to do."""
+        assert self.made is not None
+        cost_of = self.known.cost_of
+        met = [(choice.budget, choice.chosen) for choice in self.choices if choice.chosen is not None]
+        return ResultDocument(
+            status="succeeded",
+            students=[
+                student_document(
+                    job, budget, chosen, cost_of, exports=folder.summary.get("exports", {}), files=folder.files
+                )
+                for (budget, chosen), folder in zip(met, self.made, strict=True)
+            ],
+            infeasible=infeasible_documents(self.choices, cost_of),
+            artifacts={"student": list(dict.fromkeys(folder.fingerprint for folder in self.made))} if met else {},
+        )
 
 
 class Selections:
@@ -63,134 +82,120 @@ class Selections:
 
     Args:
         storage: Where they are.
+        searches: Reads them.
     """
 
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
-        self._known: OrderedDict[str, Known] = OrderedDict()
-        self._models: dict[str, LatencyModels] = {}
-        self._lock = threading.Lock()
+    def __init__(self, storage: Storage, searches: Searches) -> None:
+        self._storage, self._searches = storage, searches
 
-    def known(self, fingerprint: str) -> Known:
-        """The search behind a scores table.
-
-        Raises:
-            InputError: Its artefacts have been removed.
-        """
-        with self._lock:
-            if fingerprint in self._known:
-                self._known.move_to_end(fingerprint)
-                return self._known[fingerprint]
-        trained = recall(self._storage, fingerprint)
-        rows = read_scores(self._storage, trained.scores)
-        found = Known(trained, tuple(rows), tuple(choosable(trained, rows)))
-        with self._lock:
-            self._known[fingerprint] = found
-            while len(self._known) > KEPT:
-                self._known.popitem(last=False)
-        return found
-
-    def answer(self, known: Known, request: CompressionRequest, samples: Sequence[str]) -> list[Choice] | None:
-        """Answer the budgets of a request.
+    def request(self, compression: Job, data: Any, targets: Sequence[LatencyTarget]) -> CompressionRequest:
+        """The compression's request with the budgets of a selection.
 
         Args:
-            known: The search.
-            request: With the budgets.
-            samples: Fingerprints of the latency samples that runs on this search have measured.
+            compression: A succeeded one.
+            data: ``budgets``, and ``latency_targets`` of the selection's own, JSON-like.
+            targets: The service's latency targets, beside the built-in ones.
 
-        Returns:
-            The choices, or None where a budget limits the latency on a target that nothing was measured on yet.
+        Raises:
+            InputError: ``data`` is not as it should be, or asks for more than the teacher can do; or the compression
+                has no scores.
         """
-        targets = {target.name: target for target in request.latency_targets}
-        models: dict[str, LatencyModels] = {}
-        for name in {budget.latency_target for budget in request.budgets if budget.latency_target is not None}:
-            found = self._latency_models(targets[name], samples)
-            if found is None:
-                return None
-            models[name] = found
+        known = self._searches.known(compression)
+        if not isinstance(data, dict):
+            raise InputError.of("selection", "It is not an object.", 'Send a JSON object such as {"budgets": [...]}.')
+        unknown = sorted(set(data) - {"budgets", "latency_targets"})
+        if unknown:
+            raise InputError.of(unknown[0], "This field is not known.", "Known fields here: budgets, latency_targets.")
+        if "budgets" not in data:
+            raise InputError.of("budgets", "This field is missing.", "Add it to the selection.")
+        own = {"latency_targets": data["latency_targets"]} if "latency_targets" in data else {}
+        request = parse_request(compression.request | {"budgets": data["budgets"]} | own)
+        request, findings = with_targets(request, targets)
+        findings += length_findings(request, known.trained.teacher.shape.longest)
+        if findings:
+            raise InputError(findings)
+        return request
+
+    def answer(self, compression: Job, request: CompressionRequest, measured: Iterable[Job]) -> Answer:
+        """Answer the budgets of a request, as far as that can be done without a run.
+
+        Args:
+            compression: That they are asked of.
+            request: With the budgets.
+            measured: Jobs on this compression that may have measured latency.
+        """
+        known = self._searches.known(compression)
+        models = self._models(request, measured)
 
         def latency_of(architecture: Architecture, budget: Budget) -> float:
             assert budget.latency_target is not None
             return models[budget.latency_target].of(budget.latency_percentile).predict(architecture)
 
-        cost = known.trained.teacher.cost
-        return [choose(known.choosable, budget, cost, latency_of) for budget in request.budgets]
-
-    def _latency_models(self, target: LatencyTarget, samples: Sequence[str]) -> LatencyModels | None:
-        for fingerprint in samples:
-            with self._lock:
-                found = self._models.get(fingerprint)
-            if found is None:
-                artifact = artifacts.load(self._storage, "latency-samples", fingerprint)
-                found = LatencyModels.fit(LatencySamples.model_validate(artifact.summary))
-                with self._lock:
-                    self._models[fingerprint] = found
-            if found.target == target:
-                return found
-        return None
-
-
-def selection_request(parent: dict[str, Any], data: Any, targets: Sequence[LatencyTarget]) -> CompressionRequest:
-    """The compression's request with the budgets of a selection.
-
-    Raises:
-        InputError: ``data`` is not as it should be.
-    """
-    if not isinstance(data, dict):
-        raise InputError.of("selection", "It is not an object.", 'Send a JSON object such as {"budgets": [...]}.')
-    unknown = sorted(set(data) - {"budgets", "latency_targets"})
-    if unknown:
-        raise InputError.of(unknown[0], "This field is not known.", "Known fields here: budgets, latency_targets.")
-    if "budgets" not in data:
-        raise InputError.of("budgets", "This field is missing.", "Add it to the selection.")
-    own = {"latency_targets": data["latency_targets"]} if "latency_targets" in data else {}
-    request, findings = with_targets(parse_request(parent | {"budgets": data["budgets"]} | own), targets)
-    if findings:
-        raise InputError(findings)
-    return request
-
-
-def scores_of(job: Job) -> str:
-    """The fingerprint of a compression's scores table.
-
-    Raises:
-        InputError: It has none, or not yet.
-    """
-    found = job.result.artifacts.get("scores", []) if job.result else []
-    if not found:
-        raise InputError.of(
-            "compression",
-            f"{job.id} is {job.status} and has no scores yet.",
-            "Ask again once it has succeeded.",
+        answered = (one for one in request.budgets if one.latency_target is None or one.latency_target in models)
+        choices = [choose(known.choosable, budget, known.cost_of, latency_of) for budget in answered]
+        final = request.polish is None
+        if request.proxy_task is not None:
+            choices, as_fine_tuned = _on_task(
+                choices, request.proxy_task.candidates, self._searches.task_scores(compression)
+            )
+            final = final and as_fine_tuned
+        limits_latency = any(budget.latency_target is not None for budget in request.budgets)
+        chosen = [choice.chosen for choice in choices if choice.chosen is not None]
+        provisional = limits_latency or (bool(chosen) and not final)
+        names = {choice.budget.name for choice in choices}
+        return Answer(
+            known,
+            tuple(choices),
+            unanswered=tuple(budget.name for budget in request.budgets if budget.name not in names),
+            provisional=provisional,
+            made=None if provisional else self._made(known, request, chosen),
         )
-    return found[0]
+
+    def _models(self, request: CompressionRequest, measured: Iterable[Job]) -> dict[str, LatencyModels]:
+        """What predicts the latency on the targets that budgets name, of those that something is measured on."""
+        named = {budget.latency_target for budget in request.budgets if budget.latency_target is not None}
+        wanted = [target for target in request.latency_targets if target.name in named]
+        found: dict[str, LatencyModels] = {}
+        if wanted:
+            for one in self._searches.sampled(measured):
+                if one.models.target in wanted:
+                    found.setdefault(one.models.target.name, one.models)
+                if len(found) == len(wanted):
+                    break
+        return found
+
+    def _made(self, known: Known, request: CompressionRequest, chosen: Sequence[Scored]) -> tuple[Artifact, ...] | None:
+        """The folders of students, None where one is not there."""
+        folders = []
+        for one in chosen:
+            superlm = known.trained.superlms[one.subspace]
+            key = student_key(known.trained.scores, superlm, one.architecture, request.export)
+            folder = artifacts.find(self._storage, key)
+            if folder is None:
+                return None
+            folders.append(folder)
+        return tuple(folders)
 
 
-def frontier(known: Known, costs: Sequence[str], sequence_length: int) -> list[dict[str, Any]]:
-    """The candidates that no other beats in held-out loss and all of ``costs`` at once, the cheapest first."""
-    points = [(one, known.trained.teacher.cost(one.architecture, sequence_length)) for one in known.choosable]
-    front = pareto_front(points, lambda point: (*(COSTS[name](point[1]) for name in costs), point[0].heldout_loss))
-    return [_point(scored, cost) for scored, cost in front]
+def _on_task(choices: Sequence[Choice], count: int, scores: Mapping[Candidate, float]) -> tuple[list[Choice], bool]:
+    """Rank by what was fine-tuned already.
 
+    Args:
+        choices: By loss.
+        count: Of each budget so many, the best by their loss, are those that a run fine-tunes.
+        scores: Of those that are, in the order they were.
 
-def candidates(known: Known, rows: slice, sequence_length: int) -> list[dict[str, Any]]:
-    """Rows of the scores table, in its order: what was scored, how it did, and why it went."""
-    return [
-        {
-            **_point(row.scored, known.trained.teacher.cost(row.scored.architecture, sequence_length)),
-            "spread": row.scored.spread,
-            "rows": row.rows,
-            "rung": row.rung,
-            "dropped_by": row.dropped_by,
-        }
-        for row in known.rows[rows]
-    ]
-
-
-def _point(scored: Scored, cost: Cost) -> dict[str, Any]:
-    return {
-        "subspace": scored.subspace,
-        "architecture": scored.architecture.to_json(),
-        "heldout_loss": scored.heldout_loss,
-        **CostDocument.fields_of(cost),
-    }
+    Returns:
+        The choices, and whether a run would find just these scores.
+    """
+    finalists = {(one.subspace, one.architecture): one for choice in choices for one in choice.ranked[:count]}
+    # Who is stopped early depends on all that are fine-tuned, so with others among them a score may be another.
+    as_fine_tuned = list(finalists) == list(scores)
+    # By identity, for to hash a shape takes as long as all else; the finalists are among the ranked.
+    known = {id(one): scores[key] for key, one in finalists.items() if key in scores}
+    ranked = []
+    for choice in choices:
+        own = known.keys() if as_fine_tuned else known.keys() & {id(one) for one in choice.ranked[:count]}
+        scored = (replace(one, task_score=known[id(one)]) if id(one) in own else one for one in choice.ranked)
+        ranked.append(replace(choice, ranked=tuple(sorted(scored, key=rank))))
+    return ranked, as_fine_tuned

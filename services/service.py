@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +30,9 @@ from services.jobs.rows import Sessions
 from services.jobs.runner import RetryPolicy, Runner
 from services.jobs.store import JobStore
 from services.jobs.work import Limits, WorkStore
-from services.selections import OTHER_AIM, Selections, candidates, frontier, scores_of, selection_request
+from services.searches import Searches
+from services.selections import Selections
 from services.settings import Settings
-from workloads.answers import infeasible_documents, pending_documents
 from workloads.errors import FieldError, InputError
 from workloads.request import CompressionRequest
 from workloads.spaces import polish_tokens, training_tokens
@@ -72,7 +71,8 @@ class Service:
         self.key_checks = KeyChecks(self.keys)
         self.rate = RateLimit(settings.requests_per_second)
         self.work = WorkStore(self._engine, claim_seconds=settings.claim_seconds)
-        self.selections = Selections(self.storage)
+        self.searches = Searches(self.storage)
+        self.selections = Selections(self.storage, self.searches)
         self.batches = Batches(
             BatchStore(self._engine, self.quotas),
             self.store,
@@ -152,7 +152,7 @@ class Service:
         return self._queue(self.store.create(request, "plan", tenant=caller.tenant, key=key))
 
     def select(self, compression: Job, data: Any, key: RequestKey | None = None, *, caller: Caller = LOCAL) -> Job:
-        """Answer new budgets on a finished compression, and queue the making of the students' files.
+        """Answer new budgets on a finished compression, and queue the making of files that are not there yet.
 
         Args:
             compression: A succeeded one; the selection is its tenant's.
@@ -167,46 +167,25 @@ class Service:
         """
         if (sent := self._keyed(key)) is not None:
             return sent
-        scores = scores_of(compression)
-        request = selection_request(compression.request, data, self.settings.latency_targets)
-        known = self.selections.known(scores)
-        limits_latency = any(budget.latency_target for budget in request.budgets)
-        earlier = itertools.chain([compression], self.store.selections(compression.id)) if limits_latency else ()
-        samples = [one for job in earlier if job.result for one in job.result.artifacts.get("latency-samples", [])]
-        choices = self.selections.answer(known, request, samples)
-        cost_of = known.trained.teacher.cost
-        provisional = limits_latency or request.polish is not None or request.proxy_task is not None
-        kept = request.model_dump(mode="json")
-
-        def answer(job_id: str) -> dict[str, Any]:
-            students = pending_documents(job_id, choices or [], cost_of)
-            infeasible = infeasible_documents(choices or [], cost_of)
-            return {
-                "students": [student.model_dump(mode="json") for student in students],
-                "infeasible": [one.model_dump(mode="json") for one in infeasible],
-                "provisional": provisional,
-                "note": None if known.trained.knows_all_budgets else OTHER_AIM,
-            }
-
+        request = self.selections.request(compression, data, self.settings.latency_targets)
+        answer = self.selections.answer(compression, request, self.with_selections(compression))
         made = self.store.create(
-            kept,
+            request.model_dump(mode="json"),
             "selection",
             tenant=compression.tenant,
             parent=compression.id,
-            scores=scores,
-            answer=answer,
-            tokens=polish_tokens(request),
+            scores=answer.known.trained.scores.fingerprint,
+            answer=answer.at_once,
+            result=answer.result if answer.made is not None else None,
+            tokens=polish_tokens(request) if answer.made is None else 0,
             key=key,
         )
-        return self._queue(made)
+        return made if made.status.is_terminal else self._queue(made)
 
-    def frontier(self, compression: Job, costs: Sequence[str], sequence_length: int) -> list[dict[str, Any]]:
-        """The Pareto front of a finished compression; see :func:`services.selections.frontier`."""
-        return frontier(self.selections.known(scores_of(compression)), costs, sequence_length)
-
-    def candidates(self, compression: Job, rows: slice, sequence_length: int) -> list[dict[str, Any]]:
-        """Rows of a finished compression's scores table; see :func:`services.selections.candidates`."""
-        return candidates(self.selections.known(scores_of(compression)), rows, sequence_length)
+    def with_selections(self, compression: Job) -> Iterator[Job]:
+        """A compression, then what was selected from it, newest first."""
+        yield compression
+        yield from self.store.selections(compression.id)
 
     def cancel(self, job_id: str) -> Job:
         """Ask for a job's end; see :meth:`JobStore.request_cancel`."""

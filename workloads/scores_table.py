@@ -31,6 +31,10 @@ from workloads.storage import Storage
 from workloads.trained import Trained
 
 FILE = "scores.parquet"
+TASK_FILE = "task_scores.parquet"
+"""Beside it, where there is a proxy task: candidates that were fine-tuned, and their ``task_score``."""
+Candidate = tuple[str, Architecture]
+"""The name of a sub-space and an architecture in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +90,16 @@ def read_scores(storage: Storage, artifact: Artifact) -> list[ScoredRow]:
         for row in table.to_pylist()
         if row["heldout_loss"] is not None
     ]
+
+
+def read_task_table(storage: Storage, artifact: Artifact) -> dict[Candidate, float]:
+    """Read what candidates scored on a proxy task, in the order they were given to it.
+
+    Raises:
+        FileNotFoundError: It has been removed.
+    """
+    table = pq.read_table(io.BytesIO(storage.read_bytes(f"{artifact.files}/{TASK_FILE}")))
+    return {
+        (row["subspace"], Architecture.from_json(json.loads(row["architecture"]))): row["task_score"]
+        for row in table.select(["subspace", "architecture", "task_score"]).to_pylist()
+    }

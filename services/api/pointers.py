@@ -13,8 +13,10 @@ def pointer_to(field: str, body: Any) -> str | None:
 
     Args:
         field: Dotted path, such as ``budgets.0.max_params``; a key may hold dots itself, as the body tells.
-        body: As it was parsed, None where it could not be.
+        body: As it was parsed, None where it could not be, or where there is none.
     """
+    if body is None:
+        return "" if field in _WHOLE_BODY else None
     parts = field.split(".")
     if not (isinstance(body, dict) and parts[0] in body):
         if field in _WHOLE_BODY:

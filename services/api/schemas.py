@@ -11,6 +11,8 @@ from services.jobs.documents import EvaluationDocument, EventEntry, JobDocument,
 from services.jobs.states import JobStatus
 from workloads.budgets import Budget, LatencyTarget
 from workloads.job_folder import CostDocument, InfeasibleDocument, StudentDocument
+from workloads.latency import Percentile
+from workloads.latency_model import HeldOutError
 from workloads.search_spec import Metric
 
 
@@ -67,6 +69,18 @@ class ScoredPoint(CostDocument):
 class FrontierPoint(ScoredPoint):
     """A candidate that no other beats in all respects."""
 
+    latency_ms: float | None = Field(None, description="On the frontier's target, where latency is a cost.")
+    latency_predicted: bool | None = Field(None, description="Whether latency_ms is predicted, not measured.")
+
+
+class FrontierLatency(BaseModel):
+    """Which latency is meant, and how good its predictions are."""
+
+    target: LatencyTarget
+    percentile: Percentile
+    device: str = Field(description="Model of the CPU or GPU.")
+    error: HeldOutError | None = Field(description="Relative error of predictions on held-out candidates.")
+
 
 class CandidateEntry(ScoredPoint):
     """A candidate as the search left it."""
@@ -95,6 +109,8 @@ class FrontierDocument(BaseModel):
 
     costs: list[str]
     sequence_length: int
+    latency: FrontierLatency | None = Field(None, description="Where latency is one of the costs.")
+    note: str | None = Field(None, description="What limits the answer.")
     points: list[FrontierPoint]
 
 

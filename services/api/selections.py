@@ -6,27 +6,38 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
+from services import frontier as results
 from services.api.compressions import PREFIX, accepted
 from services.api.conditional import UNCHANGED, document_response
 from services.api.dependencies import BodyDep, CallerDep, JobDep, RequestKeyDep, SelectionDep, ServiceDep
 from services.api.openapi import reference_to
 from services.api.problems import RESPONSES
-from services.api.schemas import CandidateEntry, CandidatePage, FrontierDocument, SelectionPage, SelectionRequest
+from services.api.schemas import (
+    CandidateEntry,
+    CandidatePage,
+    FrontierDocument,
+    FrontierLatency,
+    SelectionPage,
+    SelectionRequest,
+)
+from services.frontier import LATENCY, check_length, latency_axis
 from services.jobs.documents import SelectionDocument, selection_document
 from services.jobs.store import MAX_PAGE
+from workloads.errors import InputError
+from workloads.latency import Percentile
 
 router = APIRouter(prefix=f"{PREFIX}/{{job_id}}", tags=["selections"], responses=RESPONSES)
 
 _BODY = {"application/json": {"schema": reference_to(SelectionRequest)}}
 SequenceLength = Annotated[int, Query(ge=1, le=4096, description="Tokens that flops are counted at.")]
-CostName = Literal["params", "params_without_embeddings", "flops", "weight_bytes", "activation_bytes"]
+CostName = Literal["params", "params_without_embeddings", "flops", "weight_bytes", "activation_bytes", "latency"]
 
 
 @router.post("/selections", status_code=201, openapi_extra={"requestBody": {"required": True, "content": _BODY}})
 def select(
     body: BodyDep, key: RequestKeyDep, caller: CallerDep, job: JobDep, service: ServiceDep, response: Response
 ) -> SelectionDocument:
-    """Answer new budgets from the scores table, at once; the students' files follow."""
+    """Answer new budgets from the scores table, at once; files that are not there yet follow."""
     selection = service.select(job, body, key, caller=caller)
     accepted(response, service, selection)
     return selection_document(selection, service.storage)
@@ -61,8 +72,9 @@ def candidates(
     sequence_length: SequenceLength = 128,
 ) -> CandidatePage:
     """List the candidates that were scored, page by page, with those that the search dropped."""
-    begin = int(after)
-    found = service.candidates(job, slice(begin, begin + limit + 1), sequence_length)
+    known, begin = service.searches.known(job), int(after)
+    check_length(known, sequence_length)
+    found = results.candidates(known, slice(begin, begin + limit + 1), sequence_length)
     return CandidatePage(
         candidates=[CandidateEntry(**one) for one in found[:limit]],
         next=str(begin + limit) if len(found) > limit else None,
@@ -75,8 +87,24 @@ def frontier(
     service: ServiceDep,
     cost: Annotated[list[CostName] | None, Query(description="One or two costs.", max_length=2)] = None,
     sequence_length: SequenceLength = 128,
+    latency_target: Annotated[
+        str | None, Query(description="Where latency is meant; may be left out where one target alone was measured on.")
+    ] = None,
+    latency_percentile: Percentile = "p50",
 ) -> FrontierDocument:
     """Show the candidates that no other beats in held-out loss and in all of the costs at once."""
-    costs = list(dict.fromkeys(cost or ["flops"]))
-    points = service.frontier(job, costs, sequence_length)
-    return FrontierDocument(costs=costs, sequence_length=sequence_length, points=points)
+    known = service.searches.known(job)
+    check_length(known, sequence_length)
+    costs, axis, latency = list(dict.fromkeys(cost or ["flops"])), None, None
+    if LATENCY not in costs and latency_target is not None:
+        raise InputError.of("latency_target", "Latency is none of the costs.", "Add cost=latency, or leave it out.")
+    if LATENCY in costs:
+        axis = latency_axis(service.searches, list(service.with_selections(job)), latency_target, latency_percentile)
+        model = axis.model
+        latency = FrontierLatency(
+            target=model.target, percentile=latency_percentile, device=model.device, error=model.error
+        )
+    points = results.frontier(known, costs, sequence_length, axis)
+    return FrontierDocument(
+        costs=costs, sequence_length=sequence_length, latency=latency, note=known.note, points=points
+    )

@@ -9,7 +9,7 @@ import typer
 from services.cli.failures import told_plainly
 from services.cli.options import DEFAULT_SERVER, After, All, JobId, Json, SequenceLength, Server
 
-COSTS = "params, params_without_embeddings, flops, weight_bytes or activation_bytes"
+COSTS = "params, params_without_embeddings, flops, weight_bytes, activation_bytes or latency"
 
 
 @told_plainly
@@ -18,18 +18,28 @@ def frontier(
     server: Server = DEFAULT_SERVER,
     cost: Annotated[list[str] | None, typer.Option(help=f"{COSTS}; up to two.", show_default="flops")] = None,
     sequence_length: SequenceLength = 128,
+    latency_target: Annotated[
+        str | None, typer.Option(help="Where latency is meant; may be left out where only one was measured on.")
+    ] = None,
+    latency_percentile: Annotated[str, typer.Option(help="p50 or p95.")] = "p50",
     json: Json = False,
 ) -> None:
     """Show the candidates that no other beats in held-out loss and costs at once."""
-    from services.cli.tables import print_points
+    from services.cli.tables import print_frontier
     from services.client import StillroomClient
 
     with StillroomClient(server) as client:
-        found = client.frontier(job_id, cost or ["flops"], sequence_length)
+        found = client.frontier(
+            job_id,
+            cost or ["flops"],
+            sequence_length,
+            latency_target=latency_target,
+            latency_percentile=latency_percentile,
+        )
     if json:
         typer.echo(found.model_dump_json(indent=1))
     else:
-        print_points(f"Frontier: {', '.join(found.costs)}", found.points)
+        print_frontier(found)
 
 
 @told_plainly
@@ -43,7 +53,7 @@ def candidates(
     json: Json = False,
 ) -> None:
     """List the candidates that were scored, and why those that were dropped went."""
-    from services.cli.tables import print_points
+    from services.cli.tables import print_candidates
     from services.client import StillroomClient
 
     with StillroomClient(server) as client:
@@ -54,7 +64,7 @@ def candidates(
     if json:
         typer.echo(page.model_dump_json(indent=1))
         return
-    print_points("Candidates", page.candidates)
+    print_candidates(page.candidates)
     if page.next is not None:
         typer.echo(f"There are more: --after {page.next}, or --all.", err=True)
 
@@ -69,7 +79,7 @@ def selections(
     json: Json = False,
 ) -> None:
     """List the selections made on a compression, newest first, or show one."""
-    from services.cli.tables import print_students, print_table, when
+    from services.cli.tables import print_selection, print_table, when
     from services.client import StillroomClient
 
     with StillroomClient(server) as client:
@@ -79,7 +89,7 @@ def selections(
                 typer.echo(one.model_dump_json(indent=1))
             else:
                 typer.echo(f"{one.id} is {one.status}.", err=True)
-                print_students(one.students, one.infeasible)
+                print_selection(one)
             return
         page = client.selections(job_id, limit=limit, after=after)
     if json:

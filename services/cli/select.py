@@ -23,7 +23,7 @@ def select(
 ) -> None:
     """Answer new budgets from a compression's scores; the students' files follow."""
     from services.cli.progress import tell_error, wait_for, waiting
-    from services.cli.tables import print_students
+    from services.cli.tables import print_selection
     from services.client import StillroomClient
 
     with StillroomClient(server) as client:
@@ -35,7 +35,7 @@ def select(
     if json:
         typer.echo(found.model_dump_json(indent=1))
     else:
-        print_students(found.students, found.infeasible)
+        print_selection(found)
     if found.error is not None:
         tell_error(found.error)
         raise typer.Exit(FAILED)

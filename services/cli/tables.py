@@ -2,22 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from services.api.batch_schemas import BatchResult
-from services.api.schemas import CandidateEntry, FrontierPoint, StudentFile
-from services.jobs.documents import JobDocument
+from services.api.schemas import CandidateEntry, FrontierDocument, FrontierPoint, StudentFile
+from services.jobs.documents import JobDocument, SelectionDocument
 from workloads.architecture import Architecture
-from workloads.job_folder import CostDocument, InfeasibleDocument, StudentDocument
+from workloads.job_folder import InfeasibleDocument, StudentDocument
 
-_STUDENT = ("budget", "shape", "params", "FLOPs", "held-out loss", "folder")
-_NUMBERS = frozenset({"params", "FLOPs", "held-out loss", "spread", "rows", "bytes", "rung"})
+_STUDENT: dict[str, Callable[[StudentDocument], str]] = {
+    "budget": lambda one: one.budget,
+    "shape": lambda one: _shape(one.architecture),
+    "params": lambda one: f"{one.params:,}",
+    "FLOPs": lambda one: f"{one.flops:,} @{one.sequence_length}",
+    "held-out loss": lambda one: f"{one.heldout_loss:.4f}",
+    "task score": lambda one: "" if one.task_score is None else f"{one.task_score:.4f}",
+    "p50 ms": lambda one: f"{one.latency.p50_ms:.3f}" if one.latency else "",
+    "p95 ms": lambda one: f"{one.latency.p95_ms:.3f}" if one.latency else "",
+    "on": lambda one: one.latency.target.name if one.latency else "",
+    "speed-up": lambda one: f"{one.latency.speed_up:.2f}x" if one.latency else "",
+    "repeats": lambda one: ("agree" if one.latency.agrees else "disagree") if one.latency else "",
+    "predicted ms": lambda one: _prediction(one.latency_prediction),
+    "int8 error": lambda one: _int8_error(one.exports),
+    "folder": lambda one: one.files or one.status,
+}
+"""The columns of students; one that none of them has a value for is left out."""
+_COSTS: dict[str, tuple[str, Callable[[FrontierPoint], str]]] = {
+    "params": ("params", lambda one: f"{one.params:,}"),
+    "params_without_embeddings": ("params less embeddings", lambda one: f"{one.params_without_embeddings:,}"),
+    "flops": ("FLOPs", lambda one: f"{one.flops:,} @{one.sequence_length}"),
+    "weight_bytes": ("weight bytes", lambda one: f"{(one.weight_bytes or {}).get('float32', 0):,}"),
+    "activation_bytes": ("activation bytes", lambda one: f"{one.activation_bytes:,} @{one.sequence_length}"),
+    "latency": ("latency ms", lambda one: f"{one.latency_ms:.3f}"),
+}
+"""The columns of a frontier, by cost."""
+_NUMBERS = frozenset(
+    {"spread", "rows", "bytes", "rung", "held-out loss", "task score", "p50 ms", "p95 ms", "speed-up", "int8 error"}
+    | {"params", "FLOPs", *(title for title, _ in _COSTS.values())}
+)
 
 
 def print_table(
@@ -48,14 +77,48 @@ def print_table(
 
 
 def print_students(students: Sequence[StudentDocument], infeasible: Sequence[InfeasibleDocument]) -> None:
-    """Print the students, then the budgets that nothing meets."""
+    """Print the students, with what there is to say of them, then the budgets that nothing meets."""
     console = Console()
     short = _short if console.is_terminal else str
-    print_table("Students", _STUDENT, [[*cells, short(place)] for *cells, place in map(_student, students)])
+    cells = {title: [cell(one) for one in students] for title, cell in _STUDENT.items()}
+    shown = {title: column for title, column in cells.items() if any(column)}
+    if students:
+        shown["folder"] = [short(place) for place in shown["folder"]]
+    print_table("Students", list(shown), list(zip(*shown.values(), strict=True)))
     for item in infeasible:
-        console.print(
-            f"Nothing meets the budget {item.budget}.{_nearest(item)}", markup=False, highlight=False, soft_wrap=True
-        )
+        _say(f"Nothing meets the budget {item.budget}.{_nearest(item)}", console)
+
+
+def print_selection(found: SelectionDocument) -> None:
+    """Print what a selection has for its budgets, and what limits that."""
+    print_students(found.students, found.infeasible)
+    for name in found.unanswered:
+        _say(f"The budget {name} has no answer before its latency target is measured.", Console())
+    if found.note is not None:
+        _say(found.note, Console(stderr=True))
+
+
+def print_frontier(found: FrontierDocument) -> None:
+    """Print the candidates of a frontier, with the costs that it is drawn over."""
+    columns = ["sub-space", "shape", *(_COSTS[cost][0] for cost in found.costs)]
+    rows = [
+        [one.subspace, _shape(one.architecture), *(_COSTS[cost][1](one) for cost in found.costs)]
+        for one in found.points
+    ]
+    if found.latency is not None:
+        columns.append("is")
+        for row, one in zip(rows, found.points, strict=True):
+            row.append("predicted" if one.latency_predicted else "measured")
+    for row, one in zip(rows, found.points, strict=True):
+        row.append(f"{one.heldout_loss:.4f}")
+    print_table(f"Frontier: {', '.join(found.costs)}", [*columns, "held-out loss"], rows)
+    if found.latency is not None:
+        error = found.latency.error
+        good = f"; predictions are off by {error.median:.1%}, the median" if error else ""
+        place = f"{found.latency.percentile} on {found.latency.target.name}, {found.latency.device}"
+        _say(f"Latency: {place}{good}.", Console(stderr=True))
+    if found.note is not None:
+        _say(found.note, Console(stderr=True))
 
 
 def print_compressions(jobs: Sequence[JobDocument]) -> None:
@@ -78,18 +141,17 @@ def print_files(files: Sequence[StudentFile]) -> None:
     print_table("Files", ("file", "bytes"), [[file.path, f"{file.bytes:,}"] for file in files])
 
 
-def print_points(title: str, points: Sequence[FrontierPoint | CandidateEntry]) -> None:
-    """Print candidates with their losses and costs."""
-    columns: list[str] = ["sub-space", "shape", "params", "FLOPs", "held-out loss"]
-    scored = [point for point in points if isinstance(point, CandidateEntry)]
+def print_candidates(entries: Sequence[CandidateEntry]) -> None:
+    """Print candidates with their losses and costs, and why those that went were dropped."""
+    columns = ["sub-space", "shape", "params", "FLOPs", "held-out loss", "spread", "rows", "rung", "dropped by"]
     rows = [
-        [point.subspace, _shape(point.architecture), *_costs(point), f"{point.heldout_loss:.4f}"] for point in points
+        [
+            *(one.subspace, _shape(one.architecture), f"{one.params:,}", f"{one.flops:,} @{one.sequence_length}"),
+            *(f"{one.heldout_loss:.4f}", f"{one.spread:.4f}", f"{one.rows:,}", str(one.rung), one.dropped_by or ""),
+        ]
+        for one in entries
     ]
-    if scored:
-        columns += ["spread", "rows", "rung", "dropped by"]
-        for row, one in zip(rows, scored, strict=True):
-            row += [f"{one.spread:.4f}", f"{one.rows:,}", str(one.rung), one.dropped_by or ""]
-    print_table(title, columns, rows)
+    print_table("Candidates", columns, rows)
 
 
 def print_results(results: Sequence[BatchResult]) -> None:
@@ -122,13 +184,21 @@ def when(time: datetime) -> str:
     return time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _student(student: StudentDocument) -> tuple[str, ...]:
-    place = student.files or student.status
-    return student.budget, _shape(student.architecture), *_costs(student), f"{student.heldout_loss:.4f}", place
+def _say(text: str, console: Console) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _costs(costs: CostDocument) -> tuple[str, str]:
-    return f"{costs.params:,}", f"{costs.flops:,} @{costs.sequence_length}"
+def _prediction(given: dict[str, float] | None) -> str:
+    if given is None:
+        return ""
+    error = given.get("median_error")
+    return f"{given['predicted_ms']:.3f}" + ("" if error is None else f" ±{error:.1%}")
+
+
+def _int8_error(exports: dict[str, Any]) -> str:
+    """Of the last hidden states, against the float32 file."""
+    report = exports.get("int8_report")
+    return f"{report['hidden_error']:.2%}" if report else ""
 
 
 def _shape(architecture: dict[str, object]) -> str:
@@ -146,4 +216,5 @@ def _nearest(item: InfeasibleDocument) -> str:
         return ""
     nearest = item.nearest[0]
     misses = ", ".join(f"{ratio:.2f} x {limit}" for limit, ratio in nearest.misses.items())
-    return f" The nearest: {_shape(nearest.architecture)}, at {misses}."
+    latency = f", {nearest.latency_ms:.3f} ms {nearest.latency_source}" if nearest.latency_ms is not None else ""
+    return f" The nearest: {_shape(nearest.architecture)}, at {misses}{latency}."

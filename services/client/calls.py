@@ -109,9 +109,26 @@ class Calls(Side):
         return Given({"job_id": job_id}, {"limit": limit, "after": after, "sequence_length": sequence_length})
 
     @call("GET", "/v1/compressions/{job_id}/frontier", FrontierDocument)
-    def frontier(self, job_id: str, costs: Sequence[str] = ("flops",), sequence_length: int = 128) -> Given:
-        """Read the Pareto front of a finished compression against one or two costs."""
-        return Given({"job_id": job_id}, {"cost": list(costs), "sequence_length": sequence_length})
+    def frontier(
+        self,
+        job_id: str,
+        costs: Sequence[str] = ("flops",),
+        sequence_length: int = 128,
+        *,
+        latency_target: str | None = None,
+        latency_percentile: str = "p50",
+    ) -> Given:
+        """Read the Pareto front of a finished compression against one or two costs.
+
+        Where latency is one of them, the target and the percentile say which.
+        """
+        query = {
+            "cost": list(costs),
+            "sequence_length": sequence_length,
+            "latency_target": latency_target,
+            "latency_percentile": latency_percentile,
+        }
+        return Given({"job_id": job_id}, query)
 
     @call("POST", "/v1/compressions/plan", PlanJobDocument, keyed=True)
     def plan(self, request: Any, *, key: str | None = None) -> Given:

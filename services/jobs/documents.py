@@ -22,6 +22,8 @@ from workloads.job_folder import (
 )
 from workloads.storage import Storage
 
+_NO_ANSWER: dict[str, Any] = {"students": [], "infeasible": [], "unanswered": [], "provisional": True, "note": None}
+
 
 class _Document(BaseModel):
     model_config = ConfigDict(frozen=True)
@@ -88,6 +90,10 @@ class SelectionDocument(_Document):
     budgets: list[dict[str, Any]]
     students: list[StudentDocument]
     infeasible: list[InfeasibleDocument]
+    unanswered: list[str] = Field(
+        default_factory=list,
+        description="Budgets on a latency target that nothing is measured on yet: the run answers.",
+    )
     provisional: bool = Field(
         False, description="Whether measuring latency, polishing or a proxy task may still change the choice."
     )
@@ -172,7 +178,7 @@ def job_document(job: Job, storage: Storage, ray: Readiness, plan: Job | None = 
 def selection_document(job: Job, storage: Storage) -> SelectionDocument:
     """Give a selection's document: the run's answer, or what could be said at once."""
     assert job.parent is not None
-    result, at_once = job.result, job.answer or {"students": [], "infeasible": [], "provisional": True, "note": None}
+    result, at_once = job.result, job.answer or _NO_ANSWER
     succeeded = result is not None and result.status == "succeeded"
     if result is not None and succeeded:
         students = [with_place(student, storage) for student in result.students]
@@ -190,6 +196,7 @@ def selection_document(job: Job, storage: Storage) -> SelectionDocument:
         budgets=job.request["budgets"],
         students=students,
         infeasible=infeasible,
+        unanswered=[] if succeeded else at_once.get("unanswered", []),
         provisional=at_once["provisional"] and not succeeded,
         note=at_once["note"],
         error=result.error if result else None,

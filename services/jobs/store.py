@@ -29,7 +29,7 @@ from services.jobs.rows import (
 )
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.tables import LOCAL_TENANT, AttemptRow, JobRow, RequestKeyRow
-from workloads.job_folder import JobKind
+from workloads.job_folder import JobKind, ResultDocument
 
 _MADE_FROM: tuple[JobKind, ...] = ("selection", "evaluation")
 """What is deleted with the compression that it was made from."""
@@ -65,10 +65,11 @@ class JobStore:
         parent: str | None = None,
         scores: str | None = None,
         answer: Callable[[str], dict[str, Any]] | None = None,
+        result: Callable[[str], ResultDocument] | None = None,
         tokens: int = 0,
         key: RequestKey | None = None,
     ) -> Job:
-        """Add a queued job and give it an id.
+        """Add a queued job, or one that leaves nothing to do, and give it an id.
 
         Args:
             request: As accepted.
@@ -77,6 +78,7 @@ class JobStore:
             parent: A selection's compression, or a compression's plan.
             scores: Fingerprint of the scores table that a selection answers from.
             answer: Gives what a selection with that id can be answered at once.
+            result: Gives the result of the job with that id, which has succeeded without a run; none: it needs one.
             tokens: That it trains on.
             key: Of the request; where it was sent before, the job that was made then is given.
 
@@ -87,11 +89,15 @@ class JobStore:
         """
         row = new_row(request, kind, tenant=tenant, parent=parent, tokens=tokens)
         row.scores, row.answer = scores, answer(row.id) if answer is not None else None
+        if result is not None:
+            row.status, row.finished_at = JobStatus.SUCCEEDED, row.created_at
+            row.result, row.steps = result(row.id).model_dump(mode="json"), []
 
         def make(session: Session) -> JobRow:
             if parent is not None:
                 find_row(session, parent, tenant=tenant, lock=True)  # so that nobody deletes it meanwhile
-            self._quotas.admit(session, tenant, tokens=tokens)
+            if result is None:  # else it takes nothing of what is limited
+                self._quotas.admit(session, tenant, tokens=tokens)
             session.add(row)
             return row
 

@@ -16,10 +16,15 @@ from services.jobs.states import AttemptStatus, JobStatus
 from services.service import Service
 from workloads.architecture import Architecture, TeacherShape
 from workloads.artifacts import Artifact, Key, build_folder, commit
+from workloads.budgets import LatencyTarget
 from workloads.costs import student_cost
-from workloads.job_folder import ResultDocument
+from workloads.job_folder import ResultDocument, StudentDocument
+from workloads.latency import LatencySample, LatencySamples
+from workloads.search_spec import ExportSpec
 from workloads.spaces import relative_spaces
 from workloads.storage import Storage
+from workloads.student_key import student_key
+from workloads.trained import recall
 
 SHAPE = TeacherShape("bert", 6, 384, 12, 1536, 30522, 512, 2, 0, True)
 SPACES = relative_spaces(SHAPE, 3)
@@ -63,11 +68,54 @@ def make_search(storage: Storage, aim: str = "frontier", dropped: Sequence[Archi
     return commit(storage, key, builder, {"candidates": len(rows), "aim": aim})
 
 
-def finished(service: Service, request: dict, **search: Any) -> Job:
+def make_samples(storage: Storage, target: LatencyTarget, measured: dict[Architecture, tuple[float, bool]]) -> Artifact:
+    """Commit candidates' latencies on a target in milliseconds, p95 being double, and whether the repeats agreed."""
+    samples = [
+        LatencySample(architecture=one.to_json(), p50_ms=time, p95_ms=2 * time, agrees=agrees)
+        for one, (time, agrees) in measured.items()
+    ]
+    document = LatencySamples(target=target, samples=samples, device="a CPU", versions={}, measured_at="now")
+    key = Key("latency-samples", {"target": target.model_dump(mode="json")})
+    return commit(storage, key, "cmp_x-1", document.model_dump(mode="json"))
+
+
+def make_task_scores(storage: Storage, scores: dict[tuple[str, Architecture], float]) -> Artifact:
+    """Commit what candidates scored on a proxy task."""
+    table = pa.table(
+        {
+            "subspace": [name for name, _ in scores],
+            "architecture": [json.dumps(one.to_json()) for _, one in scores],
+            "task_score": list(scores.values()),
+        }
+    )
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    key = Key("task-scores", {"candidates": [one.describe() for _, one in scores]})
+    storage.write_bytes(f"{build_folder(key, 'cmp_x-1')}/task_scores.parquet", sink.getvalue())
+    return commit(storage, key, "cmp_x-1", {})
+
+
+def make_student(storage: Storage, scores: str, subspace: str, architecture: Architecture) -> Artifact:
+    """Commit the files of a student of a search."""
+    trained = recall(storage, scores)
+    key = student_key(trained.scores, trained.superlms[subspace], architecture, ExportSpec())
+    storage.write_bytes(f"{build_folder(key, 'cmp_x-1')}/config.json", b"{}")
+    return commit(storage, key, "cmp_x-1", {"exports": {}})
+
+
+def finished(
+    service: Service,
+    request: dict,
+    *,
+    made: Sequence[Artifact] = (),
+    students: Sequence[StudentDocument] = (),
+    **search: Any,
+) -> Job:
     """A succeeded compression in the service's database, with the search's artefacts in its storage."""
     scores = make_search(service.storage, **search)
     job = service.work.begin_attempt(service.submit(request).id)
-    result = ResultDocument(status="succeeded", artifacts={"scores": [scores.fingerprint]}, seconds=90.0)
+    artifacts = {"scores": [scores.fingerprint], **{one.stage: [one.fingerprint] for one in made}}
+    result = ResultDocument(status="succeeded", artifacts=artifacts, students=list(students), seconds=90.0)
     return service.work.end_attempt(
         job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[]
     )
