@@ -34,6 +34,8 @@ def bare_app() -> FastAPI:
         title="stillroom",
         summary="Compress Transformer language models to any budget.",
         version=version("stillroom"),
+        docs_url=None,  # those of FastAPI run scripts of other sites; the page has its own
+        redoc_url=None,
     )
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     add_problem_handlers(app)

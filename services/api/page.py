@@ -6,6 +6,7 @@ The browser is told to run nothing but these files, and to ask each time whether
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
 
 router = APIRouter(include_in_schema=False)
@@ -34,6 +35,12 @@ async def _file(path: str, request: Request) -> Response:
 async def page(request: Request) -> Response:
     """Give the page."""
     return await _file("index.html", request)
+
+
+@router.get("/docs")
+async def docs() -> Response:
+    """Lead to what the page says of the API."""
+    return RedirectResponse("/#/api")
 
 
 @router.api_route("/static/{path:path}", methods=["GET", "HEAD"])

@@ -30,11 +30,21 @@ export function s(name, attributes, ...children) {
   return fill(document.createElementNS(SVG, name), attributes, children);
 }
 
-/** Put other children into a node. */
+/** Put other children into a node. The focus stays with the one of the same name, else with the node. */
 export function replace(node, ...children) {
+  const held = node.contains(document.activeElement) && node !== document.activeElement ? document.activeElement : null;
   node.replaceChildren();
   append(node, children);
+  if (held && !node.contains(held)) {
+    const same = [...node.querySelectorAll(held.localName)].find((one) => nameOf(one) === nameOf(held));
+    if (!same) node.tabIndex = -1;
+    (same ?? node).focus({ preventScroll: true });
+  }
   return node;
+}
+
+function nameOf(node) {
+  return node.id || node.ariaLabel || node.textContent;
 }
 
 /** A function that calls `draw(data)` only when the data differs from the last, so that focus and open parts stay. */

@@ -14,6 +14,11 @@ export function trimmed(value, digits) {
   return String(Number(value.toPrecision(digits)));
 }
 
+/** How many times one amount is another; far beyond comparing, no more than that. */
+export function times(ratio, digits = 3) {
+  return ratio >= 1000 ? "more than 1,000 times" : `${trimmed(ratio, digits)} times`;
+}
+
 export function whole(value) {
   return Math.round(value).toLocaleString("en-GB");
 }

@@ -5,11 +5,15 @@ import { announce, h, replace } from "./dom.js";
 import { currentKey, forgetKey } from "./key.js";
 import { here, route, start } from "./router.js";
 import { failure } from "./widgets.js";
+import { apiView } from "./views/api.js";
 import { batchView } from "./views/batch.js";
 import { batchesView } from "./views/batches.js";
+import { evaluationView } from "./views/evaluation.js";
 import { evaluationsView } from "./views/evaluations.js";
 import { jobView } from "./views/job.js";
 import { jobsView } from "./views/jobs.js";
+import { newBatchView } from "./views/new-batch.js";
+import { newEvaluationView } from "./views/new-evaluation.js";
 import { newView } from "./views/new.js";
 import { planView } from "./views/plan.js";
 
@@ -18,6 +22,7 @@ const PLACES = [
   ["/batches", "Batches"],
   ["/evaluations", "Evaluations"],
   ["/new", "New"],
+  ["/api", "API"],
 ];
 
 const main = document.getElementById("main");
@@ -25,10 +30,14 @@ const main = document.getElementById("main");
 route("/compressions", jobsView);
 route("/compressions/:id", jobView);
 route("/batches", batchesView);
+route("/batches/new", newBatchView);
 route("/batches/:id", batchView);
 route("/evaluations", evaluationsView);
+route("/evaluations/new", newEvaluationView);
+route("/evaluations/:id", evaluationView);
 route("/plans/:id", planView);
 route("/new", newView);
+route("/api", apiView);
 
 function missing() {
   return { title: "Not found", node: h("p", { class: "empty" }, "There is nothing at this address. ", h("a", { href: "#/compressions" }, "All compressions")) };

@@ -1,7 +1,9 @@
 /** Small parts that many views use. */
 
+import { path, post, remove } from "./api.js";
 import { announce, freshId, h, replace } from "./dom.js";
-import { percent } from "./format.js";
+import { percent, taken } from "./format.js";
+import { go } from "./router.js";
 
 const ENDED = new Set(["succeeded", "failed", "cancelled", "partial"]);
 
@@ -37,6 +39,16 @@ export function progressCell(job) {
   const text = `${percent(found.fraction)}${found.step && job.status === "running" ? ` · ${found.step}` : ""}`;
   return [bar("progress", found.fraction), " ", h("span", { class: "small" }, text)];
 }
+
+/** How long a job has taken; of one that goes on it counts by itself. */
+export function took(job) {
+  const counting = job.started_at && !job.finished_at;
+  return h("span", { "data-since": counting ? job.started_at : null }, taken(job));
+}
+
+setInterval(() => {
+  for (const node of document.querySelectorAll("[data-since]")) node.textContent = taken({ started_at: node.dataset.since });
+}, 1000);
 
 /** A table that turns into cards on a narrow screen; `rows` are lists of cells, the first of them the row's name. */
 export function table(caption, columns, rows, empty) {
@@ -93,25 +105,76 @@ export function confirm(question, detail, verb) {
   });
 }
 
+/** Do some work while buttons stay still, once at a time; they keep the focus, which `disabled` would take away. */
+export async function still(buttons, work) {
+  if (buttons.some((one) => one.ariaDisabled === "true")) return;
+  for (const one of buttons) one.ariaDisabled = "true";
+  try {
+    await work();
+  } finally {
+    for (const one of buttons) one.ariaDisabled = null;
+  }
+}
+
 /** A button that is still while its work goes on, and says beside it what went wrong. */
 export function actionButton(text, work, attributes = {}) {
   const problem = h("span", { class: "problem", role: "alert" });
   const button = h("button", {
     type: "button",
     ...attributes,
-    onclick: async () => {
-      button.disabled = true;
+    onclick: () => still([button], async () => {
       problem.textContent = "";
       try {
         await work();
       } catch (error) {
         problem.textContent = ` ${error.message}`;
-      } finally {
-        button.disabled = false;
       }
-    },
+    }),
   }, text);
   return h("span", { class: "action" }, button, problem);
+}
+
+/**
+ * Buttons that end something, begin it again, and forget it; what loses something asks before.
+ *
+ * @param {object} about what it is: the document `one` of `list`, its `noun`, how it begins `again`, what is said
+ *   before it is `cancelled` or `deleted`, and `wake` to look at it anew.
+ */
+export function actions({ noun, one, list, wake, again = { verb: "resume", text: "Resume" }, cancelled, deleted }, ...more) {
+  const place = path(list, one.id);
+  const sure = (verb, detail) => confirm(`${verb} this ${noun}?`, detail, `${verb} the ${noun}`);
+  const cancel = async () => {
+    if (!(await sure("Cancel", cancelled))) return;
+    await post(`${place}/cancel`);
+    wake();
+  };
+  const begin = async () => {
+    await post(`${place}/${again.verb}`);
+    wake();
+  };
+  const forget = async () => {
+    if (!(await sure("Delete", deleted))) return;
+    await remove(place);
+    go(`/${list}`);
+  };
+  return h(
+    "div",
+    { class: "actions" },
+    ["queued", "running"].includes(one.status) && actionButton("Cancel", cancel, { class: "danger" }),
+    ["failed", "partial", "cancelled"].includes(one.status) && actionButton(again.text, begin, { class: "main" }),
+    more,
+    hasEnded(one.status) && actionButton("Delete", forget, { class: "danger" }),
+  );
+}
+
+/** Why a job has failed. */
+export function errorPart(error) {
+  return h(
+    "div",
+    { class: "problem", role: "alert" },
+    h("p", {}, error.field && h("code", {}, error.field), error.field && ": ", error.message),
+    error.remedy && h("p", {}, error.remedy),
+  );
 }
 
 /** Lines to copy. */

@@ -26,6 +26,10 @@ const KINDS = {
     },
     write: (value) => (Array.isArray(value) ? value.join("\n") : undefined),
   },
+  numbers: {
+    read: (text) => (text.trim() ? text.trim().split(/[\s,;]+/).map(parseNumber) : undefined),
+    write: (value) => (Array.isArray(value) ? value.join(", ") : undefined),
+  },
   labels: {
     read: (text) => {
       const pairs = text.split("\n").map((line) => line.trim()).filter(Boolean).map((line) => line.split(/\s*[:=]\s*(.*)/s));
@@ -34,6 +38,16 @@ const KINDS = {
     write: (value) => (value && typeof value === "object" ? Object.entries(value).map(([name, one]) => `${name}: ${one}`).join("\n") : undefined),
   },
 };
+
+/** Fields that belong together. */
+export function fieldset(title, fields) {
+  return h("fieldset", {}, h("legend", {}, title), h("div", { class: "fields" }, fields.map((field) => field.node)));
+}
+
+/** Fields that are seldom needed. */
+export function moreFields(fields) {
+  return h("details", {}, h("summary", {}, "More"), h("div", { class: "fields" }, fields.map((field) => field.node)));
+}
 
 /** A field with its label, its hint and a place for what is wrong with it. */
 export class Field {

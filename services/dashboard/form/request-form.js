@@ -2,7 +2,7 @@
 
 import { h } from "../dom.js";
 import { BudgetRows } from "./budgets.js";
-import { Field } from "./fields.js";
+import { Field, fieldset, moreFields } from "./fields.js";
 
 const MAIN = {
   Teacher: [
@@ -33,24 +33,18 @@ const MORE = [
 ];
 
 export class RequestForm {
-  constructor(targets) {
+  /** @param {string} [without] a part that is asked for elsewhere. */
+  constructor(targets, without) {
     this.base = {};
     const build = (specs) => specs.map((spec) => new Field(spec));
-    const parts = Object.entries(MAIN).map(([title, specs]) => [title, build(specs)]);
+    const parts = Object.entries(MAIN).filter(([title]) => title !== without).map(([title, specs]) => [title, build(specs)]);
+    const training = parts.pop();
     const more = build(MORE);
-    this.fields = [...parts.flatMap(([, fields]) => fields), ...more];
+    this.above = parts.flatMap(([, fields]) => fields);
+    this.below = [...training[1], ...more];
+    this.fields = [...this.above, ...this.below];
     this.budgets = new BudgetRows(targets);
-    const part = (title, fields) => h("fieldset", {}, h("legend", {}, title), h("div", { class: "fields" }, fields.map((field) => field.node)));
-    const [teacher, corpus, training] = parts.map(([title, fields]) => part(title, fields));
-    this.node = h(
-      "div",
-      {},
-      teacher,
-      corpus,
-      this.budgets.node,
-      training,
-      h("details", {}, h("summary", {}, "More"), h("div", { class: "fields" }, more.map((field) => field.node))),
-    );
+    this.node = h("div", {}, parts.map((part) => fieldset(...part)), this.budgets.node, fieldset(...training), moreFields(more));
   }
 
   show(request) {
@@ -72,6 +66,6 @@ export class RequestForm {
 
   /** Where problems can be shown. */
   places() {
-    return [...this.fields.slice(0, 6), ...this.budgets.places(), ...this.fields.slice(6)];
+    return [...this.above, ...this.budgets.places(), ...this.below];
   }
 }

@@ -1,12 +1,11 @@
 /** One batch: each compression's state, and the results across teachers. */
 
-import { get, getBlob, getIfThere, path, post, remove } from "../api.js";
+import { get, getBlob, getIfThere, path } from "../api.js";
 import { save } from "../download.js";
 import { announce, h, replace, whenChanged } from "../dom.js";
 import { loss, shape, short, teacherName, trimmed, when } from "../format.js";
 import { poll } from "../poll.js";
-import { go } from "../router.js";
-import { actionButton, badge, confirm, facts, hasEnded, progressCell, section, table } from "../widgets.js";
+import { actionButton, actions, badge, facts, hasEnded, progressCell, section, table } from "../widgets.js";
 import { countsText } from "./batches.js";
 
 export function batchView({ id }, _query, signal) {
@@ -47,7 +46,15 @@ function parts(batch, wake) {
         ["At the same time", batch.max_running],
         ["Labels", Object.keys(batch.labels ?? {}).length ? Object.entries(batch.labels).map(([name, value]) => h("span", { class: "label" }, `${name}: ${value}`)) : null],
       ]),
-      actions(batch, wake),
+      actions({
+        noun: "batch",
+        one: batch,
+        list: "batches",
+        wake,
+        again: { verb: "retry", text: "Retry what failed" },
+        cancelled: "Compressions that have succeeded stay; the others are cancelled.",
+        deleted: "Its compressions are deleted with it.",
+      }, h("a", { class: "button", href: `#/compressions?batch=${encodeURIComponent(batch.id)}` }, "Its compressions")),
     ),
     section(
       "Compressions",
@@ -64,32 +71,6 @@ function parts(batch, wake) {
       ),
     ),
   ];
-}
-
-function actions(batch, wake) {
-  const place = path("batches", batch.id);
-  const cancel = async () => {
-    if (!(await confirm("Cancel this batch?", "Compressions that have succeeded stay; the others are cancelled.", "Cancel the batch"))) return;
-    await post(`${place}/cancel`);
-    wake();
-  };
-  const retry = async () => {
-    await post(`${place}/retry`);
-    wake();
-  };
-  const forget = async () => {
-    if (!(await confirm("Delete this batch?", "Its compressions are deleted with it.", "Delete the batch"))) return;
-    await remove(place);
-    go("/batches");
-  };
-  return h(
-    "div",
-    { class: "actions" },
-    ["queued", "running"].includes(batch.status) && actionButton("Cancel", cancel, { class: "danger" }),
-    ["failed", "partial", "cancelled"].includes(batch.status) && actionButton("Retry what failed", retry, { class: "main" }),
-    h("a", { class: "button", href: `#/compressions?batch=${encodeURIComponent(batch.id)}` }, "Its compressions"),
-    hasEnded(batch.status) && actionButton("Delete", forget, { class: "danger" }),
-  );
 }
 
 function resultsPart(id, rows) {

@@ -22,7 +22,7 @@ export function batchesView(_found, query, signal) {
     list,
     draw,
   );
-  return { title: "Batches", node: list };
+  return { title: "Batches", node: h("div", {}, h("p", {}, h("a", { class: "button", href: "#/batches/new" }, "Submit a batch")), list) };
 }
 
 function pageOf({ batches, next }, query) {

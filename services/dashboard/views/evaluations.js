@@ -23,7 +23,7 @@ export function evaluationsView(_found, query, signal) {
     list,
     draw,
   );
-  return { title: "Evaluations", node: list };
+  return { title: "Evaluations", node: h("div", {}, h("p", {}, h("a", { class: "button", href: "#/evaluations/new" }, "Evaluate a model")), list) };
 }
 
 function pageOf({ evaluations, next }) {
@@ -38,12 +38,17 @@ export function scoreText({ metric, mean, std }) {
   return `${metric} ${trimmed(mean, 4)}${std === null ? "" : ` ± ${trimmed(std, 2)}`}`;
 }
 
+/** What is evaluated. */
+export function modelLink({ compression, student, teacher }) {
+  return compression ? h("a", { href: `#/compressions/${encodeURIComponent(compression)}` }, student) : teacher.model;
+}
+
 function row(one) {
   const { model, result } = one;
   return [
-    [one.name, h("span", { class: "small block" }, one.id)],
+    [h("a", { href: `#/evaluations/${encodeURIComponent(one.id)}` }, one.name), h("span", { class: "small block" }, one.id)],
     [badge(one.status), one.reason && h("span", { class: "small reason" }, one.reason)],
-    model.compression ? h("a", { href: `#/compressions/${encodeURIComponent(model.compression)}` }, model.student ?? model.compression) : model.teacher?.model,
+    modelLink(model),
     result ? [scoreText(result), h("span", { class: "small block" }, `always the same answer: ${trimmed(result.baseline.score, 4)}`)] : "–",
     result?.seeds ? result.seeds.map(({ score }) => trimmed(score, 4)).join(", ") : "–",
     when(one.created_at),

@@ -1,10 +1,8 @@
 /** What a compression is and where it stands; its status apart from the reason for it. */
 
-import { path, post, remove } from "../api.js";
 import { h } from "../dom.js";
-import { duration, short, taken, when } from "../format.js";
-import { go } from "../router.js";
-import { actionButton, badge, confirm, facts, hasEnded, opens, table } from "../widgets.js";
+import { duration, short, when } from "../format.js";
+import { actions, badge, errorPart, facts, hasEnded, opens, table, took } from "../widgets.js";
 
 export function head(job, wake) {
   const labels = Object.entries(job.request?.labels ?? {});
@@ -19,22 +17,20 @@ export function head(job, wake) {
       ["Teacher", h("span", { class: "wraps" }, job.request?.teacher?.model ?? "–")],
       ["Its size", job.teacher && `${short(job.teacher.params)} parameters, ${short(job.teacher.flops)} FLOPs at ${job.teacher.sequence_length} tokens`],
       ["Submitted", when(job.created_at)],
-      ["Took", job.started_at ? taken(job) : null],
+      [job.finished_at ? "Took" : "So far", job.started_at ? took(job) : null],
       ["Planned", job.planned && planned(job.planned)],
       ["Batch", job.batch && h("a", { href: `#/batches/${encodeURIComponent(job.batch)}` }, job.batch)],
       ["Labels", labels.length ? h("span", { class: "labels" }, labels.map(([name, value]) => h("span", { class: "label" }, `${name}: ${value}`))) : null],
     ]),
-    actions(job, wake),
+    actions({
+      noun: "compression",
+      one: job,
+      list: "compressions",
+      wake,
+      cancelled: "What it has finished is kept: it can be resumed later.",
+      deleted: "Its record, its selections, its students’ evaluations and their folders go. Students’ files stay in the storage, but the page finds them no more.",
+    }, h("a", { class: "button", href: `#/new?from=${encodeURIComponent(job.id)}` }, "Submit one like it")),
     job.attempts.length > 1 && opens("Attempts", attempts(job.attempts)),
-  );
-}
-
-function errorPart(error) {
-  return h(
-    "div",
-    { class: "problem", role: "alert" },
-    h("p", {}, error.field && h("code", {}, error.field), error.field && ": ", error.message),
-    error.remedy && h("p", {}, error.remedy),
   );
 }
 
@@ -49,33 +45,5 @@ function attempts(list) {
     ["Attempt", "Status", "Why", "Began", "Ended"],
     list.map((one) => [one.number, badge(one.status), one.reason ?? "–", when(one.started_at), when(one.finished_at)]),
     "None yet.",
-  );
-}
-
-function actions(job, wake) {
-  const place = path("compressions", job.id);
-  const cancel = async () => {
-    const sure = await confirm("Cancel this compression?", "What it has finished is kept: it can be resumed later.", "Cancel the compression");
-    if (!sure) return;
-    await post(`${place}/cancel`);
-    wake();
-  };
-  const resume = async () => {
-    await post(`${place}/resume`);
-    wake();
-  };
-  const forget = async () => {
-    const sure = await confirm("Delete this compression?", "Its record, its selections and their folders go. Students’ files stay in the storage, but the page finds them no more.", "Delete the compression");
-    if (!sure) return;
-    await remove(place);
-    go("/compressions");
-  };
-  return h(
-    "div",
-    { class: "actions" },
-    ["queued", "running"].includes(job.status) && actionButton("Cancel", cancel, { class: "danger" }),
-    ["failed", "cancelled"].includes(job.status) && actionButton("Resume", resume, { class: "main" }),
-    h("a", { class: "button", href: `#/new?from=${encodeURIComponent(job.id)}` }, "Submit one like it"),
-    hasEnded(job.status) && actionButton("Delete", forget, { class: "danger" }),
   );
 }

@@ -2,10 +2,10 @@
 
 import { get } from "../api.js";
 import { h, replace, whenChanged } from "../dom.js";
-import { taken, teacherName, when } from "../format.js";
+import { teacherName, when } from "../format.js";
 import { poll } from "../poll.js";
 import { go, link } from "../router.js";
-import { badge, hasEnded, progressCell, table } from "../widgets.js";
+import { badge, hasEnded, progressCell, table, took } from "../widgets.js";
 
 const STATUSES = ["queued", "running", "succeeded", "failed", "cancelling", "cancelled"];
 const PAGE = 25;
@@ -71,7 +71,7 @@ function row(job) {
     h("span", { title: job.request?.teacher?.model }, teacherName(job)),
     progressCell(job),
     h("time", { datetime: job.created_at }, when(job.created_at)),
-    taken(job),
+    [took(job), job.started_at && !job.finished_at && " so far"],
   ];
 }
 

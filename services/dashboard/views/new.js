@@ -1,9 +1,10 @@
 /** A new compression: as a form, or as JSON or YAML; a plan before it, if one likes. */
 
-import { freshKey, get, getIfThere, path, post } from "../api.js";
-import { announce, freshId, h, replace } from "../dom.js";
+import { get, getIfThere, path } from "../api.js";
+import { freshId, h, replace } from "../dom.js";
 import { clearFindings, showFindings } from "../form/findings.js";
 import { RequestForm } from "../form/request-form.js";
+import { Sending } from "../form/sending.js";
 import { poll } from "../poll.js";
 import { go } from "../router.js";
 import { PlanPart } from "./plan.js";
@@ -42,31 +43,26 @@ class Submission {
     this.form = new RequestForm(targets);
     this.form.show(request);
     this.plan = new PlanPart(signal);
-    this.summary = h("div", { class: "problem summary", role: "alert", tabindex: "-1", hidden: true });
+    this.sending = new Sending(() => (this.raw ? [] : this.form.places()));
+    this.summary = this.sending.summary;
     const id = freshId("raw");
     this.text = h("textarea", { id, rows: 20, spellcheck: "false", class: "raw", "aria-describedby": `${id}-hint` });
     this.rawPart = h("div", { hidden: true, class: "field" }, h("label", { for: id }, "The request as JSON or YAML"), this.text, h("p", { class: "hint", id: `${id}-hint` }, "Going back to the form takes JSON; YAML is sent as it is."));
     this.switch = h("button", { type: "button", class: "quiet", onclick: () => this.change() }, "Write it as JSON or YAML");
-    this.submitButton = h("button", { type: "submit", class: "main" }, "Submit");
-    this.planButton = h("button", { type: "button", onclick: () => this.send(() => this.makePlan()) }, "Plan first");
+    const submit = this.sending.button("Submit", { type: "submit", class: "main" });
+    const plan = this.sending.button("Plan first", { type: "button", onclick: () => this.sending.send(() => this.makePlan()) });
     this.node = h(
       "div",
       {},
       h("form", { class: "request", novalidate: true, onsubmit: (event) => this.submit(event) },
-        h("p", {}, this.switch),
+        h("p", {}, this.switch, h("a", { class: "button quiet", href: "#/batches/new" }, "Several teachers at once")),
         this.summary,
         this.form.node,
         this.rawPart,
-        h("div", { class: "actions" }, this.submitButton, this.planButton)),
+        h("div", { class: "actions" }, submit, plan)),
       this.plan.node,
     );
-    this.forget();
-    this.node.addEventListener("input", () => this.forget());
-  }
-
-  /** Another request than the last that was sent: it gets a key of its own. */
-  forget() {
-    this.once = freshKey();
+    this.node.addEventListener("input", () => this.sending.changed());
   }
 
   change() {
@@ -88,7 +84,7 @@ class Submission {
     this.form.node.hidden = this.raw;
     this.rawPart.hidden = !this.raw;
     this.switch.textContent = this.raw ? "Back to the form" : "Write it as JSON or YAML";
-    this.forget();
+    this.sending.changed();
   }
 
   body() {
@@ -99,30 +95,16 @@ class Submission {
 
   submit(event) {
     event.preventDefault();
-    this.send(async () => {
+    this.sending.send(async () => {
       const { body, type } = this.body();
-      const job = await post("/v1/compressions", body, { type, once: this.once });
-      announce("Submitted.");
+      const job = await this.sending.submit("/v1/compressions", body, type);
       go(`/compressions/${encodeURIComponent(job.id)}`);
     });
   }
 
   async makePlan() {
     const { body, type } = this.body();
-    this.plan.follow(await post("/v1/compressions/plan", body, { type, once: this.once }));
+    this.plan.follow(await this.sending.submit("/v1/compressions/plan", body, type));
     this.plan.node.scrollIntoView({ block: "nearest" });
-  }
-
-  async send(work) {
-    const places = this.raw ? [] : this.form.places();
-    clearFindings(places, this.summary);
-    this.submitButton.disabled = this.planButton.disabled = true;
-    try {
-      await work();
-    } catch (error) {
-      showFindings(error, places, this.summary);
-    } finally {
-      this.submitButton.disabled = this.planButton.disabled = false;
-    }
   }
 }

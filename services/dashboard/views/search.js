@@ -19,7 +19,8 @@ export class SearchPart {
     this.cloud = new Cloud();
     this.status = h("div", { class: "empty" }, "Loading the candidates …");
     this.slider = h("input", { type: "range", min: 0, max: STEPS, value: STEPS, id: "budget", "aria-describedby": "best" });
-    this.number = h("input", { type: "number", min: 1, step: "any", id: "budget-number", inputmode: "numeric" });
+    this.number = h("input", { type: "number", min: 1, step: "any", id: "budget-number", inputmode: "numeric", "aria-describedby": "budget-problem" });
+    this.trouble = h("p", { id: "budget-problem", class: "problem", role: "alert", hidden: true });
     this.best = h("output", { id: "best", class: "best", for: "budget budget-number", "aria-live": "polite" });
     this.front = h("div");
     this.selections = new SelectionList(job, signal, (students) => this.chosen(students));
@@ -43,6 +44,7 @@ export class SearchPart {
         h("div", { class: "field grows" }, h("label", { for: "budget" }, "Budget"), this.slider),
         h("div", { class: "field" }, h("label", { for: "budget-number" }, "At most"), this.number),
       ),
+      this.trouble,
       h("p", {}, this.best),
       h("div", { class: "actions" }, actionButton("Make this student", () => this.select(), { class: "main" })),
       opens("The frontier as a table", this.front),
@@ -130,9 +132,11 @@ export class SearchPart {
   }
 
   /** Have a budget: the best candidate under it is the last of the frontier that costs no more. */
-  set(budget, bySlider = false) {
-    if (!Number.isFinite(budget) || budget <= 0) return;
-    this.budget = Math.floor(budget);
+  set(asked, bySlider = false) {
+    const good = asked >= 1 && asked <= Number.MAX_SAFE_INTEGER;
+    if (good) this.budget = Math.floor(asked);
+    this.trouble.hidden = good;
+    this.trouble.textContent = good ? "" : `A budget is a number from 1 to ${short(Number.MAX_SAFE_INTEGER)}; it stays at ${whole(this.budget)}.`;
     const [low, high] = this.range();
     const { cost } = this;
     this.found = this.points.findLast((one) => one[cost] <= this.budget) ?? null;

@@ -3,7 +3,8 @@
 import { path } from "../api.js";
 import { download } from "../download.js";
 import { h } from "../dom.js";
-import { bytes, loss, shape, short, trimmed } from "../format.js";
+import { bytes, loss, shape, short, times, trimmed } from "../format.js";
+import { link } from "../router.js";
 import { actionButton, badge, copyable, facts, opens, table } from "../widgets.js";
 import { scoreText } from "./evaluations.js";
 
@@ -17,7 +18,7 @@ export function studentCards(job, students, teacher, evaluations = []) {
 }
 
 function student(job, one, teacher, evaluations) {
-  const times = (ofTeacher, own) => (ofTeacher ? ` (teacher: ${short(ofTeacher)}, ${trimmed(ofTeacher / own, 2)} times)` : "");
+  const beside = (ofTeacher, own) => (ofTeacher ? ` (teacher: ${short(ofTeacher)}, ${times(ofTeacher / own, 2)})` : "");
   const sameLength = teacher?.sequence_length === one.sequence_length;
   return h(
     "li",
@@ -26,8 +27,8 @@ function student(job, one, teacher, evaluations) {
     facts([
       ["Shape", `${one.subspace}: ${shape(one.architecture)}`],
       ["Held-out loss", loss(one.heldout_loss)],
-      ["Parameters", `${short(one.params)}${times(teacher?.params, one.params)}`],
-      ["FLOPs", `${short(one.flops)} at ${one.sequence_length} tokens${times(sameLength ? teacher?.flops : null, one.flops)}`],
+      ["Parameters", `${short(one.params)}${beside(teacher?.params, one.params)}`],
+      ["FLOPs", `${short(one.flops)} at ${one.sequence_length} tokens${beside(sameLength ? teacher?.flops : null, one.flops)}`],
       ["Weights", one.weight_bytes && Object.entries(one.weight_bytes).map(([dtype, size]) => `${bytes(size)} ${dtype}`).join(", ")],
       ["Task score", one.task_score === null ? null : trimmed(one.task_score, 4)],
       ["Polished for", one.polished_tokens ? `${short(one.polished_tokens)} tokens` : null],
@@ -38,6 +39,7 @@ function student(job, one, teacher, evaluations) {
     one.files && h(
       "div",
       { class: "actions" },
+      h("a", { class: "button", href: link("/evaluations/new", { compression: job, student: one.id }), "aria-label": `Evaluate ${one.budget}` }, "Evaluate"),
       actionButton("Download", () => download(`${path("compressions", job, "students", one.id)}/archive`, `${one.id}.tar`), {
         class: "main",
         "aria-label": `Download ${one.budget}`,
@@ -53,13 +55,13 @@ function student(job, one, teacher, evaluations) {
 }
 
 function evaluationLine(found) {
-  return [`${found.name}: `, found.result ? scoreText(found.result) : badge(found.status)];
+  return [h("a", { href: `#/evaluations/${encodeURIComponent(found.id)}` }, found.name), ": ", found.result ? scoreText(found.result) : badge(found.status)];
 }
 
 function latency(measured) {
   const { target, p50_ms: p50, p95_ms: p95, speed_up: speedUp, device, agrees } = measured;
   return [
-    `${trimmed(p50, 3)} ms, 95 % within ${trimmed(p95, 3)} ms; ${trimmed(speedUp, 3)} times as fast as the teacher`,
+    `${trimmed(p50, 3)} ms, 95 % within ${trimmed(p95, 3)} ms; ${times(speedUp)} as fast as the teacher`,
     h("span", { class: "small block" }, `on ${target.name}: ${device}, ${target.threads} ${target.threads === 1 ? "thread" : "threads"}, batch ${target.batch_size}, ${target.sequence_length} tokens, ${target.dtype}, ${target.runtime}${agrees ? "" : "; the repeats disagree"}`),
   ];
 }
@@ -109,7 +111,7 @@ export function infeasibleTable(infeasible) {
           `${one.subspace}: ${shape(one.architecture)}`,
           short(one.params),
           loss(one.heldout_loss),
-          Object.entries(one.misses).map(([name, times]) => `${LIMITS[name] ?? name} ${trimmed(times, 3)} times`).join(", "),
+          Object.entries(one.misses).map(([name, ratio]) => `${LIMITS[name] ?? name} ${times(ratio)}`).join(", "),
         ])
         : [[budget, "nothing", "–", "–", "–"]],
     ),

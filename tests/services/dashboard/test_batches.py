@@ -1,4 +1,4 @@
-"""Batches and evaluations on the page."""
+"""Batches on the page."""
 
 import csv
 
@@ -6,10 +6,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from services.jobs.states import AttemptStatus, JobStatus
-from tests.services.dashboard.runs import LiveRun, finish_with_students, finished_with_students
-from workloads.evaluation_spec import BaselineDocument, EvaluationResult, SeedScore
-from workloads.job_folder import ResultDocument
+from tests.services.dashboard.runs import LiveRun, finish_with_students
 
 
 @pytest.fixture
@@ -69,37 +66,26 @@ def test_compressions_of_a_batch_are_found_by_it(client, batch, make_request, op
     expect(page.locator("tbody tr")).to_have_count(3)
 
 
-def test_evaluations_stand_in_their_list_and_at_their_student(client, service, make_request, tmp_path, open_page):
-    job = finished_with_students(service, make_request())
-    file = tmp_path / "reviews.csv"
-    file.write_text("text,label\ngood,1\nbad,0\n")
-    task = {
-        "name": "reviews", "kind": "single", "train": [str(file)], "validation": [str(file)], "text_columns": ["text"],
-    }  # fmt: skip
-    body = {"model": {"compression": job.id, "student": "stu_one"}, "task": task, "seeds": [0, 1]}
-    answer = httpx.post(f"{client.server}/v1/evaluations", json=body)
-    assert answer.status_code == 202, answer.text
-    evaluation = answer.json()["id"]
-    page = open_page(f"{client.server}/#/evaluations")
-    expect(page.locator("tbody tr")).to_contain_text("reviews")
-    expect(page.locator("tbody .badge")).to_have_text("queued")
-    scores = [
-        SeedScore(
-            seed=seed, score=score, epoch=1, learning_rate=5e-5, validation_score=score, scores={"accuracy": score},
-            device="CPU", seconds=1,
-        )
-        for seed, score in enumerate((0.8, 0.9))
-    ]  # fmt: skip
-    result = EvaluationResult(
-        task="reviews", metric="accuracy", mean=0.85, std=0.0707, seeds=scores, scored_on="validation", rows=2,
-        baseline=BaselineDocument(answer=1, score=0.5, scores={"accuracy": 0.5}), train_rows=2, set_aside_rows=0,
-        rows_in_training=0, params=1, fingerprint="f", seconds=2,
-    )  # fmt: skip
-    service.work.begin_attempt(evaluation)
-    service.work.end_attempt(
-        evaluation, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED,
-        result=ResultDocument(status="succeeded", evaluation=result), steps=[],
-    )  # fmt: skip
-    expect(page.locator("tbody tr")).to_contain_text("accuracy 0.85 ± 0.071")
-    page.get_by_role("link", name="stu_one").click()
-    expect(page.locator("[data-student=stu_one]")).to_contain_text("reviews: accuracy 0.85 ± 0.071")
+def test_a_batch_is_submitted_from_its_form_with_errors_at_their_fields(client, service, text, open_page):
+    page = open_page(f"{client.server}/#/batches")
+    page.get_by_role("link", name="Submit a batch").click()
+    page.get_by_label("Name", exact=True).first.fill("three")
+    page.get_by_label("Teachers").fill("/nowhere/at/all\nsomeone/teacher-1")
+    page.get_by_label("Files").fill("/nowhere/at/all.txt")
+    page.get_by_label("Most parameters").fill("8M")
+    page.get_by_role("button", name="Submit the batch").click()
+    for field, problem in {"Teachers": "/nowhere/at/all", "Files": "/nowhere/at/all.txt"}.items():
+        expect(page.get_by_label(field)).to_have_attribute("aria-invalid", "true")
+        expect(page.locator(".field", has=page.get_by_label(field)).locator(".problem")).to_contain_text(problem)
+    expect(page.get_by_label("Teachers")).to_be_focused()
+    page.get_by_label("Teachers").fill("someone/teacher-0\nsomeone/teacher-1")
+    page.get_by_label("Files").fill(str(text))
+    page.get_by_label("At the same time").fill("1")
+    page.keyboard.press("Enter")
+    expect(page.locator("tbody .badge")).to_have_text(["queued"] * 2)
+    (batch,) = service.batches.store.page()
+    assert (batch.name, batch.max_running) == ("three", 1)
+    assert [one.teacher for one in service.batches.store.members(batch.id)] == [
+        "someone/teacher-0",
+        "someone/teacher-1",
+    ]

@@ -37,6 +37,9 @@ def test_progress_moves_by_itself_and_each_superlm_has_its_own_curve(client, liv
         drawn = page.get_by_role("img", name=f"Loss of {name}")
         expect(drawn).to_have_accessible_name(f"Loss of {name} over 800 tokens: largest 0.00125, smallest 0.0025")
     expect(page.locator(".badge").first).to_have_text("running")
+    so_far = page.locator(".facts div", has_text="So far")
+    before = so_far.inner_text()
+    expect(so_far).not_to_have_text(before, use_inner_text=True)
 
 
 def test_a_later_attempt_draws_on_from_its_checkpoint(client, service, live_run, open_page):

@@ -45,9 +45,19 @@ def job(client, service, make_request):
 
 def _visit(page, client, job):
     """Every view, with everything that opens open."""
-    for place in ("/compressions", f"/compressions/{job.id}", "/new", "/batches", "/evaluations"):
+    places = {
+        "/compressions": "Compressions",
+        f"/compressions/{job.id}": job.id,
+        "/new": "New compression",
+        "/batches/new": "New batch",
+        "/evaluations": "Evaluations",
+        "/evaluations/new": "New evaluation",
+        "/api": "API",
+    }
+    for place, title in places.items():
         page.goto(f"{client.server}/#{place}")
-        page.wait_for_selector("h1")
+        expect(page.locator("h1")).to_have_text(title)
+        expect(page.get_by_text("Loading")).to_have_count(0)
         if place == f"/compressions/{job.id}":
             page.wait_for_selector("#best:not(:empty)")
             page.wait_for_selector(".curve svg")
@@ -71,6 +81,9 @@ def test_text_stands_out_from_its_ground(client, job, open_page, scheme):
     for place in _visit(page, client, job):
         faint = [one for one in page.evaluate(CONTRASTS) if one[0] < 4.5]
         assert faint == [], place
+        if place == f"/compressions/{job.id}":
+            drawn = page.evaluate("getComputedStyle(document.querySelector('figure img')).filter")
+            assert (drawn == "none") == (scheme == "light")
         grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert grounds == {"rgb(22, 20, 18)" if scheme == "dark" else "rgb(250, 248, 245)"}
 
@@ -99,6 +112,25 @@ def test_all_that_can_be_used_is_reached_by_the_tab_key_has_a_name_and_shows_the
                 one.checkVisibility() && !(one.labels?.length || one.textContent.trim() || one.ariaLabel)).length"""
         )
         assert nameless == 0, place
+
+
+def test_the_focus_comes_back_from_a_question_and_stays_where_the_answer_is_shown(client, make_request, open_page):
+    page = open_page(f"{client.server}/#/compressions/{client.submit(make_request()).id}")
+    cancel = page.get_by_role("button", name="Cancel", exact=True)
+    cancel.focus()
+    for leave in ("Escape", "Enter"):
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name="Keep it")).to_be_focused()
+        page.keyboard.press(leave)
+        expect(cancel).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator(".head .badge")).to_have_text("cancelled")
+    expect(cancel).to_have_count(0)
+    assert page.evaluate(
+        "document.activeElement.querySelector('.head') !== null && document.activeElement !== document.body"
+    )
 
 
 def test_a_view_that_opens_is_said_and_takes_the_focus(client, job, open_page):

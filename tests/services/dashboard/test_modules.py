@@ -32,6 +32,13 @@ def test_a_stream_says_the_same_however_it_is_cut(client, open_page):
     ]
 
 
+def test_ratios_far_beyond_comparing_are_not_counted(client, open_page):
+    page = open_page(client.server)
+    module = page.evaluate_handle("import('/static/format.js')")
+    said = module.evaluate("(format, ratios) => ratios.map((one) => format.times(one))", [1.0712, 999, 1.82e9])
+    assert said == ["1.07 times", "999 times", "more than 1,000 times"]
+
+
 def test_numbers_are_read_as_people_write_them(client, open_page):
     page = open_page(client.server)
     numbers = {

@@ -1,0 +1,63 @@
+/** Sending what a form holds: the same twice makes one thing, and what is wrong is said at its fields. */
+
+import { freshKey, post } from "../api.js";
+import { announce, h } from "../dom.js";
+import { still } from "../widgets.js";
+import { clearFindings, showFindings } from "./findings.js";
+
+export class Sending {
+  /** @param {Function} places gives where problems can be shown. */
+  constructor(places) {
+    this.places = places;
+    this.buttons = [];
+    this.summary = h("div", { class: "problem summary", role: "alert", tabindex: "-1", hidden: true });
+    this.changed();
+  }
+
+  button(text, attributes) {
+    const made = h("button", attributes, text);
+    this.buttons.push(made);
+    return made;
+  }
+
+  /** Something else than was sent last: it gets a key of its own. */
+  changed() {
+    this.once = freshKey();
+  }
+
+  /** Do some work with the buttons still, and show what is refused. */
+  send(work) {
+    return still(this.buttons, async () => {
+      const places = this.places();
+      clearFindings(places, this.summary);
+      try {
+        await work();
+      } catch (error) {
+        showFindings(error, places, this.summary);
+      }
+    });
+  }
+
+  /** Send a new document, and say so. */
+  async submit(place, body, type) {
+    const made = await post(place, body, { type, once: this.once });
+    announce("Submitted.");
+    return made;
+  }
+}
+
+/** A form that makes one thing: `body()` is sent to `place`, and `done(made)` goes on with the answer. */
+export function sendingForm({ parts, places, verb, place, body, done }) {
+  const sending = new Sending(places);
+  const submit = (event) => {
+    event.preventDefault();
+    sending.send(async () => done(await sending.submit(place, body())));
+  };
+  return h(
+    "form",
+    { class: "request", novalidate: true, oninput: () => sending.changed(), onsubmit: submit },
+    sending.summary,
+    parts,
+    h("div", { class: "actions" }, sending.button(verb, { type: "submit", class: "main" })),
+  );
+}
