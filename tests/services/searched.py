@@ -21,7 +21,7 @@ from workloads.costs import student_cost
 from workloads.job_folder import ResultDocument, StudentDocument
 from workloads.latency import LatencySample, LatencySamples
 from workloads.search_spec import ExportSpec
-from workloads.spaces import relative_spaces
+from workloads.spaces import SubSpace, relative_spaces
 from workloads.storage import Storage
 from workloads.student_key import student_key
 from workloads.trained import recall
@@ -35,22 +35,29 @@ def loss_of(architecture: Architecture) -> float:
     return 1e6 / student_cost(SHAPE, architecture).flops
 
 
-def make_search(storage: Storage, aim: str = "frontier", dropped: Sequence[Architecture] = ()) -> Artifact:
+def make_search(
+    storage: Storage,
+    aim: str = "frontier",
+    dropped: Sequence[Architecture] = (),
+    shape: TeacherShape = SHAPE,
+    spaces: Sequence[SubSpace] = tuple(SPACES),
+) -> Artifact:
     """Commit a teacher, a corpus, SuperLMs and the scores of all candidates, some of them dropped early."""
-    builder = "cmp_x-1"
-    commit(storage, Key("teacher", {"files": "t"}), builder, {"model": "m", "fingerprint": "t", "shape": asdict(SHAPE)})
+    builder, teacher = "cmp_x-1", f"{shape.layers} x {shape.hidden_size}"
+    summary = {"model": "m", "fingerprint": teacher, "shape": asdict(shape)}
+    commit(storage, Key("teacher", {"files": teacher}), builder, summary)
     corpus = commit(storage, Key("corpus", {"text": "c"}), builder, {})
-    superlms = {space.name: commit(storage, Key("superlm", {"space": space.name}), builder, {}) for space in SPACES}
+    superlms = {space.name: commit(storage, Key("superlm", {"space": space.name}), builder, {}) for space in spaces}
     key = Key(
         "scores",
         {
-            "teacher": "t",
+            "teacher": teacher,
             "corpus": corpus.fingerprint,
             "superlms": {name: artifact.fingerprint for name, artifact in superlms.items()},
-            "spaces": {space.name: json.loads(json.dumps(asdict(space))) for space in SPACES},
+            "spaces": {space.name: json.loads(json.dumps(asdict(space))) for space in spaces},
         },
     )
-    rows = [(space.name, one) for space in SPACES for one in space.architectures()]
+    rows = [(space.name, one) for space in spaces for one in space.architectures()]
     table = pa.table(
         {
             "subspace": [name for name, _ in rows],
