@@ -7,7 +7,8 @@ from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 _PLAIN = (bool, int, float)
 
@@ -16,6 +17,13 @@ class Part(BaseModel):
     """A part of a request: unknown fields are refused, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _no_nul(cls, value: Any) -> Any:
+        if _holds_nul(value):
+            raise ValueError("It holds a NUL character, which no path, no name and no database takes. Leave it out.")
+        return value
 
     @field_validator("*", mode="before")
     @classmethod
@@ -26,6 +34,14 @@ class Part(BaseModel):
             if kinds and bool not in kinds:
                 raise ValueError("true and false are no numbers. Use a number.")
         return value
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_holds_nul(one) for pair in value.items() for one in pair)
+    if isinstance(value, list | tuple):
+        return any(_holds_nul(one) for one in value)
+    return isinstance(value, str) and "\0" in value
 
 
 def _holds_truth(value: Any) -> bool:

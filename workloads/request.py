@@ -8,18 +8,52 @@ from __future__ import annotations
 
 import difflib
 import json
-from typing import Any, Literal, TypeVar, get_args
+from dataclasses import replace
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from workloads.budgets import Budget, LatencyTarget
 from workloads.errors import FieldError, InputError
-from workloads.part import Name, Part
+from workloads.part import NAME_PATTERN, Name, Part
 from workloads.search_spec import ExportSpec, PolishSpec, ProxyTaskSpec, SearchSpec
 
+ENDINGS = (".txt", ".jsonl", ".json", ".parquet")
+"""Of the files that a corpus may be made of."""
+OTHER_ENDING = "Convert or rename it, or pick the other files by a glob such as folder/**/*.txt."
 RelationForm = Literal["softmax-mse", "raw-mse", "kl"]
 _P = TypeVar("_P", bound=Part)
+_Count = Annotated[int, Field(ge=1)]
+_SPACE_NAMES = {1: ["all"], 2: ["small", "base"], 3: ["tiny", "small", "base"]}
+_PAPER_SPACES = 3
+_SHOWN = 120
+"""Characters of a wrong value that are repeated to the user, at most."""
+
+_LIMITS = {
+    "greater_than": ("gt", "more than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+}
+_LENGTHS = {
+    "too_short": ("min_length", "at least", "entry"),
+    "too_long": ("max_length", "at most", "entry"),
+    "string_too_short": ("min_length", "at least", "character"),
+    "string_too_long": ("max_length", "at most", "character"),
+}
+_REMEDIES = {
+    "int": "Use a whole number, written out in digits.",
+    "float": "Use a number.",
+    "finite_number": "Use a finite number.",
+    "bool": "Use true or false.",
+    "string": "Use text, in quotes.",
+    "list": "Use a list, even for a single entry.",
+    "tuple": "Use a list of as many entries as are asked for.",
+    "dict": "Use an object of names and values.",
+    "model": "Use an object of names and values.",
+}
+"""By the beginning of pydantic's kind of error."""
 
 
 class TeacherSpec(Part):
@@ -55,11 +89,15 @@ class SubspaceSpec(Part):
     """One sub-space written out by hand; all its layers are alike."""
 
     name: Name
-    layers: list[int] = Field(min_length=1, description="Depths.")
-    hidden_sizes: list[int] = Field(min_length=1, description="Hidden sizes.")
-    mlp_ratios: list[float] = Field(min_length=1, description="Feed-forward width over hidden size.")
-    heads: list[int] | None = Field(
-        None, description="Head counts, free of the hidden size; left out: hidden size / the teacher's head width."
+    layers: list[_Count] = Field(min_length=1, description="Depths.")
+    hidden_sizes: list[_Count] = Field(min_length=1, description="Hidden sizes.")
+    mlp_ratios: list[Annotated[float, Field(gt=0)]] = Field(
+        min_length=1, description="Feed-forward width over hidden size."
+    )
+    heads: list[_Count] | None = Field(
+        None,
+        min_length=1,
+        description="Head counts, free of the hidden size; left out: hidden size / the teacher's head width.",
     )
 
 
@@ -77,6 +115,58 @@ class SubspacesSpec(Part):
         None,
         description="Order heads, neurons and hidden dimensions before slicing; default: yes, but for the paper's.",
     )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> SubspacesSpec:
+        # Defaults contradict nothing, for a request is kept with all of them written out.
+        default = type(self).model_fields["count"].default
+        findings = []
+        if self.preset == "autodistil-paper" and self.count != _PAPER_SPACES:
+            findings.append(
+                FieldError(
+                    "count",
+                    f"The paper's preset has {_PAPER_SPACES} sub-spaces, not {self.count}.",
+                    f"Leave 'count' out, or use the preset 'relative' for {self.count} of them.",
+                )
+            )
+        if self.spaces is not None:
+            names = [one.name for one in self.spaces]
+            if self.preset != "relative":
+                findings.append(
+                    FieldError(
+                        "preset",
+                        f"The preset {self.preset!r} and 'spaces' by hand exclude each other.",
+                        "Leave one of the two out.",
+                    )
+                )
+            elif self.count not in {len(names), default}:
+                findings.append(
+                    FieldError(
+                        "count",
+                        f"It is {self.count}, and 'spaces' holds {len(names)}.",
+                        "Leave 'count' out: it is the number of the spaces by hand.",
+                    )
+                )
+            findings += [
+                FieldError(
+                    f"spaces.{index}.name",
+                    f"Two sub-spaces have the same name, {name!r}.",
+                    "Give each a name of its own.",
+                )
+                for index, name in enumerate(names)
+                if name in names[:index]
+            ]
+        if findings:
+            raise InputError(findings)
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the sub-spaces; they do not depend on the teacher."""
+        if self.spaces is not None:
+            return [one.name for one in self.spaces]
+        count = _PAPER_SPACES if self.preset == "autodistil-paper" else self.count
+        return _SPACE_NAMES.get(count, [f"s{index + 1}" for index in range(count)])
 
 
 class OutputSpec(Part):
@@ -134,20 +224,28 @@ class TrainingSpec(Part):
     @model_validator(mode="after")
     def _sizes(self) -> TrainingSpec:
         tokens = self.tokens_per_superlm
-        for name, value in tokens.items() if isinstance(tokens, dict) else [("", tokens)]:
-            where = f"'tokens_per_superlm{'.' + name if name else ''}'"
-            step = self.sequence_length * self.batch_size
-            if value < step:
-                raise ValueError(
-                    f"{where} is {value}, less than one step of {self.batch_size} x {self.sequence_length} tokens. "
-                    f"Give at least {step}."
-                )
+        named = {"": tokens} if isinstance(tokens, int) else {f".{name}": value for name, value in tokens.items()}
+        findings = [
+            _less_than_a_step(f"tokens_per_superlm{name}", value, self)
+            for name, value in named.items()
+            if value < self.step_tokens
+        ]
         if self.batch_size % self.workers:
-            raise ValueError(
-                f"'batch_size' {self.batch_size} cannot be shared by {self.workers} workers. "
-                f"Make it a multiple of 'workers'."
+            findings.append(
+                FieldError(
+                    "batch_size",
+                    f"{self.batch_size} cannot be shared by {self.workers} workers.",
+                    "Make it a multiple of 'workers'.",
+                )
             )
+        if findings:
+            raise InputError(findings)
         return self
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of one step, over all workers."""
+        return self.batch_size * self.sequence_length
 
     def tokens_for(self, name: str) -> int:
         """Training length of one sub-space, in tokens."""
@@ -156,7 +254,14 @@ class TrainingSpec(Part):
 
     def steps_for(self, name: str) -> int:
         """Optimiser steps of one sub-space: its tokens over the tokens of a batch, rounded down."""
-        return self.tokens_for(name) // (self.sequence_length * self.batch_size)
+        return self.tokens_for(name) // self.step_tokens
+
+
+def _less_than_a_step(field: str, tokens: int, training: TrainingSpec) -> FieldError:
+    step = f"{training.batch_size} x {training.sequence_length}"
+    return FieldError(
+        field, f"{tokens} is less than one step of {step} tokens.", f"Give at least {training.step_tokens}."
+    )
 
 
 class CompressionRequest(Part):
@@ -182,15 +287,47 @@ class CompressionRequest(Part):
     labels: dict[Name, str] = Field(default_factory=dict, max_length=16, description="Free labels to find it by.")
 
     @model_validator(mode="after")
-    def _names_are_unique(self) -> CompressionRequest:
+    def _parts_agree(self) -> CompressionRequest:
+        findings = []
         for field, names in (
             ("budgets", [budget.name for budget in self.budgets]),
             ("latency_targets", [target.name for target in self.latency_targets]),
         ):
             doubled = sorted({name for name in names if names.count(name) > 1})
             if doubled:
-                raise ValueError(f"Two of '{field}' are named {doubled[0]!r}. Give each a name of its own.")
+                findings.append(
+                    FieldError(field, f"Two of '{field}' are named {doubled[0]!r}.", "Give each a name of its own.")
+                )
+        findings += self._misnamed_subspaces()
+        if self.polish is not None and self.polish.tokens < self.training.step_tokens:
+            findings.append(_less_than_a_step("polish.tokens", self.polish.tokens, self.training))
+        if findings:
+            raise InputError(findings)
         return self
+
+    def _misnamed_subspaces(self) -> list[FieldError]:
+        tokens, placement, names = self.training.tokens_per_superlm, self.training.placement, self.subspaces.names
+        findings = []
+        if isinstance(tokens, dict) and set(tokens) != set(names):
+            findings.append(
+                FieldError(
+                    "training.tokens_per_superlm",
+                    f"It names {', '.join(sorted(tokens)) or 'nothing'}; the sub-spaces are {', '.join(names)}.",
+                    "Give one number for all, or one for each of the sub-spaces.",
+                )
+            )
+        if not isinstance(placement, str):
+            placed = [name for group in placement for name in group]
+            if sorted(placed) != sorted(names) or not all(placement):
+                findings.append(
+                    FieldError(
+                        "training.placement",
+                        f"Its groups hold {', '.join(sorted(placed)) or 'nothing'}; the sub-spaces are "
+                        f"{', '.join(names)}.",
+                        "Put every sub-space into exactly one group, or use 'auto'.",
+                    )
+                )
+        return findings
 
 
 def parse_request(data: Any) -> CompressionRequest:
@@ -218,7 +355,7 @@ def parse_as(kind: type[_P], data: Any, holding: str) -> _P:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        findings = [_finding(dict(item), kind) for item in error.errors()]
+        findings = [finding for item in error.errors() for finding in _findings(dict(item), kind)]
         # A field that may be one of two things has a finding for each; the first will do.
         raise InputError(list({finding.field: finding for finding in reversed(findings)}.values())[::-1]) from None
 
@@ -236,11 +373,18 @@ def parse_request_text(text: str) -> CompressionRequest:
     return parse_request(data)
 
 
-def _finding(item: dict[str, Any], root: type[Part]) -> FieldError:
-    kind, context = item["type"], item.get("ctx", {})
+def _findings(item: dict[str, Any], root: type[Part]) -> list[FieldError]:
     # pydantic puts the tried type between the names where there are several: "placement.list[list[str]].0".
     parts = [str(part) for part in item["loc"]]
-    field = ".".join(part for part in parts if part != "int" and "[" not in part) or "request"
+    parts = [part for part in parts if part != "int" and "[" not in part]
+    raised = item.get("ctx", {}).get("error")
+    if isinstance(raised, InputError):  # a check of ours; its fields are seen from the part that it stands in
+        return [replace(one, field=".".join([*parts, one.field])) for one in raised.errors]
+    return [_finding(item, ".".join(parts) or "request", root)]
+
+
+def _finding(item: dict[str, Any], field: str, root: type[Part]) -> FieldError:
+    kind, context, given = item["type"], item.get("ctx", {}), item["input"]
     if kind == "extra_forbidden":
         known = _fields_at(item["loc"][:-1], root)
         close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
@@ -252,17 +396,40 @@ def _finding(item: dict[str, Any], root: type[Part]) -> FieldError:
         problem, _, remedy = str(context.get("error", item["msg"])).rpartition(". ")
         return FieldError(field, f"{problem}." if problem else remedy, remedy if problem else "Correct it.")
     if kind == "literal_error":
-        return FieldError(field, f"{item['input']!r} is not one of the choices.", f"Use {context['expected']}.")
-    limits = {
-        "greater_than": ("gt", "more than"),
-        "greater_than_equal": ("ge", "at least"),
-        "less_than": ("lt", "less than"),
-        "less_than_equal": ("le", "at most"),
-    }
-    if kind in limits:
-        key, words = limits[kind]
-        return FieldError(field, f"{item['input']!r} is out of range.", f"Use a value of {words} {context[key]}.")
-    return FieldError(field, f"{item['input']!r} does not fit: {item['msg']}.", "Correct the value.")
+        return FieldError(field, f"{_short(given)} is not one of the choices.", f"Use {context['expected']}.")
+    if kind in _LIMITS:
+        key, words = _LIMITS[kind]
+        return FieldError(field, f"{_short(given)} is out of range.", f"Use a value of {words} {context[key]}.")
+    if kind in _LENGTHS:
+        key, words, what = _LENGTHS[kind]
+        what = what if context[key] == 1 else {"entry": "entries"}.get(what, f"{what}s")
+        return FieldError(
+            field, f"{_short(given)} does not fit: {item['msg']}.", f"Give {words} {context[key]} {what}."
+        )
+    return FieldError(field, f"{_short(given)} does not fit: {item['msg']}.", _remedy(kind, given, context))
+
+
+def _remedy(kind: str, given: Any, context: dict[str, Any]) -> str:
+    if kind == "string_pattern_mismatch":
+        if context["pattern"] == NAME_PATTERN:
+            return "Begin with a letter or a digit and go on with at most 62 letters, digits, '.', '_' or '-'."
+        return f"Match the pattern {context['pattern']}."
+    if isinstance(given, str) and kind in {"int_parsing", "int_type"} and (number := _whole(given)) is not None:
+        return f"Write {number}; YAML takes {given} for text."
+    return next((remedy for prefix, remedy in _REMEDIES.items() if kind.startswith(prefix)), "Correct the value.")
+
+
+def _whole(text: str) -> int | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() else None
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def _fields_at(location: tuple[int | str, ...], root: type[Part]) -> list[str]:

@@ -12,10 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from workloads.architecture import Architecture, TeacherShape
-from workloads.errors import InputError
+from workloads.errors import FieldError, InputError
 from workloads.request import CompressionRequest, SubspacesSpec
-
-_NAMES = {1: ["all"], 2: ["small", "base"], 3: ["tiny", "small", "base"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +108,7 @@ def relative_spaces(shape: TeacherShape, count: int) -> list[SubSpace]:
             f"A teacher of {shape.heads} heads leaves room for at most {len(units)} sub-spaces, not {count}.",
             f"Use a count of at most {len(units)}.",
         )
-    names = _names(count)
+    names = SubspacesSpec(count=count).names
     own_ratio = shape.intermediate_size / shape.hidden_size
     spaces = []
     for index, name in enumerate(names):
@@ -135,7 +133,7 @@ def spaces_for(spec: SubspacesSpec, shape: TeacherShape) -> list[SubSpace]:
     """Give the sub-spaces that a request asks for.
 
     Raises:
-        InputError: The preset does not fit the teacher, or a hand-written range is impossible for it.
+        InputError: The preset does not fit the teacher, or hand-written ranges are impossible for it.
     """
     if spec.spaces is not None:
         spaces = [
@@ -150,36 +148,34 @@ def spaces_for(spec: SubspacesSpec, shape: TeacherShape) -> list[SubSpace]:
             )
             for one in spec.spaces
         ]
-        for index, space in enumerate(spaces):
-            _check_fits(f"subspaces.spaces.{index}", space, shape)
-        if len({space.name for space in spaces}) < len(spaces):
-            raise InputError.of(
-                "subspaces.spaces", "Two sub-spaces have the same name.", "Give each a name of its own."
-            )
+        findings = [
+            FieldError(f"subspaces.spaces.{index}.{name}", problem, remedy)
+            for index, space in enumerate(spaces)
+            for name, problem, remedy in _misfits(space, shape)
+        ]
+        if findings:
+            raise InputError(findings)
         return spaces
-    if spec.preset == "autodistil-paper":
-        if (shape.layers, shape.hidden_size, shape.head_width) != (12, 768, 64):
-            raise InputError.of(
-                "subspaces.preset",
-                f"The paper's spaces are for teachers of 12 layers x 768; this one is {shape.layers} x "
-                f"{shape.hidden_size}.",
-                "Use the preset 'relative'.",
-            )
-        return paper_spaces()
-    return relative_spaces(shape, spec.count)
-
-
-def space_names(spec: SubspacesSpec) -> list[str]:
-    """Give the names of the sub-spaces that a request asks for; they do not depend on the teacher."""
-    if spec.spaces is not None:
-        return [one.name for one in spec.spaces]
-    return _names(3 if spec.preset == "autodistil-paper" else spec.count)
+    paper = spec.preset == "autodistil-paper"
+    remedy = "Use the preset 'relative'." if paper else "Write 'spaces' by hand."
+    if paper and (shape.layers, shape.hidden_size, shape.head_width) != (12, 768, 64):
+        raise InputError.of(
+            "subspaces.preset",
+            f"The paper's spaces are for teachers of 12 layers x 768; this one is {shape.layers} x "
+            f"{shape.hidden_size}.",
+            remedy,
+        )
+    spaces = paper_spaces() if paper else relative_spaces(shape, spec.count)
+    misfit = next((problem for space in spaces for _, problem, _ in _misfits(space, shape)), None)
+    if misfit is not None:
+        raise InputError.of("subspaces.preset", misfit, remedy)
+    return spaces
 
 
 def training_tokens(request: CompressionRequest) -> int:
     """Tokens that a compression trains its SuperLMs on, together, and at most polishes its students on."""
     each = request.training.tokens_per_superlm
-    superlms = sum(each.values()) if isinstance(each, dict) else each * len(space_names(request.subspaces))
+    superlms = sum(each.values()) if isinstance(each, dict) else each * len(request.subspaces.names)
     return superlms + polish_tokens(request)
 
 
@@ -194,10 +190,6 @@ def orders_by_importance(spec: SubspacesSpec) -> bool:
     return spec.importance if spec.importance is not None else spec.spaces is not None or spec.preset == "relative"
 
 
-def _names(count: int) -> list[str]:
-    return _NAMES.get(count, [f"s{index + 1}" for index in range(count)])
-
-
 def _depths(teacher_layers: int, place: float, *, alone: bool) -> tuple[int, ...]:
     low = max(1, round(teacher_layers * (1 / 3 + place / 3)))
     high = teacher_layers if alone else min(teacher_layers, round(teacher_layers * (2 / 3 + place * 2 / 3)))
@@ -205,7 +197,8 @@ def _depths(teacher_layers: int, place: float, *, alone: bool) -> tuple[int, ...
     return tuple(range(high, low - 1, -step))[::-1]
 
 
-def _check_fits(field: str, space: SubSpace, shape: TeacherShape) -> None:
+def _misfits(space: SubSpace, shape: TeacherShape) -> Iterator[tuple[str, str, str]]:
+    """What of a sub-space the teacher cannot give: the range, what is wrong with it, and the remedy."""
     limits = [
         ("layers", space.layers, shape.layers),
         ("hidden_sizes", space.hidden_sizes, shape.hidden_size),
@@ -219,15 +212,16 @@ def _check_fits(field: str, space: SubSpace, shape: TeacherShape) -> None:
     for name, values, limit in limits:
         if min(values) < 1 or max(values) > limit:
             what = "feed-forward widths" if name == "mlp_ratios" else name.replace("_", " ")
-            raise InputError.of(
-                f"{field}.{name}",
-                f"The {what} {min(values)} to {max(values)} do not fit the teacher, which has {limit}.",
+            low, high = min(values), max(values)
+            yield (
+                name,
+                f"The {what} {low} to {high} of {space.name!r} do not fit the teacher, which has {limit}.",
                 f"Stay within 1 to {limit}.",
             )
     odd = [size for size in space.hidden_sizes if space.heads is None and size % space.head_width]
     if odd:
-        raise InputError.of(
-            f"{field}.hidden_sizes",
+        yield (
+            "hidden_sizes",
             f"{odd[0]} is no multiple of the teacher's head width {space.head_width}.",
             f"Use multiples of {space.head_width}, or give 'heads' for shapes that need a modelling file.",
         )

@@ -186,12 +186,18 @@ def shape_of(folder: Path) -> TeacherShape:
     pooler = any(name.endswith("pooler.dense.weight") for name in opened.tensors())
     family = str(config["model_type"])
 
-    def size(key: str) -> int:
+    def size(key: str, least: int = 1) -> int:
         value = config.get(key)
-        if not isinstance(value, int):
+        if not isinstance(value, int) or value < least:
             raise InputError.of(FIELD, f"{folder}/{CONFIG} does not say {key!r}.", "Write it with save_pretrained.")
         return value
 
+    if size("hidden_size") % size("num_attention_heads"):
+        raise InputError.of(
+            FIELD,
+            f"{folder}/{CONFIG} has a hidden size that its number of heads does not divide.",
+            "Write it with save_pretrained.",
+        )
     return TeacherShape(
         family=family,
         layers=size("num_hidden_layers"),
@@ -200,7 +206,7 @@ def shape_of(folder: Path) -> TeacherShape:
         intermediate_size=size("intermediate_size"),
         vocab_size=size("vocab_size"),
         positions=size("max_position_embeddings"),
-        token_types=0 if family == "mpnet" else size("type_vocab_size"),
+        token_types=0 if family == "mpnet" else size("type_vocab_size", least=0),
         relative_buckets=size("relative_attention_num_buckets") if family == "mpnet" else 0,
         pooler=pooler,
         reserved_positions=_reserved_positions(config),

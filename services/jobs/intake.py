@@ -9,11 +9,12 @@ from typing import Any
 
 from workloads.budgets import LatencyTarget
 from workloads.errors import FieldError, InputError
+from workloads.fitting import fitting_spaces
 from workloads.latency import known_targets
 from workloads.part import Part
 from workloads.places import EVERYWHERE, Places
-from workloads.request import CompressionRequest, parse_request
-from workloads.teacher_files import check_teacher, is_path
+from workloads.request import ENDINGS, OTHER_ENDING, CompressionRequest, parse_request
+from workloads.teacher_files import check_teacher, is_path, shape_of
 
 TASK_SIDES = ("train", "validation")
 
@@ -39,6 +40,8 @@ def accept_request(
     request, findings = with_targets(request, targets)
     try:
         check_teacher(request.teacher, places)
+        if is_path(request.teacher.model) and "://" not in request.teacher.model:
+            fitting_spaces(request, shape_of(Path(request.teacher.model)))
     except InputError as error:
         findings.extend(error.errors)
     outside = _outside(request, places)
@@ -103,9 +106,15 @@ def _corpus_findings(request: CompressionRequest) -> list[FieldError]:
         field = f"corpus.paths.{index}"
         if "://" in path:  # buckets are looked into by the run, which has the rights to them
             continue
-        if Path(path).exists():
+        there, wild, ending = Path(path), glob.has_magic(path), Path(path).suffix.lower()
+        if there.is_dir():
             continue
-        if glob.has_magic(path):
+        if ending not in ENDINGS and (there.exists() or (wild and ending and not glob.has_magic(ending))):
+            findings.append(FieldError(field, f"{path} has none of the endings {', '.join(ENDINGS)}.", OTHER_ENDING))
+            continue
+        if there.exists():
+            continue
+        if wild:
             if next(Path("/").glob(path.lstrip("/")), None) is None:
                 findings.append(FieldError(field, f"No file matches {path}.", "Give a glob that matches some."))
             continue

@@ -51,10 +51,10 @@ def _change(**changes):
     ("change", "field", "remedy"),
     [
         (_change(teachr={}), "teachr", "Did you mean 'teacher'?"),
-        (_change(budgets=[]), "budgets", "Correct the value"),
+        (_change(budgets=[]), "budgets", "Give at least 1 entry."),
         (_change(budgets=[{"name": "a", "max_params": 0}]), "budgets.0.max_params", "more than 0"),
         (_change(objective__relation="cosine"), "objective.relation", "'softmax-mse'"),
-        (_change(training__batch_size="many"), "training.batch_size", "Correct the value"),
+        (_change(training__batch_size="many"), "training.batch_size", "Use a whole number"),
         (_change(teacher__model="/nowhere/teacher"), "teacher.model", "existing folder"),
         (_change(corpus__paths=["/nowhere/text.txt"]), "corpus.paths.0", "that exists"),
         (_change(corpus__paths=["/nowhere/*.txt"]), "corpus.paths.0", "glob that matches"),

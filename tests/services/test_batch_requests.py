@@ -76,9 +76,9 @@ def test_a_field_that_no_part_has_is_missing_in_the_common_one_and_else_where_it
 
 def test_what_is_wrong_with_a_compression_as_a_whole_is_told_of_the_part_that_does_it(common):
     twice = {"budgets": common["budgets"] * 2}
-    assert _refused({"common": common | twice, "compressions": _teachers("a", "b")}) == ["common"]
+    assert _refused({"common": common | twice, "compressions": _teachers("a", "b")}) == ["common.budgets"]
     one, two = _teachers("a", "b")
-    assert _refused({"common": common, "compressions": [one, two | twice]}) == ["compressions.1"]
+    assert _refused({"common": common, "compressions": [one, two | twice]}) == ["compressions.1.budgets"]
 
 
 @pytest.mark.parametrize(

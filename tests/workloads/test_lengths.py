@@ -7,10 +7,9 @@ import pytest
 
 from workloads.architecture import TeacherShape
 from workloads.errors import InputError
+from workloads.fitting import fitting_spaces
 from workloads.lengths import length_findings
 from workloads.request import CompressionRequest, parse_request
-from workloads.runs.checks import check_fits
-from workloads.spaces import relative_spaces
 
 TEACHER = TeacherShape("roberta", 6, 384, 12, 1536, 1000, 514, 1, reserved_positions=2)
 LONG = [{"name": "long", "sequence_length": 513}]
@@ -44,7 +43,7 @@ def test_what_is_longer_than_the_teacher_reads_is_refused_by_its_field(
     budget: dict[str, Any], more: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(InputError) as refused:
-        check_fits(request(budget, **more), TEACHER, relative_spaces(TEACHER, 3))
+        fitting_spaces(request(budget, **more), TEACHER)
     (finding,) = refused.value.errors
     assert finding.field == field and "at most 512" in finding.remedy
 

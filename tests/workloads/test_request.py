@@ -14,6 +14,7 @@ SMALLEST: dict[str, Any] = {
     "corpus": {"paths": ["speeches/*.txt"]},
     "budgets": [{"name": "edge", "max_params": 8_000_000}],
 }
+SPACE: dict[str, Any] = {"name": "mine", "layers": [2], "hidden_sizes": [128], "mlp_ratios": [2.0]}
 
 
 def refusal(**changes: Any) -> InputError:
@@ -113,6 +114,14 @@ def test_an_unknown_objective_is_answered_with_the_choices() -> None:
         ({"training": {"tokens_per_superlm": 4095}}, "at least 4096"),
         ({"training": {"tokens_per_superlm": {"tiny": 5}}}, "tokens_per_superlm.tiny"),
         ({"training": {"workers": 3}}, "multiple of 'workers'"),
+        ({"polish": {"tokens": 4095}}, "polish.tokens: 4095 is less than one step of 32 x 128 tokens"),
+        ({"subspaces": {"count": 5, "preset": "autodistil-paper"}}, "subspaces.count: The paper's preset has 3"),
+        ({"subspaces": {"count": 5, "spaces": [SPACE]}}, "subspaces.count: It is 5, and 'spaces' holds 1"),
+        ({"subspaces": {"preset": "autodistil-paper", "spaces": [SPACE]}}, "subspaces.preset: "),
+        ({"subspaces": {"spaces": [SPACE, SPACE]}}, "subspaces.spaces.1.name: Two sub-spaces have the same name"),
+        ({"training": {"tokens_per_superlm": {"tiny": 200_000}}}, "the sub-spaces are tiny, small, base"),
+        ({"training": {"placement": [["tiny", "nope"]]}}, "training.placement: Its groups hold nope, tiny"),
+        ({"training": {"placement": [["tiny", "small"], ["base"], []]}}, "exactly one group"),
     ],
 )
 def test_values_that_contradict_each_other_are_refused_with_a_remedy(changes: dict[str, Any], says: str) -> None:
@@ -120,9 +129,49 @@ def test_values_that_contradict_each_other_are_refused_with_a_remedy(changes: di
     assert says in str(found) and found.problem and found.remedy
 
 
+def test_a_kept_request_with_all_its_defaults_written_out_contradicts_nothing() -> None:
+    for subspaces in ({"spaces": [SPACE]}, {"preset": "autodistil-paper"}, {"count": 5}):
+        request = parse_request(SMALLEST | {"subspaces": subspaces})
+        assert parse_request(request.model_dump(mode="json")) == request
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "remedy"),
+    [
+        ({"budgets": []}, "budgets", "Give at least 1 entry."),
+        ({"budgets": [{"name": "", "max_params": 1}]}, "budgets.0.name", "Begin with a letter or a digit"),
+        ({"budgets": [{"name": "a b", "max_params": 1}]}, "budgets.0.name", "Begin with a letter or a digit"),
+        ({"budgets": [{"name": "a", "max_params": "8e6"}]}, "budgets.0.max_params", "Write 8000000; "),
+        ({"budgets": [{"name": "a", "max_params": "many"}]}, "budgets.0.max_params", "Use a whole number"),
+        ({"budgets": [{"name": "a", "max_params": 1.5}]}, "budgets.0.max_params", "Use a whole number"),
+        ({"budgets": {"name": "a"}}, "budgets", "Use a list"),
+        ({"teacher": {"model": ""}}, "teacher.model", "Give at least 1 character."),
+        ({"teacher": {"model": 3}}, "teacher.model", "Use text"),
+        ({"teacher": "bert"}, "teacher", "Use an object"),
+        ({"teacher": {"model": "a\0b"}}, "teacher.model", "Leave it out."),
+        ({"corpus": {"paths": ["a\0b"]}}, "corpus.paths", "Leave it out."),
+        ({"labels": {"team": "a\0b"}}, "labels", "Leave it out."),
+        ({"training": {"learning_rate": "fast"}}, "training.learning_rate", "Use a number."),
+        ({"export": {"onnx": "maybe"}}, "export.onnx", "Use true or false."),
+        ({"subspaces": {"spaces": [SPACE | {"layers": [-2]}]}}, "subspaces.spaces.0.layers.0", "at least 1"),
+        ({"subspaces": {"spaces": [SPACE | {"mlp_ratios": [-1]}]}}, "subspaces.spaces.0.mlp_ratios.0", "more than 0"),
+        ({"subspaces": {"spaces": [SPACE | {"heads": []}]}}, "subspaces.spaces.0.heads", "Give at least 1 entry."),
+    ],
+)
+def test_a_wrong_value_is_answered_with_what_would_be_right(changes: dict[str, Any], field: str, remedy: str) -> None:
+    (found,) = refusal(**changes).errors
+    assert found.field == field and remedy in found.remedy
+
+
+def test_a_wrong_value_is_repeated_in_part_only() -> None:
+    assert len(str(refusal(teacher=["x" * 5000]))) < 400
+
+
 def test_every_wrong_field_is_named_at_once() -> None:
     fields = {found.field for found in refusal(seed=-1, method="magic", teacher={}).errors}
     assert fields == {"seed", "method", "teacher.model"}
+    many = refusal(budgets=SMALLEST["budgets"] * 2, training={"tokens_per_superlm": {"a": 5000}, "placement": [["a"]]})
+    assert [one.field for one in many.errors] == ["budgets", "training.tokens_per_superlm", "training.placement"]
 
 
 def test_yaml_and_json_give_the_same_request() -> None:
@@ -139,9 +188,9 @@ def test_text_that_is_no_request_is_refused(text: str) -> None:
 
 
 def test_steps_are_the_tokens_over_those_of_a_batch_rounded_down() -> None:
-    training = {"tokens_per_superlm": {"tiny": 2500, "base": 1024}, "sequence_length": 64, "batch_size": 16}
-    request = parse_request({**SMALLEST, "training": training})
-    assert (request.training.steps_for("tiny"), request.training.steps_for("base")) == (2, 1)
+    training = {"tokens_per_superlm": {"small": 2500, "base": 1024}, "sequence_length": 64, "batch_size": 16}
+    request = parse_request({**SMALLEST, "training": training, "subspaces": {"count": 2}})
+    assert (request.training.steps_for("small"), request.training.steps_for("base")) == (2, 1)
 
 
 def test_a_budget_lists_only_the_limits_that_are_set() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from workloads.architecture import Architecture, TeacherShape
 from workloads.errors import InputError
-from workloads.request import SubspaceSpec, SubspacesSpec, parse_request
+from workloads.request import SubspacesSpec, parse_request
 from workloads.spaces import (
     SubSpace,
     orders_by_importance,
@@ -110,6 +110,25 @@ def test_the_papers_preset_is_refused_for_another_teacher() -> None:
         spaces_for(spec, SIX)
 
 
+def test_the_papers_preset_is_refused_for_a_teacher_that_is_too_narrow_inside() -> None:
+    spec = SubspacesSpec.model_validate({"preset": "autodistil-paper"})
+    assert spaces_for(spec, replace(TWELVE, intermediate_size=2560))
+    with pytest.raises(InputError, match=r"subspaces.preset: The feed-forward widths 1360 to 2560 .* has 2559"):
+        spaces_for(spec, replace(TWELVE, intermediate_size=2559))
+
+
+def test_a_teacher_with_next_to_no_feed_forward_network_is_refused() -> None:
+    with pytest.raises(InputError, match=r"subspaces.preset: The feed-forward widths 0 .*by hand"):
+        spaces_for(SubspacesSpec(), replace(SIX, intermediate_size=2))
+
+
+def test_every_range_that_does_not_fit_is_named_at_once() -> None:
+    with pytest.raises(InputError) as caught:
+        spaces_for(by_hand(layers=[13], hidden_sizes=[800]), TWELVE)
+    fields = [found.field.removeprefix("subspaces.spaces.0.") for found in caught.value.errors]
+    assert fields == ["layers", "hidden_sizes", "mlp_ratios", "hidden_sizes"]
+
+
 def test_spaces_by_hand_are_sorted_and_of_the_teachers_head_width() -> None:
     (space,) = spaces_for(by_hand(layers=[4, 2, 4], hidden_sizes=[192, 128]), TWELVE)
     assert space == SubSpace("mine", (2, 4), (128, 192), (2.0, 4.0), None, 64, 12)
@@ -118,9 +137,8 @@ def test_spaces_by_hand_are_sorted_and_of_the_teachers_head_width() -> None:
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"layers": [0, 2]}, "layers"),
         ({"layers": [13]}, "layers"),
-        ({"hidden_sizes": [832]}, "hidden_sizes"),
+        ({"hidden_sizes": [832], "mlp_ratios": [2]}, "hidden_sizes"),
         ({"hidden_sizes": [100]}, "hidden_sizes"),
         ({"hidden_sizes": [100], "heads": [13]}, "heads"),
         ({"hidden_sizes": [768], "mlp_ratios": [5]}, "mlp_ratios"),
@@ -139,13 +157,6 @@ def test_free_heads_by_hand_allow_any_hidden_size() -> None:
     assert not space.largest.stock and space.largest.layers[0].heads == 12
 
 
-def test_two_spaces_of_one_name_are_refused() -> None:
-    one = SubspaceSpec(name="mine", layers=[2], hidden_sizes=[128], mlp_ratios=[2.0], heads=None)
-    spec = SubspacesSpec.model_validate({"spaces": [one, one]})
-    with pytest.raises(InputError, match=r"subspaces\.spaces: .*same name"):
-        spaces_for(spec, TWELVE)
-
-
 def test_importance_orders_weights_except_for_the_papers_preset() -> None:
     paper = {"preset": "autodistil-paper"}
     assert orders_by_importance(SubspacesSpec.model_validate({})) and orders_by_importance(by_hand())
@@ -158,9 +169,9 @@ def test_importance_orders_weights_except_for_the_papers_preset() -> None:
     [
         ({}, 3 * 10_000),
         ({"subspaces": {"count": 5}}, 5 * 10_000),
-        ({"subspaces": {"count": 5, "preset": "autodistil-paper"}}, 3 * 10_000),
-        ({"training": {"tokens_per_superlm": {"a": 10_000, "b": 20_000}}}, 30_000),
-        ({"polish": {"tokens": 7, "top_k": 2}}, 3 * 10_000 + 2 * 2 * 7),
+        ({"subspaces": {"preset": "autodistil-paper"}}, 3 * 10_000),
+        ({"training": {"tokens_per_superlm": {"all": 30_000}}, "subspaces": {"count": 1}}, 30_000),
+        ({"polish": {"tokens": 5000, "top_k": 2}}, 3 * 10_000 + 2 * 2 * 5000),
     ],
 )
 def test_the_tokens_of_a_request_are_those_of_all_superlms_and_of_polishing(changes: dict, tokens: int) -> None:
@@ -172,4 +183,4 @@ def test_the_tokens_of_a_request_are_those_of_all_superlms_and_of_polishing(chan
     }
     request = parse_request(given | changes)
     assert training_tokens(request) == tokens
-    assert polish_tokens(request) == (28 if "polish" in changes else 0)
+    assert polish_tokens(request) == (20_000 if "polish" in changes else 0)

@@ -6,7 +6,6 @@ A sub-space with one architecture is the whole of it: its sandwich is that one s
 from __future__ import annotations
 
 from workloads.architecture import Architecture
-from workloads.errors import InputError
 from workloads.request import CompressionRequest, TrainingSpec
 from workloads.spaces import SubSpace
 
@@ -31,20 +30,9 @@ def alone(space: SubSpace, architecture: Architecture) -> SubSpace:
 
 
 def polish_training(request: CompressionRequest) -> TrainingSpec:
-    """Give the settings that students are polished by: the SuperLMs', with a length and a rate of their own.
-
-    Raises:
-        InputError: ``polish.tokens`` is less than a step.
-    """
+    """Give the settings that students are polished by: the SuperLMs', with a length and a rate of their own."""
     training, polish = request.training, request.polish
     assert polish is not None
-    step = training.batch_size * training.sequence_length
-    if polish.tokens < step:
-        raise InputError.of(
-            "polish.tokens",
-            f"{polish.tokens} is less than one step of {training.batch_size} x {training.sequence_length} tokens.",
-            f"Give at least {step}.",
-        )
     # All of the SuperLM's rate: a quarter of it gained less (benchmarks/results/polish.json).
     rate = polish.learning_rate or training.learning_rate
     return training.model_copy(update={"tokens_per_superlm": polish.tokens, "learning_rate": rate})

@@ -175,6 +175,8 @@ class SuperLM(nn.Module):
 
 def _cut(weights: dict[str, Tensor], hidden: int, layers: dict[int, tuple[int, Layer]]) -> dict[str, Tensor]:
     """Take leading slices; ``layers`` gives, by new number, the old number and the extents."""
+    # A slice beyond the end would give what is there, and say nothing.
+    assert hidden <= weights["embeddings.norm.weight"].shape[0], (hidden, weights["embeddings.norm.weight"].shape)
     cut = {name: weights[name][:, :hidden] for name in _TABLES if name in weights}
     cut |= {name: weights[name][:hidden] for name in ("embeddings.norm.weight", "embeddings.norm.bias")}
     for new, (old, layer) in layers.items():
@@ -186,6 +188,8 @@ def _cut(weights: dict[str, Tensor], hidden: int, layers: dict[int, tuple[int, L
             "output": (hidden, inner),
         }
         for part, (rows, columns) in extents.items():
+            there = weights[f"layers.{old}.{part}.weight"].shape
+            assert rows <= there[0] and columns <= there[1], (old, part, (rows, columns), there)
             cut[f"layers.{new}.{part}.weight"] = weights[f"layers.{old}.{part}.weight"][:rows, :columns]
             cut[f"layers.{new}.{part}.bias"] = weights[f"layers.{old}.{part}.bias"][:rows]
         for part in ("attention_norm", "output_norm"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from workloads.job_folder import JobKind
 from workloads.request import CompressionRequest
-from workloads.spaces import space_names
 
 TEACHER, CORPUS, CALIBRATION, SEARCH = "teacher", "corpus", "calibration", "search"
 LATENCY, PROXY_TASK, POLISH, STUDENTS = "latency", "proxy-task", "polish", "students"
@@ -22,7 +21,7 @@ def step_names(request: CompressionRequest, kind: JobKind = "compression") -> li
     ]
     if kind == "selection":
         return answering
-    return [TEACHER, CORPUS, *map(train_step, space_names(request.subspaces)), SEARCH, *answering]
+    return [TEACHER, CORPUS, *map(train_step, request.subspaces.names), SEARCH, *answering]
 
 
 def train_step(superlm: str) -> str:

@@ -11,20 +11,19 @@ from pathlib import Path
 from workloads import artifacts, teacher_files
 from workloads.artifacts import Artifact, Key
 from workloads.craft.objectives import objective_for
-from workloads.craft.polishing import polish_training
 from workloads.craft.teacher import fetch_teacher
 from workloads.craft.text.tokenizer import Tokenizer
+from workloads.fitting import fitting_spaces
 from workloads.latency import known_targets
 from workloads.places import confined
 from workloads.runs.attempt import Attempt
-from workloads.runs.checks import check_fits
 from workloads.runs.corpus import CorpusPlan, build_corpus, check_corpus, plan_corpus
 from workloads.runs.latency_places import find_place, target_field
 from workloads.runs.proxy import check_task
 from workloads.runs.search import scores_key, search_candidates
 from workloads.runs.steps import CORPUS, SEARCH, TEACHER, train_step
 from workloads.runs.train import superlm_key, train_superlms
-from workloads.spaces import SubSpace, spaces_for
+from workloads.spaces import SubSpace
 from workloads.trained import TeacherStage
 
 
@@ -73,10 +72,7 @@ class StoredTraining:
             InputError: They, or the settings of their training, do not fit the teacher; no node can measure a
                 latency target; the proxy task cannot be read.
         """
-        spaces = spaces_for(self._request.subspaces, teacher.shape)
-        check_fits(self._request, teacher.shape, spaces)
-        if self._request.polish is not None:
-            polish_training(self._request)
+        spaces = fitting_spaces(self._request, teacher.shape)
         # What would end the run hours later is found out now.
         for budget in self._request.budgets:
             if budget.latency_target is not None:

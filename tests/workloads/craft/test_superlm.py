@@ -259,3 +259,14 @@ def test_a_learned_projection_maps_every_width_to_the_teachers_and_comes_along(b
     cut = superlm.extract(STOCK.smallest)
     torch.testing.assert_close(cut["projection.weight"], weight[:, :32])
     torch.testing.assert_close(cut["projection.bias"], bias)
+
+
+def test_more_than_the_teacher_has_is_not_cut_short_in_silence(bert: Teacher) -> None:
+    wiring = wiring_of(bert)
+    for beyond in (
+        dataclasses.replace(FULL, mlp_ratios=(4.5,)),
+        dataclasses.replace(FULL, hidden_sizes=(80,), mlp_ratios=(1.0,)),
+        dataclasses.replace(FULL, heads=(5,)),
+    ):
+        with pytest.raises(AssertionError):
+            SuperLM.from_teacher(bert.weights, beyond, wiring)

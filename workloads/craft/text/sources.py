@@ -20,10 +20,11 @@ from workloads.craft.text.saved_dataset import list_saved_dataset
 from workloads.errors import InputError
 from workloads.outages import cannot_use
 from workloads.places import OutsideError, Places, confined
-from workloads.request import CorpusSpec
+from workloads.request import ENDINGS, OTHER_ENDING, CorpusSpec
 
 Kind = Literal["text", "jsonl", "parquet", "arrow"]
-ENDINGS: dict[str, Kind] = {".txt": "text", ".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+_KINDS: dict[str, Kind] = {".txt": "text", ".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+assert set(_KINDS) == set(ENDINGS)
 _WILD = re.compile(r"[*?\[]")
 
 
@@ -170,12 +171,10 @@ def _hidden(relative: str) -> bool:
 
 
 def _source(url: str, info: pafs.FileInfo) -> Source:
-    kind = ENDINGS.get(Path(info.path).suffix.lower())
+    kind = _KINDS.get(Path(info.path).suffix.lower())
     if kind is None:
         raise InputError.of(
-            "corpus.paths",
-            f"{_url_of(url, info.path)} has none of the endings {', '.join(ENDINGS)}.",
-            "Convert or rename it, or pick the other files by a glob such as folder/**/*.txt.",
+            "corpus.paths", f"{_url_of(url, info.path)} has none of the endings {', '.join(ENDINGS)}.", OTHER_ENDING
         )
     if info.type != pafs.FileType.File:  # a dangling link, a pipe
         raise InputError.of(

@@ -1,0 +1,85 @@
+"""What is refused before anything is started: what the teacher's and the corpus's files tell at once."""
+
+import json
+import struct
+
+import pytest
+
+from services.jobs.intake import accept_request
+from workloads.errors import InputError
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    """Files that tell a shape, and hold no weights."""
+
+    def make(**config):
+        whole = {
+            "model_type": "bert", "num_hidden_layers": 6, "hidden_size": 384, "num_attention_heads": 12,
+            "intermediate_size": 1536, "vocab_size": 100, "max_position_embeddings": 128, "type_vocab_size": 2,
+        } | config  # fmt: skip
+        (tmp_path / "config.json").write_text(json.dumps(whole))
+        header = json.dumps({"a": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}).encode()
+        (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+        (tmp_path / "tokenizer.json").write_text("{}")
+        return {"teacher": {"model": str(tmp_path)}}
+
+    return make
+
+
+def _findings(request):
+    with pytest.raises(InputError) as refused:
+        accept_request(request)
+    return {finding.field: finding for finding in refused.value.errors}
+
+
+def test_a_request_that_fits_its_teacher_is_kept(make_request, teacher):
+    kept = accept_request(make_request() | teacher())
+    assert accept_request(kept) == kept
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"subspaces": {"preset": "autodistil-paper"}}, "subspaces.preset"),
+        ({"subspaces": {"count": 12}}, "subspaces.count"),
+        ({"training": {"sequence_length": 512}}, "training.sequence_length"),
+        ({"objective": {"relation_heads": 4096}}, "objective.relation_heads"),
+        (
+            {"subspaces": {"spaces": [{"name": "a", "layers": [2], "hidden_sizes": [9999], "mlp_ratios": [0.1],
+                                       "heads": [2]}]}},
+            "subspaces.spaces.0.hidden_sizes",
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_teacher_cannot_give_is_refused_at_once(make_request, teacher, changes, field):
+    found = _findings(make_request() | teacher() | changes)
+    assert list(found) == [field] and found[field].remedy
+
+
+def test_all_that_does_not_fit_is_told_together(make_request, teacher):
+    wrong = {
+        "subspaces": {"count": 12},
+        "training": {"sequence_length": 512},
+        "corpus": {"paths": ["/nowhere/b.txt"]},
+        "budgets": [{"name": "a", "max_flops": 1, "sequence_length": 129}],
+    }
+    assert set(_findings(make_request() | teacher() | wrong)) == {
+        "subspaces.count", "training.sequence_length", "budgets.0.sequence_length", "corpus.paths.0"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("config", [{"num_attention_heads": 0}, {"num_attention_heads": 5}, {"hidden_size": "wide"}])
+def test_a_teacher_whose_configuration_cannot_be_is_refused(make_request, teacher, config):
+    assert list(_findings(make_request() | teacher(**config))) == ["teacher.model"]
+
+
+def test_files_of_another_ending_are_refused_by_name(make_request, tmp_path):
+    (tmp_path / "README.md").write_text("Text.")
+    (tmp_path / "plain").write_text("Text.")
+    (tmp_path / "v1.2").mkdir()
+    (tmp_path / "v1.2" / "a.txt").write_text("Text.")
+    names = ["README.md", "plain", "*.md", "v1.2", "v1.2/*", "v1.*/a.txt"]
+    found = _findings(make_request() | {"corpus": {"paths": [f"{tmp_path}/{name}" for name in names]}})
+    assert list(found) == ["corpus.paths.0", "corpus.paths.1", "corpus.paths.2"]
+    assert all(".txt, .jsonl" in one.problem and one.remedy for one in found.values())
