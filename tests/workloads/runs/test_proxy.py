@@ -201,21 +201,6 @@ def _inputs(desk: Desk, request: CompressionRequest, candidate: Scored) -> dict[
     }
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-def test_each_candidate_is_fine_tuned_from_the_weights_that_are_named_for_it(desk: Desk, ray_cluster: Any) -> None:
-    request, one = desk.request(epochs=1), desk.candidates[0]
-    other = dataclasses.replace(desk, superlms=desk.superlms | {one.subspace: _filled(desk, 0.0)})
-    artifact = score_on_task(
-        desk.storage, request, teacher_files="teacher", teacher_fingerprint=desk.teacher.fingerprint,
-        candidates=[one, one], superlms=[house.superlms[one.subspace] for house in (desk, other)],
-        builder="cmp_6-1", progress=lambda *_: None,
-    )  # fmt: skip
-    found = [scored.task_score for scored in read_task_scores(desk.storage, artifact, [one, one])]
-    assert found == [pytest.approx(house.plainly(request, one)[0], abs=0.03) for house in (desk, other)]
-    assert found[0] != found[1]
-
-
 def test_another_searchs_losses_are_neither_kept_nor_given_back_with_its_scores(desk: Desk) -> None:
     theirs = desk.candidates[:2]
     ours = [dataclasses.replace(one, heldout_loss=0.75, spread=0.125) for one in theirs]
@@ -229,10 +214,14 @@ def test_another_searchs_losses_are_neither_kept_nor_given_back_with_its_scores(
 
 
 @pytest.mark.ray
-def test_fine_tuning_that_diverges_is_told_by_its_field(desk: Desk, ray_cluster: Any) -> None:
-    broken = desk.superlms | {"thin": _filled(desk, float("nan"))}
+def test_a_candidate_whose_own_weights_diverge_is_told_by_its_field(desk: Desk, ray_cluster: Any) -> None:
+    one = desk.candidates[0]
+    superlms = [desk.superlms[one.subspace], _filled(desk, float("nan"))]
     with pytest.raises(InputError) as caught:
-        Desk(desk.storage, desk.folder, desk.teacher, broken).score(desk.request(), desk.candidates[:1], "cmp_5-1")
+        score_on_task(
+            desk.storage, desk.request(epochs=1), teacher_files="teacher", teacher_fingerprint=desk.teacher.fingerprint,
+            candidates=[one, one], superlms=superlms, builder="cmp_5-1", progress=lambda *_: None,
+        )  # fmt: skip
     assert caught.value.errors[0].field == "proxy_task.learning_rate"
 
 
