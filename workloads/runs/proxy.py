@@ -28,7 +28,6 @@ from safetensors.numpy import load_file
 
 from cluster.sizing import read_resources
 from workloads import artifacts
-from workloads.architecture import Architecture
 from workloads.artifacts import Artifact, Key
 from workloads.choosing import Scored
 from workloads.craft import superlm_files
@@ -41,10 +40,10 @@ from workloads.craft.teacher import Teacher, open_teacher
 from workloads.errors import InputError
 from workloads.request import CompressionRequest
 from workloads.runs.tuning import lean_tune
+from workloads.scores_table import TASK_FILE, read_task_table
 from workloads.search_spec import ProxyTaskSpec
 from workloads.storage import Storage
 
-SCORES = "task_scores.parquet"
 HALVING = 2
 """Of the candidates that have come so far, about one in so many goes on."""
 CPUS = 1
@@ -124,7 +123,7 @@ def score_on_task(
     with tempfile.TemporaryDirectory(prefix="stillroom-proxy-") as folder:
         shared = _share(storage, Path(folder), request, teacher_files, candidates, superlms, records.known())
         curves = _run(shared, Path(folder), records, progress)
-    storage.write_bytes(f"{artifacts.build_folder(key, builder)}/{SCORES}", _table(shared.candidates, curves))
+    storage.write_bytes(f"{artifacts.build_folder(key, builder)}/{TASK_FILE}", _table(shared.candidates, curves))
     summary = {
         "metric": request.proxy_task.metric,
         "candidates": len(curves),
@@ -140,12 +139,9 @@ def read_task_scores(storage: Storage, artifact: Artifact, candidates: Sequence[
     A candidate's score is its best over the epochs, so that going on never counts against it. Nothing else is kept:
     their losses are those of the search at hand, which need not be the one whose candidates were fine-tuned.
     """
-    table = pq.read_table(io.BytesIO(storage.read_bytes(f"{artifact.files}/{SCORES}")))
-    scored = []
-    for one, row in zip(candidates, table.to_pylist(), strict=True):
-        assert Architecture.from_json(json.loads(row["architecture"])) == one.architecture, (row, one)
-        scored.append(dataclasses.replace(one, task_score=row["task_score"]))
-    return scored
+    scores = read_task_table(storage, artifact)
+    assert [shape for _, shape in scores] == [one.architecture for one in candidates], (artifact, candidates)
+    return [dataclasses.replace(one, task_score=score) for one, score in zip(candidates, scores.values(), strict=True)]
 
 
 def _candidate_keys(

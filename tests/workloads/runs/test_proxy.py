@@ -29,6 +29,7 @@ from workloads.errors import InputError
 from workloads.request import CompressionRequest, parse_request
 from workloads.runs import proxy
 from workloads.runs.proxy import check_task, read_task_scores, score_on_task
+from workloads.scores_table import TASK_FILE
 from workloads.spaces import SubSpace
 from workloads.storage import Storage
 
@@ -206,7 +207,7 @@ def test_another_searchs_losses_are_neither_kept_nor_given_back_with_its_scores(
     ours = [dataclasses.replace(one, heldout_loss=0.75, spread=0.125) for one in theirs]
     key = Key("task-scores", {"test": "theirs"})
     table = proxy._table(theirs, [(0.5, 0.75), (0.25,)])
-    desk.storage.write_bytes(f"{artifacts.build_folder(key, 'cmp_0-1')}/{proxy.SCORES}", table)
+    desk.storage.write_bytes(f"{artifacts.build_folder(key, 'cmp_0-1')}/{TASK_FILE}", table)
     artifact = artifacts.commit(desk.storage, key, "cmp_0-1", {})
     assert set(pq.read_schema(io.BytesIO(table)).names) & {"heldout_loss", "spread"} == set()
     expected = [dataclasses.replace(one, task_score=score) for one, score in zip(ours, (0.75, 0.25), strict=True)]
