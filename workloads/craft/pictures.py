@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation, Text
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
@@ -23,6 +25,7 @@ from workloads.frontier import pareto_front
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_POLISHED = "*"
 _DARK = "#222222"
 _LIMIT = "#B00020"
 _WAYS = ((1.0, 1.0), (1.0, -1.3), (-1.0, 1.0), (-1.0, -1.3), (0.0, 1.4))
@@ -40,6 +43,7 @@ class Point:
         label: Where it was chosen, the names of the budgets that it answers.
         subspace: The name of its sub-space.
         dropped: Whether it left the search early; its loss then is of fewer rows, and it is in no front.
+        polished: Whether it is no candidate but a student that was distilled on after the search; in no front either.
     """
 
     cost: float
@@ -47,6 +51,7 @@ class Point:
     label: str = ""
     subspace: str = ""
     dropped: bool = False
+    polished: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,15 @@ class Limit:
 
     cost: float
     label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A budget that no candidate meets for a cost that has no panel; it is told in words, ``cost`` after its amount."""
+
+    cost: str
+    limit: Limit
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +99,9 @@ class Picture:
     alt: str
 
 
-def frontier_picture(panels: Sequence[Panel], *, loss: str = "held-out loss", title: str = "") -> Picture:
+def frontier_picture(
+    panels: Sequence[Panel], *, loss: str = "held-out loss", title: str = "", asides: Sequence[Aside] = ()
+) -> Picture:
     """Draw held-out losses against costs, a panel for each cost.
 
     The teacher is a line at its cost and has no place on the loss axis: a loss that compares with the teacher is
@@ -95,6 +111,7 @@ def frontier_picture(panels: Sequence[Panel], *, loss: str = "held-out loss", ti
         panels: At least one; the same candidates in each.
         loss: What the losses are.
         title: Over the picture.
+        asides: What is infeasible for other costs than the panels'.
     """
     assert panels
     assert all(panel.points for panel in panels)
@@ -107,21 +124,26 @@ def frontier_picture(panels: Sequence[Panel], *, loss: str = "held-out loss", ti
     for index, panel in enumerate(panels):
         axes = figure.add_subplot(rows, columns, index + 1)
         drawn.append((axes, panel, _draw(axes, panel, loss, names)))
-    figure.legend(handles=_legend(panels, names), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    legend = figure.legend(
+        handles=_legend(panels, names), loc="outside lower center", ncols=4, frameon=False, fontsize=9
+    )
+    if words := _asides(asides):
+        legend.set_title(textwrap.fill(words, 85 * columns), FontProperties(size=9))
+        legend.get_title().set_color(_LIMIT)
     if title:
         figure.suptitle(title, fontsize=12)
     figure.draw_without_rendering()  # lays out, so that the labels' places are known
     figure.set_layout_engine("none")
     for axes, panel, labels in drawn:
         _spread(figure, axes, panel, labels)
-    alt = _alt(panels, loss)
+    alt = " ".join(filter(None, [_alt(panels, loss), words]))
     return Picture(_bytes(figure, "png"), _bytes(figure, "svg", Title=title or loss, Description=alt), alt)
 
 
 def _draw(axes: Axes, panel: Panel, loss: str, names: Sequence[str]) -> list[Annotation]:
     for name in names:
         colour, marker = _style(names, name)
-        own = [point for point in panel.points if point.subspace == name]
+        own = [point for point in panel.points if point.subspace == name and not point.polished]
         for dropped in (True, False):
             shown = [point for point in own if point.dropped == dropped]
             axes.scatter(
@@ -142,6 +164,9 @@ def _draw(axes: Axes, panel: Panel, loss: str, names: Sequence[str]) -> list[Ann
     axes.step(costs, [point.loss for point in front], where="post", color=_DARK, linewidth=1.3, zorder=2.5)
     labels = []
     for point in panel.points:
+        if point.polished:
+            colour = _style(names, point.subspace)[0]
+            axes.scatter([point.cost], [point.loss], s=60, marker=_POLISHED, color=colour, linewidths=0, zorder=4)
         if point.label:
             axes.scatter(
                 [point.cost], [point.loss], s=130, facecolors="none", edgecolors=_DARK, linewidths=1.6, zorder=4
@@ -169,7 +194,7 @@ def _draw(axes: Axes, panel: Panel, loss: str, names: Sequence[str]) -> list[Ann
 
 
 def _front(panel: Panel) -> list[Point]:
-    kept = [point for point in panel.points if not point.dropped]
+    kept = [point for point in panel.points if not point.dropped and not point.polished]
     return pareto_front(kept, lambda point: (point.cost, point.loss))
 
 
@@ -247,9 +272,11 @@ def _legend(panels: Sequence[Panel], names: Sequence[str]) -> list[Line2D]:
         handles.append(_handle(name or "candidate", colour, marker))
     if any(point.dropped for point in points):
         handles.append(_handle("dropped early", "#888888", _MARKERS[0], hollow=True))
+    if any(point.polished for point in points):
+        handles.append(_handle("polished", "#888888", _POLISHED, size=9))
     if any(point.label for point in points):
         handles.append(_handle("chosen", _DARK, "o", hollow=True, size=10))
-    if any(not point.dropped for point in points):
+    if any(_front(panel) for panel in panels):
         handles.append(Line2D([], [], color=_DARK, linewidth=1.3, label="Pareto front"))
     return handles
 
@@ -260,7 +287,7 @@ def _handle(name: str, colour: str, marker: str, *, hollow: bool = False, size: 
 
 
 def _alt(panels: Sequence[Panel], loss: str) -> str:
-    points = panels[0].points
+    points = [point for point in panels[0].points if not point.polished]
     dropped = sum(point.dropped for point in points)
     early = f", {dropped} of them dropped early" if dropped else ""
     text = [f"{loss[:1].upper()}{loss[1:]} of {len(points)} candidate{'s' * (len(points) > 1)}{early}."]
@@ -279,6 +306,13 @@ def _alt(panels: Sequence[Panel], loss: str) -> str:
         if panel.teacher is not None:
             text.append(f"The teacher costs {show(panel.teacher)}.")
     return " ".join(text)
+
+
+def _asides(asides: Sequence[Aside]) -> str:
+    told = [
+        f"{one.limit.label} (at most {EngFormatter(one.unit, places=1)(one.limit.cost)} {one.cost})" for one in asides
+    ]
+    return f"Infeasible by what is not drawn: {', '.join(told)}." if told else ""
 
 
 def _bytes(figure: Figure, kind: str, **words: str) -> bytes:

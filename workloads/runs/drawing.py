@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from workloads.architecture import Architecture, TeacherShape
-from workloads.budgets import Budget, LatencyTarget
-from workloads.choosing import Scored
-from workloads.costs import student_cost, teacher_architecture
-from workloads.craft.pictures import Limit, Panel, Picture, Point, frontier_picture
+from workloads.budgets import Budget
+from workloads.choosing import Choice, Scored
+from workloads.costs import Cost, student_cost, teacher_architecture
+from workloads.craft.pictures import Aside, Limit, Panel, Picture, Point, frontier_picture
+from workloads.latency import LatencyMeasure, Percentile
 from workloads.methods.answering import Answer
 from workloads.scores_table import ScoredRow
 
@@ -17,74 +18,155 @@ PICTURE = "frontier.png"
 _LENGTH = 128
 
 
-def draw_student(shape: TeacherShape, rows: Sequence[ScoredRow], chosen: Scored) -> Picture:
-    """Draw the candidates for a student's card, with the student marked."""
-    labels = {(chosen.subspace, chosen.architecture): "this student"}
-    return frontier_picture(_counted_panels(shape, rows, labels, (), _LENGTH))
+@dataclass(frozen=True)
+class _Mark:
+    """A chosen student.
+
+    Attributes:
+        polished: Whether its loss is that after polishing, which no row of the scores table has.
+        measure: Its latency, where it was measured as it was saved.
+    """
+
+    scored: Scored
+    label: str
+    polished: bool
+    measure: LatencyMeasure | None = None
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """What a panel shows costs in.
+
+    Attributes:
+        limit: The field of a budget that limits it.
+        applies: Whether that field limits this very cost.
+    """
+
+    name: str
+    limit: str
+    cost_of: Callable[[Architecture, LatencyMeasure | None], float]
+    applies: Callable[[Budget], bool]
+    teacher: float | None
+    unit: str = ""
+
+
+def draw_student(shape: TeacherShape, rows: Sequence[ScoredRow], chosen: Scored, *, polished: bool = False) -> Picture:
+    """Draw the candidates for a student's card, with the student marked, at its loss after polishing if it has one."""
+    marks = [_Mark(chosen, "this student", polished)]
+    return frontier_picture([_panel(axis, rows, marks, ()) for axis in _counted_axes(shape, _LENGTH)])
 
 
 def draw_answer(found: Answer, rows: Sequence[ScoredRow]) -> Picture:
     """Draw the candidates for a job's result: against counted costs, and predicted latency where there is one."""
-    shape = found.trained.teacher.shape
-    labels: dict[tuple[str, Architecture], str] = {}
-    for student in found.students:
-        key = (student.scored.subspace, student.scored.architecture)
-        labels[key] = f"{labels[key]}, {student.budget.name}" if key in labels else student.budget.name
-    missed = [choice.budget for choice in found.choices if choice.chosen is None]
+    marks = [_Mark(one.scored, one.budget.name, one.polished, one.latency) for one in found.students]
+    missed = [choice for choice in found.choices if choice.chosen is None]
     lengths = [choice.budget.sequence_length for choice in found.choices if choice.budget.max_flops is not None]
-    panels = _counted_panels(shape, rows, labels, missed, lengths[0] if lengths else _LENGTH)
-    panels += [_latency_panel(found, rows, labels, target) for target in found.latencies.targets]
-    return frontier_picture(panels)
-
-
-def _counted_panels(
-    shape: TeacherShape,
-    rows: Sequence[ScoredRow],
-    labels: Mapping[tuple[str, Architecture], str],
-    missed: Sequence[Budget],
-    length: int,
-) -> list[Panel]:
-    teacher = student_cost(shape, teacher_architecture(shape), length)
-    costs = [student_cost(shape, row.scored.architecture, length) for row in rows]
-    flops = [
-        Limit(float(budget.max_flops), budget.name)
-        for budget in missed
-        if budget.max_flops is not None and budget.sequence_length == length
-    ]
-    params = [Limit(float(budget.max_params), budget.name) for budget in missed if budget.max_params is not None]
-    return [
-        Panel(name, tuple(map(_point, rows, values, itertools.repeat(labels))), teacher=own, limits=tuple(limits))
-        for name, values, own, limits in (
-            (f"FLOPs of {length} tokens", [cost.flops for cost in costs], teacher.flops, flops),
-            ("parameters", [cost.params for cost in costs], teacher.params, params),
-        )
-    ]
-
-
-def _latency_panel(
-    found: Answer,
-    rows: Sequence[ScoredRow],
-    labels: Mapping[tuple[str, Architecture], str],
-    target: LatencyTarget,
-) -> Panel:
-    budget = next(choice.budget for choice in found.choices if choice.budget.latency_target == target.name)
-    points = [_point(row, found.latencies.of(row.scored.architecture, budget) / 1e3, labels) for row in rows]
-    teachers = [s.latency.teacher_p50_ms / 1e3 for s in found.students if s.latency and s.latency.target == target]
-    limits = [
-        Limit(choice.budget.max_latency_ms / 1e3, choice.budget.name)
-        for choice in found.choices
-        if choice.chosen is None and choice.budget.latency_target == target.name and choice.budget.max_latency_ms
-    ]
-    name = f"latency on {target.name} (measured or predicted)"
-    return Panel(name, tuple(points), unit="s", teacher=teachers[0] if teachers else None, limits=tuple(limits))
-
-
-def _point(row: ScoredRow, cost: float, labels: Mapping[tuple[str, Architecture], str]) -> Point:
-    scored = row.scored
-    return Point(
-        cost=cost,
-        loss=scored.heldout_loss,
-        label=labels.get((scored.subspace, scored.architecture), ""),
-        subspace=scored.subspace,
-        dropped=not row.survives,
+    axes = _counted_axes(found.trained.teacher.shape, lengths[0] if lengths else _LENGTH) + _latency_axes(found)
+    return frontier_picture(
+        [_panel(axis, rows, marks, missed) for axis in axes], asides=[*_asides(found, axes, missed)]
     )
+
+
+def _counted_axes(shape: TeacherShape, length: int) -> list[_Axis]:
+    known: dict[Architecture, Cost] = {}
+
+    def cost(one: Architecture) -> Cost:
+        return known.setdefault(one, student_cost(shape, one, length))
+
+    teacher = cost(teacher_architecture(shape))
+    return [
+        _Axis(
+            f"FLOPs of {length} tokens",
+            "max_flops",
+            lambda one, _: cost(one).flops,
+            lambda budget: budget.sequence_length == length,
+            teacher.flops,
+        ),
+        _Axis("parameters", "max_params", lambda one, _: cost(one).params, lambda budget: True, teacher.params),
+    ]
+
+
+def _latency_axes(found: Answer) -> list[_Axis]:
+    """One for each target and percentile that budgets limit."""
+    limiting: dict[tuple[str, Percentile], Budget] = {}
+    for choice in found.choices:
+        if choice.budget.latency_target is not None:
+            limiting.setdefault((choice.budget.latency_target, choice.budget.latency_percentile), choice.budget)
+    return [_latency_axis(found, target, percentile, budget) for (target, percentile), budget in limiting.items()]
+
+
+def _latency_axis(found: Answer, target: str, percentile: Percentile, budget: Budget) -> _Axis:
+    def seconds(one: Architecture, measure: LatencyMeasure | None) -> float:
+        if measure is not None and measure.target.name == target:
+            return measure.percentile_ms(percentile) / 1e3
+        return found.latencies.of(one, budget) / 1e3
+
+    measures = [one.latency for one in found.students if one.latency is not None and one.latency.target.name == target]
+    return _Axis(
+        f"{percentile} of the latency on {target} (measured or predicted)",
+        "max_latency_ms",
+        seconds,
+        lambda other: (other.latency_target, other.latency_percentile) == (target, percentile),
+        # The teacher's other percentiles are not kept.
+        measures[0].teacher_p50_ms / 1e3 if measures and percentile == "p50" else None,
+        unit="s",
+    )
+
+
+def _panel(axis: _Axis, rows: Sequence[ScoredRow], marks: Sequence[_Mark], missed: Sequence[Choice]) -> Panel:
+    points = [
+        Point(
+            cost=axis.cost_of(row.scored.architecture, None),
+            loss=row.scored.heldout_loss,
+            label=_label(mark for mark in marks if not mark.polished and _same(mark.scored, row.scored)),
+            subspace=row.scored.subspace,
+            dropped=not row.survives,
+        )
+        for row in rows
+    ]
+    for mark in marks:
+        alike = [other for other in marks if other.polished and _same(other.scored, mark.scored)]
+        if mark in alike[:1]:
+            cost = axis.cost_of(mark.scored.architecture, mark.measure)
+            label = f"{_label(alike)} (polished)"
+            points.append(Point(cost, mark.scored.heldout_loss, label, mark.scored.subspace, polished=True))
+    limits = []
+    for choice in missed:
+        if axis.limit in _broken(choice) and axis.applies(choice.budget):
+            limit = _limit(axis, choice.budget)
+            # Of several limits each may be met, only never all by one candidate.
+            alone = len(choice.budget.limits) == 1 or all(point.cost > limit for point in points)
+            limits.append(Limit(limit, choice.budget.name if alone else f"{choice.budget.name} with its other limits"))
+    return Panel(axis.name, tuple(points), unit=axis.unit, teacher=axis.teacher, limits=tuple(limits))
+
+
+def _label(marks: Iterable[_Mark]) -> str:
+    return ", ".join(mark.label for mark in marks)
+
+
+def _same(one: Scored, other: Scored) -> bool:
+    return (one.subspace, one.architecture) == (other.subspace, other.architecture)
+
+
+def _broken(choice: Choice) -> frozenset[str]:
+    """The limits that the nearest candidates break."""
+    return frozenset().union(*(miss.misses for miss in choice.nearest))
+
+
+def _limit(axis: _Axis, budget: Budget) -> float:
+    return budget.limits[axis.limit] / (1e3 if axis.unit == "s" else 1)
+
+
+def _asides(found: Answer, axes: Sequence[_Axis], missed: Sequence[Choice]) -> Iterable[Aside]:
+    """The limits that are missed on costs without a panel."""
+    for choice in missed:
+        budget = choice.budget
+        for name in sorted(_broken(choice)):
+            if not any(axis.limit == name and axis.applies(budget) for axis in axes):
+                what, unit = {
+                    "max_params_without_embeddings": ("parameters without embeddings", ""),
+                    "max_weight_bytes": (f"of weights in {budget.weight_dtype}", "B"),
+                    "max_activation_bytes": (f"of activations at {budget.sequence_length} tokens", "B"),
+                    "max_flops": (f"FLOPs of {budget.sequence_length} tokens", ""),
+                }[name]
+                yield Aside(what, Limit(budget.limits[name], budget.name), unit)

@@ -83,7 +83,8 @@ def build_student(
     assert counted == cost.params, (counted, cost)
     work.mkdir(parents=True, exist_ok=True)
     quantised = _export(storage, origin, chosen.architecture, weights, work)
-    picture = draw_student(origin.teacher.shape, rows, chosen)
+    polished = origin.stages["superlm"].stage == "polished"
+    picture = draw_student(origin.teacher.shape, rows, chosen, polished=polished)
     (work / PICTURE).write_bytes(picture.png)
     card = _card(origin, chosen, quantised, picture.alt)
     export_student(work, origin.teacher, chosen.architecture, weights, card)

@@ -14,7 +14,7 @@ from matplotlib.text import Annotation, Text
 from PIL import Image
 
 from workloads.craft import pictures
-from workloads.craft.pictures import Limit, Panel, Picture, Point, frontier_picture
+from workloads.craft.pictures import Aside, Limit, Panel, Picture, Point, frontier_picture
 
 POINTS = (
     Point(1e8, 0.8, "edge", "tiny"),
@@ -130,6 +130,26 @@ def test_the_words_say_what_the_picture_shows() -> None:
         "Against latency on pi, p50: 3 on the Pareto front, 0.8 at 10.0 ms to 0.3 at 90.0 ms.",
     ):
         assert part in alt
+
+
+def test_what_has_no_panel_is_told_in_the_picture_and_in_its_words(drawn: list[Figure]) -> None:
+    asides = [Aside("of weights in float32", Limit(2e6, "chip"), "B"), Aside("FLOPs of 64 tokens", Limit(3e7, "ring"))]
+    told = "Infeasible by what is not drawn: chip (at most 2.0 MB of weights in float32), ring (at most 30.0 M FLOPs"
+    picture = frontier_picture([FLOPS, LATENCY], asides=asides)
+    assert f"{told} of 64 tokens)." in picture.alt
+    assert told in drawn[0].legends[0].get_title().get_text().replace("\n", " ")
+    assert "not drawn" not in frontier_picture([FLOPS]).alt
+
+
+def test_polished_students_are_neither_candidates_nor_on_the_front(drawn: list[Figure]) -> None:
+    polished = Point(3e8, 0.1, "laptop (polished)", "small", polished=True)
+    panel = replace(FLOPS, points=(*POINTS, polished))
+    alt = frontier_picture([panel]).alt
+    assert "of 6 candidates" in alt and "3 on the Pareto front, 0.8 at 100.0 M to 0.3 at 900.0 M." in alt
+    assert "laptop (polished) (0.1 at 300.0 M)" in alt
+    assert "polished" in [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    stars = [part for part in drawn[0].axes[0].collections if np.asarray(part.get_offsets()).tolist() == [[3e8, 0.1]]]
+    assert len(stars) == 2, "the star and the ring around it"
 
 
 @pytest.mark.parametrize(
