@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -192,7 +193,11 @@ def wait_for(client: StillroomClient, read: Callable[[], _Waited], patience: flo
     with starting(client, patience, warn):
         found = read()
     while True:
-        running = [f"{step.name} {_amount(step)}".strip() for step in found.steps if step.status == "running"]
+        running = [
+            "; ".join(part for part in (f"{step.name} {_amount(step)}".strip(), step.note) if part)
+            for step in found.steps
+            if step.status == "running"
+        ]
         line = f"{found.id} {found.status}{': ' + '; '.join(running) if running else ''}"
         if line != told:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -247,6 +252,7 @@ def print_job(job: JobDocument) -> None:
         lines.append(f"finished  {when(job.finished_at)}")
     lines += [f"attempt {one.number} {one.status}{f': {one.reason}' if one.reason else ''}" for one in job.attempts]
     lines += [f"  {step.name}: {step.status} {_amount(step)}".rstrip() for step in job.steps]
+    lines += [f"  {names}: {note}" for note, names in _notes(job).items()]
     typer.echo("\n".join(lines))
     print_students(job.students, job.infeasible)
     tell_error(job.error)
@@ -275,6 +281,7 @@ class ProgressView:
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
         self._headline = ""
         self._steps: dict[str, tuple[str, float]] = {}
+        self._noted: set[str] = set()
 
     def __enter__(self) -> Self:
         if self._live:
@@ -307,14 +314,18 @@ class ProgressView:
         if headline != self._headline:
             self._line(headline)
             self._headline = headline
-            self._steps = {} if job is not None and job.status is JobStatus.QUEUED else self._steps
+            if job is not None and job.status is JobStatus.QUEUED:
+                self._steps, self._noted = {}, set()
         for step in job.steps if job is not None and not self._live else []:
             state, printed = self._steps.get(step.name, ("pending", 0.0))
             due = step.status == "running" and time.monotonic() - printed > LINE_SECONDS
             if step.status != state or due:
-                told = step.model_copy(update={"note": None}) if step.status == state else step  # a note once is enough
-                self._line(f"  {step.name}: {step.status} {_amount(told)}".rstrip())
+                self._line(f"  {step.name}: {step.status} {_amount(step)}".rstrip())
                 self._steps[step.name] = (step.status, time.monotonic())
+        for note, names in _notes(job).items() if job is not None else []:
+            if note not in self._noted:
+                self._line(f"  {names}: {note}")
+                self._noted.add(note)
 
     def _line(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -330,14 +341,23 @@ def _headline(job: JobDocument | EvaluationDocument | None) -> str:
     return f"{job.id} {job.status}{attempt}{reason}{waiting}"
 
 
-def _table(job: JobDocument | EvaluationDocument) -> Table:
+def _notes(job: JobDocument | EvaluationDocument) -> dict[str, str]:
+    """The steps' notes, each once, with the names of the steps that have it."""
+    names = defaultdict[str, list[str]](list)
+    for step in job.steps:
+        if step.note:
+            names[step.note].append(step.name)
+    return {note: ", ".join(those) for note, those in names.items()}
+
+
+def _table(job: JobDocument | EvaluationDocument) -> RenderableType:
     table = Table(title=Text(_headline(job)), title_justify="left", box=None, pad_edge=False)
     for column in ("", "step", "progress", "rate", "time left"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     for step in job.steps:
         rate = f"{_number(step.rate)} {step.unit}/s" if step.rate is not None else ""
         table.add_row(_MARKS[step.status], Text(step.name), Text(_done(step)), Text(rate), _left(step))
-    return table
+    return Group(table, *(Text(f"{names}: {note}", style="dim") for note, names in _notes(job).items()))
 
 
 def _amount(step: StepDocument) -> str:
@@ -352,7 +372,7 @@ def _done(step: StepDocument) -> str:
         total = f"/{step.total:,}" if step.total is not None else ""
         amount = f"{step.done:,}{total} {step.unit}".rstrip()
     reused = "reused" if step.reused else ""
-    return "; ".join(part for part in (amount, reused, step.note or "") if part)
+    return "; ".join(part for part in (amount, reused) if part)
 
 
 def _left(step: StepDocument) -> str:
