@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -54,6 +55,11 @@ class HeadOptions:
         return Path("/tmp") / f"stillroom-{digest}"
 
     @property
+    def work_dir(self) -> Path:
+        """Where runs put local copies; it goes with the head, so that nothing of a killed run stays."""
+        return Path(tempfile.gettempdir()) / f"{self.temp_dir.name}-work"
+
+    @property
     def token_file(self) -> Path:
         """File of the token that Ray asks of everyone."""
         return self.state / TOKEN_FILE
@@ -78,6 +84,7 @@ def start_head(options: HeadOptions) -> tuple[HeadRecord, subprocess.Popen[bytes
     """
     read_token(options)
     _make_private(options.temp_dir)
+    _make_private(options.work_dir)
     with _free_ports(4) as (gcs, dashboard, client, agent):
         record = HeadRecord(
             marker=uuid.uuid4().hex,
@@ -116,7 +123,8 @@ def end_head(state: Path, record: HeadRecord) -> None:
     left = end_marked(record.marker)
     if left:
         log.error("ray_processes_left", pids=left)
-    shutil.rmtree(HeadOptions(state).temp_dir, ignore_errors=True)
+    for folder in (HeadOptions(state).temp_dir, HeadOptions(state).work_dir):
+        shutil.rmtree(folder, ignore_errors=True)
     HeadRecord.forget(state)
 
 
@@ -154,6 +162,7 @@ def _environment(options: HeadOptions, marker: str) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(options.token_file),
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # at the default 2 s, a checkpoint just before a kill is lost
+        "TMPDIR": str(options.work_dir),
         MARKER_VARIABLE: marker,
     }
 

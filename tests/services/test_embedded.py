@@ -1,12 +1,14 @@
+import dataclasses
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 
 import psutil
 
-from services.embedded.head import HeadOptions, read_token
+from services.embedded.head import HeadOptions, _environment, end_head, read_token
 from services.embedded.processes import MARKER_VARIABLE, end_marked, marked_processes
 from services.embedded.record import HeadRecord
 
@@ -76,3 +78,16 @@ def test_rays_folder_is_short_and_each_states_own(tmp_path):
     folders = {HeadOptions(tmp_path / name).temp_dir for name in ("a" * 200, "b")}
     assert len(folders) == 2
     assert all(len(str(folder)) < 30 for folder in folders)
+
+
+def test_what_runs_put_aside_lies_in_a_folder_that_goes_with_the_head(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    options = HeadOptions(tmp_path / "state")
+    options.state.mkdir()
+    work = options.work_dir
+    assert work.parent == tmp_path / "scratch"
+    assert _environment(options, "mark")["TMPDIR"] == str(work)
+    (work / "stillroom-run-killed").mkdir(parents=True)
+    end_head(options.state, dataclasses.replace(RECORD, marker=f"nobody-{os.getpid()}"))
+    assert not work.exists()

@@ -16,6 +16,27 @@ _STATE, _MARK = "state.safetensors", "commit.json"
 _KEPT = 2
 
 
+def ray_folder(folder: str, builder: str) -> str:
+    """Ray Train's folder beside that of a group's checkpoints; of one attempt alone, so that it can go whole."""
+    return f"{folder}-ray-{builder}"
+
+
+def remove_older_ray_folders(storage: Storage, folder: str, builder: str) -> None:
+    """Remove what Ray Train has left of the same job's earlier attempts at the same training.
+
+    Args:
+        storage: Where they are.
+        folder: Of the group's checkpoints.
+        builder: This attempt: the job, a dash and a number.
+    """
+    above = folder.rpartition("/")[0]
+    job, _, number = ray_folder(folder, builder).rpartition("-")
+    for name in storage.list(above):
+        of, _, other = f"{above}/{name}".rpartition("-")
+        if of == job and other.isdecimal() and int(other) < int(number):
+            storage.remove(f"{above}/{name}")
+
+
 class Checkpoints:
     """The checkpoints of one group of SuperLMs, over all attempts.
 

@@ -7,14 +7,16 @@ Reads the job's order and request, walks the method's road (or, for an evaluatio
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import os
+import shutil
 import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -43,6 +45,8 @@ GRACE_SECONDS = 1.5
 _TERMINATED = 128 + signal.SIGTERM
 
 _ending = threading.Event()
+_work: list[Path] = []
+"""Local folders that must not outlive the run."""
 _log = structlog.get_logger(__name__)
 
 
@@ -124,9 +128,9 @@ def _evaluate(
 
     progress.declare(step_names(request))
     progress.event("started", f"Attempt {attempt} of an evaluation on {request.task.name}.")
-    with tempfile.TemporaryDirectory(prefix="stillroom-run-") as work:
+    with _work_folder() as work:
         builder = f"{job}-{attempt}"
-        found, made = evaluate(storage, request, builder=builder, progress=progress, work=Path(work))
+        found, made = evaluate(storage, request, builder=builder, progress=progress, work=work)
     used |= made
     progress.event("succeeded", f"{found.metric} {found.mean:.4f}, {len(found.seeds)} seeds.")
     return ResultDocument(status="succeeded", evaluation=found, artifacts=used)
@@ -151,8 +155,8 @@ def _compress(
 
     progress.declare(step_names(request, order.kind))
     progress.event("started", f"Attempt {attempt} of a {order.kind}, method {request.method}.")
-    with tempfile.TemporaryDirectory(prefix="stillroom-run-") as work:
-        this = Attempt(storage, request, job=job, attempt=attempt, progress=progress, work=Path(work), used=used)
+    with _work_folder() as work:
+        this = Attempt(storage, request, job=job, attempt=attempt, progress=progress, work=work, used=used)
         if order.kind == "plan":
             return ResultDocument(status="succeeded", plan=plan(this), artifacts=used)
         if order.kind == "selection":
@@ -170,10 +174,27 @@ def _end_quickly(number: int, frame: FrameType | None) -> NoReturn:
     """Leave in order, giving leases back, but not for longer than the grace: a trainer may hold on."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # another would only cut the giving back short
     _ending.set()
-    deadline = threading.Timer(GRACE_SECONDS, os._exit, [_TERMINATED])
+    deadline = threading.Timer(GRACE_SECONDS, _give_up)
     deadline.daemon = True
     deadline.start()
     raise SystemExit(_TERMINATED)
+
+
+def _give_up() -> None:
+    for folder in _work:
+        shutil.rmtree(folder, ignore_errors=True)
+    os._exit(_TERMINATED)
+
+
+@contextlib.contextmanager
+def _work_folder() -> Iterator[Path]:
+    """A local folder for copies, gone with the run."""
+    with tempfile.TemporaryDirectory(prefix="stillroom-run-", ignore_cleanup_errors=True) as name:
+        _work.append(Path(name))
+        try:
+            yield Path(name)
+        finally:
+            _work.remove(Path(name))
 
 
 if __name__ == "__main__":

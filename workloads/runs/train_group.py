@@ -29,7 +29,7 @@ from workloads.craft.teacher import Teacher, open_teacher
 from workloads.craft.training import GroupTrainer, Member, learning_rate
 from workloads.errors import FieldError, InputError
 from workloads.request import CompressionRequest
-from workloads.runs.checkpoints import Checkpoints
+from workloads.runs.checkpoints import Checkpoints, ray_folder, remove_older_ray_folders
 from workloads.spaces import SubSpace, orders_by_importance
 from workloads.storage import Storage
 from workloads.teacher_files import FIELD
@@ -91,7 +91,8 @@ def run_group(job: GroupJob, queue: Any) -> BaseException | None:
     """
     storage = Storage.open(job.storage)
     training = job.request.training
-    own = f"{job.checkpoints}-ray-{job.builder}"  # Ray Train's folder; of this attempt alone, so that it can go whole
+    own = ray_folder(job.checkpoints, job.builder)
+    remove_older_ray_folders(storage, job.checkpoints, job.builder)
     resources: dict[str, float] = {"CPU": job.cpus, **({"GPU": 1} if job.gpu else {})}
     trainer = TorchTrainer(
         _worker,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -62,6 +63,7 @@ class StoredTraining:
             return artifacts.commit(self._storage, key, self._builder, summary)
 
         artifact = self._building.once(TEACHER, key, build)
+        shutil.rmtree(fetched, ignore_errors=True)  # hours of training are to come, and its files are in the storage
         self._building.end(TEACHER, artifact)
         return TeacherStage(artifact, fingerprint, teacher_files.shape_of(self._building.local(artifact)))
 

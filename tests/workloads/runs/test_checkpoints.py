@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from tests.small_disk import run_on_small_disk
-from workloads.runs.checkpoints import Checkpoints
+from workloads.runs.checkpoints import Checkpoints, ray_folder, remove_older_ray_folders
 from workloads.storage import Storage
 
 _ON_A_FULL_DISK = """
@@ -57,3 +57,15 @@ def test_a_later_attempt_starts_from_the_furthest_and_leaves_the_older_attempts_
     assert latest == (6, "cmp_a-1/step-000000006")
     assert second.load(latest[1])["weight"].tolist() == [6.0, 6.0]
     assert storage.list("run/cmp_a-1") == ["step-000000004", "step-000000006"]
+
+
+def test_what_ray_train_left_of_the_same_jobs_earlier_attempts_goes(tmp_path: Path) -> None:
+    storage = Storage.open(str(tmp_path))
+    folder = "artifacts/training/abc"
+    others = [ray_folder(folder, "cmp_b-1"), ray_folder("artifacts/training/def", "cmp_a-1"), folder]
+    later = [ray_folder(folder, f"cmp_a-{number}") for number in (10, 11)]
+    earlier = [ray_folder(folder, f"cmp_a-{number}") for number in (1, 9)]
+    for one in (*others, *later, *earlier):
+        storage.write_bytes(f"{one}/train/state", b"x")
+    remove_older_ray_folders(storage, folder, "cmp_a-10")
+    assert {f"artifacts/training/{name}" for name in storage.list("artifacts/training")} == {*others, *later}
