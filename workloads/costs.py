@@ -84,8 +84,8 @@ def _activation_bytes(shape: TeacherShape, architecture: Architecture, length: i
             held = hidden * min(index + 1, 2)  # the embeddings and the layer's input; the same in the first
             if relative:  # the stock class has no fused attention: scores and probabilities stand whole
                 most = max(most, 5 * hidden + 2 * length * layer.heads)
-        else:  # our own class holds the inputs of all layers, and queries, keys, values and context to the layer's end
-            held = hidden * (index + 1) + 4 * width
+        else:  # our own class holds the layer's input, and queries, keys, values and context to the layer's end
+            held = hidden + 4 * width
         floats = max(floats, held + most + bias)
     peak = BYTES["float32"] * length * floats
     if relative:  # with few heads, working out the buckets, in int64, takes more than any layer

@@ -141,11 +141,12 @@ class StillroomModel(StillroomPreTrainedModel):
         """Encode `[B, L]` ids; `attention_mask` is 1 at real tokens."""
         x_BLH = self.embeddings(input_ids, token_type_ids, position_ids)
         bias = self.attention_bias(attention_mask, x_BLH)
-        states = [x_BLH]
+        keep = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        states = [x_BLH] if keep else []
         for layer in self.layers:
             x_BLH = layer(x_BLH, bias)
-            states.append(x_BLH)
-        keep = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+            if keep:
+                states.append(x_BLH)
         output = BaseModelOutputWithPooling(
             last_hidden_state=x_BLH,
             pooler_output=None if self.pooler is None else torch.tanh(self.pooler(x_BLH[:, 0])),
