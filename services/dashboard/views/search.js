@@ -9,6 +9,7 @@ import { actionButton, opens, section, table } from "../widgets.js";
 import { SelectionList } from "./selections.js";
 
 const STEPS = 400; // of the slider
+const MOST = 1e15; // of a budget: far beyond it numbers are not written in digits alone, as names want them
 const LENGTH = 128; // tokens that FLOPs are counted at where the teacher says nothing
 
 export class SearchPart {
@@ -133,10 +134,10 @@ export class SearchPart {
 
   /** Have a budget: the best candidate under it is the last of the frontier that costs no more. */
   set(asked, bySlider = false) {
-    const good = asked >= 1 && asked <= Number.MAX_SAFE_INTEGER;
+    const good = asked >= 1 && asked <= MOST;
     if (good) this.budget = Math.floor(asked);
     this.trouble.hidden = good;
-    this.trouble.textContent = good ? "" : `A budget is a number from 1 to ${short(Number.MAX_SAFE_INTEGER)}; it stays at ${whole(this.budget)}.`;
+    this.trouble.textContent = good ? "" : `A budget is a number from 1 to ${whole(MOST)}; it stays at ${whole(this.budget)}.`;
     const [low, high] = this.range();
     const { cost } = this;
     this.found = this.points.findLast((one) => one[cost] <= this.budget) ?? null;

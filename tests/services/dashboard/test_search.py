@@ -59,20 +59,21 @@ def test_a_budget_moved_by_keyboard_has_its_best_candidate_at_once(page):
     expect(page.locator("#best")).to_contain_text("Nothing has at most 100 parameters")
 
 
-@pytest.mark.parametrize("typed", ["0", "-5", "1e30", ""])
-def test_what_is_no_budget_leaves_the_one_in_force_and_says_so(page, typed):
+def test_what_is_no_budget_leaves_the_one_in_force_and_says_so(page):
     number = page.get_by_label("At most")
     number.fill("6000000")
     number.press("Enter")
     best = page.locator("#best").inner_text()
-    number.fill(typed)
-    number.press("Enter")
-    expect(page.get_by_role("alert").filter(has_text="it stays at 6,000,000")).to_be_visible()
-    expect(number).to_have_value("6000000")
-    expect(page.locator("#best")).to_have_text(best)
+    said = page.get_by_text("it stays at 6,000,000")
+    for typed in ("0", "-5", "1e30", ""):
+        number.fill(typed)
+        number.press("Enter")
+        expect(said).to_be_visible()
+        expect(number).to_have_value("6000000")
+        expect(page.locator("#best")).to_have_text(best)
     number.fill("7000000")
     number.press("Enter")
-    expect(page.get_by_text("it stays at")).to_have_count(0)
+    expect(said).to_have_count(0)
 
 
 def test_every_step_of_the_slider_moves_it_on(page):
