@@ -64,8 +64,8 @@ class Batches:
             QuotaExceededError: The tenant may not have them all; none is queued.
         """
         # Looked for before the requests are checked: what they point to may have gone since they were accepted.
-        if key is not None and (known := self._jobs.find_keyed(key)) is not None:
-            return self.store.of_job(known)
+        if key is not None and (known := self.store.find_keyed(key)) is not None:
+            return known
         accepted = accept_batch(data, lambda one: accept_request(one, self._targets, self._places))
         batch = self.store.create(
             [self._order(request, caller) for request in accepted.requests],

@@ -102,7 +102,7 @@ class Evaluations:
         compression: str | None = None,
         student: str | None = None,
         limit: int = MAX_PAGE,
-        after: str | None = None,
+        before: int | None = None,
     ) -> list[Job]:
         """Read up to ``limit`` evaluations, newest first; for the arguments see :meth:`JobStore.page`.
 
@@ -111,15 +111,15 @@ class Evaluations:
             compression: Those of its students.
             student: Those of this student.
             limit: At most so many.
-            after: Those older than this one.
+            before: Those with a lower number, hence older.
         """
         found: list[Job] = []
         while len(found) < limit:
-            jobs = self._jobs.page(kind="evaluation", tenant=tenant, parent=compression, limit=MAX_PAGE, after=after)
+            jobs = self._jobs.page(kind="evaluation", tenant=tenant, parent=compression, limit=MAX_PAGE, before=before)
             found.extend(job for job in jobs if student in {None, job.request["model"]["student"]})
             if len(jobs) < MAX_PAGE:
                 break
-            after = jobs[-1].id
+            before = jobs[-1].number
         return found[:limit]
 
     def _tokens(self, asked: EvaluationRequest, tenant: str) -> int:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from services.access.caller import LOCAL, Caller
 from services.access.keys import KeyChecks, KeyStore
-from services.access.limits import RateLimit
+from services.access.limits import REFUSALS_PER_SECOND, RateLimit
 from services.access.quotas import Quotas, Usage
 from services.access.tenants import Quota
 from services.batches import Batches
@@ -24,6 +24,7 @@ from services.jobs.batches import BatchStore
 from services.jobs.controller import Controller
 from services.jobs.database import migrate, open_database
 from services.jobs.documents import JobDocument, job_document
+from services.jobs.events import EventLog
 from services.jobs.intake import accept_request
 from services.jobs.records import Job, RequestKey
 from services.jobs.rows import Sessions
@@ -70,7 +71,9 @@ class Service:
         self.keys = KeyStore(self._engine)
         self.key_checks = KeyChecks(self.keys)
         self.rate = RateLimit(settings.requests_per_second)
+        self.refusals = RateLimit(REFUSALS_PER_SECOND)
         self.work = WorkStore(self._engine, claim_seconds=settings.claim_seconds)
+        self.events = EventLog(self.storage)
         self.searches = Searches(self.storage)
         self.selections = Selections(self.storage, self.searches)
         self.batches = Batches(

@@ -265,11 +265,15 @@ class JobFolder:
 
     def read_events(self, attempt: int) -> list[EventDocument]:
         """Read the attempt's events, oldest first."""
+        return self.read_more_events(attempt, 0)[0]
+
+    def read_more_events(self, attempt: int, begin: int) -> tuple[list[EventDocument], int]:
+        """Read the attempt's events from a byte on, where an earlier reading ended, and give where this one ends."""
         try:
-            text = self.storage.read_bytes(self.path("events.jsonl", attempt)).decode()
+            data = b"".join(self.storage.stream(self.path("events.jsonl", attempt), begin=begin))
         except FileNotFoundError:
-            return []
-        return [EventDocument.model_validate(json.loads(line)) for line in text.splitlines()]
+            return [], begin
+        return [EventDocument.model_validate_json(line) for line in data.splitlines()], begin + len(data)
 
     def _write(self, path: str, document: _Document) -> None:
         self.storage.write_bytes(path, document.model_dump_json(indent=1).encode())

@@ -154,9 +154,11 @@ class KeyStore:
 class KeyChecks:
     """Checks keys, each in the database only once in a few seconds.
 
+    Only keys that have let somebody in are kept, so that those that are made up push none of them out.
+
     Args:
         store: The keys.
-        keep_seconds: How long an answer is kept.
+        keep_seconds: How long an answer holds.
         clock: Seconds that only grow.
     """
 
@@ -168,26 +170,36 @@ class KeyChecks:
         self._clock = clock
         self._lock = threading.Lock()
         # By digest: no secret stays in memory, and finding one takes no longer for a text that is nearly right.
-        self._answers: OrderedDict[bytes, tuple[float, Caller | None]] = OrderedDict()
+        self._answers: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
 
-    def remembered(self, text: str) -> tuple[Caller | None] | None:
-        """What was found of this text a moment ago, at once; None where nobody asked."""
+    def remembered(self, text: str) -> Caller | None:
+        """Whom this text has let in a moment ago, at once; None where that has to be asked."""
         with self._lock:
             found = self._answers.get(hashlib.sha256(text.encode()).digest())
-        return (found[1],) if found is not None and found[0] > self._clock() else None
+        return found[1] if found is not None and found[0] > self._clock() else None
+
+    def has_let_in(self, text: str) -> bool:
+        """Whether this text let somebody in when it was last asked."""
+        with self._lock:
+            return hashlib.sha256(text.encode()).digest() in self._answers
 
     def check(self, text: str) -> Caller | None:
         """Whom a text lets in; may ask the database."""
         remembered = self.remembered(text)
         if remembered is not None:
-            return remembered[0]
+            return remembered
         until = self._clock() + self._keep_seconds  # from before the database is asked
-        key = self._store.check(text)
-        caller = None if key is None else Caller(key.tenant, key.scopes, key.id)
-        if key is not None and key.expires_at is not None:
+        key, digest = self._store.check(text), hashlib.sha256(text.encode()).digest()
+        if key is None:
+            with self._lock:
+                self._answers.pop(digest, None)
+            return None
+        caller = Caller(key.tenant, key.scopes, key.id)
+        if key.expires_at is not None:
             until = min(until, self._clock() + (key.expires_at - now()).total_seconds())
         with self._lock:
-            self._answers[hashlib.sha256(text.encode()).digest()] = until, caller
+            self._answers[digest] = until, caller
+            self._answers.move_to_end(digest)
             while len(self._answers) > _KEPT:
                 self._answers.popitem(last=False)
         return caller

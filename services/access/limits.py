@@ -5,10 +5,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from ipaddress import ip_address, ip_network
 
 BURST_SECONDS = 2.0
 """A bucket holds what comes in so many seconds, so that a page may ask for a few things at once."""
+REFUSALS_PER_SECOND = 5.0
+"""Unknown keys a second that may be tried from one address for long; each asks the database."""
 _SWEEP_AT = 4096
+
+
+def neighbourhood(address: str) -> str:
+    """What stands for a client's address in a bucket's name: of IPv6 the network, which one machine has all of."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    return str(ip_network((found, 64), strict=False)) if found.version == 6 else str(found)
 
 
 class RateLimit:
@@ -38,11 +50,19 @@ class RateLimit:
             at = self._clock()
             if len(self._buckets) >= _SWEEP_AT:
                 self._buckets = {one: kept for one, kept in self._buckets.items() if self._level(kept, at) < self._size}
-            level = self._level(self._buckets.get(name, (self._size, at)), at)
+            level = self._now(name, at)
             if level < 1:
                 return (1 - level) / self._rate
             self._buckets[name] = level - 1, at
             return 0.0
+
+    def wait(self, name: str) -> float:
+        """The seconds until there is a token; none is taken."""
+        with self._lock:
+            return 0.0 if self._rate == 0 else max(0.0, (1 - self._now(name, self._clock())) / self._rate)
+
+    def _now(self, name: str, at: float) -> float:
+        return self._level(self._buckets.get(name, (self._size, at)), at)
 
     def _level(self, bucket: tuple[float, float], at: float) -> float:
         return min(self._size, bucket[0] + (at - bucket[1]) * self._rate)

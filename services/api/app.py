@@ -22,7 +22,7 @@ from services.api import (
 from services.api.dependencies import CALLER
 from services.api.event_stream import EventStreams
 from services.api.metrics import Metrics
-from services.api.middleware import LocalOnly, Measured, UnexpectedErrors
+from services.api.middleware import Heads, LocalOnly, Measured, UnexpectedErrors
 from services.api.openapi import describe
 from services.api.problems import add_problem_handlers
 from services.service import Service
@@ -36,9 +36,11 @@ def bare_app() -> FastAPI:
         version=version("stillroom"),
         docs_url=None,  # those of FastAPI run scripts of other sites; the page has its own
         redoc_url=None,
+        redirect_slashes=False,  # behind TLS it would lead to http
     )
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     add_problem_handlers(app)
+    app.add_middleware(Heads)
     for module in (batches, plans, compressions, selections, students, evaluations, latency_targets, me):
         app.include_router(module.router, dependencies=[CALLER])
     app.include_router(health.router)

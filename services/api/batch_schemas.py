@@ -30,7 +30,9 @@ class BatchSummary(_Document):
 
     id: str
     name: str | None
-    status: BatchStatus = Field(description="partial: all have ended, and some have succeeded.")
+    status: BatchStatus = Field(
+        description="partial: all have ended, and some have succeeded; empty: all have been deleted."
+    )
     counts: dict[JobStatus, int] = Field(description="Compressions by state; states that none is in are left out.")
     max_running: int | None = Field(description="How many of them run at the same time; null: as the service lets.")
     labels: dict[str, str]

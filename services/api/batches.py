@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import StreamingResponse
 
 from services.api.batch_schemas import (
@@ -27,12 +26,13 @@ from services.api.dependencies import (
     RequestKeyDep,
     ServiceDep,
 )
+from services.api.jobs import follow, followed
 from services.api.negotiation import accepts
 from services.api.openapi import reference_to
+from services.api.paging import PagingDep
 from services.api.problems import RESPONSES
 from services.jobs.batch_requests import BatchRequest
 from services.jobs.batches import Batch
-from services.jobs.store import MAX_PAGE
 from services.service import Service
 
 PREFIX = "/v1/batches"
@@ -52,7 +52,12 @@ def _batch(batch_id: str, caller: CallerDep, service: ServiceDep) -> Batch:
 BatchDep = Annotated[Batch, Depends(_batch)]
 
 
-@router.post("", status_code=202, openapi_extra={"requestBody": {"required": True, "content": _BODY}})
+@router.post(
+    "",
+    status_code=202,
+    responses=followed(202),
+    openapi_extra={"requestBody": {"required": True, "content": _BODY}},
+)
 def submit(
     body: BodyDep, key: RequestKeyDep, caller: CallerDep, service: ServiceDep, response: Response
 ) -> BatchDocument:
@@ -61,17 +66,11 @@ def submit(
 
 
 @router.get("")
-def page(
-    caller: CallerDep,
-    service: ServiceDep,
-    labels: LabelsDep,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
-    after: str | None = None,
-) -> BatchPage:
+def page(caller: CallerDep, service: ServiceDep, labels: LabelsDep, paging: PagingDep) -> BatchPage:
     """List batches, newest first."""
-    found = service.batches.store.page(tenant=caller.sees, labels=labels, limit=limit + 1, after=after)
-    following = found[limit - 1].id if len(found) > limit else None
-    return BatchPage(batches=[batch_summary(batch) for batch in found[:limit]], next=following)
+    found = service.batches.store.page(tenant=caller.sees, labels=labels, limit=paging.wanted, before=paging.before)
+    batches, following = paging.cut(found)
+    return BatchPage(batches=[batch_summary(batch) for batch in batches], next=following)
 
 
 @router.get("/{batch_id}", response_model=BatchDocument, responses=UNCHANGED)
@@ -93,13 +92,13 @@ def results(
     return StreamingResponse(results_csv(found, service.storage), media_type=CSV, headers=headers)
 
 
-@router.post("/{batch_id}/cancel", status_code=202)
+@router.post("/{batch_id}/cancel", status_code=202, responses=followed(202))
 def cancel(batch: BatchDep, service: ServiceDep, response: Response) -> BatchDocument:
     """Ask for the end of all its compressions that have not ended; asking again changes nothing."""
     return _accepted(response, service, service.batches.cancel(batch.id))
 
 
-@router.post("/{batch_id}/retry", status_code=202)
+@router.post("/{batch_id}/retry", status_code=202, responses=followed(202))
 def retry(batch: BatchDep, service: ServiceDep, response: Response) -> BatchDocument:
     """Queue its failed and cancelled compressions again; what they have finished is not done again."""
     return _accepted(response, service, service.batches.retry(batch.id))
@@ -112,9 +111,7 @@ def delete(batch: BatchDep, service: ServiceDep) -> None:
 
 
 def _accepted(response: Response, service: Service, batch: Batch) -> BatchDocument:
-    """Say where the batch can be followed, and when to look first."""
-    response.headers["Location"] = f"{PREFIX}/{batch.id}"
-    response.headers["Retry-After"] = str(max(1, math.ceil(service.settings.poll_seconds)))
+    follow(response, service, f"{PREFIX}/{batch.id}")
     return _document(service, batch)
 
 

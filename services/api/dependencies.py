@@ -11,17 +11,18 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import yaml
-from fastapi import Depends, Header, HTTPException, Query, Request, Security
+from fastapi import Depends, Header, HTTPException, Path, Query, Request, Security
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from services.access.caller import LOCAL, Caller, Scope
+from services.access.limits import neighbourhood
 from services.api.event_stream import EventStreams
 from services.jobs.records import Job, RequestKey
 from services.jobs.students import find_student
 from services.service import Service
 from workloads.errors import InputError
-from workloads.job_folder import StudentDocument
+from workloads.job_folder import JobKind, StudentDocument
 
 MAX_BODY_BYTES = 1 << 20
 _LABEL = re.compile(r"[A-Za-z0-9._-]+")
@@ -65,20 +66,33 @@ async def _caller(request: Request, service: ServiceDep, key: KeyDep) -> Caller:
     if service.settings.insecure_local:
         return LOCAL
     if key is None:
-        raise _unauthorized("This needs a key. Send it as 'Authorization: Bearer srk_…'.")
-    found = service.key_checks.remembered(key.credentials)
-    caller = found[0] if found is not None else await run_in_threadpool(service.key_checks.check, key.credentials)
-    if caller is None or caller.key_id is None:
-        raise _unauthorized("The key is unknown, or was revoked, or has expired. Have a new one made.")
+        raise _unauthorized("This needs a key. Send it in the header 'Authorization', after the word 'Bearer'.")
+    caller = service.key_checks.remembered(key.credentials) or await _checked(request, service, key.credentials)
+    assert caller.key_id is not None
     wait = service.rate.take(caller.key_id)
     if wait > 0:
-        headers = {"Retry-After": str(math.ceil(wait))}
         limit = service.settings.requests_per_second
-        raise HTTPException(429, f"The key may make {limit:g} requests a second. Ask again in a moment.", headers)
+        raise _too_often(wait, f"The key may make {limit:g} requests a second. Ask again in a moment.")
     needed = Scope.READ if request.method in _READING else Scope.SUBMIT
     if not caller.may(needed):
         raise HTTPException(403, f"The key lacks the scope '{needed}'. Use one that has it.")
     return caller
+
+
+async def _checked(request: Request, service: Service, text: str) -> Caller:
+    """Whom a key lets in, by the database; who keeps trying unknown ones has to wait."""
+    address = neighbourhood(request.client.host if request.client is not None else "")
+    if not service.key_checks.has_let_in(text) and (wait := service.refusals.wait(address)) > 0:
+        raise _too_often(wait, "Too many unknown keys came from this address. Ask again in a moment.")
+    caller = await run_in_threadpool(service.key_checks.check, text)
+    if caller is None:
+        service.refusals.take(address)
+        raise _unauthorized("The key is unknown, or was revoked, or has expired. Have a new one made.")
+    return caller
+
+
+def _too_often(wait: float, detail: str) -> HTTPException:
+    return HTTPException(429, detail, {"Retry-After": str(math.ceil(wait))})
 
 
 def _unauthorized(detail: str) -> HTTPException:
@@ -113,43 +127,22 @@ async def _still_welcome(service: ServiceDep, key: KeyDep) -> Callable[[], bool]
 StillWelcomeDep = Annotated[Callable[[], bool], Depends(_still_welcome)]
 
 
-def _job(job_id: str, caller: CallerDep, service: ServiceDep) -> Job:
-    return service.store.get(job_id, "compression", tenant=caller.sees)
+def id_of(kind: JobKind) -> str:
+    """What paths call the id of a kind of job."""
+    return "job_id" if kind == "compression" else f"{kind}_id"
 
 
-JobDep = Annotated[Job, Depends(_job)]
+def job_of(kind: JobKind) -> Callable[..., Job]:
+    """A dependency that gives the job of this kind that the path names, if the caller sees it."""
+    by_id = Path(alias=id_of(kind))
+
+    def found(caller: CallerDep, service: ServiceDep, job_id: str = by_id) -> Job:
+        return service.store.get(job_id, kind, tenant=caller.sees)
+
+    return found
 
 
-def _any_job(job_id: str, caller: CallerDep, service: ServiceDep) -> Job:
-    return service.store.get(job_id, tenant=caller.sees)
-
-
-AnyJobDep = Annotated[Job, Depends(_any_job)]
-"""A job of whatever kind."""
-
-
-def _selection(selection_id: str, job: JobDep, service: ServiceDep) -> Job:
-    selection = service.store.get(selection_id, "selection")
-    if selection.parent != job.id:
-        raise HTTPException(404, f"{job.id} has no selection {selection_id}.")
-    return selection
-
-
-SelectionDep = Annotated[Job, Depends(_selection)]
-
-
-def _plan(plan_id: str, caller: CallerDep, service: ServiceDep) -> Job:
-    return service.store.get(plan_id, "plan", tenant=caller.sees)
-
-
-PlanDep = Annotated[Job, Depends(_plan)]
-
-
-def _evaluation(evaluation_id: str, caller: CallerDep, service: ServiceDep) -> Job:
-    return service.store.get(evaluation_id, "evaluation", tenant=caller.sees)
-
-
-EvaluationDep = Annotated[Job, Depends(_evaluation)]
+JobDep = Annotated[Job, Depends(job_of("compression"))]
 
 
 def _student(student_id: str, job: JobDep, service: ServiceDep) -> StudentDocument:

@@ -1,7 +1,8 @@
 """A job's events as server-sent events: from any point on, until the job has ended.
 
-Each client has a generator of its own that reads the job's folder at its own pace, so nothing is queued for a slow
-one. Reading is done in a few threads of its own, so that many clients take none from other requests.
+Each client has a generator of its own that looks for more at its own pace, so nothing is queued for a slow one; what
+is read, is read once for all. That is done in a few threads of its own, so that many clients take none from other
+requests.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import structlog
 from anyio import CapacityLimiter, sleep, to_thread
 
 from services.api.negotiation import accepts
-from services.jobs.documents import EventEntry, job_events
+from services.jobs.documents import EventEntry
 from services.jobs.rows import UnknownJobError
 from services.jobs.states import JobStatus
 from services.service import Service
@@ -82,7 +83,7 @@ class EventStreams:
             raise _NotWelcomeError
         # The state first: what is written before a job ends is then seen, whenever it does.
         job = self._service.store.get(job_id)
-        return job.status, job_events(job, self._service.storage, after)
+        return job.status, self._service.events.after(job, after)
 
 
 def _message(event: EventEntry) -> str:

@@ -12,7 +12,6 @@ from fastapi.responses import StreamingResponse
 from services.api.dependencies import EventStreamsDep, ServiceDep, StillWelcomeDep
 from services.api.event_stream import HEADERS, MEDIA_TYPE, EventStreams, wants_stream
 from services.api.schemas import EventPage
-from services.jobs.documents import job_events
 from services.jobs.records import Job
 from services.service import Service
 
@@ -22,14 +21,16 @@ class _Given:
     accept: str
     last_event_id: str | None
     after: str
+    limit: int
 
 
 async def _given(
     accept: Annotated[str, Header()] = "",
     last_event_id: Annotated[str | None, Header(description="As `after`, and before it.")] = None,
     after: Annotated[str, Query(description="`<attempt>-<sequence>`.")] = "0-0",
+    limit: Annotated[int, Query(ge=1, le=1000, description="Of a page; a stream has none.")] = 200,
 ) -> _Given:
-    return _Given(accept, last_event_id, after)
+    return _Given(accept, last_event_id, after, limit)
 
 
 class Events:
@@ -53,11 +54,14 @@ class Events:
         match = re.fullmatch(r"(\d{1,9})-(\d{1,9})", given)
         if match is None:
             raise HTTPException(422, f"{given!r} is no event. Give the 'next' of an earlier answer, such as 1-12.")
-        start, storage = (int(match[1]), int(match[2])), self._service.storage
+        start, log = (int(match[1]), int(match[2])), self._service.events
         if not wants_stream(self._given.accept):
-            found = job_events(job, storage, start)
-            return EventPage(events=found, next=f"{found[-1].attempt}-{found[-1].sequence}" if found else given)
-        if self._given.last_event_id and job.status.is_terminal and not job_events(job, storage, start):
+            limit = self._given.limit
+            found = log.after(job, start, limit + 1)
+            page = found[:limit]
+            last = f"{page[-1].attempt}-{page[-1].sequence}" if page else given
+            return EventPage(events=page, next=last if len(found) > limit else None, last=last)
+        if self._given.last_event_id and job.status.is_terminal and not log.after(job, start, 1):
             return Response(status_code=204)  # tells a browser to come back no more
         stream = self._streams.stream(job.id, start, self._welcome)
         return StreamingResponse(stream, media_type=MEDIA_TYPE, headers=HEADERS)

@@ -11,8 +11,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from services.jobs.batches import BatchStatus, BatchStore
+from services.jobs.rows import PREFIXES
 from services.jobs.states import AttemptStatus, JobStatus
-from services.jobs.store import PREFIXES, JobStore
+from services.jobs.store import JobStore
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 NO_ROUTE = "none"

@@ -46,6 +46,44 @@ class UnexpectedErrors:
             await unexpected_response()(scope, receive, send)
 
 
+class Heads:
+    """Answers HEAD as GET without its body, for every route: RFC 9110 asks for it, and routes need not know.
+
+    What gives the body is stopped at its first piece: nobody reads the rest of an archive or of a stream.
+
+    Args:
+        app: What answers GET.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def beginning(message: Message) -> None:
+            if message["type"] != "http.response.start":
+                raise _AnsweredError
+            scope["method"] = "HEAD"
+            await send(message)
+            await send({"type": "http.response.body", "body": b""})
+
+        scope["method"] = "GET"  # in place: what stands around this looks at the route there
+        try:
+            await self._app(scope, receive, beginning)
+        except _AnsweredError:
+            pass
+        finally:
+            scope["method"] = "HEAD"
+
+
+class _AnsweredError(Exception):
+    """All has been said."""
+
+
 class LocalOnly:
     """Refuses what did not come from this machine's own programs and pages, where nobody is asked for a key.
 

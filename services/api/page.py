@@ -31,7 +31,7 @@ async def _file(path: str, request: Request) -> Response:
     return response
 
 
-@router.api_route("/", methods=["GET", "HEAD"])
+@router.get("/")
 async def page(request: Request) -> Response:
     """Give the page."""
     return await _file("index.html", request)
@@ -43,7 +43,7 @@ async def docs() -> Response:
     return RedirectResponse("/#/api")
 
 
-@router.api_route("/static/{path:path}", methods=["GET", "HEAD"])
+@router.get("/static/{path:path}")
 async def asset(path: str, request: Request) -> Response:
     """Give a file of the page."""
     return await _file(path, request)

@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 
-from services.api.compressions import COMPRESSION_BODY, PREFIX, accepted
-from services.api.conditional import UNCHANGED, document_response
-from services.api.dependencies import BodyDep, CallerDep, PlanDep, RequestKeyDep, ServiceDep
+from services.api.compressions import COMPRESSION_BODY
+from services.api.dependencies import BodyDep, CallerDep, RequestKeyDep, ServiceDep
+from services.api.jobs import PATHS, accepted, add_job_routes, followed
+from services.api.paging import PagingDep
 from services.api.problems import RESPONSES
+from services.api.schemas import PlanPage
 from services.jobs.documents import PlanJobDocument, plan_document
+from services.jobs.records import Job
+from services.service import Service
 
-router = APIRouter(prefix=PREFIX, tags=["plans"], responses=RESPONSES)
+router = APIRouter(prefix=PATHS["plan"], tags=["plans"], responses=RESPONSES)
 
 
-@router.post("/plan", status_code=202, openapi_extra={"requestBody": {"required": True, "content": COMPRESSION_BODY}})
+def _document(service: Service, job: Job) -> PlanJobDocument:
+    return plan_document(job, service.storage)
+
+
+@router.post(
+    "",
+    status_code=202,
+    responses=followed(202),
+    openapi_extra={"requestBody": {"required": True, "content": COMPRESSION_BODY}},
+)
 def plan(
     body: BodyDep, key: RequestKeyDep, caller: CallerDep, service: ServiceDep, response: Response
 ) -> PlanJobDocument:
     """Queue a short calibration that estimates a compression; nothing is trained for it."""
     job = service.plan(body, key, caller=caller)
     accepted(response, service, job)
-    return plan_document(job, service.storage)
+    return _document(service, job)
 
 
-@router.get("/plans/{plan_id}", response_model=PlanJobDocument, responses=UNCHANGED)
-def read(job: PlanDep, service: ServiceDep, request: Request) -> Response:
-    """Show a plan."""
-    return document_response(request, plan_document(job, service.storage))
+@router.get("")
+def page(caller: CallerDep, service: ServiceDep, paging: PagingDep) -> PlanPage:
+    """List plans, newest first."""
+    found = service.store.page(kind="plan", tenant=caller.sees, limit=paging.wanted, before=paging.before)
+    plans, following = paging.cut(found)
+    return PlanPage(plans=[_document(service, job) for job in plans], next=following)
+
+
+add_job_routes(router, "plan", PlanJobDocument, _document)

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from services.access.quotas import QuotaExceededError
 from services.api.pointers import pointer_to
@@ -111,7 +112,7 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(UnknownJobError)
     def _unknown(_request: Request, error: UnknownJobError) -> JSONResponse:
-        return problem_response(404, ProblemCode.NOT_FOUND, f"There is no compression {error}.")
+        return problem_response(404, ProblemCode.NOT_FOUND, f"There is no {error.kind} {error}.")
 
     @app.exception_handler(UnknownBatchError)
     def _unknown_batch(_request: Request, error: UnknownBatchError) -> JSONResponse:
@@ -131,9 +132,15 @@ def add_problem_handlers(app: FastAPI) -> None:
         return problem_response(409, ProblemCode.CONFLICT, str(error))
 
     @app.exception_handler(HTTPException)
-    def _http(_request: Request, error: HTTPException) -> JSONResponse:
-        code = _CODES.get(error.status_code, ProblemCode.OTHER)
-        return problem_response(error.status_code, code, str(error.detail), headers=dict(error.headers or {}))
+    def _http(request: Request, error: HTTPException) -> JSONResponse:
+        code, detail, headers = _CODES.get(error.status_code, ProblemCode.OTHER), str(error.detail), error.headers or {}
+        if detail == HTTPStatus.NOT_FOUND.phrase:  # the router's, of a path that no route has
+            path = request.url.path
+            detail = f"There is nothing at {path}.{' Leave out the slash at its end.' if path.endswith('/') else ''}"
+        elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers = {"Allow": ", ".join(methods_of(request))}
+            detail = f"{request.method} is not for {request.url.path}; {headers['Allow']} may be."
+        return problem_response(error.status_code, code, detail, headers=dict(headers))
 
     @app.exception_handler(OSError)
     def _storage(request: Request, error: OSError) -> JSONResponse:
@@ -144,6 +151,17 @@ def add_problem_handlers(app: FastAPI) -> None:
     def _database(request: Request, error: OperationalError) -> JSONResponse:
         log.error("database_failed", path=request.url.path, error=str(error.orig))
         return _unavailable(ProblemCode.DATABASE_UNAVAILABLE, f"The database does not answer: {error.orig}.")
+
+
+def methods_of(request: Request) -> list[str]:
+    """The methods that a request's path has, over all routes."""
+    scope = {"type": "http", "path": request.url.path, "headers": [], "root_path": ""}
+    found = [
+        method
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
+    return ["HEAD", *found] if "GET" in found else found
 
 
 def _entry(finding: FieldError, pointer: str | None) -> ErrorEntry:

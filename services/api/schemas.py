@@ -7,7 +7,14 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from services.access.caller import Scope
-from services.jobs.documents import EvaluationDocument, EventEntry, JobDocument, RayDocument, SelectionDocument
+from services.jobs.documents import (
+    EvaluationDocument,
+    EventEntry,
+    JobDocument,
+    PlanJobDocument,
+    RayDocument,
+    SelectionDocument,
+)
 from services.jobs.states import JobStatus
 from workloads.budgets import Budget, LatencyTarget
 from workloads.job_folder import CostDocument, InfeasibleDocument, StudentDocument
@@ -27,7 +34,8 @@ class EventPage(BaseModel):
     """Events, oldest first."""
 
     events: list[EventEntry]
-    next: str = Field(description="Give it as `after` to get only what comes later.")
+    next: str | None = Field(description="Give it as `after` for the next page; null where this is the last by now.")
+    last: str = Field(description="The last event that was given; as `after` it gets what comes later, ever.")
 
 
 class StudentList(BaseModel):
@@ -48,6 +56,13 @@ class SelectionPage(BaseModel):
     """Selections, newest first."""
 
     selections: list[SelectionDocument]
+    next: str | None = Field(None, description="Give it as `after` for the next page; null at the end.")
+
+
+class PlanPage(BaseModel):
+    """Plans, newest first."""
+
+    plans: list[PlanJobDocument]
     next: str | None = Field(None, description="Give it as `after` for the next page; null at the end.")
 
 

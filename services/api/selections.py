@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 
 from services import frontier as results
-from services.api.compressions import PREFIX, accepted
-from services.api.conditional import UNCHANGED, document_response
-from services.api.dependencies import BodyDep, CallerDep, JobDep, RequestKeyDep, SelectionDep, ServiceDep
+from services.api.compressions import PREFIX
+from services.api.dependencies import JSON_TYPES, YAML_TYPES, BodyDep, CallerDep, JobDep, RequestKeyDep, ServiceDep
+from services.api.jobs import accepted, add_job_routes, followed
 from services.api.openapi import reference_to
+from services.api.paging import PagingDep
 from services.api.problems import RESPONSES
 from services.api.schemas import (
     CandidateEntry,
@@ -22,48 +23,52 @@ from services.api.schemas import (
 )
 from services.frontier import LATENCY, check_length, latency_axis
 from services.jobs.documents import SelectionDocument, selection_document
-from services.jobs.store import MAX_PAGE
+from services.jobs.records import Job
+from services.service import Service
 from workloads.errors import InputError
 from workloads.latency import Percentile
 
-router = APIRouter(prefix=f"{PREFIX}/{{job_id}}", tags=["selections"], responses=RESPONSES)
+router = APIRouter(tags=["selections"], responses=RESPONSES)
 
-_BODY = {"application/json": {"schema": reference_to(SelectionRequest)}}
+_COMPRESSION = f"{PREFIX}/{{job_id}}"
+_BODY = {kind: {"schema": reference_to(SelectionRequest)} for kind in sorted(JSON_TYPES | YAML_TYPES)}
 SequenceLength = Annotated[int, Query(ge=1, le=4096, description="Tokens that flops are counted at.")]
 CostName = Literal["params", "params_without_embeddings", "flops", "weight_bytes", "activation_bytes", "latency"]
 
 
-@router.post("/selections", status_code=201, openapi_extra={"requestBody": {"required": True, "content": _BODY}})
+def _document(service: Service, job: Job) -> SelectionDocument:
+    return selection_document(job, service.storage)
+
+
+@router.post(
+    f"{_COMPRESSION}/selections",
+    status_code=201,
+    responses=followed(201),
+    openapi_extra={"requestBody": {"required": True, "content": _BODY}},
+)
 def select(
     body: BodyDep, key: RequestKeyDep, caller: CallerDep, job: JobDep, service: ServiceDep, response: Response
 ) -> SelectionDocument:
     """Answer new budgets from the scores table, at once; files that are not there yet follow."""
     selection = service.select(job, body, key, caller=caller)
     accepted(response, service, selection)
-    return selection_document(selection, service.storage)
+    return _document(service, selection)
 
 
-@router.get("/selections")
-def page(
-    job: JobDep,
-    caller: CallerDep,
-    service: ServiceDep,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
-    after: str | None = None,
-) -> SelectionPage:
+@router.get(f"{_COMPRESSION}/selections")
+def page(job: JobDep, caller: CallerDep, service: ServiceDep, paging: PagingDep) -> SelectionPage:
     """List a compression's selections, newest first."""
-    found = service.store.page(kind="selection", tenant=caller.sees, parent=job.id, limit=limit + 1, after=after)
-    following = found[limit - 1].id if len(found) > limit else None
-    return SelectionPage(selections=[selection_document(one, service.storage) for one in found[:limit]], next=following)
+    found = service.store.page(
+        kind="selection", tenant=caller.sees, parent=job.id, limit=paging.wanted, before=paging.before
+    )
+    selections, following = paging.cut(found)
+    return SelectionPage(selections=[_document(service, one) for one in selections], next=following)
 
 
-@router.get("/selections/{selection_id}", response_model=SelectionDocument, responses=UNCHANGED)
-def read(selection: SelectionDep, service: ServiceDep, request: Request) -> Response:
-    """Show one selection."""
-    return document_response(request, selection_document(selection, service.storage))
+add_job_routes(router, "selection", SelectionDocument, _document)
 
 
-@router.get("/candidates")
+@router.get(f"{_COMPRESSION}/candidates")
 def candidates(
     job: JobDep,
     service: ServiceDep,
@@ -81,7 +86,7 @@ def candidates(
     )
 
 
-@router.get("/frontier")
+@router.get(f"{_COMPRESSION}/frontier")
 def frontier(
     job: JobDep,
     service: ServiceDep,

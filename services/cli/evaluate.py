@@ -106,15 +106,9 @@ def events(
     json: Json = False,
 ) -> None:
     """List what happened; JSON is one event a line."""
-    from services.cli.progress import starting, tell_events, warn
-    from services.client import StillroomClient
+    from services.cli.progress import show_events
 
-    with StillroomClient(server) as client:
-        with starting(client, patience, warn):
-            found = iter(client.evaluation_events(evaluation_id, after).events)
-        if follow:
-            found = client.stream_evaluation_events(evaluation_id, after)
-        tell_events(found, f"stillroom evaluate events {evaluation_id} --follow", after, json=json)
+    show_events(server, evaluation_id, "stillroom evaluate events", after, follow=follow, patience=patience, json=json)
 
 
 @app.command("list")

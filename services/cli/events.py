@@ -20,12 +20,6 @@ def events(
     json: Json = False,
 ) -> None:
     """List what happened; JSON is one event a line."""
-    from services.cli.progress import starting, tell_events, warn
-    from services.client import StillroomClient
+    from services.cli.progress import show_events
 
-    with StillroomClient(server) as client:
-        with starting(client, patience, warn):
-            found = iter(client.events(job_id, after).events)
-        if follow:
-            found = client.stream_events(job_id, after)
-        tell_events(found, f"stillroom events {job_id} --follow", after, json=json)
+    show_events(server, job_id, "stillroom events", after, follow=follow, patience=patience, json=json)

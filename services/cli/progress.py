@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain, islice
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Self, TypeVar
 
 import typer
 from rich.console import Console, Group, RenderableType
@@ -30,6 +31,7 @@ POLL_SECONDS = 0.5
 LINE_SECONDS = 10.0
 _Waited = TypeVar("_Waited", SelectionDocument, PlanJobDocument, EvaluationDocument)
 _Followed = TypeVar("_Followed", JobDocument, EvaluationDocument)
+_Read = Callable[[AsyncStillroomClient, str], Awaitable[_Followed]]
 _MARKS = {"pending": " ", "running": "…", "succeeded": "✓", "failed": "✗"}
 
 
@@ -40,7 +42,7 @@ def follow(server: str, job_id: str, *, after: str, patience: float | None, json
         The exit code: 0 if it succeeded, else 1.
     """
     with going_on(f"stillroom watch {job_id}", after) as place:
-        job = asyncio.run(_follow(server, job_id, _COMPRESSION, place, patience, json=json))
+        job = asyncio.run(_follow(server, job_id, _compression, place, patience, json=json))
     if not json:
         return report(job, json=False)
     typer.echo(compression_line(job))
@@ -52,51 +54,42 @@ def follow_evaluation(
 ) -> EvaluationDocument:
     """Show an evaluation until it ends, and give it; in JSON a line for each event."""
     with going_on(f"stillroom evaluate watch {evaluation_id}", after) as place:
-        return asyncio.run(_follow(server, evaluation_id, _EVALUATION, place, patience, json=json))
+        return asyncio.run(_follow(server, evaluation_id, _evaluation, place, patience, json=json))
 
 
-@dataclass(frozen=True)
-class _Kind(Generic[_Followed]):
-    """How a kind of job is asked for."""
-
-    read: Callable[[AsyncStillroomClient, str], Awaitable[_Followed]]
-    events: Callable[[AsyncStillroomClient, str, str], AsyncIterator[EventEntry]]
+def _compression(client: AsyncStillroomClient, job_id: str) -> Awaitable[JobDocument]:
+    return client.get(job_id)
 
 
-_COMPRESSION = _Kind(
-    lambda client, job_id: client.get(job_id), lambda client, job_id, after: client.stream_events(job_id, after)
-)
-_EVALUATION = _Kind(
-    lambda client, job_id: client.evaluation(job_id),
-    lambda client, job_id, after: client.stream_evaluation_events(job_id, after),
-)
+def _evaluation(client: AsyncStillroomClient, job_id: str) -> Awaitable[EvaluationDocument]:
+    return client.evaluation(job_id)
 
 
 async def _follow(
-    server: str, job_id: str, kind: _Kind[_Followed], place: Place, patience: float | None, *, json: bool
+    server: str, job_id: str, read: _Read[_Followed], place: Place, patience: float | None, *, json: bool
 ) -> _Followed:
     async with AsyncStillroomClient(server) as client:
         with ProgressView() as view:
             with starting(client, patience, view.away):
-                await kind.read(client, job_id)  # an unknown job is told at once
-            looking = asyncio.create_task(_look(client, job_id, kind, view))
+                await read(client, job_id)  # an unknown job is told at once
+            looking = asyncio.create_task(_look(client, job_id, read, view))
             try:
-                async for event in kind.events(client, job_id, place.after):
+                async for event in client.stream_events(job_id, place.after):
                     if json:
                         typer.echo(f'{{"event": {event.model_dump_json()}}}')
                     view.tell(event)
                     place.after = place_of(event)
             finally:
                 looking.cancel()
-            job = await kind.read(client, job_id)
+            job = await read(client, job_id)
             view.show(job)
             return job
 
 
-async def _look(client: AsyncStillroomClient, job_id: str, kind: _Kind[_Followed], view: ProgressView) -> None:
+async def _look(client: AsyncStillroomClient, job_id: str, read: _Read[_Followed], view: ProgressView) -> None:
     with suppress(ApiError, ServerUnreachableError):  # following the events meets them too, and tells
         while True:
-            view.show(await kind.read(client, job_id))
+            view.show(await read(client, job_id))
             await asyncio.sleep(POLL_SECONDS)
 
 
@@ -118,12 +111,19 @@ def going_on(command: str, after: str) -> Iterator[Place]:
         raise
 
 
-def tell_events(events: Iterator[EventEntry], command: str, after: str, *, json: bool) -> None:
-    """Print events as they come, an event a line; ``command`` goes on with them."""
-    with going_on(command, after) as place:
-        for event in events:
-            typer.echo(event.model_dump_json() if json else event_line(event))
-            place.after = place_of(event)
+def show_events(
+    server: str, job_id: str, command: str, after: str, *, follow: bool, patience: float | None, json: bool
+) -> None:
+    """Print a job's events, an event a line: those that there are, or as they come."""
+    with StillroomClient(server) as client:
+        past = client.past_events(job_id, after)
+        with starting(client, patience, warn):
+            first = list(islice(past, 1))
+        events = client.stream_events(job_id, after) if follow else chain(first, past)
+        with going_on(f"{command} {job_id} --follow", after) as place:
+            for event in events:
+                typer.echo(event.model_dump_json() if json else event_line(event))
+                place.after = place_of(event)
 
 
 @contextmanager
@@ -218,7 +218,7 @@ def wait_for_batch(client: StillroomClient, batch_id: str, patience: float | Non
             if told.get(one.id) != one.status:
                 told[one.id] = one.status
                 warn(f"{one.id} ({one.teacher}) {one.status}")
-        if found.finished_at is not None:
+        if found.finished_at is not None or not found.compressions:
             return found
         time.sleep(POLL_SECONDS)
         found = client.batch(batch_id)

@@ -84,7 +84,7 @@ def selections(
 
     with StillroomClient(server) as client:
         if selection is not None:
-            one = client.selection(job_id, selection)
+            one = client.selection(selection)
             if json:
                 typer.echo(one.model_dump_json(indent=1))
             else:

@@ -31,7 +31,7 @@ def select(
         if wait:
             selection_id = found.id
             with waiting(f"stillroom selections {job_id} {selection_id}"):
-                found = wait_for(client, lambda: client.selection(job_id, selection_id), patience)
+                found = wait_for(client, lambda: client.selection(selection_id), patience)
     if json:
         typer.echo(found.model_dump_json(indent=1))
     else:

@@ -20,6 +20,7 @@ from services.api.schemas import (
     JobPage,
     LatencyTargetList,
     MeDocument,
+    PlanPage,
     SelectionPage,
     StudentDetail,
     StudentList,
@@ -64,9 +65,9 @@ class Calls(Side):
         return Given(query={**wanted, "limit": limit, "after": after})
 
     @call("GET", "/v1/compressions/{job_id}/events", EventPage)
-    def events(self, job_id: str, after: str = "0-0") -> Given:
+    def events(self, job_id: str, after: str = "0-0", *, limit: int = 200) -> Given:
         """List events after one."""
-        return Given({"job_id": job_id}, {"after": after})
+        return Given({"job_id": job_id}, {"after": after, "limit": limit})
 
     @call("POST", "/v1/compressions/{job_id}/cancel", JobDocument)
     def cancel(self, job_id: str) -> Given:
@@ -98,10 +99,30 @@ class Calls(Side):
         """List a compression's selections, newest first."""
         return Given({"job_id": job_id}, {"limit": limit, "after": after})
 
-    @call("GET", "/v1/compressions/{job_id}/selections/{selection_id}", SelectionDocument)
-    def selection(self, job_id: str, selection_id: str) -> Given:
+    @call("GET", "/v1/selections/{selection_id}", SelectionDocument)
+    def selection(self, selection_id: str) -> Given:
         """Read a selection."""
-        return Given({"job_id": job_id, "selection_id": selection_id})
+        return Given({"selection_id": selection_id})
+
+    @call("GET", "/v1/selections/{selection_id}/events", EventPage)
+    def selection_events(self, selection_id: str, after: str = "0-0", *, limit: int = 200) -> Given:
+        """List a selection's events after one."""
+        return Given({"selection_id": selection_id}, {"after": after, "limit": limit})
+
+    @call("POST", "/v1/selections/{selection_id}/cancel", SelectionDocument)
+    def cancel_selection(self, selection_id: str) -> Given:
+        """Ask for the end of the run that makes a selection's files."""
+        return Given({"selection_id": selection_id})
+
+    @call("POST", "/v1/selections/{selection_id}/resume", SelectionDocument)
+    def resume_selection(self, selection_id: str) -> Given:
+        """Queue a failed or cancelled selection again."""
+        return Given({"selection_id": selection_id})
+
+    @call("DELETE", "/v1/selections/{selection_id}", type(None))
+    def delete_selection(self, selection_id: str) -> Given:
+        """Forget an ended selection; artefacts stay."""
+        return Given({"selection_id": selection_id})
 
     @call("GET", "/v1/compressions/{job_id}/candidates", CandidatePage)
     def candidates(self, job_id: str, *, limit: int = 200, after: str = "0", sequence_length: int = 128) -> Given:
@@ -130,14 +151,39 @@ class Calls(Side):
         }
         return Given({"job_id": job_id}, query)
 
-    @call("POST", "/v1/compressions/plan", PlanJobDocument, keyed=True)
+    @call("POST", "/v1/plans", PlanJobDocument, keyed=True)
     def plan(self, request: Any, *, key: str | None = None) -> Given:
         """Queue the estimate of what a compression would take."""
         return Given(body=request, key=key)
 
-    @call("GET", "/v1/compressions/plans/{plan_id}", PlanJobDocument)
+    @call("GET", "/v1/plans/{plan_id}", PlanJobDocument)
     def planned(self, plan_id: str) -> Given:
         """Read a plan."""
+        return Given({"plan_id": plan_id})
+
+    @call("GET", "/v1/plans", PlanPage)
+    def plans(self, *, limit: int = 50, after: str | None = None) -> Given:
+        """List plans, newest first."""
+        return Given(query={"limit": limit, "after": after})
+
+    @call("GET", "/v1/plans/{plan_id}/events", EventPage)
+    def plan_events(self, plan_id: str, after: str = "0-0", *, limit: int = 200) -> Given:
+        """List a plan's events after one."""
+        return Given({"plan_id": plan_id}, {"after": after, "limit": limit})
+
+    @call("POST", "/v1/plans/{plan_id}/cancel", PlanJobDocument)
+    def cancel_plan(self, plan_id: str) -> Given:
+        """Ask for a plan's end."""
+        return Given({"plan_id": plan_id})
+
+    @call("POST", "/v1/plans/{plan_id}/resume", PlanJobDocument)
+    def resume_plan(self, plan_id: str) -> Given:
+        """Queue a failed or cancelled plan again."""
+        return Given({"plan_id": plan_id})
+
+    @call("DELETE", "/v1/plans/{plan_id}", type(None))
+    def delete_plan(self, plan_id: str) -> Given:
+        """Forget an ended plan."""
         return Given({"plan_id": plan_id})
 
     @call("GET", "/v1/compressions/{job_id}/students", StudentList)
@@ -224,9 +270,9 @@ class Calls(Side):
         return Given(query={"compression": compression, "student": student, "limit": limit, "after": after})
 
     @call("GET", "/v1/evaluations/{evaluation_id}/events", EventPage)
-    def evaluation_events(self, evaluation_id: str, after: str = "0-0") -> Given:
+    def evaluation_events(self, evaluation_id: str, after: str = "0-0", *, limit: int = 200) -> Given:
         """List an evaluation's events after one."""
-        return Given({"evaluation_id": evaluation_id}, {"after": after})
+        return Given({"evaluation_id": evaluation_id}, {"after": after, "limit": limit})
 
     @call("POST", "/v1/evaluations/{evaluation_id}/cancel", EvaluationDocument)
     def cancel_evaluation(self, evaluation_id: str) -> Given:

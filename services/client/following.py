@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any
 
 import httpx
 
@@ -15,7 +15,7 @@ from services.client.call import Call
 from services.client.calls import Calls
 from services.client.connection import Connection, Message
 from services.client.shared import SharedStream, Side
-from services.jobs.documents import EvaluationDocument, EventEntry, JobDocument
+from services.jobs.documents import EventEntry
 from workloads.errors import InputError
 
 STREAM = "text/event-stream"
@@ -25,9 +25,15 @@ BARREN_STREAMS = 2
 """After so many streams in a row that say nothing, something in between holds them up."""
 RECONNECT_SECONDS = 0.5
 POLL_SECONDS = 1.0
+PAGE = 1000
 
 _Place = tuple[int, int]
-_Job = TypeVar("_Job", JobDocument, EvaluationDocument)
+_CALLS: dict[str, tuple[Call[[str], Any], Call[..., EventPage]]] = {
+    "sel": (Calls.selection, Calls.selection_events),
+    "pln": (Calls.planned, Calls.plan_events),
+    "evl": (Calls.evaluation, Calls.evaluation_events),
+}
+"""By the beginnings of ids; all others are compressions'."""
 
 
 def place_of(event: EventEntry) -> str:
@@ -40,39 +46,35 @@ class Following(Side):
 
     @SharedStream
     async def stream_events(self, job_id: str, after: str = "0-0") -> AsyncGenerator[EventEntry, None]:
-        """Give events as they come, each once, until the compression has ended.
+        """Give the events of a job of any kind as they come, each once, until it has ended.
 
         A connection that breaks is made again and goes on after the last event; a server that is away is waited for
         with the client's patience. Where streams do not come through, the events are asked for, again and again.
 
         Raises:
-            ApiError: There is no such compression, or no longer.
+            ApiError: There is no such job, or no longer.
             InputError: ``after`` is no event's place.
             ServerUnreachableError: There is no answer.
         """
-        async with aclosing(_followed(self._connection, Calls.get, Calls.events, job_id, after)) as events:
+        async with aclosing(_followed(self._connection, *_calls_of(job_id), job_id, after)) as events:
             async for event in events:
                 yield event
 
     @SharedStream
-    async def stream_evaluation_events(
-        self, evaluation_id: str, after: str = "0-0"
-    ) -> AsyncGenerator[EventEntry, None]:
-        """Give an evaluation's events as they come; see :meth:`stream_events`.
+    async def past_events(self, job_id: str, after: str = "0-0") -> AsyncGenerator[EventEntry, None]:
+        """Give the events of a job of any kind that there are by now, a page at a time.
 
         Raises:
-            ApiError: There is no such evaluation, or no longer.
-            InputError: ``after`` is no event's place.
+            ApiError: There is no such job, or ``after`` is no event's place.
             ServerUnreachableError: There is no answer.
         """
-        calls = Calls.evaluation, Calls.evaluation_events
-        async with aclosing(_followed(self._connection, *calls, evaluation_id, after)) as events:
+        async with aclosing(_past(self._connection, _calls_of(job_id)[1], job_id, after)) as events:
             async for event in events:
                 yield event
 
 
 async def _followed(
-    connection: Connection, read: Call[[str], _Job], page: Call[[str, str], EventPage], job_id: str, after: str
+    connection: Connection, read: Call[[str], Any], page: Call[..., EventPage], job_id: str, after: str
 ) -> AsyncGenerator[EventEntry, None]:
     """Follow a job that is read by one call, and its events by another."""
     last, barren = _place(after), 0
@@ -106,11 +108,11 @@ async def _followed(
 
 
 async def _asked_for(
-    connection: Connection, read: Call[[str], _Job], page: Call[[str, str], EventPage], job_id: str, last: _Place
+    connection: Connection, read: Call[[str], Any], page: Call[..., EventPage], job_id: str, last: _Place
 ) -> AsyncGenerator[EventEntry, None]:
     while True:
         job = await read.ask(connection, job_id)  # the state first: what is written before a job ends is then seen
-        for event in (await page.ask(connection, job_id, "{}-{}".format(*last))).events:
+        async for event in _past(connection, page, job_id, "{}-{}".format(*last)):
             last = event.attempt, event.sequence
             yield event
         if job.status.is_terminal:
@@ -118,7 +120,22 @@ async def _asked_for(
         await connection.wire.pause(POLL_SECONDS)
 
 
-def _message(page: Call[[str, str], EventPage], job_id: str, last: _Place) -> Message:
+async def _past(
+    connection: Connection, page: Call[..., EventPage], job_id: str, after: str | None
+) -> AsyncGenerator[EventEntry, None]:
+    while after is not None:
+        found = await page.ask(connection, job_id, after, limit=PAGE)
+        for event in found.events:
+            yield event
+        after = found.next
+
+
+def _calls_of(job_id: str) -> tuple[Call[[str], Any], Call[..., EventPage]]:
+    """What reads a job, and what reads its events."""
+    return _CALLS.get(job_id.partition("_")[0], (Calls.get, Calls.events))
+
+
+def _message(page: Call[..., EventPage], job_id: str, last: _Place) -> Message:
     headers = {"Accept": STREAM, "Last-Event-ID": "{}-{}".format(*last)}
     return replace(page.message(job_id, "{}-{}".format(*last)), query={}, headers=headers)
 

@@ -5,7 +5,7 @@ import { announce, freshId, h, replace } from "./dom.js";
 import { percent, taken } from "./format.js";
 import { go } from "./router.js";
 
-const ENDED = new Set(["succeeded", "failed", "cancelled", "partial"]);
+const ENDED = new Set(["succeeded", "failed", "cancelled", "partial", "empty"]);
 
 export function hasEnded(status) {
   return ENDED.has(status);

@@ -15,10 +15,10 @@ from sqlalchemy import Engine, case, func, select
 from sqlalchemy.orm import Session
 
 from services.access.quotas import Quotas
-from services.jobs.records import Job, RequestKey
+from services.jobs.records import RequestKey
 from services.jobs.rows import Sessions, TransitionError, ask_for_end, find_row, now, send_back
 from services.jobs.states import JobStatus
-from services.jobs.store import MAX_PAGE, forget, make_once, new_id, new_row
+from services.jobs.store import MAX_PAGE, find_keyed_row, forget, make_once, new_id, new_row
 from services.jobs.tables import LOCAL_TENANT, BatchRow, JobRow
 from workloads.job_folder import ResultDocument
 
@@ -39,20 +39,23 @@ class BatchStatus(StrEnum):
     FAILED = "failed"
     CANCELLING = "cancelling"
     CANCELLED = "cancelled"
+    EMPTY = "empty"
 
     @classmethod
     def of(cls, present: frozenset[JobStatus]) -> BatchStatus:
         """Where a batch stands whose jobs are in these states.
 
         It is queued before any has begun, then running until all have ended; then partial where some have
-        succeeded. One whose jobs have all been deleted has nothing left to do.
+        succeeded. One whose jobs have all been deleted is empty, whatever they had come to.
         """
+        if not present:
+            return cls.EMPTY
         unfinished = {status for status in present if not status.is_terminal}
         if unfinished:
             if unfinished == {JobStatus.CANCELLING}:
                 return cls.CANCELLING
             return cls.QUEUED if present == {JobStatus.QUEUED} else cls.RUNNING
-        if present <= {JobStatus.SUCCEEDED}:
+        if present == {JobStatus.SUCCEEDED}:
             return cls.SUCCEEDED
         if JobStatus.SUCCEEDED in present:
             return cls.PARTIAL
@@ -64,12 +67,14 @@ class Batch:
     """Several compressions that were asked for together.
 
     Attributes:
+        number: Orders batches by their making.
         tenant: Whose it is.
         max_running: How many of them run at the same time; None is no limit of its own.
         counts: How many of its jobs are in each state; states that none is in are left out.
-        finished_at: When its last job ended; None while one has not.
+        finished_at: When the last of its jobs ended; None while one has not, or where there is none.
     """
 
+    number: int
     id: str
     tenant: str
     name: str | None
@@ -154,21 +159,20 @@ class BatchStore:
         """
         batch_id = new_id("bat")
 
-        def make(session: Session) -> JobRow:
+        def make(session: Session) -> BatchRow:
             # In one order, so that two batches never wait for each other's plans.
             for plan in sorted({order.plan for order in orders if order.plan is not None}):
                 find_row(session, plan, tenant=tenant, lock=True)
             self._quotas.admit(session, tenant, jobs=len(orders), tokens=sum(order.tokens for order in orders))
-            session.add(
-                BatchRow(
-                    id=batch_id,
-                    tenant=tenant,
-                    name=name,
-                    labels=dict(labels or {}),
-                    max_running=max_running,
-                    created_at=now(),
-                )
+            batch = BatchRow(
+                id=batch_id,
+                tenant=tenant,
+                name=name,
+                labels=dict(labels or {}),
+                max_running=max_running,
+                created_at=now(),
             )
+            session.add(batch)
             rows = [
                 new_row(
                     order.request, "compression", tenant=tenant, parent=order.plan, batch=batch_id, tokens=order.tokens
@@ -178,14 +182,15 @@ class BatchStore:
             for row in rows:
                 session.add(row)
                 session.flush()  # one by one, so that their numbers follow the request's order
-            return rows[0]  # what a key points to has to be a job
+            return batch
 
-        return self.of_job(make_once(self._sessions, key, make))
+        return make_once(self._sessions, key, BatchRow, make, _read)
 
-    def of_job(self, job: Job) -> Batch:
-        """The batch that a job is of; a request's key points to its first one."""
-        assert job.batch is not None
-        return self.get(job.batch)
+    def find_keyed(self, key: RequestKey) -> Batch | None:
+        """The batch that was made by a request with this key; see :meth:`JobStore.find_keyed`."""
+        with self._sessions.reading() as session:
+            found = find_keyed_row(session, key, BatchRow)
+            return None if found is None else _read(session, found)
 
     def get(self, batch_id: str, *, tenant: str | None = None) -> Batch:
         """Read a batch.
@@ -195,7 +200,7 @@ class BatchStore:
         """
         with self._sessions.reading() as session:
             row = _find(session, batch_id, tenant)
-            return _batches(session, [row])[0]
+            return _read(session, row)
 
     def page(
         self,
@@ -203,27 +208,24 @@ class BatchStore:
         tenant: str | None = None,
         labels: Mapping[str, str] | None = None,
         limit: int = 50,
-        after: str | None = None,
+        before: int | None = None,
     ) -> list[Batch]:
-        """Read up to ``limit`` batches, newest first, older than the batch ``after``.
+        """Read up to ``limit`` batches, newest first.
 
         Args:
             tenant: Those of this tenant.
             labels: Those that have all of these labels.
             limit: At most so many, and at most one more than :data:`services.jobs.store.MAX_PAGE`.
-            after: Those older than this batch.
-
-        Raises:
-            UnknownBatchError: There is no batch ``after``.
+            before: Those with a lower number, hence older.
         """
         query = select(BatchRow).order_by(BatchRow.number.desc()).limit(min(limit, MAX_PAGE + 1))
         if tenant is not None:
             query = query.where(BatchRow.tenant == tenant)
         for name, value in (labels or {}).items():
             query = query.where(BatchRow.labels[(name,)].as_string() == value)
+        if before is not None:
+            query = query.where(BatchRow.number < before)
         with self._sessions.reading() as session:
-            if after is not None:
-                query = query.where(BatchRow.number < _find(session, after, tenant).number)
             return _batches(session, session.scalars(query).all())
 
     def members(self, batch_id: str) -> list[Member]:
@@ -270,7 +272,7 @@ class BatchStore:
             for job in unfinished:
                 ask_for_end(job)
             session.flush()
-            batch = _batches(session, [row])[0]
+            batch = _read(session, row)
             if not unfinished and batch.status is not BatchStatus.CANCELLED:
                 raise TransitionError(batch_id, batch.status, BatchStatus.CANCELLED)
             return batch
@@ -287,12 +289,12 @@ class BatchStore:
             row, jobs = _find_whole(session, batch_id, tenant)
             again = [job for job in jobs if JobStatus(job.status).may_be_resumed]
             if not again:
-                raise TransitionError(batch_id, _batches(session, [row])[0].status, "queued again")
+                raise TransitionError(batch_id, _read(session, row).status, "queued again")
             self._quotas.admit(session, row.tenant, jobs=len(again))
             for job in again:
                 send_back(job)
             session.flush()
-            return _batches(session, [row])[0]
+            return _read(session, row)
 
     def delete(self, batch_id: str, clear: Callable[[str], None], *, tenant: str | None = None) -> None:
         """Forget a batch whose jobs have all ended, with these and all that was made from them.
@@ -329,6 +331,10 @@ def _find_whole(session: Session, batch_id: str, tenant: str | None) -> tuple[Ba
     return row, list(session.scalars(jobs))
 
 
+def _read(session: Session, row: BatchRow) -> Batch:
+    return _batches(session, [row])[0]
+
+
 def _batches(session: Session, rows: Sequence[BatchRow]) -> list[Batch]:
     """Read rows as records, with the counts of their jobs."""
     query = (
@@ -345,6 +351,7 @@ def _batches(session: Session, rows: Sequence[BatchRow]) -> list[Batch]:
             ended[batch].append(last)
     return [
         Batch(
+            number=row.number,
             id=row.id,
             tenant=row.tenant,
             name=row.name,

@@ -244,18 +244,6 @@ def evaluation_document(job: Job, storage: Storage) -> EvaluationDocument:
     )
 
 
-def job_events(job: Job, storage: Storage, after: tuple[int, int] = (0, 0)) -> list[EventEntry]:
-    """Give the events of all attempts, oldest first, that come after ``(attempt, sequence)``."""
-    folder = JobFolder(storage, job.id)
-    return [
-        EventEntry(attempt=attempt.number, **event.model_dump())
-        for attempt in job.attempts
-        if attempt.number >= after[0]
-        for event in folder.read_events(attempt.number)
-        if (attempt.number, event.sequence) > after
-    ]
-
-
 def _planned(job: Job, plan: Job | None) -> PlannedDocument | None:
     if plan is None or plan.result is None or plan.result.plan is None:
         return None

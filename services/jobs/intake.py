@@ -90,6 +90,14 @@ def _with_absolute_paths(request: CompressionRequest) -> CompressionRequest:
     return request.model_copy(update={"teacher": teacher, "corpus": corpus, "proxy_task": task})
 
 
+def teacher_names(model: str) -> tuple[str, str]:
+    """How kept requests name a teacher that a request names so: as it is, or as a folder's path.
+
+    Which of them does not depend on whether the folder is still there.
+    """
+    return model, absolute(model)
+
+
 def absolute(path: str) -> str:
     """A local path as another process finds it, and any other as it is."""
     if "://" in path:

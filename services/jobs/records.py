@@ -46,6 +46,7 @@ class Job:
     """A compression, a selection from one, a plan of one, or an evaluation of a model.
 
     Attributes:
+        number: Orders jobs by their making.
         kind: Which of them.
         tenant: Whose it is.
         batch: Of which batch it is, if of one.
@@ -61,6 +62,7 @@ class Job:
         attempts: All of them, oldest first.
     """
 
+    number: int
     id: str
     kind: JobKind
     tenant: str

@@ -13,11 +13,22 @@ from sqlalchemy.orm import Session
 from services.jobs.records import Attempt, Job
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.tables import AttemptRow, JobRow
-from workloads.job_folder import ResultDocument, StepDocument
+from workloads.job_folder import JobKind, ResultDocument, StepDocument
+
+PREFIXES: dict[JobKind, str] = {"compression": "cmp", "selection": "sel", "plan": "pln", "evaluation": "evl"}
 
 
 class UnknownJobError(LookupError):
-    """There is no job of that id."""
+    """There is no job of that id.
+
+    Attributes:
+        kind: What it was asked for as, or what its id says that it was.
+    """
+
+    def __init__(self, job_id: str, kind: JobKind | None = None) -> None:
+        super().__init__(job_id)
+        kinds: dict[str, str] = {prefix: one for one, prefix in PREFIXES.items()}
+        self.kind = kind or kinds.get(job_id.partition("_")[0], "job")
 
 
 class TransitionError(RuntimeError):
@@ -54,12 +65,15 @@ class Sessions:
             yield session
 
 
-def find_row(session: Session, job_id: str, *, tenant: str | None = None, lock: bool = False) -> JobRow:
+def find_row(
+    session: Session, job_id: str, kind: JobKind | None = None, *, tenant: str | None = None, lock: bool = False
+) -> JobRow:
     """Read a job's row.
 
     Args:
         session: Where.
         job_id: The job.
+        kind: What it must be; None is anything.
         tenant: Whose it must be; None is anyone's.
         lock: Nobody else may change it until the transaction ends.
 
@@ -67,12 +81,14 @@ def find_row(session: Session, job_id: str, *, tenant: str | None = None, lock: 
         UnknownJobError: There is none.
     """
     query = select(JobRow).where(JobRow.id == job_id)
+    if kind is not None:
+        query = query.where(JobRow.kind == kind)
     if tenant is not None:
         query = query.where(JobRow.tenant == tenant)
     # SQLite leaves the lock out; its writers take turns as a whole.
     row = session.scalar(query.with_for_update() if lock else query)
     if row is None:
-        raise UnknownJobError(job_id)
+        raise UnknownJobError(job_id, kind)
     return row
 
 
@@ -127,6 +143,7 @@ def now() -> datetime:
 def job_of(row: JobRow) -> Job:
     """Read a row as a record."""
     return Job(
+        number=row.number,
         id=row.id,
         kind=row.kind,
         tenant=row.tenant,

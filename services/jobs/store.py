@@ -8,19 +8,19 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from services.access.quotas import Quotas, remember_forgotten
 from services.jobs.records import Job, RequestKey
 from services.jobs.rows import (
+    PREFIXES,
     Sessions,
     TransitionError,
-    UnknownJobError,
     ask_for_end,
     find_row,
     job_of,
@@ -28,13 +28,14 @@ from services.jobs.rows import (
     send_back,
 )
 from services.jobs.states import AttemptStatus, JobStatus
-from services.jobs.tables import LOCAL_TENANT, AttemptRow, JobRow, RequestKeyRow
+from services.jobs.tables import LOCAL_TENANT, AttemptRow, BatchRow, JobRow, RequestKeyRow
 from workloads.job_folder import JobKind, ResultDocument
 
+_Row = TypeVar("_Row", JobRow, BatchRow)
+_Made = TypeVar("_Made")
 _MADE_FROM: tuple[JobKind, ...] = ("selection", "evaluation")
 """What is deleted with the compression that it was made from."""
 MAX_PAGE = 200  # of what a client may ask for
-PREFIXES: dict[JobKind, str] = {"compression": "cmp", "selection": "sel", "plan": "pln", "evaluation": "evl"}
 
 
 class KeyReusedError(ValueError):
@@ -101,7 +102,7 @@ class JobStore:
             session.add(row)
             return row
 
-        return make_once(self._sessions, key, make)
+        return make_once(self._sessions, key, JobRow, make, _read)
 
     def find_keyed(self, key: RequestKey) -> Job | None:
         """The job that was made by a request with this key.
@@ -110,7 +111,8 @@ class JobStore:
             KeyReusedError: It was made by another request.
         """
         with self._sessions.reading() as session:
-            return _keyed(session, key)
+            found = find_keyed_row(session, key, JobRow)
+            return None if found is None else job_of(found)
 
     def latest_plan(self, request: dict[str, Any], tenant: str = LOCAL_TENANT) -> Job | None:
         """The tenant's newest finished plan of exactly this request."""
@@ -132,10 +134,7 @@ class JobStore:
             UnknownJobError: There is none of that id.
         """
         with self._sessions.reading() as session:
-            row = find_row(session, job_id, tenant=tenant)
-            if kind is not None and row.kind != kind:
-                raise UnknownJobError(job_id)
-            return job_of(row)
+            return job_of(find_row(session, job_id, kind, tenant=tenant))
 
     def page(
         self,
@@ -145,12 +144,12 @@ class JobStore:
         batch: str | None = None,
         status: JobStatus | None = None,
         parent: str | None = None,
-        teacher: str | None = None,
+        teachers: Collection[str] | None = None,
         labels: Mapping[str, str] | None = None,
         limit: int = 50,
-        after: str | None = None,
+        before: int | None = None,
     ) -> list[Job]:
-        """Read up to ``limit`` jobs of a kind, newest first, older than the job ``after``.
+        """Read up to ``limit`` jobs of a kind, newest first.
 
         Args:
             kind: Which kind.
@@ -158,13 +157,10 @@ class JobStore:
             batch: Those of this batch.
             status: Those in this state.
             parent: Those of this job.
-            teacher: Those of this teacher, as the request names it.
+            teachers: Those of one of these teachers, as kept requests name them.
             labels: Those that have all of these labels.
             limit: At most so many.
-            after: Those older than this job.
-
-        Raises:
-            UnknownJobError: There is no job ``after``.
+            before: Those with a lower number, hence older.
         """
         query = select(JobRow).where(JobRow.kind == kind).order_by(JobRow.number.desc()).limit(limit)
         if tenant is not None:
@@ -175,13 +171,13 @@ class JobStore:
             query = query.where(JobRow.parent == parent)
         if status is not None:
             query = query.where(JobRow.status == status)
-        if teacher is not None:
-            query = query.where(JobRow.request[("teacher", "model")].as_string() == teacher)
+        if teachers is not None:
+            query = query.where(JobRow.request[("teacher", "model")].as_string().in_(teachers))
         for name, value in (labels or {}).items():
             query = query.where(JobRow.request[("labels", name)].as_string() == value)
+        if before is not None:
+            query = query.where(JobRow.number < before)
         with self._sessions.reading() as session:
-            if after is not None:
-                query = query.where(JobRow.number < find_row(session, after, tenant=tenant).number)
             return [job_of(row) for row in session.scalars(query)]
 
     def limits_tokens(self, tenant: str) -> bool:
@@ -191,10 +187,10 @@ class JobStore:
 
     def selections(self, compression_id: str) -> Iterator[Job]:
         """Read all selections of a compression, newest first, a page at a time."""
-        after = None
-        while found := self.page(kind="selection", parent=compression_id, limit=MAX_PAGE, after=after):
+        before = None
+        while found := self.page(kind="selection", parent=compression_id, limit=MAX_PAGE, before=before):
             yield from found
-            after = found[-1].id
+            before = found[-1].number
 
     def counts(self) -> tuple[dict[tuple[JobKind, JobStatus], int], dict[AttemptStatus, int]]:
         """How many jobs there are of each kind in each state, and how many attempts stand how."""
@@ -280,39 +276,45 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{uuid.uuid4().hex[:16]}"
 
 
-def make_once(sessions: Sessions, key: RequestKey | None, make: Callable[[Session], JobRow]) -> Job:
+def make_once(
+    sessions: Sessions,
+    key: RequestKey | None,
+    kind: type[_Row],
+    make: Callable[[Session], _Row],
+    read: Callable[[Session, _Row], _Made],
+) -> _Made:
     """Make something in one transaction; where the request's key was sent before, nothing is made.
 
     Args:
         sessions: The database's.
         key: Of the request.
-        make: Adds the rows, and gives the job that is found again by the key.
+        kind: What is made.
+        make: Adds the rows, and gives the one that the key leads to.
+        read: Gives it as the answer.
 
     Returns:
-        That job, or the one that was made when the key was sent before.
+        What was made, now or when the key was sent before.
 
     Raises:
         KeyReusedError: The key was sent before, with another request.
     """
     try:
         with sessions.writing() as session:
-            if key is not None and (known := _keyed(session, key)) is not None:
-                return known
+            if key is not None and (known := find_keyed_row(session, key, kind)) is not None:
+                return read(session, known)
             row = make(session)
             session.flush()
             if key is not None:
-                made = RequestKeyRow(
-                    scope=key.scope, key=key.key, digest=key.digest, job_number=row.number, created_at=now()
-                )
-                session.add(made)
+                place = {"job_number" if isinstance(row, JobRow) else "batch_number": row.number}
+                session.add(RequestKeyRow(scope=key.scope, key=key.key, digest=key.digest, created_at=now(), **place))
                 session.flush()
-            return job_of(row)
+            return read(session, row)
     except IntegrityError:
         # Where writers do not take turns, another may have used the key since it was looked for.
         if key is not None:
             with sessions.reading() as session:
-                if (earlier := _keyed(session, key)) is not None:
-                    return earlier
+                if (earlier := find_keyed_row(session, key, kind)) is not None:
+                    return read(session, earlier)
         raise
 
 
@@ -329,6 +331,8 @@ def forget(session: Session, rows: Sequence[JobRow], clear: Callable[[str], None
         if not JobStatus(one.status).is_terminal:
             raise TransitionError(one.id, JobStatus(one.status), "deleted")
     remember_forgotten(session, doomed)
+    # Those of plans; all others that were made from one of these are going themselves.
+    session.execute(update(JobRow).where(JobRow.parent.in_(ids), JobRow.kind == "compression").values(parent=None))
     for one in doomed:
         session.delete(one)
     session.flush()
@@ -337,14 +341,23 @@ def forget(session: Session, rows: Sequence[JobRow], clear: Callable[[str], None
         clear(one.id)
 
 
-def _keyed(session: Session, key: RequestKey) -> Job | None:
+def find_keyed_row(session: Session, key: RequestKey, kind: type[_Row]) -> _Row | None:
+    """What was made by a request with this key, of the kind that its scope makes.
+
+    Raises:
+        KeyReusedError: It was made by another request.
+    """
     found = session.get(RequestKeyRow, (key.scope, key.key))
     if found is None:
         return None
     if found.digest != key.digest:
         raise KeyReusedError(key)
-    row = session.get(JobRow, found.job_number)
-    return None if row is None else job_of(row)
+    number = found.job_number if kind is JobRow else found.batch_number
+    return None if number is None else session.get(kind, number)
+
+
+def _read(_session: Session, row: JobRow) -> Job:
+    return job_of(row)
 
 
 def digest_of(request: dict[str, Any]) -> str:

@@ -109,14 +109,20 @@ class AttemptRow(Base):
 
 
 class RequestKeyRow(Base):
-    """A key that a client has sent with a request; with the same scope and key there is no second job."""
+    """A key that a client has sent with a request; with the same scope and key nothing is made twice.
+
+    It points to what was made, a job or a batch, and goes with it.
+    """
 
     __tablename__ = "request_keys"
 
     scope: Mapped[str] = mapped_column(String(255), primary_key=True)
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     digest: Mapped[str] = mapped_column(String(64))
-    job_number: Mapped[int] = mapped_column(ForeignKey("jobs.number", ondelete="CASCADE"), index=True)
+    job_number: Mapped[int | None] = mapped_column(ForeignKey("jobs.number", ondelete="CASCADE"), index=True)
+    batch_number: Mapped[int | None] = mapped_column(
+        ForeignKey("batches.number", ondelete="CASCADE", name="fk_request_keys_batch"), index=True
+    )
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 

@@ -132,5 +132,5 @@ def test_events_of_all_attempts_come_in_order_and_only_once(client, finished_job
     assert [event.message for event in page.events] == ["1-1", "1-2", "2-1"]
     assert [event.attempt for event in page.events] == [1, 1, 2]
     assert [event.message for event in client.events(finished_job.id, "1-1").events] == ["1-2", "2-1"]
-    rest = client.events(finished_job.id, page.next)
-    assert (rest.events, rest.next) == ([], page.next)
+    rest = client.events(finished_job.id, page.last)
+    assert (rest.events, rest.next, rest.last) == ([], None, page.last)

@@ -121,16 +121,16 @@ def test_a_client_that_does_not_read_harms_neither_others_nor_requests(client, r
 
 
 def test_a_silent_stream_beats_and_goes_on_when_the_storage_answers_again(service, run, monkeypatch):
-    read = JobFolder.read_events
+    read = JobFolder.read_more_events
     answers = iter([OSError("away"), OSError("away")])
 
-    def flaky(self, attempt):
+    def flaky(self, attempt, begin):
         error = next(answers, None)
         if error is not None:
             raise error
-        return read(self, attempt)
+        return read(self, attempt, begin)
 
-    monkeypatch.setattr(JobFolder, "read_events", flaky)
+    monkeypatch.setattr(JobFolder, "read_more_events", flaky)
 
     async def listen():
         messages = []

@@ -62,7 +62,7 @@ def test_plans_and_selections_have_keys_too_each_its_own(client, service, make_r
     chosen = client.select(job.id, SELECTION, key="k")
     assert client.select(job.id, SELECTION, key="k") == chosen
     with httpx.Client(base_url=client.server) as sender:
-        cancelled = sender.post(f"/v1/compressions/{chosen.id}/cancel")
+        cancelled = sender.post(f"/v1/selections/{chosen.id}/cancel")
         assert sender.get(cancelled.headers["location"]).json()["id"] == chosen.id
     with pytest.raises(ApiError) as refused:
         client.select(job.id, {"budgets": [{"name": "x", "max_params": 10**6}]}, key="k")

@@ -8,6 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
+from services.jobs.batches import BatchStore
 from services.jobs.database import migrate, open_database
 from services.jobs.migrations import versions
 from services.jobs.records import RequestKey
@@ -78,7 +79,7 @@ def test_jobs_of_the_first_version_are_there_in_the_newest(engine, stops):
     assert (job.failures, job.resumed_after, job.parent, job.answer) == (2, 0, None, None)
     assert (job.tenant, job.batch) == ("local", None)
     assert [one.id for one in store.page()] == ["cmp_queued", "cmp_failed"]
-    assert [one.id for one in store.page(teacher="a/b", labels={"team": "blue"})] == ["cmp_failed"]
+    assert [one.id for one in store.page(teachers=["a/b"], labels={"team": "blue"})] == ["cmp_failed"]
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
 
@@ -93,3 +94,30 @@ def test_jobs_of_the_first_version_go_on_in_the_newest(engine):
     assert work.begin_attempt("cmp_failed").attempt == 3
     made = store.create(REQUEST, key=RequestKey("/here", "k", "digest"))
     assert [one.id for one in store.page()] == [made.id, "cmp_queued", "cmp_failed"]  # numbers go on, none is reused
+
+
+def test_the_keys_of_batches_lead_to_the_batches_and_outlive_their_first_compression(engine):
+    migrate(engine, "r0007")
+    job = "INSERT INTO jobs (id, kind, tenant, batch, status, request, attempt, created_at) VALUES "
+    key = "INSERT INTO request_keys (scope, key, digest, job_number, created_at) VALUES "
+    with engine.execution_options(write=True).begin() as connection:
+        connection.execute(
+            text("INSERT INTO batches (id, tenant, labels, created_at) VALUES ('bat_1', 'blue', '{}', :then)"),
+            {"then": THEN},
+        )
+        for name, batch in (("'cmp_1'", "'bat_1'"), ("'cmp_2'", "'bat_1'"), ("'cmp_3'", "NULL")):
+            row = f"({name}, 'compression', 'blue', {batch}, 'cancelled', :request, 0, :then)"
+            connection.execute(text(job + row), {"request": json.dumps(REQUEST), "then": THEN})
+        for scope, number in (("blue /v1/batches", 1), ("blue /v1/compressions", 3), ("blue /v1/compressions/plan", 3)):
+            row = "(:scope, 'k', 'digest', :number, :then)"
+            connection.execute(text(key + row), {"scope": scope, "number": number, "then": THEN})
+    migrate(engine)
+    store, batches = JobStore(engine), BatchStore(engine)
+    sent = RequestKey("blue /v1/batches", "k", "digest")
+    assert batches.find_keyed(sent).id == "bat_1"
+    store.delete("cmp_1", lambda _: None)
+    assert batches.find_keyed(sent).id == "bat_1"
+    batches.delete("bat_1", lambda _: None)
+    assert batches.find_keyed(sent) is None
+    for path in ("/v1/compressions", "/v1/plans"):
+        assert store.find_keyed(RequestKey(f"blue {path}", "k", "digest")).id == "cmp_3"

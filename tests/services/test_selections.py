@@ -34,7 +34,7 @@ def test_a_new_budget_is_answered_at_once_with_the_best_that_meets_it(client, jo
     assert Architecture.from_json(student.architecture) == best
     assert (student.status, student.files, found.status) == ("pending", None, JobStatus.QUEUED)
     assert student.weight_bytes["float16"] == 2 * student.params
-    assert client.selection(job.id, found.id) == found
+    assert client.selection(found.id) == found
     assert found.compression == job.id and not found.provisional
 
 
@@ -251,7 +251,7 @@ def test_the_runs_answer_takes_the_place_of_the_first_and_its_files_are_had_unde
         found.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED,
         result=ResultDocument(status="succeeded", students=[ready]), steps=[],
     )  # fmt: skip
-    (student,) = client.selection(job.id, found.id).students
+    (student,) = client.selection(found.id).students
     assert student.status == "ready"
     assert [file.path for file in client.student(job.id, student.id).contents] == ["config.json"]
 

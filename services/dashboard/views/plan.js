@@ -34,7 +34,7 @@ export class PlanPart {
     poll(
       async () => {
         if (this.current !== plan.id) return 0; // another was asked for
-        const one = await get(path("compressions", "plans", plan.id), this.signal);
+        const one = await get(path("plans", plan.id), this.signal);
         show(one);
         if (!hasEnded(one.status)) return 1000;
         announce(`The plan is ${one.status}.`);

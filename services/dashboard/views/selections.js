@@ -45,7 +45,7 @@ export class SelectionList {
     if (hasEnded(selection.status)) return;
     poll(
       async () => {
-        const one = await get(path("compressions", this.id, "selections", selection.id), this.signal);
+        const one = await get(path("selections", selection.id), this.signal);
         this.show(one);
         if (!hasEnded(one.status)) return 1000;
         announce(`The selection is ${one.status}.`);

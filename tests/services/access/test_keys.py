@@ -128,11 +128,12 @@ def test_an_answer_is_kept_for_a_moment_and_a_revocation_holds_after_it(keys):
     assert checks.remembered(text) is None
     assert checks.check(text).tenant == "ours"
     keys.revoke(key.id)
-    assert checks.remembered(text)[0].key_id == key.id
+    assert checks.remembered(text).key_id == key.id
     clock.at = 3
     assert checks.remembered(text) is None
+    assert checks.has_let_in(text)
     assert checks.check(text) is None
-    assert checks.remembered(text) == (None,)
+    assert not checks.has_let_in(text)
 
 
 def test_a_key_is_not_remembered_beyond_its_end(keys):
@@ -147,10 +148,18 @@ def test_a_key_is_not_remembered_beyond_its_end(keys):
 def test_what_is_remembered_is_bounded_and_holds_no_key(keys, monkeypatch):
     monkeypatch.setattr(keys_module, "_KEPT", 3)
     checks = KeyChecks(keys)
+    texts = [keys.create("ours", [Scope.READ])[1] for _ in range(4)]
+    for text in texts:
+        checks.check(text)
+        assert text not in repr(vars(checks))
+    assert [checks.remembered(text) is not None for text in texts] == [False, True, True, True]
+
+
+def test_keys_that_are_made_up_push_none_out_of_memory(keys, monkeypatch):
+    monkeypatch.setattr(keys_module, "_KEPT", 3)
+    checks = KeyChecks(keys)
     text = keys.create("ours", [Scope.READ])[1]
     checks.check(text)
-    assert text not in repr(vars(checks))
     for number in range(5):
-        checks.check(f"nonsense {number}")
-    assert checks.remembered(text) is None
-    assert checks.remembered("nonsense 4") == (None,)
+        assert checks.check(f"srk_0000000{number}_{43 * 'A'}") is None
+    assert checks.remembered(text).tenant == "ours"

@@ -3,7 +3,7 @@
 import pytest
 
 from services.access import limits as limits_module
-from services.access.limits import RateLimit
+from services.access.limits import RateLimit, neighbourhood
 
 
 class Clock:
@@ -33,6 +33,29 @@ def test_a_refused_request_takes_nothing():
         pass
     for _ in range(10):
         assert limit.take("a") == pytest.approx(1.0)
+
+
+def test_asking_how_long_to_wait_takes_nothing():
+    clock = Clock()
+    limit = RateLimit(1, clock)
+    assert [limit.wait("a") for _ in range(9)] == [0.0] * 9
+    assert [limit.take("a"), limit.take("a")] == [0.0, 0.0]
+    clock.at += 0.25
+    assert limit.wait("a") == pytest.approx(0.75)
+    assert RateLimit(0, clock).wait("a") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("testclient", "testclient"),
+    ],
+)
+def test_a_machine_with_a_network_of_its_own_has_one_bucket(address, expected):
+    assert neighbourhood(address) == expected
 
 
 def test_each_key_has_its_own():

@@ -1,0 +1,115 @@
+"""What every kind of job can be asked: to be shown, followed, cancelled, resumed and forgotten.
+
+Plain functions: FastAPI runs them in threads, so none holds up the others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+from pydantic import BaseModel
+
+from services.api.conditional import UNCHANGED, document_response
+from services.api.dependencies import CallerDep, ServiceDep, id_of, job_of
+from services.api.event_stream import STREAM_RESPONSES
+from services.api.events import EventsDep
+from services.api.schemas import EventPage
+from services.jobs.records import Job
+from services.service import Service
+from workloads.job_folder import JobKind
+
+PATHS: dict[JobKind, str] = {
+    "compression": "/v1/compressions",
+    "selection": "/v1/selections",
+    "plan": "/v1/plans",
+    "evaluation": "/v1/evaluations",
+}
+_GOES_WITH: dict[JobKind, str] = {
+    "compression": ", its selections and its evaluations, with their folders",
+    "plan": "; a compression then no longer shows what it had estimated",
+}
+_Document = TypeVar("_Document", bound=BaseModel)
+
+
+def followed(status: int) -> dict[int | str, dict[str, Any]]:
+    """The headers of an answer to what goes on after it, for the OpenAPI document."""
+    location = {"description": "Where it can be followed.", "schema": {"type": "string"}}
+    retry = {"description": "Seconds until the first look.", "schema": {"type": "integer"}}
+    return {status: {"headers": {"Location": location, "Retry-After": retry}}}
+
+
+def follow(response: Response, service: Service, place: str) -> None:
+    """Say where something can be followed, and when to look first."""
+    response.headers["Location"] = place
+    response.headers["Retry-After"] = str(max(1, math.ceil(service.settings.poll_seconds)))
+
+
+def accepted(response: Response, service: Service, job: Job) -> None:
+    """Say where a job can be followed, and when to look first."""
+    follow(response, service, f"{PATHS[job.kind]}/{job.id}")
+
+
+def add_job_routes(
+    router: APIRouter, kind: JobKind, model: type[_Document], document: Callable[[Service, Job], _Document]
+) -> None:
+    """Add the routes of single jobs of a kind, below its path; the id of one of another kind is not found there.
+
+    Args:
+        router: With the kind's path as its prefix, or with none.
+        kind: Which.
+        model: Its document.
+        document: Gives that of a job.
+    """
+    name, article = id_of(kind), "an" if kind == "evaluation" else "a"
+    place = f"{PATHS[kind].removeprefix(router.prefix)}/{{{name}}}"
+    wanted, by_id = Depends(job_of(kind)), Path(alias=name)
+
+    @router.get(place, response_model=model, responses=UNCHANGED, description=f"Show {article} {kind}.")
+    def read(caller: CallerDep, service: ServiceDep, request: Request, job_id: str = by_id) -> Response:
+        # Not by `wanted`: what is asked for most is read in one thread, at once.
+        job = service.store.get(job_id, kind, tenant=caller.sees)
+        return document_response(request, document(service, job))
+
+    @router.get(
+        f"{place}/events",
+        response_model=EventPage,
+        responses=STREAM_RESPONSES,
+        description="List what happened, over all attempts; with `Accept: text/event-stream` as it happens.",
+    )
+    def events(found: EventsDep, job: Job = wanted) -> EventPage | Response:
+        return found.of(job)
+
+    @router.post(
+        f"{place}/cancel",
+        status_code=202,
+        response_model=model,
+        responses=followed(202),
+        description=f"Ask for the end of {article} {kind}; what it has finished is kept. Asking again changes nothing.",
+    )
+    def cancel(service: ServiceDep, response: Response, job: Job = wanted) -> _Document:
+        cancelled = service.cancel(job.id)
+        accepted(response, service, cancelled)
+        return document(service, cancelled)
+
+    @router.post(
+        f"{place}/resume",
+        status_code=202,
+        response_model=model,
+        responses=followed(202),
+        description=f"Queue a failed or cancelled {kind} again; what it has finished is not done again.",
+    )
+    def resume(service: ServiceDep, response: Response, job: Job = wanted) -> _Document:
+        resumed = service.resume(job.id)
+        accepted(response, service, resumed)
+        return document(service, resumed)
+
+    @router.delete(
+        place,
+        status_code=204,
+        description=f"Forget an ended {kind}{_GOES_WITH.get(kind, '')}; artefacts stay for others.",
+    )
+    def delete(service: ServiceDep, job: Job = wanted) -> None:
+        service.delete(job.id)
