@@ -26,7 +26,6 @@ from torch import Tensor
 from workloads import artifacts
 from workloads.architecture import TeacherShape
 from workloads.artifacts import Artifact, Key
-from workloads.choosing import LatencyOf
 from workloads.craft import superlm_files
 from workloads.craft.blocks import Blocks
 from workloads.craft.objectives import objective_for
@@ -93,7 +92,6 @@ def search_candidates(
     superlms: dict[str, Artifact],
     builder: str,
     progress: Callable[[int, int], None],
-    latency_of: LatencyOf | None = None,
 ) -> Artifact:
     """Give the scores table, built by this call or by an earlier one (then ``builder`` is another).
 
@@ -109,7 +107,6 @@ def search_candidates(
         superlms: The trained SuperLM of each sub-space, by name.
         builder: Names the job and attempt.
         progress: Called with candidates done and candidates in all as far as they are known, while it runs.
-        latency_of: How long a candidate takes; without it the aim ``budgets`` leaves latency limits aside.
 
     Raises:
         InputError: A SuperLM gives losses that are no numbers.
@@ -125,7 +122,7 @@ def search_candidates(
     rows = min(request.search.heldout_blocks, blocks.rows)
     with tempfile.TemporaryDirectory(prefix="stillroom-search-") as folder:
         teacher = open_teacher(storage.download(teacher_files, Path(folder) / "teacher"))
-        aim = Aim(request.search, teacher.shape, request.budgets, latency_of, _keep(request))
+        aim = Aim(request.search, teacher.shape, request.budgets, _keep(request))
         total = request.search.candidates or sum(len(space) for space in spaces)
         actors = max(1, int(ray.cluster_resources().get("CPU", 1)) // CPUS)
         board = Board(
@@ -136,7 +133,7 @@ def search_candidates(
             on_progress=_teller(progress, total, lambda: (board.done, len(board.entries), board.ended)),
         )
         shared = share(storage, Path(folder), request, teacher, blocks, rows, board.rungs, spaces, superlms)
-        proposer = proposer_for(request.search, spaces, request.seed, _allowed(request, teacher.shape, latency_of))
+        proposer = proposer_for(request.search, spaces, request.seed, _allowed(request, teacher.shape))
         cpu_seconds = run_on_tune(board, proposer, results, shared, Path(folder), actors)
     folder_of_build = artifacts.build_folder(key, builder)
     storage.write_bytes(f"{folder_of_build}/{FILE}", write_table(teacher.shape, board.entries))
@@ -153,12 +150,10 @@ def _keep(request: CompressionRequest) -> int:
     return max(polished, request.proxy_task.candidates if request.proxy_task else 1)
 
 
-def _allowed(
-    request: CompressionRequest, shape: TeacherShape, latency_of: LatencyOf | None
-) -> Callable[[Candidate], bool]:
+def _allowed(request: CompressionRequest, shape: TeacherShape) -> Callable[[Candidate], bool]:
     if request.search.aim != "budgets":
         return lambda candidate: True
-    return lambda candidate: any(not budget_misses(candidate, shape, budget, latency_of) for budget in request.budgets)
+    return lambda candidate: any(not budget_misses(candidate, shape, budget) for budget in request.budgets)
 
 
 def _teller(

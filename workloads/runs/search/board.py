@@ -18,7 +18,6 @@ import numpy as np
 
 from workloads.architecture import TeacherShape
 from workloads.budgets import Budget
-from workloads.choosing import LatencyOf
 from workloads.craft.scoring import Losses
 from workloads.runs.search.rules import (
     OVER_BUDGET,
@@ -46,14 +45,12 @@ class Aim:
         spec: For ``aim`` and the rungs.
         shape: Of the teacher, to count costs.
         budgets: Only the aim ``budgets`` looks at them.
-        latency_of: As far as latencies are known.
         keep: So many of each budget are kept at least.
     """
 
     spec: SearchSpec
     shape: TeacherShape
     budgets: Sequence[Budget] = ()
-    latency_of: LatencyOf | None = None
     keep: int = 1
 
 
@@ -191,7 +188,7 @@ class Board:
         if self._aim.spec.aim != "budgets":
             return
         entries = {number: entry.candidate for number, entry in enumerate(self.entries)}
-        self._sets = feasible_sets(entries, self._aim.shape, self._aim.budgets, self._aim.latency_of)
+        self._sets = feasible_sets(entries, self._aim.shape, self._aim.budgets)
         wanted = frozenset().union(*(one.members for one in self._sets))
         for number in self.alive:
             if number not in wanted:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from workloads.architecture import Architecture, TeacherShape
 from workloads.budgets import Budget
-from workloads.choosing import LatencyOf, misses
+from workloads.choosing import misses
 from workloads.costs import student_cost
 from workloads.craft.scoring import Losses
 from workloads.runs.search.student_t import quantile
@@ -111,8 +111,8 @@ class Feasible:
 
     Attributes:
         members: Their numbers.
-        halves: Whether its worse half may go; not where the budget limits a latency that is not known yet, nor where
-            these are but the nearest of a budget that none meets.
+        halves: Whether its worse half may go; not where the budget limits a latency too, which is known only after
+            the search, nor where these are but the nearest of a budget that none meets.
     """
 
     members: frozenset[int]
@@ -120,38 +120,29 @@ class Feasible:
 
 
 def feasible_sets(
-    candidates: Mapping[int, Candidate], shape: TeacherShape, budgets: Sequence[Budget], latency_of: LatencyOf | None
+    candidates: Mapping[int, Candidate], shape: TeacherShape, budgets: Sequence[Budget]
 ) -> list[Feasible]:
-    """Give the candidates that meet each budget, by their costs; a cost equal to a limit meets it.
-
-    Args:
-        candidates: By number.
-        shape: Of the teacher.
-        budgets: A latency limit counts only where ``latency_of`` is given.
-        latency_of: How long a candidate takes, as far as it is known.
-    """
+    """Give the candidates, by number, that meet each budget by their costs; a cost equal to a limit meets it."""
     sets = []
     for budget in budgets:
-        broken = {number: budget_misses(one, shape, budget, latency_of) for number, one in candidates.items()}
+        broken = {number: budget_misses(one, shape, budget) for number, one in candidates.items()}
         within = frozenset(number for number, over in broken.items() if not over)
         if within:
-            sets.append(Feasible(within, halves=budget.max_latency_ms is None or latency_of is not None))
+            sets.append(Feasible(within, halves=budget.max_latency_ms is None))
         else:
             nearest = sorted(broken, key=lambda number: (max(broken[number].values()), number))[:NEAREST]
             sets.append(Feasible(frozenset(nearest), halves=False))
     return sets
 
 
-def budget_misses(
-    candidate: Candidate, shape: TeacherShape, budget: Budget, latency_of: LatencyOf | None
-) -> dict[str, float]:
-    """Give the limits that a candidate breaks; those of latency only where it is known."""
-    cost = student_cost(shape, candidate.architecture, budget.sequence_length)
-    if budget.max_latency_ms is None:
-        return misses(cost, budget)
-    if latency_of is None:
-        return misses(cost, budget.model_copy(update={"max_latency_ms": None}))
-    return misses(cost, budget, latency_of(candidate.architecture, budget))
+def budget_misses(candidate: Candidate, shape: TeacherShape, budget: Budget) -> dict[str, float]:
+    """Give the limits that a candidate breaks, as far as they can be counted: all but that of latency.
+
+    Nor is latency predicted here. A candidate that a prediction shuts out could not take the place of one that fails
+    its budget when it is measured.
+    """
+    counted = budget if budget.max_latency_ms is None else budget.model_copy(update={"max_latency_ms": None})
+    return misses(student_cost(shape, candidate.architecture, budget.sequence_length), counted)
 
 
 def budget_drops(

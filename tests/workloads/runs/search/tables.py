@@ -11,7 +11,6 @@ import numpy as np
 
 from workloads.architecture import TeacherShape
 from workloads.budgets import Budget
-from workloads.choosing import LatencyOf
 from workloads.costs import student_cost
 from workloads.craft.scoring import Losses
 from workloads.runs.search.board import Aim, Board, Known
@@ -49,8 +48,8 @@ def spec(**fields: Any) -> SearchSpec:
     return SearchSpec.model_validate({"heldout_blocks": ROWS, "first_rung_blocks": 4} | fields)
 
 
-def aim(search: SearchSpec, budgets: Sequence[Budget] = (), latency_of: LatencyOf | None = None, keep: int = 1) -> Aim:
-    return Aim(search, SHAPE, budgets, latency_of, keep)
+def aim(search: SearchSpec, budgets: Sequence[Budget] = (), keep: int = 1) -> Aim:
+    return Aim(search, SHAPE, budgets, keep)
 
 
 def play(

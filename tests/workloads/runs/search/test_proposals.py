@@ -92,10 +92,10 @@ def test_a_space_that_is_used_up_ends_the_search(searcher: str) -> None:
 def test_where_budgets_are_aimed_at_what_is_drawn_meets_one(searcher: str) -> None:
     budget = Budget(name="small", max_params=student_cost(SHAPE, RANGES[0].largest).params // 8)
     search = spec(searcher=searcher, candidates=40, population=8, aim="budgets")
-    proposer = proposer_for(search, RANGES, 0, lambda one: not budget_misses(one, SHAPE, budget, None))
+    proposer = proposer_for(search, RANGES, 0, lambda one: not budget_misses(one, SHAPE, budget))
     board = play(proposer, aim(search, [budget]))
     assert len(board.entries) == 40
-    assert all(not budget_misses(entry.candidate, SHAPE, budget, None) for entry in board.entries)
+    assert all(not budget_misses(entry.candidate, SHAPE, budget) for entry in board.entries)
 
 
 def _quality_lost(searcher: str, kind: str, seed: int) -> float:
@@ -106,7 +106,7 @@ def _quality_lost(searcher: str, kind: str, seed: int) -> float:
     search = spec(searcher=searcher, candidates=120, population=12, aim=kind)
 
     def allowed(candidate: Candidate) -> bool:
-        return kind == "frontier" or not budget_misses(candidate, SHAPE, budget, None)
+        return kind == "frontier" or not budget_misses(candidate, SHAPE, budget)
 
     board = play(proposer_for(search, RANGES, seed, allowed), aim(search, [budget]))
     assert len(board.entries) <= 120 < 0.25 * len(everything)  # a tight budget allows fewer

@@ -80,7 +80,7 @@ def test_whoever_meets_a_budget_leaves_a_survivor_that_meets_it(noise: float) ->
         assert gone
         for _ in range(100):
             budget = random_budget(draw, SHAPE, list(CANDIDATES.values()))
-            (met,) = feasible_sets(CANDIDATES, SHAPE, [budget], None)
+            (met,) = feasible_sets(CANDIDATES, SHAPE, [budget])
             assert not met.halves or met.members - gone.keys(), budget
 
 
@@ -108,27 +108,24 @@ def test_a_cost_equal_to_a_limit_meets_the_budget() -> None:
     cost = student_cost(SHAPE, CANDIDATES[3].architecture)
     exact = Budget(name="exact", max_params=cost.params, max_flops=cost.flops)
     less = Budget(name="less", max_params=cost.params - 1, max_flops=cost.flops)
-    met, missed = feasible_sets(CANDIDATES, SHAPE, [exact, less], None)
+    met, missed = feasible_sets(CANDIDATES, SHAPE, [exact, less])
     assert 3 in met.members and 3 not in missed.members
 
 
 def test_a_budget_that_none_meets_keeps_those_that_come_nearest() -> None:
-    (one,) = feasible_sets(CANDIDATES, SHAPE, [Budget(name="none", max_params=1)], None)
+    (one,) = feasible_sets(CANDIDATES, SHAPE, [Budget(name="none", max_params=1)])
     by_params = sorted(CANDIDATES, key=lambda n: student_cost(SHAPE, CANDIDATES[n].architecture).params)
     assert one == Feasible(frozenset(by_params[:3]), halves=False)
 
 
-def test_an_unknown_latency_halves_nothing_and_a_known_one_limits() -> None:
-    budget = Budget(name="fast", max_params=10**9, max_latency_ms=5, latency_target="cpu")
-    (unknown,) = feasible_sets(CANDIDATES, SHAPE, [budget], None)
-    assert unknown == Feasible(frozenset(CANDIDATES), halves=False)
-    (known,) = feasible_sets(CANDIDATES, SHAPE, [budget], lambda one, _: 1.0 * len(one.layers))
-    assert known.halves
-    assert {len(CANDIDATES[number].architecture.layers) for number in known.members} == {2, 3, 4, 5}
+def test_a_budget_that_limits_latency_too_halves_nothing() -> None:
+    limits = {"max_params": 10**9, "max_latency_ms": 5, "latency_target": "cpu"}
+    (whole,) = feasible_sets(CANDIDATES, SHAPE, [Budget.model_validate({"name": "fast"} | limits)])
+    assert whole == Feasible(frozenset(CANDIDATES), halves=False)
     # Better and cheaper candidates still outdo others.
     scored = {number: np.full(4, float(number == 5)) + np.arange(4) for number in (0, 5)}
-    assert budget_drops([0, 5], [unknown], AXES, scored) == {5: 0}
-    assert budget_drops([0, 5], [unknown], AXES, {0: scored[5], 5: scored[0]}) == {}
+    assert budget_drops([0, 5], [whole], AXES, scored) == {5: 0}
+    assert budget_drops([0, 5], [whole], AXES, {0: scored[5], 5: scored[0]}) == {}
 
 
 @pytest.mark.parametrize("rows", [2, 4, 8, 16])
