@@ -69,7 +69,10 @@ export class SelectionList {
       h("p", { class: "state" }, badge(one.status), h("span", { class: "small" }, ` ${one.id}, ${when(one.created_at)}`)),
       one.reason && h("p", { class: "reason" }, h("b", {}, "Why: "), one.reason),
       one.error && h("p", { class: "problem" }, `${one.error.message} ${one.error.remedy ?? ""}`),
-      !hasEnded(one.status) && h("p", { class: "note" }, "The shape is chosen; its files are being made."),
+      !hasEnded(one.status) && one.students.length > 0
+        && h("p", { class: "note" }, "The shape is chosen; its files are being made."),
+      one.unanswered.length > 0
+        && h("p", { class: "note" }, `No answer before its latency target is measured: ${one.unanswered.join(", ")}.`),
       one.provisional && h("p", { class: "note" }, "Measuring or polishing may still change the choice."),
       one.note && h("p", { class: "note" }, one.note),
       one.students.length > 0 && studentCards(this.id, one.students, null),
