@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from workloads.errors import InputError
+from workloads.parsing import parse_as
 from workloads.part import Name, Part
-from workloads.request import TeacherSpec, parse_as
+from workloads.request import TeacherSpec
 from workloads.search_spec import TASK_FILES, Metric, TaskSpec
 
 TASK = "task"

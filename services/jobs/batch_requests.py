@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import Field
 
 from workloads.errors import FieldError, InputError
+from workloads.parsing import parse_as
 from workloads.part import Name, Part
-from workloads.request import parse_as
 
 MAX_COMPRESSIONS = 200
 _LABELS = "labels"
