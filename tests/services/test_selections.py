@@ -152,7 +152,7 @@ def test_each_budget_is_answered_by_itself_and_one_that_waits_for_measuring_is_n
         found.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED,
         result=ResultDocument(status="succeeded"), steps=[],
     )  # fmt: skip
-    assert client.selection(job.id, found.id).unanswered == []
+    assert client.selection(found.id).unanswered == []
 
 
 def test_a_latency_budget_is_answered_from_what_the_compression_has_measured(client, service, make_request):
@@ -168,7 +168,7 @@ def test_a_selection_that_leaves_nothing_to_make_has_succeeded_at_once(client, s
     found = client.select(job.id, {"budgets": [{"name": "none", "max_params": 10}]})
     assert (found.status, found.students, found.provisional) == (JobStatus.SUCCEEDED, [], False)
     assert [one.budget for one in found.infeasible] == ["none"] and found.finished_at is not None
-    assert client.selection(job.id, found.id) == found
+    assert client.selection(found.id) == found
     assert service.work.start_next(Limits(1)) is None
 
 
@@ -310,7 +310,7 @@ def test_a_compression_goes_with_its_selections_and_the_scores_stay(client, serv
     with pytest.raises(ApiError) as refused:
         client.delete(job.id)
     assert refused.value.problem.status == 409 and selection.id in str(refused.value)
-    client.cancel(selection.id)
+    client.cancel_selection(selection.id)
     client.delete(job.id)
     assert client.page().compressions == []
     again = finished(service, make_request())
