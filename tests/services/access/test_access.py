@@ -148,7 +148,7 @@ def test_an_administrator_sees_and_ends_everyones(locked, scene):
     admin = locked.client("house", Scope.ADMIN)
     assert admin.get(f"/v1/compressions/{scene['job_id']}").status_code == 200
     assert len(admin.get("/v1/compressions").json()["compressions"]) == 2
-    plan = admin.post(f"/v1/compressions/{scene['plan_id']}/cancel").json()
+    plan = admin.post(f"/v1/plans/{scene['plan_id']}/cancel").json()
     assert plan["status"] == "cancelled"
     body = {"budgets": [{"name": "b", "max_params": 9_000_000}]}
     made = admin.post(f"/v1/compressions/{scene['job_id']}/selections", json=body).json()
