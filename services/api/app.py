@@ -41,6 +41,8 @@ def bare_app() -> FastAPI:
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     add_problem_handlers(app)
     app.add_middleware(Heads)
+    # Before the compressions, of which "plan" would be taken for one.
+    app.include_router(plans.asking, dependencies=[CALLER])
     for module in (batches, plans, compressions, selections, students, evaluations, latency_targets, me):
         app.include_router(module.router, dependencies=[CALLER])
     app.include_router(health.router)

@@ -15,14 +15,15 @@ from services.jobs.records import Job
 from services.service import Service
 
 router = APIRouter(prefix=PATHS["plan"], tags=["plans"], responses=RESPONSES)
+asking = APIRouter(prefix=PATHS["compression"], tags=["plans"], responses=RESPONSES)
 
 
 def _document(service: Service, job: Job) -> PlanJobDocument:
     return plan_document(job, service.storage)
 
 
-@router.post(
-    "",
+@asking.post(
+    "/plan",
     status_code=202,
     responses=followed(202),
     openapi_extra={"requestBody": {"required": True, "content": COMPRESSION_BODY}},

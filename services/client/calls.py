@@ -151,7 +151,7 @@ class Calls(Side):
         }
         return Given({"job_id": job_id}, query)
 
-    @call("POST", "/v1/plans", PlanJobDocument, keyed=True)
+    @call("POST", "/v1/compressions/plan", PlanJobDocument, keyed=True)
     def plan(self, request: Any, *, key: str | None = None) -> Given:
         """Queue the estimate of what a compression would take."""
         return Given(body=request, key=key)

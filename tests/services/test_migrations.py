@@ -119,5 +119,5 @@ def test_the_keys_of_batches_lead_to_the_batches_and_outlive_their_first_compres
     assert batches.find_keyed(sent).id == "bat_1"
     batches.delete("bat_1", lambda _: None)
     assert batches.find_keyed(sent) is None
-    for path in ("/v1/compressions", "/v1/plans"):
+    for path in ("/v1/compressions", "/v1/compressions/plan"):
         assert store.find_keyed(RequestKey(f"blue {path}", "k", "digest")).id == "cmp_3"

@@ -104,7 +104,7 @@ class Submission {
 
   async makePlan() {
     const { body, type } = this.body();
-    this.plan.follow(await this.sending.submit("/v1/plans", body, type));
+    this.plan.follow(await this.sending.submit("/v1/compressions/plan", body, type));
     this.plan.node.scrollIntoView({ block: "nearest" });
   }
 }

@@ -57,7 +57,7 @@ def test_every_field_that_names_a_place_is_looked_at(make_locked, make_request, 
     }
     found = client.post("/v1/batches", json=batch).json()["errors"]
     assert {one["pointer"] for one in found} >= {"/compressions/1/corpus/dataset"}
-    assert client.post("/v1/plans", json=make_request() | body).status_code == 422
+    assert client.post("/v1/compressions/plan", json=make_request() | body).status_code == 422
 
 
 def test_an_evaluations_model_and_files_are_looked_at(make_locked, root):

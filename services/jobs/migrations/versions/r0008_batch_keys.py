@@ -19,11 +19,9 @@ def upgrade() -> None:
         "UPDATE request_keys SET job_number = NULL, batch_number = (SELECT batches.number FROM batches JOIN jobs "
         "ON jobs.batch = batches.id WHERE jobs.number = request_keys.job_number) WHERE scope LIKE '% /v1/batches'"
     )
-    op.execute("UPDATE request_keys SET scope = replace(scope, ' /v1/compressions/plan', ' /v1/plans')")
 
 
 def downgrade() -> None:
-    op.execute("UPDATE request_keys SET scope = replace(scope, ' /v1/plans', ' /v1/compressions/plan')")
     op.execute(
         "UPDATE request_keys SET job_number = (SELECT min(jobs.number) FROM jobs JOIN batches ON jobs.batch = "
         "batches.id WHERE batches.number = request_keys.batch_number) WHERE batch_number IS NOT NULL"
