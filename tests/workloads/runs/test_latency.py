@@ -128,6 +128,7 @@ def test_a_target_that_no_node_can_serve_is_refused_by_its_field_with_the_remedy
     assert not home.storage.exists("artifacts")
 
 
+@pytest.mark.slow
 def test_it_is_measured_on_the_node_that_has_the_resource_and_not_twice(
     edge: str, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,6 +92,7 @@ class _Killer(threading.Thread):
             time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_teacher_that_only_a_worker_finds_unusable_is_told_at_once(scene: Scene) -> None:
     folder = Path(scene.storage.path("teacher"))
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
