@@ -26,6 +26,7 @@ from services.service import Service
 from services.settings import load_settings
 from tests import postgres as postgres_server
 from tests.services.clients import Awaiting, Blocking, Scripted, scripting
+from tests.services.searched import finished
 from workloads.job_folder import (
     EventDocument,
     InfeasibleDocument,
@@ -207,3 +208,9 @@ def script() -> Iterator[Callable[..., Scripted]]:
 def drive(request: pytest.FixtureRequest) -> Blocking | Awaiting:
     """`drive(url, work)` does work with a client; both kinds take their turns."""
     return request.param()
+
+
+@pytest.fixture
+def searched_job(service, make_request):
+    """A finished compression, with the scores of all its candidates."""
+    return finished(service, make_request())

@@ -1,4 +1,4 @@
-"""New budgets on a finished compression, and its frontier, over HTTP."""
+"""New budgets on a finished compression, and its candidates, over HTTP."""
 
 import statistics
 import time
@@ -15,19 +15,14 @@ from services.settings import load_settings
 from tests.services.searched import SHAPE, SPACES, finished, loss_of, make_samples, make_student, make_task_scores
 from workloads.architecture import Architecture
 from workloads.costs import student_cost
-from workloads.job_folder import PlanDocument, ResultDocument, StudentDocument
-from workloads.latency import BUILT_IN_TARGETS, LatencyMeasure
+from workloads.job_folder import ResultDocument, StudentDocument
+from workloads.latency import BUILT_IN_TARGETS
 
 LONG = {"name": "long", "sequence_length": 513}
 
 
-@pytest.fixture
-def job(service, make_request):
-    return finished(service, make_request())
-
-
-def test_a_new_budget_is_answered_at_once_with_the_best_that_meets_it(client, job):
-    found = client.select(job.id, {"budgets": [{"name": "small", "max_params": 6_000_000}]})
+def test_a_new_budget_is_answered_at_once_with_the_best_that_meets_it(client, searched_job):
+    found = client.select(searched_job.id, {"budgets": [{"name": "small", "max_params": 6_000_000}]})
     (student,) = found.students
     within = [one for space in SPACES for one in space.architectures() if student_cost(SHAPE, one).params <= 6_000_000]
     best = min(within, key=loss_of)
@@ -35,7 +30,7 @@ def test_a_new_budget_is_answered_at_once_with_the_best_that_meets_it(client, jo
     assert (student.status, student.files, found.status) == ("pending", None, JobStatus.QUEUED)
     assert student.weight_bytes["float16"] == 2 * student.params
     assert client.selection(found.id) == found
-    assert found.compression == job.id and not found.provisional
+    assert found.compression == searched_job.id and not found.provisional
 
 
 def _best_within(limit):
@@ -55,9 +50,9 @@ def test_what_a_search_left_for_its_own_budgets_alone_may_be_chosen_for_others_a
     assert (found.note is not None) == (aim == "budgets")
 
 
-def test_the_students_of_many_selections_are_all_found(client, service, job):
+def test_the_students_of_many_selections_are_all_found(client, service, searched_job):
     body = {"budgets": [{"name": "x", "max_params": 10**7}]}
-    found = client.select(job.id, body)
+    found = client.select(searched_job.id, body)
     service.storage.write_bytes("artifacts/student/s/builds/b/config.json", b"{}")
     ready = found.students[0].model_copy(update={"status": "ready", "files": "artifacts/student/s/builds/b"})
     service.work.begin_attempt(found.id)
@@ -66,24 +61,26 @@ def test_the_students_of_many_selections_are_all_found(client, service, job):
         result=ResultDocument(status="succeeded", students=[ready]), steps=[],
     )  # fmt: skip
     for _ in range(MAX_PAGE + 1):
-        service.store.create({}, "selection", parent=job.id)
-    assert client.student(job.id, ready.id).id == ready.id
+        service.store.create({}, "selection", parent=searched_job.id)
+    assert client.student(searched_job.id, ready.id).id == ready.id
 
 
-def test_what_nothing_meets_is_answered_with_the_nearest_and_by_how_much(client, job):
-    found = client.select(job.id, {"budgets": [{"name": "none", "max_params": 1_000_000, "max_flops": 10**12}]})
+def test_what_nothing_meets_is_answered_with_the_nearest_and_by_how_much(client, searched_job):
+    found = client.select(
+        searched_job.id, {"budgets": [{"name": "none", "max_params": 1_000_000, "max_flops": 10**12}]}
+    )
     assert found.students == []
     (missed,) = found.infeasible
     assert missed.nearest[0].misses == {"max_params": pytest.approx(missed.nearest[0].params / 1_000_000)}
 
 
-def test_the_answer_comes_within_50_ms_without_a_latency_term(client, job):
+def test_the_answer_comes_within_50_ms_without_a_latency_term(client, searched_job):
     budgets = {"budgets": [{"name": "a", "max_params": 9_000_000}, {"name": "b", "max_flops": 200_000_000}]}
-    client.select(job.id, budgets)  # reads the scores table
+    client.select(searched_job.id, budgets)  # reads the scores table
     seconds = []
     for _ in range(20):
         begun = time.perf_counter()
-        client.select(job.id, budgets)
+        client.select(searched_job.id, budgets)
         seconds.append(time.perf_counter() - begun)
     assert statistics.median(seconds) < 0.05, seconds
 
@@ -105,9 +102,9 @@ def test_the_answer_comes_within_50_ms_without_a_latency_term(client, job):
         ),
     ],
 )
-def test_a_wrong_selection_is_refused_with_its_field(client, job, selection, field):
+def test_a_wrong_selection_is_refused_with_its_field(client, searched_job, selection, field):
     with pytest.raises(ApiError) as refused:
-        client.select(job.id, selection)
+        client.select(searched_job.id, selection)
     assert refused.value.problem.status == 422
     assert [error.field for error in refused.value.errors] == [field]
     assert all(error.remedy for error in refused.value.errors)
@@ -120,30 +117,30 @@ def test_a_wrong_selection_is_refused_with_its_field(client, job, selection, fie
         ({"max_flops": 10**9, "sequence_length": 513}, [], "budgets.0.sequence_length"),
     ],
 )
-def test_more_tokens_than_the_teacher_reads_are_refused_at_once(client, job, budget, targets, field):
+def test_more_tokens_than_the_teacher_reads_are_refused_at_once(client, searched_job, budget, targets, field):
     with pytest.raises(ApiError) as refused:
-        client.select(job.id, {"budgets": [{"name": "x"} | budget], "latency_targets": targets})
+        client.select(searched_job.id, {"budgets": [{"name": "x"} | budget], "latency_targets": targets})
     (error,) = refused.value.errors
     assert (refused.value.problem.status, error.field) == (422, field)
     assert "at most 512" in error.remedy
-    assert client.selections(job.id).selections == []
+    assert client.selections(searched_job.id).selections == []
 
 
 @pytest.mark.parametrize("ask", ["frontier", "candidates"])
-def test_costs_at_more_tokens_than_the_teacher_reads_are_refused(client, job, ask):
+def test_costs_at_more_tokens_than_the_teacher_reads_are_refused(client, searched_job, ask):
     with pytest.raises(ApiError) as refused:
-        getattr(client, ask)(job.id, sequence_length=513)
+        getattr(client, ask)(searched_job.id, sequence_length=513)
     (error,) = refused.value.errors
     assert (error.field, error.pointer) == ("sequence_length", None)
 
 
-def test_each_budget_is_answered_by_itself_and_one_that_waits_for_measuring_is_named(client, service, job):
+def test_each_budget_is_answered_by_itself_and_one_that_waits_for_measuring_is_named(client, service, searched_job):
     budgets = [
         {"name": "a", "max_params": 6_000_000},
         {"name": "z", "max_params": 10},
         {"name": "b", "max_latency_ms": 5, "latency_target": "cpu-1-onnx"},
     ]
-    found = client.select(job.id, {"budgets": budgets})
+    found = client.select(searched_job.id, {"budgets": budgets})
     assert [one.budget for one in found.students] == ["a"]
     assert [one.budget for one in found.infeasible] == ["z"]
     assert (found.unanswered, found.provisional, found.status) == (["b"], True, JobStatus.QUEUED)
@@ -164,24 +161,24 @@ def test_a_latency_budget_is_answered_from_what_the_compression_has_measured(cli
     assert student.flops <= 1.02e8 and found.provisional and found.unanswered == []
 
 
-def test_a_selection_that_leaves_nothing_to_make_has_succeeded_at_once(client, service, job):
-    found = client.select(job.id, {"budgets": [{"name": "none", "max_params": 10}]})
+def test_a_selection_that_leaves_nothing_to_make_has_succeeded_at_once(client, service, searched_job):
+    found = client.select(searched_job.id, {"budgets": [{"name": "none", "max_params": 10}]})
     assert (found.status, found.students, found.provisional) == (JobStatus.SUCCEEDED, [], False)
     assert [one.budget for one in found.infeasible] == ["none"] and found.finished_at is not None
     assert client.selection(found.id) == found
     assert service.work.start_next(Limits(1)) is None
 
 
-def test_a_selection_whose_files_are_there_has_succeeded_at_once(client, service, job):
+def test_a_selection_whose_files_are_there_has_succeeded_at_once(client, service, searched_job):
     best = _best_within(6_000_000)
     space = next(space.name for space in SPACES if best in set(space.architectures()))
     budgets = {"budgets": [{"name": "small", "max_params": 6_000_000}, {"name": "big", "max_params": 10**9}]}
-    made = make_student(service.storage, job.result.artifacts["scores"][0], space, best)
-    assert client.select(job.id, budgets).status is JobStatus.QUEUED  # the other student's are not
-    found = client.select(job.id, {"budgets": budgets["budgets"][:1]})
+    made = make_student(service.storage, searched_job.result.artifacts["scores"][0], space, best)
+    assert client.select(searched_job.id, budgets).status is JobStatus.QUEUED  # the other student's are not
+    found = client.select(searched_job.id, {"budgets": budgets["budgets"][:1]})
     (student,) = found.students
     assert (found.status, student.status) == (JobStatus.SUCCEEDED, "ready")
-    assert [file.path for file in client.student(job.id, student.id).contents] == ["config.json"]
+    assert [file.path for file in client.student(searched_job.id, student.id).contents] == ["config.json"]
     assert service.store.get(found.id).result.artifacts == {"student": [made.fingerprint]}
 
 
@@ -222,8 +219,8 @@ def test_the_compressions_task_scores_rank_the_candidates_that_have_one(client, 
     assert other.provisional  # the other budget's candidates are still to be fine-tuned
 
 
-def test_an_absurdly_large_budget_is_met_by_the_best_of_all(client, job):
-    found = client.select(job.id, {"budgets": [{"name": "x", "max_params": 10**30}]})
+def test_an_absurdly_large_budget_is_met_by_the_best_of_all(client, searched_job):
+    found = client.select(searched_job.id, {"budgets": [{"name": "x", "max_params": 10**30}]})
     best = min((one for space in SPACES for one in space.architectures()), key=loss_of)
     assert Architecture.from_json(found.students[0].architecture) == best
 
@@ -235,13 +232,15 @@ def test_a_compression_that_has_not_succeeded_has_nothing_to_select_from(client,
     assert refused.value.errors[0].field == "compression"
 
 
-def test_a_latency_budget_waits_for_the_measuring(client, job):
-    found = client.select(job.id, {"budgets": [{"name": "x", "max_latency_ms": 5, "latency_target": "cpu-1"}]})
+def test_a_latency_budget_waits_for_the_measuring(client, searched_job):
+    found = client.select(searched_job.id, {"budgets": [{"name": "x", "max_latency_ms": 5, "latency_target": "cpu-1"}]})
     assert found.students == [] and found.infeasible == [] and found.provisional
 
 
-def test_the_runs_answer_takes_the_place_of_the_first_and_its_files_are_had_under_the_compression(client, service, job):
-    found = client.select(job.id, {"budgets": [{"name": "x", "max_params": 10**7}]})
+def test_the_runs_answer_takes_the_place_of_the_first_and_its_files_are_had_under_the_compression(
+    client, service, searched_job
+):
+    found = client.select(searched_job.id, {"budgets": [{"name": "x", "max_params": 10**7}]})
     service.storage.write_bytes("artifacts/student/s/builds/b/config.json", b"{}")
     ready = StudentDocument.model_validate(
         found.students[0].model_dump() | {"status": "ready", "files": "artifacts/student/s/builds/b"}
@@ -253,42 +252,22 @@ def test_the_runs_answer_takes_the_place_of_the_first_and_its_files_are_had_unde
     )  # fmt: skip
     (student,) = client.selection(found.id).students
     assert student.status == "ready"
-    assert [file.path for file in client.student(job.id, student.id).contents] == ["config.json"]
+    assert [file.path for file in client.student(searched_job.id, student.id).contents] == ["config.json"]
 
 
-def test_selections_are_no_compressions(client, job):
-    found = client.select(job.id, {"budgets": [{"name": "x", "max_params": 10**7}]})
-    assert [one.id for one in client.page().compressions] == [job.id]
+def test_selections_are_no_compressions(client, searched_job):
+    found = client.select(searched_job.id, {"budgets": [{"name": "x", "max_params": 10**7}]})
+    assert [one.id for one in client.page().compressions] == [searched_job.id]
     with pytest.raises(ApiError) as refused:
         client.get(found.id)
     assert refused.value.problem.status == 404
 
 
-def test_the_frontier_is_what_no_other_candidate_beats(client, job):
-    front = client.frontier(job.id, ["flops"]).points
-    assert [point.heldout_loss for point in front] == sorted((p.heldout_loss for p in front), reverse=True)
-    assert [point.flops for point in front] == sorted(point.flops for point in front)
-    both = client.frontier(job.id, ["params", "flops"]).points
-    assert len(both) >= len({point.flops for point in front})
-    everything = [
-        (loss_of(one), student_cost(SHAPE, one).params, student_cost(SHAPE, one).flops)
-        for space in SPACES
-        for one in space.architectures()
-    ]
-    own = [(point.heldout_loss, point.params, point.flops) for point in both]
-    beaten = [
-        mine
-        for mine in own
-        if any(all(a <= b for a, b in zip(other, mine, strict=True)) and other != mine for other in everything)
-    ]
-    assert beaten == []
-
-
-def test_all_scored_candidates_are_listed_page_by_page_with_their_costs(client, job):
+def test_all_scored_candidates_are_listed_page_by_page_with_their_costs(client, searched_job):
     expected = [(space.name, one) for space in SPACES for one in space.architectures()]
     found, after = [], "0"
     while after is not None:
-        page = client.candidates(job.id, limit=len(expected) // 2 - 1, after=after, sequence_length=64)
+        page = client.candidates(searched_job.id, limit=len(expected) // 2 - 1, after=after, sequence_length=64)
         found += page.candidates
         after = page.next
     assert [(one.subspace, Architecture.from_json(one.architecture)) for one in found] == expected
@@ -305,116 +284,23 @@ def test_candidates_of_a_compression_without_scores_are_refused(client, make_req
         client.candidates(queued.id)
 
 
-def test_a_compression_goes_with_its_selections_and_the_scores_stay(client, service, job, make_request):
-    selection = client.select(job.id, {"budgets": [{"name": "x", "max_params": 10**7}]})
+def test_a_compression_goes_with_its_selections_and_the_scores_stay(client, service, searched_job, make_request):
+    selection = client.select(searched_job.id, {"budgets": [{"name": "x", "max_params": 10**7}]})
     with pytest.raises(ApiError) as refused:
-        client.delete(job.id)
+        client.delete(searched_job.id)
     assert refused.value.problem.status == 409 and selection.id in str(refused.value)
     client.cancel_selection(selection.id)
-    client.delete(job.id)
+    client.delete(searched_job.id)
     assert client.page().compressions == []
     again = finished(service, make_request())
     assert client.candidates(again.id, limit=1).candidates
 
 
-@pytest.fixture
-def measured_job(service, make_request):
-    """A compression with the latencies of some candidates, of which the first measures disagree."""
-    shapes = [one for space in SPACES for one in space.architectures()]
-    times = {one: (student_cost(SHAPE, one).flops / 1e8, number > 2) for number, one in enumerate(shapes[::9])}
-    job = finished(service, make_request(), made=[make_samples(service.storage, BUILT_IN_TARGETS["cpu-1"], times)])
-    return job, {one: time for one, (time, agrees) in times.items() if agrees}
-
-
-@pytest.mark.parametrize("target", ["cpu-1", None])
-def test_a_frontier_may_be_drawn_over_latency_with_what_is_predicted_marked(client, measured_job, target):
-    job, measured = measured_job
-    found = client.frontier(job.id, ["latency", "params"], latency_target=target, latency_percentile="p95")
-    assert found.latency.target.name == "cpu-1" and found.latency.percentile == "p95" and found.latency.error
-    assert [one.latency_ms for one in found.points] == sorted(one.latency_ms for one in found.points)
-    told = {Architecture.from_json(one.architecture): one for one in found.points}
-    assert {one for one, point in told.items() if not point.latency_predicted} == told.keys() & measured.keys()
-    assert 0 < len(told.keys() & measured.keys()) < len(told)
-    assert all(told[one].latency_ms == pytest.approx(2 * measured[one]) for one in told.keys() & measured.keys())
-
-
-def test_a_students_measure_goes_before_that_of_the_candidate(client, service, make_request):
-    best = max(
-        (one for space in SPACES for one in space.architectures()), key=lambda one: student_cost(SHAPE, one).flops
-    )
-    target = BUILT_IN_TARGETS["cpu-1"]
-    samples = make_samples(service.storage, target, {best: (9.0, True)})
-    measure = LatencyMeasure(
-        target=target, p50_ms=7.0, p95_ms=8.0, spread=0.1, repeats_p50_ms=[7.0, 7.0], agrees=True, teacher_p50_ms=9.0,
-        teacher_repeats_p50_ms=[9.0, 9.0], speed_up=9 / 7, device="a CPU", versions={}, measured_at="now",
-    )  # fmt: skip
-    student = StudentDocument(
-        id="stu_1", budget="edge", subspace="base", architecture=best.to_json(), params=1, flops=1,
-        sequence_length=128, heldout_loss=0.5, latency=measure, files=None,
-    )  # fmt: skip
-    job = finished(service, make_request(), made=[samples], students=[student])
-    (point,) = [one for one in client.frontier(job.id, ["latency"]).points if one.architecture == best.to_json()]
-    assert (point.latency_ms, point.latency_predicted) == (7.0, False)
-
-
-@pytest.mark.parametrize(
-    ("costs", "target", "problem"),
-    [
-        (["latency"], "moon", "measured are cpu-1"),
-        (["flops"], "cpu-1", "none of the costs"),
-    ],
-)
-def test_a_latency_that_nothing_tells_of_is_refused_with_the_remedy(client, measured_job, costs, target, problem):
-    with pytest.raises(ApiError) as refused:
-        client.frontier(measured_job[0].id, costs, latency_target=target)
-    (error,) = refused.value.errors
-    assert (error.field, error.pointer) == ("latency_target", None)
-    assert problem in error.problem and error.remedy
-
-
-def test_where_nothing_was_measured_the_frontier_over_latency_says_how_to_get_there(client, job):
-    with pytest.raises(ApiError) as refused:
-        client.frontier(job.id, ["latency"])
-    assert "selection with a budget that limits latency" in refused.value.errors[0].remedy
-
-
-@pytest.mark.parametrize("aim", ["frontier", "budgets"])
-def test_a_frontier_of_losses_over_unlike_rows_says_so(client, service, make_request, aim):
-    job = finished(service, make_request(), aim=aim)
-    assert (client.frontier(job.id).note is not None) == (aim == "budgets")
-
-
-def test_costs_are_counted_once_for_each_length(service, job):
-    known = service.searches.known(job)
+def test_costs_are_counted_once_for_each_length(service, searched_job):
+    known = service.searches.known(searched_job)
     shapes = [one.architecture for one in known.choosable]
     counted = [known.cost_of(one, 64) for one in shapes]
     assert counted == [student_cost(SHAPE, one, 64) for one in shapes]
     assert all(known.cost_of(one, 64) is cost for one, cost in zip(shapes, counted, strict=True))
     foreign = Architecture.from_json(shapes[0].to_json())
     assert known.cost_of(foreign, 64) == counted[0]
-
-
-def test_an_unknown_cost_of_a_frontier_is_refused(client, job):
-    with pytest.raises(ApiError) as refused:
-        client.frontier(job.id, ["beauty"])
-    assert refused.value.problem.status == 422
-
-
-def test_a_compression_says_what_its_plan_had_said(client, service, make_request):
-    request = make_request()
-    queued = client.plan(request)
-    assert queued.id.startswith("pln_") and queued.plan is None
-    plan = PlanDocument(
-        candidates={"tiny": 4}, budgets=[], steps=[], seconds=60.0, device_hours=0.1, device="CPU core",
-        calibration_seconds=3.0,
-    )  # fmt: skip
-    service.work.begin_attempt(queued.id)
-    service.work.end_attempt(
-        queued.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED,
-        result=ResultDocument(status="succeeded", plan=plan), steps=[],
-    )  # fmt: skip
-    assert client.planned(queued.id).plan == plan
-    job = finished(service, request)
-    planned = client.get(job.id).planned
-    assert planned is not None and (planned.plan, planned.seconds) == (queued.id, 60.0)
-    assert planned.took_seconds == 90.0 and planned.error == pytest.approx(0.5)
