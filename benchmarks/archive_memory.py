@@ -20,7 +20,7 @@ from services.jobs.database import open_database
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.work import WorkStore
 from services.service import DATABASE_FILE
-from workloads.job_folder import ResultDocument, StudentDocument
+from workloads.documents.job_folder import ResultDocument, StudentDocument
 
 BAR_MB = 64
 _FOLDER = "artifacts/student/large/builds/one"

@@ -26,13 +26,13 @@ import torch
 
 from benchmarks.demo_scene import BATCH, LENGTH, DemoScene
 from benchmarks.record import record
-from workloads.architecture import Architecture
-from workloads.costs import student_cost
 from workloads.craft.polishing import alone
 from workloads.craft.scoring import HeldoutTargets, read_teacher, score
 from workloads.craft.signals import Batch
 from workloads.craft.training import GroupTrainer
-from workloads.spaces import SubSpace
+from workloads.shapes.architecture import Architecture
+from workloads.shapes.costs import student_cost
+from workloads.shapes.spaces import SubSpace
 
 BREAK_EVEN_BAR, SHARE_BAR = 7.0, 0.25
 STEPS_OF_A_RUN, PER_SPACE, HELDOUT_ROWS = 160, 9, 64

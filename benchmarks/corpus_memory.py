@@ -73,9 +73,9 @@ def run(text: Path, storage: Path) -> dict[str, Any]:
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
     import ray
 
-    from workloads.request import CorpusSpec
     from workloads.runs.corpus import prepare_corpus
-    from workloads.storage import Storage
+    from workloads.spec.request import CorpusSpec
+    from workloads.storage.storage import Storage
 
     peaks = {"workers": 0, "driver": 0}
     stop = threading.Event()

@@ -15,9 +15,9 @@ from typing import Any
 
 from benchmarks.demo_scene import BATCH, LENGTH, DemoScene, local_ray
 from benchmarks.record import record
-from workloads import teacher_files
-from workloads.request import CompressionRequest, parse_request
-from workloads.runs.train import train_superlms
+from workloads.runs.training.train import train_superlms
+from workloads.shapes import teacher_files
+from workloads.spec.request import CompressionRequest, parse_request
 
 STEPS = 40
 

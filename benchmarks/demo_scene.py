@@ -15,18 +15,18 @@ from pathlib import Path
 
 import torch
 
-from workloads.artifacts import Artifact
 from workloads.craft.blocks import Blocks
 from workloads.craft.importance import Order, importance_order
-from workloads.craft.objectives import Objective, objective_for
+from workloads.craft.objectives.objective import Objective, objective_for
 from workloads.craft.signals import Batch
 from workloads.craft.superlm_files import build_superlm
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.craft.training import GroupTrainer, Member
-from workloads.request import CorpusSpec, ObjectiveSpec, TrainingSpec
 from workloads.runs.corpus import prepare_corpus
-from workloads.spaces import SubSpace, relative_spaces
-from workloads.storage import Storage
+from workloads.shapes.spaces import SubSpace, relative_spaces
+from workloads.spec.request import CorpusSpec, ObjectiveSpec, TrainingSpec
+from workloads.storage.artifacts import Artifact
+from workloads.storage.storage import Storage
 
 LENGTH, BATCH, SEED = 64, 16, 1
 CALIBRATION_BATCHES = 8

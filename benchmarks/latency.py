@@ -18,14 +18,14 @@ from typing import Any
 
 from benchmarks.demo_scene import DemoScene, local_ray
 from benchmarks.record import record
-from workloads import teacher_files
-from workloads.architecture import Architecture
+from workloads.answers.latency import BUILT_IN_TARGETS, LatencyMeasure
+from workloads.answers.latency_model import candidates_to_measure, fit
 from workloads.craft.export import build_student
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import wiring_of
-from workloads.latency import BUILT_IN_TARGETS, LatencyMeasure
-from workloads.latency_model import candidates_to_measure, fit
-from workloads.runs.latency import build_measure, build_samples, read_measure, read_samples
+from workloads.runs.latency.latency import build_measure, build_samples, read_measure, read_samples
+from workloads.shapes import teacher_files
+from workloads.shapes.architecture import Architecture
 
 OTHERS, SEED = 10, 1
 

@@ -14,11 +14,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.record import record
-from workloads.architecture import Architecture
-from workloads.costs import PAPER_SEQUENCE_LENGTH, paper_flops, paper_params, student_cost
 from workloads.craft.stillroom_model.configuration_stillroom import StillroomConfig
 from workloads.craft.stillroom_model.modeling_stillroom import StillroomModel
-from workloads.teacher_files import named_shape
+from workloads.shapes.architecture import Architecture
+from workloads.shapes.costs import PAPER_SEQUENCE_LENGTH, paper_flops, paper_params, student_cost
+from workloads.shapes.teacher_files import named_shape
 
 # layers, hidden size, feed-forward ratio, heads; printed params and FLOPs, each with the unit of its last digit
 ROWS = {

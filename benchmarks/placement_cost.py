@@ -14,9 +14,9 @@ import torch
 
 from benchmarks.demo_scene import LENGTH, DemoScene
 from benchmarks.record import record
-from workloads.costs import student_cost, teacher_architecture
-from workloads.runs.placement import step_flops
-from workloads.spaces import SubSpace
+from workloads.runs.training.placement import step_flops
+from workloads.shapes.costs import student_cost, teacher_architecture
+from workloads.shapes.spaces import SubSpace
 
 STEPS, PAIRS, BAR = 6, 4, 0.90
 

@@ -35,14 +35,14 @@ import torch
 
 from benchmarks.demo_scene import BATCH, LENGTH, DemoScene
 from benchmarks.record import record
-from workloads.architecture import Architecture
-from workloads.costs import student_cost
 from workloads.craft.blocks import Blocks
 from workloads.craft.polishing import alone
 from workloads.craft.scoring import HeldoutTargets, heldout_batches, read_teacher, score
 from workloads.craft.signals import Batch
 from workloads.craft.superlm_files import build_superlm, continue_superlm, save_superlm, wiring_of
 from workloads.craft.training import GroupTrainer, Member
+from workloads.shapes.architecture import Architecture
+from workloads.shapes.costs import student_cost
 
 TRAIN_STEPS, HELDOUT_ROWS, POLISH_RATE = 160, 128, 1 / 4
 

@@ -31,15 +31,15 @@ import torch
 
 from benchmarks.demo_scene import BATCH, LENGTH, DemoScene, local_ray
 from benchmarks.record import record
-from workloads import artifacts
-from workloads.artifacts import Artifact, Key
-from workloads.budgets import Budget
-from workloads.choosing import Scored, choose
-from workloads.costs import student_cost
+from workloads.answers.choosing import Scored, choose
+from workloads.answers.scores_table import read_scores
 from workloads.craft.superlm_files import save_superlm
-from workloads.request import CompressionRequest, parse_request
-from workloads.scores_table import read_scores
-from workloads.spaces import SubSpace
+from workloads.shapes.costs import student_cost
+from workloads.shapes.spaces import SubSpace
+from workloads.spec.budgets import Budget
+from workloads.spec.request import CompressionRequest, parse_request
+from workloads.storage import artifacts
+from workloads.storage.artifacts import Artifact, Key
 
 BAR, OVERHEAD_BAR, LOSS_BAR = 0.35, 1.25, 0.01
 ROWS, FIRST, BUDGETS, ACTORS = 128, 16, 20, 2
@@ -68,7 +68,7 @@ class Searches:
 
     def search(self, aim: str) -> tuple[float, Artifact, list[Scored]]:
         """CPU-seconds, the artefact and the survivors."""
-        from workloads.runs.search import search_candidates
+        from workloads.runs.search.search import search_candidates
 
         started = time.process_time()
         artifact = search_candidates(
@@ -197,10 +197,10 @@ def _timed(searches: Searches, *, on_tune: bool) -> dict[str, float]:
     import ray
 
     from workloads.craft.blocks import Blocks
-    from workloads.runs.search import run_on_tune, share
     from workloads.runs.search.board import Aim, Board
     from workloads.runs.search.proposals import Exhaustive
     from workloads.runs.search.results import Results
+    from workloads.runs.search.search import run_on_tune, share
     from workloads.runs.search.trial import Scorer
 
     scene, request = searches.scene, searches.request("frontier")

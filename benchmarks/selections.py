@@ -23,9 +23,9 @@ from benchmarks.service_scene import Served, demo_request, serving
 from services.service import Service
 from services.settings import load_settings
 from tests.services.searched import finished
-from workloads.costs import student_cost
-from workloads.spaces import SubSpace, paper_spaces, relative_spaces
-from workloads.teacher_files import named_shape
+from workloads.shapes.costs import student_cost
+from workloads.shapes.spaces import SubSpace, paper_spaces, relative_spaces
+from workloads.shapes.teacher_files import named_shape
 
 P50_MS = 50
 _NO_RAY = "http://127.0.0.1:9"

@@ -28,12 +28,12 @@ from torch import Tensor
 from transformers import BertConfig, BertModel
 
 from benchmarks.record import record
-from workloads.architecture import Architecture
 from workloads.craft.signals import Batch, Wants
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import wiring_of
 from workloads.craft.teacher import open_teacher
-from workloads.spaces import relative_spaces
+from workloads.shapes.architecture import Architecture
+from workloads.shapes.spaces import relative_spaces
 
 BAR = 1.10
 ROWS, LENGTH = 16, 64

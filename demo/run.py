@@ -27,9 +27,9 @@ from services.cli.signals import ending_in_order, stopping_on_signals
 from services.client import ServerUnreachableError, StillroomClient
 from services.jobs.documents import JobDocument
 from services.jobs.states import JobStatus
-from workloads.architecture import Architecture
 from workloads.craft.card import load_lines
-from workloads.request import parse_request
+from workloads.shapes.architecture import Architecture
+from workloads.spec.request import parse_request
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE.parent / ".demo"

@@ -13,11 +13,11 @@ from services.jobs.batches import Batch, BatchStore, Order
 from services.jobs.intake import accept_request
 from services.jobs.records import RequestKey
 from services.jobs.store import JobStore
-from workloads.budgets import LatencyTarget
-from workloads.places import Places
-from workloads.request import CompressionRequest
-from workloads.spaces import training_tokens
-from workloads.storage import Storage
+from workloads.shapes.spaces import training_tokens
+from workloads.spec.budgets import LatencyTarget
+from workloads.spec.request import CompressionRequest
+from workloads.storage.places import Places
+from workloads.storage.storage import Storage
 
 log = structlog.get_logger(__name__)
 

@@ -18,8 +18,10 @@ from services.jobs.records import Job, RequestKey
 from services.jobs.rows import UnknownJobError
 from services.jobs.store import MAX_PAGE, JobStore
 from services.jobs.students import find_student
-from workloads.errors import FieldError, InputError
-from workloads.evaluation_spec import (
+from workloads.documents.job_folder import StudentDocument
+from workloads.shapes.teacher_files import check_teacher, is_path
+from workloads.spec.errors import FieldError, InputError
+from workloads.spec.evaluation import (
     TASK,
     AcceptedEvaluation,
     EvaluationRequest,
@@ -27,10 +29,8 @@ from workloads.evaluation_spec import (
     parse_evaluation,
     renamed,
 )
-from workloads.job_folder import StudentDocument
-from workloads.places import Places
-from workloads.storage import Storage
-from workloads.teacher_files import check_teacher, is_path
+from workloads.storage.places import Places
+from workloads.storage.storage import Storage
 
 log = structlog.get_logger(__name__)
 

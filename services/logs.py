@@ -7,7 +7,7 @@ import sys
 
 import structlog
 
-from workloads.masking import mask, mask_event
+from workloads.storage.masking import mask, mask_event
 
 
 def configure_logs(*, verbose: bool = True) -> None:

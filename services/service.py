@@ -31,13 +31,13 @@ from services.jobs.rows import Sessions
 from services.jobs.runner import RetryPolicy, Runner
 from services.jobs.store import JobStore
 from services.jobs.work import Limits, WorkStore
-from services.searches import Searches
-from services.selections import Selections
+from services.searches.finished import Searches
+from services.searches.selections import Selections
 from services.settings import Settings
-from workloads.errors import FieldError, InputError
-from workloads.request import CompressionRequest
-from workloads.spaces import polish_tokens, training_tokens
-from workloads.storage import Storage
+from workloads.shapes.spaces import polish_tokens, training_tokens
+from workloads.spec.errors import FieldError, InputError
+from workloads.spec.request import CompressionRequest
+from workloads.storage.storage import Storage
 
 DATABASE_FILE = "jobs.sqlite"
 

@@ -12,10 +12,10 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.access.tenants import Quota
-from workloads.budgets import LatencyTarget
-from workloads.errors import FieldError, InputError
-from workloads.places import Places, root_of
-from workloads.storage import Storage
+from workloads.spec.budgets import LatencyTarget
+from workloads.spec.errors import FieldError, InputError
+from workloads.storage.places import Places, root_of
+from workloads.storage.storage import Storage
 
 _SECRET = frozenset({"database", "ray_token"})
 MIN_OBJECT_STORE_BYTES = 80 << 20  # Ray refuses less than 75 MiB
@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(0.5, ge=0.05, le=60, description="Seconds between two looks at a running job.")
     backoff_seconds: float = Field(2.0, ge=0, le=3600, description="Wait before the second attempt; then doubled.")
     run_module: str = Field(
-        "workloads.runs.compression",
+        "workloads.runs.job",
         pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$",
         description="Python module that a run starts.",
     )

@@ -10,7 +10,7 @@ import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from workloads.architecture import Architecture
+from workloads.shapes.architecture import Architecture
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "mpnet")
 

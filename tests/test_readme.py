@@ -12,8 +12,8 @@ import yaml
 
 from services.jobs.documents import JobDocument
 from services.settings import Settings
-from workloads.job_folder import StepDocument, StudentDocument
-from workloads.request import CompressionRequest, parse_request
+from workloads.documents.job_folder import StepDocument, StudentDocument
+from workloads.spec.request import CompressionRequest, parse_request
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from services.jobs.rows import Sessions, now
 from services.jobs.tables import TenantRow
-from workloads.errors import InputError
+from workloads.spec.errors import InputError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

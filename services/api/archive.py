@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from workloads.storage import Storage, StoredFile
+from workloads.storage.storage import Storage, StoredFile
 
 _END = bytes(2 * tarfile.BLOCKSIZE)
 

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from services.jobs.batches import Batch, BatchStatus, Member
 from services.jobs.documents import with_place
 from services.jobs.states import JobStatus
-from workloads.job_folder import InfeasibleDocument, JobFolder, ResultDocument, StepDocument, StudentDocument
-from workloads.storage import Storage
+from workloads.documents.job_folder import InfeasibleDocument, JobFolder, ResultDocument, StepDocument, StudentDocument
+from workloads.storage.storage import Storage
 
 # What a spreadsheet takes for the beginning of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")

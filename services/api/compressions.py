@@ -26,7 +26,7 @@ from services.jobs.documents import JobDocument
 from services.jobs.intake import teacher_names
 from services.jobs.states import JobStatus
 from services.service import Service
-from workloads.request import CompressionRequest
+from workloads.spec.request import CompressionRequest
 
 PREFIX = PATHS["compression"]
 router = APIRouter(prefix=PREFIX, tags=["compressions"], responses=RESPONSES)

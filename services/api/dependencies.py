@@ -21,8 +21,8 @@ from services.api.event_stream import EventStreams
 from services.jobs.records import Job, RequestKey
 from services.jobs.students import find_student
 from services.service import Service
-from workloads.errors import InputError
-from workloads.job_folder import JobKind, StudentDocument
+from workloads.documents.job_folder import JobKind, StudentDocument
+from workloads.spec.errors import InputError
 
 MAX_BODY_BYTES = 1 << 20
 _LABEL = re.compile(r"[A-Za-z0-9._-]+")

@@ -15,7 +15,7 @@ from services.api.schemas import EvaluationPage
 from services.jobs.documents import EvaluationDocument, evaluation_document
 from services.jobs.records import Job
 from services.service import Service
-from workloads.evaluation_spec import EvaluationRequest
+from workloads.spec.evaluation import EvaluationRequest
 
 router = APIRouter(prefix=PATHS["evaluation"], tags=["evaluations"], responses=RESPONSES)
 

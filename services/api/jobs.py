@@ -19,7 +19,7 @@ from services.api.events import EventsDep
 from services.api.schemas import EventPage
 from services.jobs.records import Job
 from services.service import Service
-from workloads.job_folder import JobKind
+from workloads.documents.job_folder import JobKind
 
 PATHS: dict[JobKind, str] = {
     "compression": "/v1/compressions",

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from services.api.dependencies import ServiceDep
 from services.api.problems import RESPONSES
 from services.api.schemas import LatencyTargetList
-from workloads.latency import known_targets
+from workloads.answers.latency import known_targets
 
 router = APIRouter(prefix="/v1/latency-targets", tags=["latency targets"], responses=RESPONSES)
 

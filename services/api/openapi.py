@@ -18,8 +18,8 @@ from pydantic.json_schema import models_json_schema
 from services.api.problems import MEDIA_TYPE
 from services.api.schemas import SelectionRequest
 from services.jobs.batch_requests import BatchRequest
-from workloads.evaluation_spec import EvaluationRequest
-from workloads.request import CompressionRequest
+from workloads.spec.evaluation import EvaluationRequest
+from workloads.spec.request import CompressionRequest
 
 _PLACE = "#/components/schemas/"
 

@@ -21,8 +21,8 @@ from services.api.schemas import ErrorEntry, Problem
 from services.jobs.batches import UnknownBatchError
 from services.jobs.rows import TransitionError, UnknownJobError
 from services.jobs.store import KeyReusedError
-from workloads.errors import FieldError, InputError
-from workloads.masking import mask_all
+from workloads.spec.errors import FieldError, InputError
+from workloads.storage.masking import mask_all
 
 MEDIA_TYPE = "application/problem+json"
 UNAVAILABLE_SECONDS = 5

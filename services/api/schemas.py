@@ -16,11 +16,11 @@ from services.jobs.documents import (
     SelectionDocument,
 )
 from services.jobs.states import JobStatus
-from workloads.budgets import Budget, LatencyTarget
-from workloads.job_folder import CostDocument, InfeasibleDocument, StudentDocument
-from workloads.latency import Percentile
-from workloads.latency_model import HeldOutError
-from workloads.search_spec import Metric
+from workloads.answers.latency import Percentile
+from workloads.answers.latency_model import HeldOutError
+from workloads.documents.job_folder import CostDocument, InfeasibleDocument, StudentDocument
+from workloads.spec.budgets import Budget, LatencyTarget
+from workloads.spec.search import Metric
 
 
 class JobPage(BaseModel):

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from services import frontier as results
 from services.api.compressions import PREFIX
 from services.api.dependencies import JSON_TYPES, YAML_TYPES, BodyDep, CallerDep, JobDep, RequestKeyDep, ServiceDep
 from services.api.jobs import accepted, add_job_routes, followed
@@ -21,12 +20,13 @@ from services.api.schemas import (
     SelectionPage,
     SelectionRequest,
 )
-from services.frontier import LATENCY, check_length, latency_axis
 from services.jobs.documents import SelectionDocument, selection_document
 from services.jobs.records import Job
+from services.searches import frontier as results
+from services.searches.frontier import LATENCY, check_length, latency_axis
 from services.service import Service
-from workloads.errors import InputError
-from workloads.latency import Percentile
+from workloads.answers.latency import Percentile
+from workloads.spec.errors import InputError
 
 router = APIRouter(tags=["selections"], responses=RESPONSES)
 

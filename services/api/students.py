@@ -14,7 +14,7 @@ from services.api.ranges import PartDep
 from services.api.schemas import StudentDetail, StudentEvaluation, StudentFile, StudentList
 from services.jobs.documents import with_place
 from services.jobs.records import Job
-from workloads.job_folder import StudentDocument
+from workloads.documents.job_folder import StudentDocument
 
 router = APIRouter(prefix=f"{PREFIX}/{{job_id}}/students", tags=["students"], responses=RESPONSES)
 

@@ -25,11 +25,11 @@ def cost(
     json: Json = False,
 ) -> None:
     """Count what a student would cost: exactly, and for bert-base by the paper's closed forms too."""
-    from workloads.architecture import Architecture
-    from workloads.costs import BYTES, paper_flops, paper_params, student_cost
-    from workloads.errors import InputError
-    from workloads.lengths import too_long
-    from workloads.teacher_files import named_shape
+    from workloads.shapes.architecture import Architecture
+    from workloads.shapes.costs import BYTES, paper_flops, paper_params, student_cost
+    from workloads.shapes.teacher_files import named_shape
+    from workloads.spec.errors import InputError
+    from workloads.spec.lengths import too_long
 
     shape = named_shape(teacher)
     if layers > shape.layers:

@@ -20,7 +20,7 @@ def service_database(storage: str | None) -> Iterator[Engine]:
     from services.logs import configure_logs
     from services.service import make_state_folder, ready_database
     from services.settings import load_settings
-    from workloads.storage import Storage
+    from workloads.storage.storage import Storage
 
     configure_logs(verbose=False)
     settings = load_settings(storage=storage)

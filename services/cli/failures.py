@@ -90,7 +90,7 @@ def told_plainly(verb: Callable[P, R]) -> Callable[P, R]:
 def _failure(error: Exception) -> Failure | None:
     """What an error is to users; None for a mistake of ours."""
     from services.client.errors import ApiError, ServerUnreachableError
-    from workloads.errors import InputError
+    from workloads.spec.errors import InputError
 
     match error:
         case InputError():

@@ -93,7 +93,7 @@ def revoke(
 ) -> None:
     """Let a key open nothing any more; within 5 s for services that run."""
     from services.access.keys import KeyStore, UnknownKeyError
-    from workloads.errors import InputError
+    from workloads.spec.errors import InputError
 
     with service_database(storage) as engine:
         try:

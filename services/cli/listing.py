@@ -29,7 +29,7 @@ def list_compressions(
     from services.cli.tables import print_compressions
     from services.client import StillroomClient
     from services.jobs.states import JobStatus
-    from workloads.errors import InputError
+    from workloads.spec.errors import InputError
 
     if status is not None and status not in set(JobStatus):
         raise InputError.of("--status", f"{status!r} is no state.", f"Give {STATES}.")

@@ -49,7 +49,7 @@ def read_request(file: Path) -> dict[str, Any]:
     Raises:
         InputError: It cannot be read, or a field is wrong.
     """
-    from workloads.request import parse_request_text
+    from workloads.spec.request import parse_request_text
 
     # Defaults are left to the server, which may be newer.
     return parse_request_text(_read(file)).model_dump(mode="json", exclude_unset=True)
@@ -63,7 +63,7 @@ def read_document(file: Path) -> Any:
     """
     import yaml
 
-    from workloads.errors import InputError
+    from workloads.spec.errors import InputError
 
     try:
         return yaml.safe_load(_read(file))
@@ -77,7 +77,7 @@ def read_labels(given: list[str] | None) -> dict[str, str]:
     Raises:
         InputError: One is not NAME:VALUE.
     """
-    from workloads.errors import InputError
+    from workloads.spec.errors import InputError
 
     pairs = [one.partition(":") for one in given or []]
     for name, colon, _ in pairs:
@@ -92,7 +92,7 @@ def read_duration(option: str, text: str) -> timedelta:
     Raises:
         InputError: It is none.
     """
-    from workloads.errors import InputError
+    from workloads.spec.errors import InputError
 
     match = re.fullmatch(r"([1-9]\d{0,4})([mhdw])", text)
     if match is None:
@@ -101,7 +101,7 @@ def read_duration(option: str, text: str) -> timedelta:
 
 
 def _read(file: Path) -> str:
-    from workloads.errors import InputError
+    from workloads.spec.errors import InputError
 
     try:
         return typer.get_text_stream("stdin").read() if str(file) == "-" else file.read_text()

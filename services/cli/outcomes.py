@@ -20,7 +20,7 @@ def sure(question: str, *, yes: bool) -> None:
     """
     import sys
 
-    from workloads.errors import InputError
+    from workloads.spec.errors import InputError
 
     if yes:
         return

@@ -25,7 +25,7 @@ from services.cli.tables import print_students, teacher_of, when
 from services.client import ApiError, AsyncStillroomClient, ServerUnreachableError, StillroomClient, place_of
 from services.jobs.documents import EvaluationDocument, EventEntry, JobDocument, PlanJobDocument, SelectionDocument
 from services.jobs.states import JobStatus
-from workloads.job_folder import ErrorDocument, StepDocument
+from workloads.documents.job_folder import ErrorDocument, StepDocument
 
 POLL_SECONDS = 0.5
 LINE_SECONDS = 10.0

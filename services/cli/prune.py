@@ -28,7 +28,7 @@ def prune(
     """
     from services.jobs.pruning import prune
     from services.settings import load_settings
-    from workloads.storage import Storage
+    from workloads.storage.storage import Storage
 
     since = read_duration("--older-than", older_than)
     with service_database(storage) as engine:

@@ -68,7 +68,7 @@ def serve(
 
 def _listen(host: str, port: int) -> socket.socket:
     """Take the port before anything is started, so that one in use is told at once."""
-    from workloads.errors import InputError
+    from workloads.spec.errors import InputError
 
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]

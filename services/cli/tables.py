@@ -14,8 +14,8 @@ from rich.text import Text
 from services.api.batch_schemas import BatchResult
 from services.api.schemas import CandidateEntry, FrontierDocument, FrontierPoint, StudentFile
 from services.jobs.documents import JobDocument, SelectionDocument
-from workloads.architecture import Architecture
-from workloads.job_folder import InfeasibleDocument, StudentDocument
+from workloads.documents.job_folder import InfeasibleDocument, StudentDocument
+from workloads.shapes.architecture import Architecture
 
 _STUDENT: dict[str, Callable[[StudentDocument], str]] = {
     "budget": lambda one: one.budget,

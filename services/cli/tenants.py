@@ -52,7 +52,7 @@ def listing(storage: Storage = None, json: Json = False) -> None:
 
 
 def _number(quota: str, text: str) -> int | None:
-    from workloads.errors import InputError
+    from workloads.spec.errors import InputError
 
     if text == _NONE:
         return None

@@ -29,7 +29,7 @@ from services.client.call import Given, call
 from services.client.shared import Shared, Side
 from services.jobs.documents import EvaluationDocument, JobDocument, PlanJobDocument, SelectionDocument
 from services.jobs.states import JobStatus
-from workloads.budgets import LatencyTarget
+from workloads.spec.budgets import LatencyTarget
 
 
 class Calls(Side):

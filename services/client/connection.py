@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from services.api.schemas import Problem
 from services.client.errors import ApiError, ServerUnreachableError
 from services.client.wires import Wire
-from workloads.errors import InputError
+from workloads.spec.errors import InputError
 
 KEY_VARIABLE = "STILLROOM_API_KEY"
 AWAY = frozenset({429, 502, 503})

@@ -17,7 +17,7 @@ import httpx
 from services.client.calls import Calls
 from services.client.connection import Connection, Message
 from services.client.shared import Shared, Side
-from workloads.errors import InputError
+from workloads.spec.errors import InputError
 
 TRIES = 4
 """How often a download is tried without getting any further before it is given up."""

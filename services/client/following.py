@@ -16,7 +16,7 @@ from services.client.calls import Calls
 from services.client.connection import Connection, Message
 from services.client.shared import SharedStream, Side
 from services.jobs.documents import EventEntry
-from workloads.errors import InputError
+from workloads.spec.errors import InputError
 
 STREAM = "text/event-stream"
 SILENCE_SECONDS = 45.0

@@ -6,7 +6,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from workloads.errors import InputError
+from workloads.spec.errors import InputError
 
 FILE = "service.lock"
 

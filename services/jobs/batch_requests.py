@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic import Field
 
-from workloads.errors import FieldError, InputError
-from workloads.parsing import parse_as
-from workloads.part import Name, Part
+from workloads.spec.errors import FieldError, InputError
+from workloads.spec.parsing import parse_as
+from workloads.spec.part import Name, Part
 
 MAX_COMPRESSIONS = 200
 _LABELS = "labels"

@@ -20,7 +20,7 @@ from services.jobs.rows import Sessions, TransitionError, ask_for_end, find_row,
 from services.jobs.states import JobStatus
 from services.jobs.store import MAX_PAGE, find_keyed_row, forget, make_once, new_id, new_row
 from services.jobs.tables import LOCAL_TENANT, BatchRow, JobRow
-from workloads.job_folder import ResultDocument
+from workloads.documents.job_folder import ResultDocument
 
 _TEACHER = JobRow.request[("teacher", "model")].as_string()
 

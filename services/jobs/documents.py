@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from services.embedded.cluster import Readiness
 from services.jobs.records import Attempt, Job
 from services.jobs.states import AttemptStatus, JobStatus
-from workloads.evaluation_spec import EvaluatedModel, EvaluationRequest, EvaluationResult, parse_evaluation
-from workloads.job_folder import (
+from workloads.documents.job_folder import (
     ErrorDocument,
     InfeasibleDocument,
     JobFolder,
@@ -20,7 +19,8 @@ from workloads.job_folder import (
     StudentDocument,
     TeacherDocument,
 )
-from workloads.storage import Storage
+from workloads.spec.evaluation import EvaluatedModel, EvaluationRequest, EvaluationResult, parse_evaluation
+from workloads.storage.storage import Storage
 
 _NO_ANSWER: dict[str, Any] = {"students": [], "infeasible": [], "unanswered": [], "provisional": True, "note": None}
 

@@ -10,8 +10,8 @@ from itertools import islice
 
 from services.jobs.documents import EventEntry
 from services.jobs.records import Job
-from workloads.job_folder import JobFolder
-from workloads.storage import Storage
+from workloads.documents.job_folder import JobFolder
+from workloads.storage.storage import Storage
 
 KEPT_EVENTS = 50_000
 """Events that are kept in memory in all, of the attempts that were last asked for; some 2 KB each."""

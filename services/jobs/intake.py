@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from workloads.budgets import LatencyTarget
-from workloads.errors import FieldError, InputError
-from workloads.fitting import fitting_spaces
-from workloads.latency import known_targets
-from workloads.part import Part
-from workloads.places import EVERYWHERE, Places
-from workloads.request import ENDINGS, OTHER_ENDING, CompressionRequest, parse_request
-from workloads.teacher_files import check_teacher, is_path, shape_of
+from workloads.answers.latency import known_targets
+from workloads.shapes.fitting import fitting_spaces
+from workloads.shapes.teacher_files import check_teacher, is_path, shape_of
+from workloads.spec.budgets import LatencyTarget
+from workloads.spec.errors import FieldError, InputError
+from workloads.spec.part import Part
+from workloads.spec.request import ENDINGS, OTHER_ENDING, CompressionRequest, parse_request
+from workloads.storage.places import EVERYWHERE, Places
 
 TASK_SIDES = ("train", "validation")
 

@@ -14,11 +14,11 @@ from services.access.quotas import give_back
 from services.jobs.rows import Sessions, now
 from services.jobs.states import JobStatus
 from services.jobs.tables import ForgottenJobRow, JobRow
-from workloads.artifacts import MARK_SECONDS
-from workloads.errors import InputError
-from workloads.job_folder import JobFolder
-from workloads.pruning import Holder, Kept, Name, Removable, builds_in, remove, survey
-from workloads.storage import Storage
+from workloads.documents.job_folder import JobFolder
+from workloads.spec.errors import InputError
+from workloads.storage.artifacts import MARK_SECONDS
+from workloads.storage.storage import Storage
+from workloads.storage.sweep import Holder, Kept, Name, Removable, builds_in, remove, survey
 
 SHORTEST = timedelta(seconds=1.5 * MARK_SECONDS)
 """Uses are noted this often at least, and clocks differ a little."""

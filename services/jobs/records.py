@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from services.jobs.states import AttemptStatus, JobStatus
-from workloads.job_folder import JobKind, ResultDocument, StepDocument
+from workloads.documents.job_folder import JobKind, ResultDocument, StepDocument
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from services.jobs.records import Attempt, Job
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.tables import AttemptRow, JobRow
-from workloads.job_folder import JobKind, ResultDocument, StepDocument
+from workloads.documents.job_folder import JobKind, ResultDocument, StepDocument
 
 PREFIXES: dict[JobKind, str] = {"compression": "cmp", "selection": "sel", "plan": "pln", "evaluation": "evl"}
 

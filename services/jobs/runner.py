@@ -17,10 +17,17 @@ from services.jobs.ray_jobs import RayJobs, RayUnreachableError
 from services.jobs.records import Job
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.work import WorkStore
-from workloads.job_folder import ErrorDocument, JobFolder, OrderDocument, ProgressDocument, ResultDocument, StepDocument
-from workloads.masking import mask
-from workloads.places import EVERYWHERE, Places
-from workloads.storage import Storage
+from workloads.documents.job_folder import (
+    ErrorDocument,
+    JobFolder,
+    OrderDocument,
+    ProgressDocument,
+    ResultDocument,
+    StepDocument,
+)
+from workloads.storage.masking import mask
+from workloads.storage.places import EVERYWHERE, Places
+from workloads.storage.storage import Storage
 
 MAX_BACKOFF_SECONDS = 300.0
 # The user's input, and a storage that is full, are not mended by trying again.

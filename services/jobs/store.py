@@ -29,7 +29,7 @@ from services.jobs.rows import (
 )
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.tables import LOCAL_TENANT, AttemptRow, BatchRow, JobRow, RequestKeyRow
-from workloads.job_folder import JobKind, ResultDocument
+from workloads.documents.job_folder import JobKind, ResultDocument
 
 _Row = TypeVar("_Row", JobRow, BatchRow)
 _Made = TypeVar("_Made")

@@ -6,7 +6,7 @@ import itertools
 
 from services.jobs.records import Job
 from services.jobs.store import JobStore
-from workloads.job_folder import StudentDocument
+from workloads.documents.job_folder import StudentDocument
 
 
 def find_student(store: JobStore, compression: Job, student_id: str) -> StudentDocument | None:

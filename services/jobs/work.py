@@ -23,7 +23,7 @@ from services.jobs.records import Job
 from services.jobs.rows import Sessions, TransitionError, find_row, job_of, move, now
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.tables import AttemptRow, BatchRow, JobRow, TenantRow
-from workloads.job_folder import ResultDocument, StepDocument
+from workloads.documents.job_folder import ResultDocument, StepDocument
 
 CLAIM_SECONDS = 30.0
 _RUNS = (JobStatus.RUNNING, JobStatus.CANCELLING)

@@ -27,7 +27,7 @@ from services.settings import load_settings
 from tests import postgres as postgres_server
 from tests.services.clients import Awaiting, Blocking, Scripted, scripting
 from tests.services.searched import finished
-from workloads.job_folder import (
+from workloads.documents.job_folder import (
     EventDocument,
     InfeasibleDocument,
     JobFolder,

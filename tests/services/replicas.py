@@ -19,8 +19,8 @@ import pytest
 from services.embedded.cluster import EmbeddedRay
 from services.embedded.head import HeadOptions, read_token
 from tests.services.conftest import HERE, RUN_MODULE, wait_until
-from workloads.job_folder import JobFolder
-from workloads.storage import Storage
+from workloads.documents.job_folder import JobFolder
+from workloads.storage.storage import Storage
 
 ROOT = HERE.parents[1]
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from workloads.job_folder import (
+from workloads.documents.job_folder import (
     ErrorDocument,
     EventDocument,
     InfeasibleDocument,
@@ -22,7 +22,7 @@ from workloads.job_folder import (
     StudentDocument,
     now,
 )
-from workloads.storage import Storage
+from workloads.storage.storage import Storage
 
 ARCHITECTURE = {
     "layers": 2,

@@ -14,17 +14,17 @@ import pyarrow.parquet as pq
 from services.jobs.records import Job
 from services.jobs.states import AttemptStatus, JobStatus
 from services.service import Service
-from workloads.architecture import Architecture, TeacherShape
-from workloads.artifacts import Artifact, Key, build_folder, commit
-from workloads.budgets import LatencyTarget
-from workloads.costs import student_cost
-from workloads.job_folder import ResultDocument, StudentDocument
-from workloads.latency import LatencySample, LatencySamples
-from workloads.search_spec import ExportSpec
-from workloads.spaces import SubSpace, relative_spaces
-from workloads.storage import Storage
-from workloads.student_key import student_key
-from workloads.trained import recall
+from workloads.answers.latency import LatencySample, LatencySamples
+from workloads.answers.student_key import student_key
+from workloads.answers.trained import recall
+from workloads.documents.job_folder import ResultDocument, StudentDocument
+from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.shapes.costs import student_cost
+from workloads.shapes.spaces import SubSpace, relative_spaces
+from workloads.spec.budgets import LatencyTarget
+from workloads.spec.search import ExportSpec
+from workloads.storage.artifacts import Artifact, Key, build_folder, commit
+from workloads.storage.storage import Storage
 
 SHAPE = TeacherShape("bert", 6, 384, 12, 1536, 30522, 512, 2, 0, True)
 SPACES = relative_spaces(SHAPE, 3)

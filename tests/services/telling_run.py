@@ -4,8 +4,8 @@ import argparse
 import sys
 import time
 
-from workloads.job_folder import EventDocument, JobFolder, ProgressDocument, ResultDocument, StepDocument, now
-from workloads.storage import Storage
+from workloads.documents.job_folder import EventDocument, JobFolder, ProgressDocument, ResultDocument, StepDocument, now
+from workloads.storage.storage import Storage
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from services.api.pointers import pointer_to
 from services.service import Service
 from services.settings import load_settings
 from tests.services.conftest import serving
-from workloads.budgets import LatencyTarget
+from workloads.spec.budgets import LatencyTarget
 
 
 def test_a_request_is_accepted_with_its_location_and_its_document(http_client, make_request):

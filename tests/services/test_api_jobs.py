@@ -4,7 +4,7 @@ import pytest
 
 from services.jobs.states import JobStatus
 from services.jobs.store import MAX_PAGE
-from workloads.job_folder import JobFolder, ProgressDocument, StepDocument
+from workloads.documents.job_folder import JobFolder, ProgressDocument, StepDocument
 
 
 def test_a_queued_job_is_cancelled_at_once_and_a_finished_one_not_at_all(http_client, make_request, finished_job):

@@ -7,7 +7,7 @@ from services.api.jobs import PATHS
 from services.client import ApiError
 from services.jobs.states import AttemptStatus, JobStatus
 from tests.services.searched import finished
-from workloads.job_folder import EventDocument, JobFolder
+from workloads.documents.job_folder import EventDocument, JobFolder
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from services.jobs.states import AttemptStatus, JobStatus
 from services.service import Service
 from services.settings import load_settings
 from tests.services.conftest import serving
-from workloads.job_folder import ResultDocument, StudentDocument
-from workloads.storage import Storage
+from workloads.documents.job_folder import ResultDocument, StudentDocument
+from workloads.storage.storage import Storage
 
 
 def test_an_archive_holds_every_file_and_is_as_long_as_it_says(tmp_path):

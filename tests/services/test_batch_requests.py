@@ -8,8 +8,8 @@ import yaml
 
 from services.jobs.batch_requests import MAX_COMPRESSIONS, accept_batch
 from services.jobs.intake import accept_request
-from workloads.errors import InputError
-from workloads.request import parse_request
+from workloads.spec.errors import InputError
+from workloads.spec.request import parse_request
 
 DOCS = Path(__file__).parents[2] / "docs/batches.md"
 

@@ -11,7 +11,7 @@ from services.jobs.rows import TransitionError, UnknownJobError
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.store import KeyReusedError
 from services.jobs.work import Limits
-from workloads.job_folder import ErrorDocument, ResultDocument
+from workloads.documents.job_folder import ErrorDocument, ResultDocument
 
 KEY = RequestKey("local /v1/batches", "k", "digest")
 Q, R, S, F, CG, C = (JobStatus(one) for one in ("queued", "running", "succeeded", "failed", "cancelling", "cancelled"))

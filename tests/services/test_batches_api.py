@@ -10,8 +10,8 @@ from services.jobs.batch_requests import MAX_COMPRESSIONS
 from services.jobs.batches import Order
 from services.jobs.states import AttemptStatus, JobStatus
 from tests.services.scripted_run import ARCHITECTURE
-from workloads.budgets import LatencyTarget
-from workloads.job_folder import (
+from workloads.answers.latency import LatencyMeasure
+from workloads.documents.job_folder import (
     InfeasibleDocument,
     JobFolder,
     NearestDocument,
@@ -22,7 +22,7 @@ from workloads.job_folder import (
     TeacherDocument,
     now,
 )
-from workloads.latency import LatencyMeasure
+from workloads.spec.budgets import LatencyTarget
 
 TEACHERS = ["someone/one", "someone/two", "someone/three"]
 

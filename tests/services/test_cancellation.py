@@ -16,7 +16,7 @@ from services.service import Service
 from services.settings import load_settings
 from tests.services.conftest import wait_until
 from tests.workloads.runs.scenes import ROOT, House, last_checkpoint
-from workloads.job_folder import JobFolder
+from workloads.documents.job_folder import JobFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -51,7 +51,7 @@ def _workers(service):
         except psutil.Error:
             continue
         told = " ".join(command)
-        if told.startswith(WORK) or "workloads.runs.compression" in told:
+        if told.startswith(WORK) or "workloads.runs.job" in told:
             found.append(told)
     return found
 

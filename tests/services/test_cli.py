@@ -18,7 +18,7 @@ from services.embedded.record import HeadRecord
 from services.jobs.states import AttemptStatus, JobStatus
 from services.service import Service
 from tests.services.conftest import HERE, RUN_MODULE, wait_until
-from workloads.job_folder import ErrorDocument, ResultDocument, StudentDocument
+from workloads.documents.job_folder import ErrorDocument, ResultDocument, StudentDocument
 
 STILLROOM = str(Path(sys.executable).parent / "stillroom")
 SMALL_RAY = {"STILLROOM_RAY_CPUS": "2", "STILLROOM_RAY_OBJECT_STORE_BYTES": str(100 << 20)}

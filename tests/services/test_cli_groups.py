@@ -15,7 +15,7 @@ from tests.services.test_cli import _finish
 from tests.services.test_cli_verbs import runner
 from tests.services.test_evaluations import _end, _result
 from tests.services.test_event_stream import Run
-from workloads.job_folder import ErrorDocument, ResultDocument
+from workloads.documents.job_folder import ErrorDocument, ResultDocument
 
 TEACHERS = ("someone/one", "someone/two")
 

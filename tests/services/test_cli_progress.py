@@ -10,7 +10,7 @@ from services.cli import progress
 from services.cli.progress import ProgressView
 from services.jobs.documents import JobDocument, RayDocument
 from services.jobs.states import JobStatus
-from workloads.job_folder import StepDocument
+from workloads.documents.job_folder import StepDocument
 
 NOTE = "placement tiny + small + base: together, for one teacher forward a batch serves all three and costs least here"
 

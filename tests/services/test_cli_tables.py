@@ -8,10 +8,10 @@ from services.jobs.documents import SelectionDocument
 from services.jobs.rows import now
 from services.jobs.states import JobStatus
 from tests.services.searched import SPACES
-from workloads.exports import QuantisationReport
-from workloads.job_folder import InfeasibleDocument, StudentDocument
-from workloads.latency import BUILT_IN_TARGETS, LatencyMeasure
-from workloads.latency_model import HeldOutError
+from workloads.answers.exports import QuantisationReport
+from workloads.answers.latency import BUILT_IN_TARGETS, LatencyMeasure
+from workloads.answers.latency_model import HeldOutError
+from workloads.documents.job_folder import InfeasibleDocument, StudentDocument
 
 SHAPE = SPACES[0].smallest
 POINT = {

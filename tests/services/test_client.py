@@ -8,7 +8,7 @@ import pytest
 
 from services.client import ApiError, ServerUnreachableError
 from tests.services.clients import Answer
-from workloads.errors import InputError
+from workloads.spec.errors import InputError
 
 KEY = "srk_01234567_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQ"
 

@@ -5,8 +5,8 @@ import pytest
 from services.client import ApiError, ServerUnreachableError
 from services.jobs.states import AttemptStatus, JobStatus
 from tests.services.clients import Answer, through
-from workloads.errors import InputError
-from workloads.job_folder import ResultDocument, StudentDocument
+from workloads.documents.job_folder import ResultDocument, StudentDocument
+from workloads.spec.errors import InputError
 
 
 @pytest.fixture

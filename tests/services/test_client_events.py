@@ -10,7 +10,7 @@ import pytest
 from services.client import AsyncStillroomClient, place_of
 from tests.services.clients import Answer, through
 from tests.services.test_event_stream import Run
-from workloads.errors import InputError
+from workloads.spec.errors import InputError
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from services.settings import load_settings
 from tests.services.conftest import serving, wait_until
 from tests.services.searched import finished
 from tests.services.test_event_stream import Run
-from workloads.errors import InputError
-from workloads.evaluation_spec import BaselineDocument, EvaluationResult, SeedScore, parse_accepted
-from workloads.job_folder import JobFolder, ResultDocument, StudentDocument
+from workloads.documents.job_folder import JobFolder, ResultDocument, StudentDocument
+from workloads.spec.errors import InputError
+from workloads.spec.evaluation import BaselineDocument, EvaluationResult, SeedScore, parse_accepted
 
 FILES = "artifacts/student/abc/builds/cmp_x-1"
 

@@ -12,7 +12,7 @@ from services.api.event_stream import EventStreams, wants_stream
 from services.client import ApiError
 from services.jobs.states import AttemptStatus, JobStatus
 from tests.services.conftest import wait_until
-from workloads.job_folder import EventDocument, JobFolder
+from workloads.documents.job_folder import EventDocument, JobFolder
 
 STREAM = {"Accept": "text/event-stream"}
 

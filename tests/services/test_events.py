@@ -5,8 +5,8 @@ import time
 import pytest
 
 from services.jobs.events import EventLog
-from workloads.job_folder import EventDocument, JobFolder
-from workloads.storage import Storage
+from workloads.documents.job_folder import EventDocument, JobFolder
+from workloads.storage.storage import Storage
 
 
 def _events(count):

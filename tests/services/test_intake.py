@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from services.jobs.intake import accept_request
-from workloads.errors import InputError
+from workloads.spec.errors import InputError
 
 
 @pytest.fixture

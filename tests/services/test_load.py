@@ -11,7 +11,7 @@ from services.jobs.states import JobStatus
 from services.jobs.store import MAX_PAGE
 from tests.services.conftest import wait_until
 from tests.services.replicas import Replica, ray_beside, runs_of
-from workloads.storage import Storage
+from workloads.storage.storage import Storage
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -4,7 +4,7 @@ import pytest
 
 from services.jobs.states import AttemptStatus, JobStatus
 from tests.services.searched import finished
-from workloads.job_folder import PlanDocument, ResultDocument
+from workloads.documents.job_folder import PlanDocument, ResultDocument
 
 
 def test_a_compression_says_what_its_plan_had_said(client, service, make_request):

@@ -20,11 +20,11 @@ from services.jobs.store import JobStore
 from services.jobs.tables import AttemptRow, TenantRow
 from services.service import Service
 from services.settings import load_settings
-from workloads import artifacts
-from workloads.artifacts import Key
-from workloads.errors import InputError
-from workloads.job_folder import JobFolder, ResultDocument, StudentDocument
-from workloads.storage import Storage
+from workloads.documents.job_folder import JobFolder, ResultDocument, StudentDocument
+from workloads.spec.errors import InputError
+from workloads.storage import artifacts
+from workloads.storage.artifacts import Key
+from workloads.storage.storage import Storage
 
 DAY = timedelta(days=1)
 

@@ -16,7 +16,7 @@ from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.tables import JobRow
 from tests.services.conftest import wait_until
 from tests.services.replicas import Replica, ray_beside, runs_of
-from workloads.storage import Storage
+from workloads.storage.storage import Storage
 
 pytestmark = pytest.mark.ray
 

@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import (
 from services.jobs.states import AttemptStatus, JobStatus
 from tests.services.scripted_run import ARCHITECTURE
 from tests.services.searched import finished, make_search
-from workloads.job_folder import ResultDocument, StudentDocument
+from workloads.documents.job_folder import ResultDocument, StudentDocument
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,7 @@ import pytest
 from services.service import Service
 from services.settings import load_settings
 from tests.services.conftest import serving
-from workloads.errors import InputError
+from workloads.spec.errors import InputError
 
 
 def test_a_second_service_on_the_same_storage_is_refused_until_the_first_has_gone(service):

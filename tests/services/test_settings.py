@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from services.settings import load_settings
-from workloads.errors import InputError
-from workloads.storage import Storage
+from workloads.spec.errors import InputError
+from workloads.storage.storage import Storage
 
 
 @pytest.mark.parametrize(

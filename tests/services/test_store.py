@@ -13,7 +13,7 @@ from services.jobs.rows import TransitionError, UnknownJobError
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.store import JobStore, KeyReusedError
 from services.jobs.tables import AttemptRow, Base
-from workloads.job_folder import ErrorDocument, ResultDocument, StepDocument
+from workloads.documents.job_folder import ErrorDocument, ResultDocument, StepDocument
 
 
 def test_the_migrations_make_exactly_the_tables_of_the_code(engine):

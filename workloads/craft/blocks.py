@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from workloads.artifacts import Artifact
 from workloads.craft.text.packing import Rows
 from workloads.craft.text.shards import Shard, Side, read_shard
-from workloads.storage import Storage
+from workloads.storage.artifacts import Artifact
+from workloads.storage.storage import Storage
 
 WINDOW_TOKENS = 1 << 23
 """Tokens shuffled together (32 MiB); twice that is in memory while the next window is read."""

@@ -10,10 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from workloads.architecture import Architecture, TeacherShape
-from workloads.costs import student_cost
 from workloads.craft.export import build_student
-from workloads.craft.objectives import Objective, objective_for
+from workloads.craft.objectives.objective import Objective, objective_for
 from workloads.craft.sandwich import sandwich
 from workloads.craft.signals import Batch
 from workloads.craft.superlm import SuperLM
@@ -22,9 +20,11 @@ from workloads.craft.tasks.encoding import EncodedRows, EncodedTask
 from workloads.craft.tasks.finetuning import FineTuning, classifier
 from workloads.craft.teacher import Teacher
 from workloads.craft.training import GroupTrainer, Member
-from workloads.request import CompressionRequest
-from workloads.search_spec import TaskSpec
-from workloads.spaces import SubSpace
+from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.shapes.costs import student_cost
+from workloads.shapes.spaces import SubSpace
+from workloads.spec.request import CompressionRequest
+from workloads.spec.search import TaskSpec
 
 STEPS = 3
 """Timed steps of each SuperLM, after one that is not timed."""

@@ -10,11 +10,11 @@ from typing import Any
 
 import yaml
 
-from workloads import teacher_files
-from workloads.architecture import Architecture
-from workloads.costs import Cost
-from workloads.exports import QuantisationReport
-from workloads.latency import LatencyMeasure
+from workloads.answers.exports import QuantisationReport
+from workloads.answers.latency import LatencyMeasure
+from workloads.shapes import teacher_files
+from workloads.shapes.architecture import Architecture
+from workloads.shapes.costs import Cost
 
 RUNTIMES = {"eager": "PyTorch", "compiled": "torch.compile", "onnx": "ONNX Runtime"}
 _FOLDER = "path/to/this/folder"

@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from workloads.architecture import Architecture, Layer
 from workloads.craft import stillroom_model
 from workloads.craft.card import CardFacts, render
 from workloads.craft.stillroom_model.configuration_stillroom import StillroomConfig
 from workloads.craft.stillroom_model.modeling_stillroom import StillroomModel
 from workloads.craft.teacher import Teacher
+from workloads.shapes.architecture import Architecture, Layer
 
 PROJECTION_FILE = "projection.safetensors"
 _PROJECTION = "projection."

@@ -21,8 +21,8 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from workloads.answers.exports import QuantisationReport
 from workloads.craft.signals import Batch
-from workloads.exports import QuantisationReport
 
 FILE = "model.onnx"
 INT8_FILE = "model.int8.onnx"

@@ -5,9 +5,9 @@ A sub-space with one architecture is the whole of it: its sandwich is that one s
 
 from __future__ import annotations
 
-from workloads.architecture import Architecture
-from workloads.request import CompressionRequest, TrainingSpec
-from workloads.spaces import SubSpace
+from workloads.shapes.architecture import Architecture
+from workloads.shapes.spaces import SubSpace
+from workloads.spec.request import CompressionRequest, TrainingSpec
 
 
 def alone(space: SubSpace, architecture: Architecture) -> SubSpace:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from workloads.architecture import Architecture
-from workloads.spaces import SubSpace
+from workloads.shapes.architecture import Architecture
+from workloads.shapes.spaces import SubSpace
 
 
 def sandwich(space: SubSpace, *, seed: int, step: int, randoms: int) -> list[Architecture]:

@@ -15,12 +15,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from workloads.architecture import Architecture
 from workloads.craft.blocks import TokenRows
-from workloads.craft.objectives import Counts, Objective, Targets
+from workloads.craft.objectives.objective import Counts, Objective, Targets
 from workloads.craft.signals import Batch, Signals
 from workloads.craft.superlm import SuperLM
 from workloads.craft.teacher import Teacher
+from workloads.shapes.architecture import Architecture
 
 Losses = npt.NDArray[np.float64]
 """One a held-out row; their mean is the score."""

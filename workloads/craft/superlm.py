@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-from workloads.architecture import Architecture, Layer
 from workloads.craft.elastic import FlatParameters, embedding, layer_norm, linear
 from workloads.craft.signals import Batch, Signals, Wants
-from workloads.spaces import SubSpace
+from workloads.shapes.architecture import Architecture, Layer
+from workloads.shapes.spaces import SubSpace
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 from workloads.craft.importance import Order, apply_order
 from workloads.craft.superlm import SuperLM, Wiring
 from workloads.craft.teacher import Teacher
-from workloads.spaces import SubSpace
+from workloads.shapes.spaces import SubSpace
 
 FILE = "superlm.safetensors"
 

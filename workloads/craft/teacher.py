@@ -20,14 +20,14 @@ from huggingface_hub.errors import (
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from workloads import teacher_files
-from workloads.architecture import TeacherShape
 from workloads.craft.families import Facts, Family, Head, family_of
-from workloads.errors import InputError
-from workloads.outages import cannot_use, is_outage
-from workloads.places import EVERYWHERE, OutsideError, confined
-from workloads.request import TeacherSpec
-from workloads.storage import Storage
+from workloads.shapes import teacher_files
+from workloads.shapes.architecture import TeacherShape
+from workloads.spec.errors import InputError
+from workloads.spec.request import TeacherSpec
+from workloads.storage.outages import cannot_use, is_outage
+from workloads.storage.places import EVERYWHERE, OutsideError, confined
+from workloads.storage.storage import Storage
 
 _HUB_FILES = (
     teacher_files.CONFIG,
@@ -48,7 +48,7 @@ class Teacher:
     Attributes:
         folder: Where its files lie.
         model: Frozen, float32, in evaluation mode.
-        fingerprint: See :func:`workloads.teacher_files.fingerprint`.
+        fingerprint: See :func:`workloads.shapes.teacher_files.fingerprint`.
     """
 
     folder: Path
@@ -78,7 +78,7 @@ def open_teacher(folder: Path, head: Head | None = None) -> Teacher:
         head: A head to load with it, for its logits.
 
     Raises:
-        InputError: It cannot be used; see :func:`workloads.teacher_files.check_teacher`.
+        InputError: It cannot be used; see :func:`workloads.shapes.teacher_files.check_teacher`.
     """
     teacher_files.check_teacher(TeacherSpec(model=str(folder.resolve())))
     try:

@@ -14,13 +14,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from workloads.craft.objectives import Objective
+from workloads.craft.objectives.objective import Objective
 from workloads.craft.sandwich import sandwich
 from workloads.craft.signals import Batch
 from workloads.craft.superlm import SuperLM
 from workloads.craft.teacher import Teacher
-from workloads.request import TrainingSpec
-from workloads.spaces import SubSpace
+from workloads.shapes.spaces import SubSpace
+from workloads.spec.request import TrainingSpec
 
 
 @dataclass

@@ -11,15 +11,15 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from workloads.architecture import Architecture
-from workloads.artifacts import Artifact
-from workloads.budgets import Budget, LatencyTarget
-from workloads.choosing import Choice, CostOf, Scored, choose, rank
-from workloads.latency import LatencyMeasure
+from workloads.answers.choosing import Choice, CostOf, Scored, choose, rank
+from workloads.answers.latency import LatencyMeasure
+from workloads.answers.trained import Trained
 from workloads.methods.latencies import LOOKS, Latencies, is_late
 from workloads.methods.stages import AnsweringStages, Polished, Student
-from workloads.request import CompressionRequest
-from workloads.trained import Trained
+from workloads.shapes.architecture import Architecture
+from workloads.spec.budgets import Budget, LatencyTarget
+from workloads.spec.request import CompressionRequest
+from workloads.storage.artifacts import Artifact
 
 _Wanted = tuple[Scored, Budget]
 

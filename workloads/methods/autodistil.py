@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from workloads.answers.trained import Trained
 from workloads.methods.stages import TrainingStages
-from workloads.trained import Trained
 
 
 def autodistil(stages: TrainingStages) -> Trained:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass, field
 
-from workloads.architecture import Architecture
-from workloads.budgets import Budget, LatencyTarget
-from workloads.latency import AGREEMENT, LatencyMeasure
-from workloads.latency_model import LatencyModel, LatencyModels
+from workloads.answers.latency import AGREEMENT, LatencyMeasure
+from workloads.answers.latency_model import LatencyModel, LatencyModels
 from workloads.methods.stages import Student
+from workloads.shapes.architecture import Architecture
+from workloads.spec.budgets import Budget, LatencyTarget
 
 LOOKS = 3
 """Students that are measured for a budget, at most, though the corrected predictions say that they fail it."""

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from workloads.artifacts import Artifact
-from workloads.budgets import Budget, LatencyTarget
-from workloads.choosing import Scored
-from workloads.latency import LatencyMeasure
-from workloads.latency_model import LatencyModels
-from workloads.spaces import SubSpace
-from workloads.trained import TeacherStage, Trained
+from workloads.answers.choosing import Scored
+from workloads.answers.latency import LatencyMeasure
+from workloads.answers.latency_model import LatencyModels
+from workloads.answers.trained import TeacherStage, Trained
+from workloads.shapes.spaces import SubSpace
+from workloads.spec.budgets import Budget, LatencyTarget
+from workloads.storage.artifacts import Artifact
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,6 @@ from typing import Any
 
 import structlog
 
-from workloads import artifacts
-from workloads.artifacts import Artifact, Key
 from workloads.craft.text import hub
 from workloads.craft.text.fingerprint import corpus_fingerprint, order_by_content
 from workloads.craft.text.packing import Layout
@@ -28,10 +26,12 @@ from workloads.craft.text.sources import list_sources
 from workloads.craft.text.splits import HubPiece, Split, plan_splits
 from workloads.craft.text.tokenise import HASHES, Recipe, SideStats, SplitStats, tokenise_split
 from workloads.craft.text.tokenizer import Tokenizer
-from workloads.errors import FieldError, InputError
-from workloads.places import confined
-from workloads.request import CorpusSpec
-from workloads.storage import Storage
+from workloads.spec.errors import FieldError, InputError
+from workloads.spec.request import CorpusSpec
+from workloads.storage import artifacts
+from workloads.storage.artifacts import Artifact, Key
+from workloads.storage.places import confined
+from workloads.storage.storage import Storage
 
 Progress = Callable[[int, int | None, str], None]
 DIRECT_BYTES = 4 << 20

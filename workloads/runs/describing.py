@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from workloads.answers import infeasible_documents, student_document
-from workloads.costs import teacher_architecture
-from workloads.job_folder import CostDocument, JobFolder, ResultDocument, StudentDocument, TeacherDocument
+from workloads.answers.scores_table import read_scores
+from workloads.answers.trained import TeacherStage
+from workloads.documents.answers import infeasible_documents, student_document
+from workloads.documents.job_folder import CostDocument, JobFolder, ResultDocument, StudentDocument, TeacherDocument
 from workloads.methods.answering import Answer
 from workloads.methods.stages import Student
-from workloads.request import CompressionRequest
 from workloads.runs.drawing import draw_answer
-from workloads.scores_table import read_scores
-from workloads.storage import Storage
-from workloads.trained import TeacherStage
+from workloads.shapes.costs import teacher_architecture
+from workloads.spec.request import CompressionRequest
+from workloads.storage.storage import Storage
 
 
 def describe(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from workloads.architecture import Architecture, TeacherShape
-from workloads.budgets import Budget
-from workloads.choosing import Choice, Scored
-from workloads.costs import Cost, student_cost, teacher_architecture
+from workloads.answers.choosing import Choice, Scored
+from workloads.answers.latency import LatencyMeasure, Percentile
+from workloads.answers.scores_table import ScoredRow
 from workloads.craft.pictures import Aside, Limit, Panel, Picture, Point, frontier_picture
-from workloads.latency import LatencyMeasure, Percentile
 from workloads.methods.answering import Answer
-from workloads.scores_table import ScoredRow
+from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.shapes.costs import Cost, student_cost, teacher_architecture
+from workloads.spec.budgets import Budget
 
 PICTURE = "frontier.png"
 _LENGTH = 128

@@ -20,17 +20,18 @@ import torch
 from transformers import PreTrainedModel
 
 from cluster.sizing import cpus_per_worker, read_resources
-from workloads import artifacts, teacher_files
-from workloads.artifacts import Artifact, Key
 from workloads.craft.tasks.data import task_fingerprint
 from workloads.craft.tasks.evaluating import EvaluationData, TaskModel, evaluate_seed, f1_average, prepare
 from workloads.craft.teacher import fetch_teacher
-from workloads.errors import InputError
-from workloads.evaluation_spec import TASK, AcceptedEvaluation, EvaluationRequest, EvaluationResult, SeedScore, renamed
-from workloads.places import confined
-from workloads.runs.leases import lease
-from workloads.runs.progress import Progress
-from workloads.storage import Storage
+from workloads.runs.attempt.leases import lease
+from workloads.runs.attempt.progress import Progress
+from workloads.shapes import teacher_files
+from workloads.spec.errors import InputError
+from workloads.spec.evaluation import TASK, AcceptedEvaluation, EvaluationRequest, EvaluationResult, SeedScore, renamed
+from workloads.storage import artifacts
+from workloads.storage.artifacts import Artifact, Key
+from workloads.storage.places import confined
+from workloads.storage.storage import Storage
 
 MODEL, ROWS = "model", "rows"
 TELL_SECONDS = 0.5

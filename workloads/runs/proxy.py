@@ -27,9 +27,8 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from safetensors.numpy import load_file
 
 from cluster.sizing import read_resources
-from workloads import artifacts
-from workloads.artifacts import Artifact, Key
-from workloads.choosing import Scored
+from workloads.answers.choosing import Scored
+from workloads.answers.scores_table import TASK_FILE, read_task_table
 from workloads.craft import superlm_files
 from workloads.craft.export import build_student
 from workloads.craft.superlm import SuperLM
@@ -37,12 +36,13 @@ from workloads.craft.tasks.data import read_task, task_fingerprint
 from workloads.craft.tasks.encoding import EncodedTask, encode_task
 from workloads.craft.tasks.finetuning import FineTuning, classifier
 from workloads.craft.teacher import Teacher, open_teacher
-from workloads.errors import InputError
-from workloads.request import CompressionRequest
-from workloads.runs.tuning import lean_tune
-from workloads.scores_table import TASK_FILE, read_task_table
-from workloads.search_spec import ProxyTaskSpec
-from workloads.storage import Storage
+from workloads.runs.attempt.tuning import lean_tune
+from workloads.spec.errors import InputError
+from workloads.spec.request import CompressionRequest
+from workloads.spec.search import ProxyTaskSpec
+from workloads.storage import artifacts
+from workloads.storage.artifacts import Artifact, Key
+from workloads.storage.storage import Storage
 
 HALVING = 2
 """Of the candidates that have come so far, about one in so many goes on."""

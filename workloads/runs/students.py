@@ -9,11 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-from workloads import artifacts
-from workloads.architecture import Architecture
-from workloads.artifacts import Artifact, Key
-from workloads.choosing import Scored
-from workloads.costs import student_cost
+from workloads.answers.choosing import Scored
+from workloads.answers.exports import QuantisationReport
+from workloads.answers.latency import LatencyMeasure
+from workloads.answers.scores_table import ScoredRow
 from workloads.craft.blocks import Blocks
 from workloads.craft.card import CardFacts, license_of, render
 from workloads.craft.export import build_student as build_module
@@ -23,12 +22,13 @@ from workloads.craft.onnx_export import INT8_FILE, export_onnx, measure_quantisa
 from workloads.craft.scoring import heldout_batches
 from workloads.craft.superlm import SuperLM
 from workloads.craft.teacher import Teacher
-from workloads.exports import QuantisationReport
-from workloads.latency import LatencyMeasure
-from workloads.request import CompressionRequest
 from workloads.runs.drawing import PICTURE, draw_student
-from workloads.scores_table import ScoredRow
-from workloads.storage import Storage
+from workloads.shapes.architecture import Architecture
+from workloads.shapes.costs import student_cost
+from workloads.spec.request import CompressionRequest
+from workloads.storage import artifacts
+from workloads.storage.artifacts import Artifact, Key
+from workloads.storage.storage import Storage
 
 CARD_FILE = "README.md"
 QUANTISATION_ROWS = 64
@@ -66,7 +66,7 @@ def build_student(
         origin: What it comes from.
         chosen: Which it is.
         rows: The scores table, for the card's picture.
-        key: Its :func:`workloads.student_key.student_key`.
+        key: Its :func:`workloads.answers.student_key.student_key`.
         builder: Names the job and attempt.
         work: An empty local folder.
         measure: Gives the latency for the card, of the folder in the storage that it is called with.

@@ -12,7 +12,7 @@ from services.access.caller import Caller, Scope
 from services.api.app import bare_app
 from services.jobs.states import AttemptStatus, JobStatus
 from tests.services.searched import make_search
-from workloads.job_folder import EventDocument, JobFolder, ResultDocument, StudentDocument
+from workloads.documents.job_folder import EventDocument, JobFolder, ResultDocument, StudentDocument
 
 OPEN = {"/healthz", "/readyz", "/openapi.json", "/", "/static/main.js"}
 FILES = "artifacts/student/abc/builds/cmp_x-1"

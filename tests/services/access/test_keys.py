@@ -12,7 +12,7 @@ from services.access import keys as keys_module
 from services.access.caller import Scope
 from services.access.keys import KeyChecks, KeyStore, UnknownKeyError
 from services.jobs.tables import ApiKeyRow
-from workloads.errors import InputError
+from workloads.spec.errors import InputError
 
 
 @pytest.fixture

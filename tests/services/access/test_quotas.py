@@ -11,7 +11,7 @@ from services.jobs.rows import Sessions
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.store import JobStore
 from services.jobs.work import WorkStore
-from workloads.errors import InputError
+from workloads.spec.errors import InputError
 
 DEFAULTS = Quota(max_unfinished=3, max_tokens=100, max_stored_bytes=1000)
 

@@ -8,9 +8,8 @@ from services.jobs.records import Job
 from services.jobs.states import AttemptStatus, JobStatus
 from services.service import Service
 from tests.services.searched import SHAPE, SPACES, loss_of, make_search
-from workloads.architecture import Architecture
-from workloads.costs import student_cost, teacher_architecture
-from workloads.job_folder import (
+from workloads.answers.latency import BUILT_IN_TARGETS, LatencyMeasure
+from workloads.documents.job_folder import (
     CostDocument,
     EventDocument,
     InfeasibleDocument,
@@ -23,8 +22,9 @@ from workloads.job_folder import (
     TeacherDocument,
     now,
 )
-from workloads.latency import BUILT_IN_TARGETS, LatencyMeasure
-from workloads.storage import Storage
+from workloads.shapes.architecture import Architecture
+from workloads.shapes.costs import student_cost, teacher_architecture
+from workloads.storage.storage import Storage
 
 TOTAL = 1000
 LATENCY = LatencyMeasure(

@@ -5,8 +5,8 @@ from playwright.sync_api import expect
 
 from services.jobs.states import AttemptStatus, JobStatus
 from tests.services.dashboard.runs import finished_with_students
-from workloads.evaluation_spec import BaselineDocument, EvaluationResult, SeedScore
-from workloads.job_folder import JobFolder, ProgressDocument, ResultDocument, StepDocument, now
+from workloads.documents.job_folder import JobFolder, ProgressDocument, ResultDocument, StepDocument, now
+from workloads.spec.evaluation import BaselineDocument, EvaluationResult, SeedScore
 
 
 @pytest.fixture

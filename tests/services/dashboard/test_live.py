@@ -16,7 +16,7 @@ from services.service import Service
 from services.settings import load_settings
 from tests.services.conftest import wait_until
 from tests.services.dashboard.runs import LiveRun
-from workloads.storage import Storage
+from workloads.storage.storage import Storage
 
 
 def _url(client, job):

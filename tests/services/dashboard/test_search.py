@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from tests.services.dashboard.runs import finished_with_students, make_files
 from tests.services.searched import SHAPE, SPACES, loss_of
-from workloads.costs import student_cost
+from workloads.shapes.costs import student_cost
 
 SHAPES = [one for space in SPACES for one in space.architectures()]
 

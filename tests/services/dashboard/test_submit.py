@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from services.jobs.states import AttemptStatus, JobStatus
-from workloads.job_folder import PlanBudgetDocument, PlanDocument, PlanStepDocument, ResultDocument
+from workloads.documents.job_folder import PlanBudgetDocument, PlanDocument, PlanStepDocument, ResultDocument
 
 
 @pytest.fixture

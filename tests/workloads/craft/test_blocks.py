@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workloads import artifacts
 from workloads.craft import blocks
 from workloads.craft.blocks import Blocks
 from workloads.craft.text.packing import Rows
 from workloads.craft.text.shards import ShardWriter
-from workloads.storage import Storage
+from workloads.storage import artifacts
+from workloads.storage.storage import Storage
 
 LENGTH = 8
 KEY = artifacts.Key("corpus", {"test": 1})

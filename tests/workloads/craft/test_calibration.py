@@ -16,9 +16,9 @@ from workloads.craft.tasks.data import read_task
 from workloads.craft.tasks.encoding import encode_task
 from workloads.craft.tasks.finetuning import FineTuning
 from workloads.craft.teacher import Teacher, open_teacher
-from workloads.request import parse_request
-from workloads.search_spec import TaskSpec
-from workloads.spaces import relative_spaces
+from workloads.shapes.spaces import relative_spaces
+from workloads.spec.request import parse_request
+from workloads.spec.search import TaskSpec
 
 CPU = torch.device("cpu")
 

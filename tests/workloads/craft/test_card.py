@@ -5,12 +5,12 @@ from pathlib import Path
 
 import yaml
 
-from workloads.architecture import Architecture
-from workloads.budgets import LatencyTarget
-from workloads.costs import Cost
+from workloads.answers.exports import QuantisationReport
+from workloads.answers.latency import LatencyMeasure
 from workloads.craft.card import CardFacts, license_of, load_lines, render
-from workloads.exports import QuantisationReport
-from workloads.latency import LatencyMeasure
+from workloads.shapes.architecture import Architecture
+from workloads.shapes.costs import Cost
+from workloads.spec.budgets import LatencyTarget
 
 STOCK = Architecture.alike(layers=4, hidden_size=128, heads=4, head_width=32, intermediate_size=384, teacher_layers=6)
 PAPER = Architecture.alike(layers=4, hidden_size=128, heads=7, head_width=64, intermediate_size=256, teacher_layers=12)

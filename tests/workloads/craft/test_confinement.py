@@ -12,10 +12,10 @@ from workloads.craft.teacher import fetch_teacher
 from workloads.craft.text.readers import read_documents
 from workloads.craft.text.sources import list_sources
 from workloads.craft.text.splits import Split, plan_splits
-from workloads.errors import InputError
-from workloads.places import EVERYWHERE, Places, confine
-from workloads.request import CorpusSpec, TeacherSpec
-from workloads.search_spec import TaskSpec
+from workloads.spec.errors import InputError
+from workloads.spec.request import CorpusSpec, TeacherSpec
+from workloads.spec.search import TaskSpec
+from workloads.storage.places import EVERYWHERE, Places, confine
 
 SECRET = "the secret of another tenant"
 

@@ -14,11 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.teachers import FAMILIES, SENTENCES, prefix_slices
-from workloads.architecture import Architecture, Layer
-from workloads.costs import student_cost, teacher_architecture
 from workloads.craft.card import CardFacts, load_lines
 from workloads.craft.export import build_student, export_student, stillroom_student
 from workloads.craft.teacher import Teacher, open_teacher
+from workloads.shapes.architecture import Architecture, Layer
+from workloads.shapes.costs import student_cost, teacher_architecture
 
 Make = Callable[..., Path]
 

@@ -8,12 +8,12 @@ import torch
 from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
 from tests.teachers import FAMILIES, SENTENCES, prefix_slices
-from workloads.architecture import Architecture
-from workloads.costs import student_cost, teacher_architecture
 from workloads.craft.families import family_of
 from workloads.craft.signals import Batch, Wants
 from workloads.craft.teacher import Teacher, open_teacher
-from workloads.errors import InputError
+from workloads.shapes.architecture import Architecture
+from workloads.shapes.costs import student_cost, teacher_architecture
+from workloads.spec.errors import InputError
 
 # Shape letters: B rows, L tokens.
 

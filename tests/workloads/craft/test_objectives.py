@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workloads.architecture import Architecture, TeacherShape
-from workloads.craft.objectives import Counts, Objective, objective_for
+from workloads.craft.objectives.objective import Counts, Objective, objective_for
 from workloads.craft.objectives.relation import RelationCounts, RelationLoss, relation_scores
 from workloads.craft.signals import Batch, Signals, Wants
-from workloads.errors import InputError
-from workloads.request import ObjectiveSpec, RelationForm
+from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.spec.errors import InputError
+from workloads.spec.request import ObjectiveSpec, RelationForm
 
 SHAPE = TeacherShape("bert", 6, 12, 3, 48, 100, 32, 2)
 FORMS = pytest.mark.parametrize("form", ["softmax-mse", "raw-mse", "kl"])

@@ -11,13 +11,13 @@ import torch
 from transformers import PreTrainedModel
 
 from tests.teachers import FAMILIES, SENTENCES, prefix_slices
-from workloads.architecture import Architecture, Layer
 from workloads.craft import onnx_export
 from workloads.craft.card import onnx_lines
 from workloads.craft.export import build_student
 from workloads.craft.onnx_export import OnnxMismatch, export_onnx, measure_quantisation, quantise_onnx, session
 from workloads.craft.signals import Batch
 from workloads.craft.teacher import Teacher, open_teacher
+from workloads.shapes.architecture import Architecture, Layer
 
 Make = Callable[..., Path]
 

@@ -14,8 +14,8 @@ from workloads.craft.sandwich import sandwich
 from workloads.craft.signals import Batch, Wants
 from workloads.craft.superlm_files import build_superlm, continue_superlm, save_superlm, wiring_of
 from workloads.craft.teacher import open_teacher
-from workloads.request import CompressionRequest, parse_request
-from workloads.spaces import SubSpace
+from workloads.shapes.spaces import SubSpace
+from workloads.spec.request import CompressionRequest, parse_request
 
 STOCK = SubSpace("tiny", (1, 2), (16, 32), (2.0, 2.5, 3.0), None, 16, 4)
 FREE = SubSpace("free", (2, 3), (16, 40), (1.7, 3.0), (1, 3), 16, 4)

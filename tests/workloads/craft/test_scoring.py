@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from workloads.architecture import Architecture
 from workloads.craft.blocks import TokenRows
-from workloads.craft.objectives import Objective, objective_for
+from workloads.craft.objectives.objective import Objective, objective_for
 from workloads.craft.scoring import HeldoutTargets, heldout_batches, read_teacher, score
 from workloads.craft.signals import Batch
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import build_superlm
 from workloads.craft.teacher import Teacher, open_teacher
-from workloads.request import ObjectiveSpec
-from workloads.spaces import SubSpace
+from workloads.shapes.architecture import Architecture
+from workloads.shapes.spaces import SubSpace
+from workloads.spec.request import ObjectiveSpec
 
 SPACE = SubSpace("tiny", (1, 2), (16, 32), (2.0, 3.0), None, 16, 4)
 SPECS = [

@@ -16,11 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from tests.teachers import FAMILIES, prefix_slices
-from workloads.architecture import Architecture, Layer
-from workloads.budgets import Dtype
-from workloads.costs import student_cost, teacher_architecture
 from workloads.craft.export import build_student
 from workloads.craft.teacher import Teacher, open_teacher
+from workloads.shapes.architecture import Architecture, Layer
+from workloads.shapes.costs import student_cost, teacher_architecture
+from workloads.spec.budgets import Dtype
 
 Make = Callable[..., Path]
 

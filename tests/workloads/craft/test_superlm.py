@@ -10,13 +10,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tests.teachers import FAMILIES, SENTENCES
-from workloads.architecture import Architecture
 from workloads.craft.export import build_student, stillroom_student
 from workloads.craft.signals import Batch, Signals, Wants
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import load_superlm, save_superlm, wiring_of
 from workloads.craft.teacher import Teacher, open_teacher
-from workloads.spaces import SubSpace
+from workloads.shapes.architecture import Architecture
+from workloads.shapes.spaces import SubSpace
 
 Make = Callable[..., Path]
 

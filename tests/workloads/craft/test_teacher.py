@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
-from workloads import teacher_files
 from workloads.craft.signals import Batch, Wants
 from workloads.craft.teacher import fetch_teacher, open_teacher
-from workloads.errors import InputError
-from workloads.request import TeacherSpec
+from workloads.shapes import teacher_files
+from workloads.spec.errors import InputError
+from workloads.spec.request import TeacherSpec
 
 Make = Callable[..., Path]
 

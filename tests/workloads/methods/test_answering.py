@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
-from workloads.answers import infeasible_documents
-from workloads.architecture import Architecture, TeacherShape
-from workloads.artifacts import Artifact, Key
-from workloads.budgets import Budget, LatencyTarget
-from workloads.choosing import Scored
-from workloads.costs import student_cost
-from workloads.latency import LatencyMeasure, LatencySample, LatencySamples, known_targets
-from workloads.latency_model import LatencyModels
+from workloads.answers.choosing import Scored
+from workloads.answers.latency import LatencyMeasure, LatencySample, LatencySamples, known_targets
+from workloads.answers.latency_model import LatencyModels
+from workloads.answers.trained import TeacherStage, Trained
+from workloads.documents.answers import infeasible_documents
 from workloads.methods.answering import answer
 from workloads.methods.latencies import Latencies
 from workloads.methods.stages import Polished
-from workloads.request import CompressionRequest, parse_request
-from workloads.spaces import SubSpace, relative_spaces
-from workloads.trained import TeacherStage, Trained
+from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.shapes.costs import student_cost
+from workloads.shapes.spaces import SubSpace, relative_spaces
+from workloads.spec.budgets import Budget, LatencyTarget
+from workloads.spec.request import CompressionRequest, parse_request
+from workloads.storage.artifacts import Artifact, Key
 
 SHAPE = TeacherShape("bert", 6, 384, 12, 1536, 30522, 512, 2, 0, True)
 SPACES = relative_spaces(SHAPE, 2)

@@ -18,14 +18,14 @@ import torch
 from safetensors.torch import load_file
 
 from tests.teachers import SENTENCES
-from workloads import teacher_files
-from workloads.artifacts import Artifact
-from workloads.job_folder import JobFolder, OrderDocument, ProgressDocument, ResultDocument
-from workloads.request import CompressionRequest, parse_request
+from workloads.documents.job_folder import JobFolder, OrderDocument, ProgressDocument, ResultDocument
 from workloads.runs.corpus import prepare_corpus
-from workloads.runs.train import superlm_key, train_superlms
-from workloads.spaces import SubSpace, relative_spaces
-from workloads.storage import Storage
+from workloads.runs.training.train import superlm_key, train_superlms
+from workloads.shapes import teacher_files
+from workloads.shapes.spaces import SubSpace, relative_spaces
+from workloads.spec.request import CompressionRequest, parse_request
+from workloads.storage.artifacts import Artifact
+from workloads.storage.storage import Storage
 
 ROOT = Path(__file__).parents[3]
 TIMEOUT = 240
@@ -180,7 +180,7 @@ class House:
 
 
 def start_driver(storage: str, job: str, attempt: int, address: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "workloads.runs.compression", "--storage", storage]
+    command = [sys.executable, "-m", "workloads.runs.job", "--storage", storage]
     return subprocess.Popen(
         [*command, "--job", job, "--attempt", str(attempt)],
         env=os.environ | {"RAY_ADDRESS": address},

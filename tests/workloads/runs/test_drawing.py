@@ -8,21 +8,21 @@ from typing import Any
 
 import pytest
 
-from workloads.architecture import Architecture, TeacherShape
-from workloads.artifacts import Artifact
-from workloads.budgets import Budget, LatencyTarget
-from workloads.choosing import Scored, choose
-from workloads.costs import student_cost
+from workloads.answers.choosing import Scored, choose
+from workloads.answers.latency import LatencyMeasure
+from workloads.answers.scores_table import ScoredRow
+from workloads.answers.trained import TeacherStage, Trained
 from workloads.craft.pictures import Aside, Limit, Panel, Picture
-from workloads.latency import LatencyMeasure
 from workloads.methods.answering import Answer
 from workloads.methods.latencies import Latencies
 from workloads.methods.stages import Student
 from workloads.runs import drawing
 from workloads.runs.drawing import draw_answer, draw_student
-from workloads.scores_table import ScoredRow
-from workloads.spaces import relative_spaces
-from workloads.trained import TeacherStage, Trained
+from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.shapes.costs import student_cost
+from workloads.shapes.spaces import relative_spaces
+from workloads.spec.budgets import Budget, LatencyTarget
+from workloads.storage.artifacts import Artifact
 
 SHAPE = TeacherShape("bert", 6, 384, 12, 1536, 30522, 512, 2, 0, True)
 (SPACE,) = relative_spaces(SHAPE, 1)

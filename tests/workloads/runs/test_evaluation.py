@@ -13,11 +13,11 @@ import torch
 
 from tests.workloads.runs.scenes import House
 from tests.workloads.task_files import write_words
-from workloads import teacher_files
-from workloads.artifacts import Artifact
 from workloads.craft.tasks.evaluating import TaskModel, evaluate_seed, prepare
-from workloads.evaluation_spec import parse_accepted
-from workloads.job_folder import JobFolder, OrderDocument
+from workloads.documents.job_folder import JobFolder, OrderDocument
+from workloads.shapes import teacher_files
+from workloads.spec.evaluation import parse_accepted
+from workloads.storage.artifacts import Artifact
 
 pytestmark = pytest.mark.ray
 

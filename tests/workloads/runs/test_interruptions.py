@@ -17,10 +17,10 @@ from tests.workloads.runs.scenes import (
     training_workers,
     until,
 )
-from workloads.artifacts import Artifact
-from workloads.job_folder import JobFolder
-from workloads.runs.building import WAITING
-from workloads.runs.leases import BEAT_SECONDS, EXPIRY_SECONDS
+from workloads.documents.job_folder import JobFolder
+from workloads.runs.attempt.leases import BEAT_SECONDS, EXPIRY_SECONDS
+from workloads.runs.attempt.stage_cache import WAITING
+from workloads.storage.artifacts import Artifact
 
 pytestmark = pytest.mark.ray
 

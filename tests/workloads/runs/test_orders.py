@@ -14,7 +14,7 @@ import pytest
 from transformers import AutoModel
 
 from tests.workloads.runs.scenes import House
-from workloads.job_folder import OrderDocument, ResultDocument
+from workloads.documents.job_folder import OrderDocument, ResultDocument
 
 pytestmark = pytest.mark.ray
 

@@ -15,9 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from workloads import artifacts, teacher_files
-from workloads.artifacts import Artifact, Key
-from workloads.choosing import Scored
+from workloads.answers.choosing import Scored
+from workloads.answers.scores_table import TASK_FILE
 from workloads.craft.export import build_student
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import load_superlm, save_superlm, wiring_of
@@ -25,13 +24,15 @@ from workloads.craft.tasks.data import read_task, task_fingerprint
 from workloads.craft.tasks.encoding import encode_task
 from workloads.craft.tasks.finetuning import FineTuning, classifier
 from workloads.craft.teacher import Teacher, open_teacher
-from workloads.errors import InputError
-from workloads.request import CompressionRequest, parse_request
 from workloads.runs import proxy
 from workloads.runs.proxy import check_task, read_task_scores, score_on_task
-from workloads.scores_table import TASK_FILE
-from workloads.spaces import SubSpace
-from workloads.storage import Storage
+from workloads.shapes import teacher_files
+from workloads.shapes.spaces import SubSpace
+from workloads.spec.errors import InputError
+from workloads.spec.request import CompressionRequest, parse_request
+from workloads.storage import artifacts
+from workloads.storage.artifacts import Artifact, Key
+from workloads.storage.storage import Storage
 
 SPACES = [
     SubSpace("thin", (1, 2), (32,), (2.0,), None, 16, 4),

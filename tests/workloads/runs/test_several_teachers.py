@@ -10,8 +10,8 @@ import pytest
 
 from tests.workloads.runs.scenes import House
 from workloads.craft.text.tokenizer import Tokenizer
-from workloads.job_folder import ResultDocument
-from workloads.teacher_files import TOKENIZER_FILES
+from workloads.documents.job_folder import ResultDocument
+from workloads.shapes.teacher_files import TOKENIZER_FILES
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -12,7 +12,7 @@ from tests.s3 import S3Server
 from tests.small_disk import run_on_small_disk
 from tests.teachers import SENTENCES
 from tests.workloads.runs.scenes import House, start_driver
-from workloads.storage import Storage
+from workloads.storage.storage import Storage
 
 _NO_RAY = "127.0.0.1:9"
 
@@ -24,7 +24,7 @@ import tests.conftest  # a Ray token of its own
 import ray
 from tests.teachers import make_teacher
 from tests.workloads.runs.scenes import House, last_checkpoint
-from workloads.job_folder import JobFolder
+from workloads.documents.job_folder import JobFolder
 
 mount, filler, folder = Path(sys.argv[1]), Path(sys.argv[1]) / "filler", Path(tempfile.mkdtemp(prefix="sr-"))
 os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.getcwd()}

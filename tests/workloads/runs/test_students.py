@@ -7,20 +7,20 @@ from pathlib import Path
 
 from transformers import AutoModel
 
-from workloads import artifacts
-from workloads.artifacts import Key
-from workloads.budgets import LatencyTarget
-from workloads.choosing import Scored
+from workloads.answers.choosing import Scored
+from workloads.answers.latency import LatencyMeasure
+from workloads.answers.scores_table import ScoredRow
+from workloads.answers.student_key import student_key
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import wiring_of
 from workloads.craft.teacher import open_teacher
-from workloads.latency import LatencyMeasure
-from workloads.request import parse_request
 from workloads.runs.students import Origin, build_student
-from workloads.scores_table import ScoredRow
-from workloads.spaces import relative_spaces
-from workloads.storage import Storage
-from workloads.student_key import student_key
+from workloads.shapes.spaces import relative_spaces
+from workloads.spec.budgets import LatencyTarget
+from workloads.spec.request import parse_request
+from workloads.storage import artifacts
+from workloads.storage.artifacts import Key
+from workloads.storage.storage import Storage
 
 TARGET = LatencyTarget(name="edge")
 MEASURE = LatencyMeasure(

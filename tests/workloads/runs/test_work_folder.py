@@ -11,13 +11,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from workloads.request import parse_request
-from workloads.runs.training_stages import StoredTraining
-from workloads.storage import Storage
+from workloads.runs.stages.training import StoredTraining
+from workloads.spec.request import parse_request
+from workloads.storage.storage import Storage
 
 _HOLDS_ON = """
 import contextlib, signal, time
-from workloads.runs import compression
+from workloads.runs import job as compression
 
 with compression._work_folder() as work:
     (work / "fetched").mkdir()

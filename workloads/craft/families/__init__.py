@@ -6,7 +6,7 @@ from workloads.craft.families.bert import BERT
 from workloads.craft.families.family import Facts, Family, Head
 from workloads.craft.families.mpnet import MPNET
 from workloads.craft.families.roberta import ROBERTA, XLM_ROBERTA
-from workloads.errors import InputError
+from workloads.spec.errors import InputError
 
 __all__ = ["Facts", "Family", "Head", "family_of"]
 

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from workloads import teacher_files
-from workloads.architecture import Architecture, TeacherShape
 from workloads.craft.families.family import Facts, Head, PositionCounting
 from workloads.craft.signals import Batch, Signals, Wants
-from workloads.errors import InputError
+from workloads.shapes import teacher_files
+from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.spec.errors import InputError
 
 _RELATIONS = ("query", "key", "value")
 _INSIDES = ("attention_output", "intermediate")

@@ -9,8 +9,8 @@ from typing import Literal, Protocol
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from workloads.architecture import Architecture, TeacherShape
 from workloads.craft.signals import Batch, Signals, Wants
+from workloads.shapes.architecture import Architecture, TeacherShape
 
 Head = Literal["masked-lm", "classification"]
 PositionCounting = Literal["from-zero", "after-padding"]
@@ -55,7 +55,7 @@ class Family(Protocol):
         """Load a frozen teacher: the stock class, float32, evaluation mode, no gradients.
 
         Args:
-            folder: A folder that :func:`workloads.teacher_files.check_teacher` passes.
+            folder: A folder that :func:`workloads.shapes.teacher_files.check_teacher` passes.
             head: Which head to load with it.
 
         Raises:

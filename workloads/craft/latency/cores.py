@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import torch
 
-from workloads.budgets import LatencyTarget
-from workloads.errors import InputError
+from workloads.spec.budgets import LatencyTarget
+from workloads.spec.errors import InputError
 
 _LOOK_SECONDS = 0.3
 

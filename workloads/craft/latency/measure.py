@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from workloads.budgets import LatencyTarget
+from workloads.answers.latency import LatencyMeasure, summarise
 from workloads.craft.latency.cores import device_name, held_to_cores
 from workloads.craft.latency.runtimes import Forward, forget_compiled, make_ready
-from workloads.latency import LatencyMeasure, summarise
+from workloads.spec.budgets import LatencyTarget
 
 Opener = Callable[[], PreTrainedModel]
 """Loads a model anew."""

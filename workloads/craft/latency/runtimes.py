@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from workloads import teacher_files
-from workloads.budgets import LatencyTarget
 from workloads.craft import onnx_export
 from workloads.craft.families import family_of
 from workloads.craft.stillroom_model.configuration_stillroom import StillroomConfig
 from workloads.craft.stillroom_model.modeling_stillroom import StillroomModel
-from workloads.errors import InputError
+from workloads.shapes import teacher_files
+from workloads.spec.budgets import LatencyTarget
+from workloads.spec.errors import InputError
 
 Forward = Callable[[], None]
 """Runs the model once, and returns when the device is done."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from workloads.request import RelationForm
+from workloads.spec.request import RelationForm
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from workloads.errors import InputError
-from workloads.outages import cannot_use
-from workloads.places import confined
-from workloads.search_spec import TASK_FILES, TaskSpec
-from workloads.storage import Storage
+from workloads.spec.errors import InputError
+from workloads.spec.search import TASK_FILES, TaskSpec
+from workloads.storage.outages import cannot_use
+from workloads.storage.places import confined
+from workloads.storage.storage import Storage
 
 FIELD = "proxy_task"
 """The part of a request that errors name, unless the caller says another."""

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from workloads.architecture import TeacherShape
 from workloads.craft.families import family_of
 from workloads.craft.signals import Batch
 from workloads.craft.tasks.data import FIELD, LabelledRows, TaskData
-from workloads.errors import InputError
-from workloads.search_spec import TaskSpec
+from workloads.shapes.architecture import TeacherShape
+from workloads.spec.errors import InputError
+from workloads.spec.search import TaskSpec
 
 _AT_ONCE = 1024
 """Rows tokenised at once."""

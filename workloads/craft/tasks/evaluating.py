@@ -31,8 +31,8 @@ from workloads.craft.tasks.encoding import EncodedRows, EncodedTask, encode_rows
 from workloads.craft.tasks.finetuning import FineTuning, classifier
 from workloads.craft.tasks.metrics import Values, scores
 from workloads.craft.teacher import open_teacher, open_tokenizer
-from workloads.errors import InputError
-from workloads.evaluation_spec import TASK, BaselineDocument, EvaluationRequest, SeedScore, renamed
+from workloads.spec.errors import InputError
+from workloads.spec.evaluation import TASK, BaselineDocument, EvaluationRequest, SeedScore, renamed
 
 Report = Callable[[int, int], None]
 """Called with the steps done and the steps in all."""

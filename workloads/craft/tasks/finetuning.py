@@ -15,7 +15,7 @@ from workloads.craft.signals import Batch
 from workloads.craft.stillroom_model.modeling_stillroom import StillroomForSequenceClassification, StillroomModel
 from workloads.craft.tasks.encoding import EncodedRows, EncodedTask
 from workloads.craft.tasks.metrics import METRICS, Values
-from workloads.search_spec import TaskSpec
+from workloads.spec.search import TaskSpec
 
 WARMUP, WEIGHT_DECAY, CLIP_NORM = 0.1, 0.01, 1.0
 """Share of the steps, AdamW's (none on vectors), and the largest norm of a gradient."""

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from workloads.craft.text.sources import Source
-from workloads.request import CorpusSpec
+from workloads.spec.request import CorpusSpec
 
 _CHUNK = 1 << 20
 

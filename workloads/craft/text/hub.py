@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from workloads.craft.text.splits import HubPiece, Split
-from workloads.errors import InputError
-from workloads.outages import cannot_use
-from workloads.request import CorpusSpec
+from workloads.spec.errors import InputError
+from workloads.spec.request import CorpusSpec
+from workloads.storage.outages import cannot_use
 
 
 def is_hub_id(dataset: str) -> bool:

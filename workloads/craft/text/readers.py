@@ -16,8 +16,8 @@ from workloads.craft.text import hub
 from workloads.craft.text.lines import LONGEST_DOCUMENT, LineTooLongError, documents_of_lines, parts_of, read_lines
 from workloads.craft.text.sources import Source
 from workloads.craft.text.splits import FilePiece, HubPiece
-from workloads.errors import InputError
-from workloads.request import CorpusSpec
+from workloads.spec.errors import InputError
+from workloads.spec.request import CorpusSpec
 
 _ROWS = 256
 _BUFFER = 1 << 20

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs as pafs
 
-from workloads.errors import InputError
-from workloads.places import confined
-from workloads.request import CorpusSpec
+from workloads.spec.errors import InputError
+from workloads.spec.request import CorpusSpec
+from workloads.storage.places import confined
 
 
 def list_saved_dataset(filesystem: pafs.FileSystem, base: str, spec: CorpusSpec) -> list[tuple[str, int]]:

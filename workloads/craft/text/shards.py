@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workloads.craft.text.packing import Rows
-from workloads.storage import Storage
+from workloads.storage.storage import Storage
 
 Side = Literal["train", "heldout"]
 SIDES: tuple[Side, Side] = ("train", "heldout")

@@ -17,10 +17,10 @@ import pyarrow as pa
 from pyarrow import fs as pafs
 
 from workloads.craft.text.saved_dataset import list_saved_dataset
-from workloads.errors import InputError
-from workloads.outages import cannot_use
-from workloads.places import OutsideError, Places, confined
-from workloads.request import ENDINGS, OTHER_ENDING, CorpusSpec
+from workloads.spec.errors import InputError
+from workloads.spec.request import ENDINGS, OTHER_ENDING, CorpusSpec
+from workloads.storage.outages import cannot_use
+from workloads.storage.places import OutsideError, Places, confined
 
 Kind = Literal["text", "jsonl", "parquet", "arrow"]
 _KINDS: dict[str, Kind] = {".txt": "text", ".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from workloads.craft.text.lines import start_near
 from workloads.craft.text.sources import Source
-from workloads.places import Places
-from workloads.request import CorpusSpec
+from workloads.spec.request import CorpusSpec
+from workloads.storage.places import Places
 
 _SMALLEST, _LARGEST, _SPLITS = 1 << 20, 32 << 20, 64
 _LISTING_THREADS = 16

@@ -10,8 +10,8 @@ from workloads.craft.text.readers import read_documents
 from workloads.craft.text.shards import SIDES, Shard, ShardWriter, Side
 from workloads.craft.text.splits import Split
 from workloads.craft.text.tokenizer import Tokenizer
-from workloads.request import CorpusSpec
-from workloads.storage import Storage
+from workloads.spec.request import CorpusSpec
+from workloads.storage.storage import Storage
 
 HASHES = 1 << 64
 _TAKE_EVERY = 1 << 18

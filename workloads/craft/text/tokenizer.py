@@ -15,7 +15,7 @@ from pathlib import Path
 from tokenizers import Tokenizer as Backend
 
 from workloads.craft.text.lines import parts_of
-from workloads.errors import InputError
+from workloads.spec.errors import InputError
 
 _PIECE = 64 << 10
 """Characters tokenised at once: a MiB at once takes 100 MB more and half as long again, for the same tokens."""

@@ -16,8 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from workloads.architecture import TeacherShape
-from workloads.budgets import Budget
 from workloads.craft.scoring import Losses
 from workloads.runs.search.rules import (
     OVER_BUDGET,
@@ -30,7 +28,9 @@ from workloads.runs.search.rules import (
     feasible_sets,
     frontier_drops,
 )
-from workloads.search_spec import SearchSpec
+from workloads.shapes.architecture import TeacherShape
+from workloads.spec.budgets import Budget
+from workloads.spec.search import SearchSpec
 
 LARGEST_LOT, LOTS_AN_ACTOR = 8, 4
 Known = Mapping[tuple[Candidate, int], Losses]

@@ -13,8 +13,8 @@ from typing import NamedTuple, Protocol
 
 from workloads.runs.search.board import Board
 from workloads.runs.search.rules import Candidate
-from workloads.search_spec import SearchSpec
-from workloads.spaces import SubSpace
+from workloads.shapes.spaces import SubSpace
+from workloads.spec.search import SearchSpec
 
 PATIENCE = 200
 """After so many draws in a row that give nothing new, a sub-space counts as used up."""

@@ -17,12 +17,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from workloads.architecture import Architecture
-from workloads.artifacts import Key
 from workloads.craft.scoring import Losses
 from workloads.runs.search.board import Work
 from workloads.runs.search.rules import Candidate
-from workloads.storage import Storage
+from workloads.shapes.architecture import Architecture
+from workloads.storage.artifacts import Key
+from workloads.storage.storage import Storage
 
 EVERY_SECONDS = 1.0
 

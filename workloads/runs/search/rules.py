@@ -19,12 +19,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from workloads.architecture import Architecture, TeacherShape
-from workloads.budgets import Budget
-from workloads.choosing import misses
-from workloads.costs import student_cost
+from workloads.answers.choosing import misses
 from workloads.craft.scoring import Losses
 from workloads.runs.search.student_t import quantile
+from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.shapes.costs import student_cost
+from workloads.spec.budgets import Budget
 
 ONE_BY_CHANCE, ANY_BY_CHANCE = 0.00135, 0.01
 """The chance that a candidate goes at a rung for a certain rival that is no better (of many rows, three standard

@@ -136,7 +136,7 @@ class RungScheduler(TrialScheduler):  # type: ignore[misc]
         return trial
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """The run ends with the first error; see :func:`workloads.runs.search.search_candidates`."""
+        """The run ends with the first error; see :func:`workloads.runs.search.search.search_candidates`."""
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """A lot was stopped, which was decided here."""

@@ -1,4 +1,4 @@
-"""Writing the scores table; :mod:`workloads.scores_table` reads it and says what its columns are."""
+"""Writing the scores table; :mod:`workloads.answers.scores_table` reads it and says what its columns are."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from workloads.architecture import TeacherShape
-from workloads.costs import student_cost
 from workloads.runs.search.board import Board, Entry
 from workloads.runs.search.rules import standard_error
+from workloads.shapes.architecture import TeacherShape
+from workloads.shapes.costs import student_cost
 
 FLOPS_LENGTH = 128
 """Tokens that the ``flops`` column is counted at."""

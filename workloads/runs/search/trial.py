@@ -15,7 +15,7 @@ import torch
 from ray import tune
 from torch import Tensor
 
-from workloads.craft.objectives import Objective
+from workloads.craft.objectives.objective import Objective
 from workloads.craft.scoring import HeldoutTargets, Losses, score_rows
 from workloads.craft.superlm import SuperLM, Wiring
 from workloads.runs.search.board import Work

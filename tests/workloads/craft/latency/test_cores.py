@@ -6,9 +6,9 @@ import threading
 import pytest
 import torch
 
-from workloads.budgets import LatencyTarget
 from workloads.craft.latency.cores import check_cores, device_name, held_to_cores, usable_cores
-from workloads.errors import InputError
+from workloads.spec.budgets import LatencyTarget
+from workloads.spec.errors import InputError
 
 
 def test_cores_and_threads_are_held_and_given_back() -> None:

@@ -13,12 +13,12 @@ import torch
 from transformers import PreTrainedModel
 
 from tests.teachers import FAMILIES, prefix_slices
-from workloads.architecture import Architecture, Layer
-from workloads.budgets import LatencyTarget
 from workloads.craft.export import build_student
 from workloads.craft.latency.measure import measure, time_alone
 from workloads.craft.latency.runtimes import load_model
 from workloads.craft.teacher import open_teacher
+from workloads.shapes.architecture import Architecture, Layer
+from workloads.spec.budgets import LatencyTarget
 
 _WARM_UPS, _RUNS = 2, 20
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from tests.teachers import prefix_slices
-from workloads.architecture import Architecture, Layer
-from workloads.budgets import LatencyTarget
 from workloads.craft.export import build_student
 from workloads.craft.latency.runtimes import check_compiler, load_model, make_ready
 from workloads.craft.stillroom_model.modeling_stillroom import StillroomModel
 from workloads.craft.teacher import open_teacher
-from workloads.errors import InputError
+from workloads.shapes.architecture import Architecture, Layer
+from workloads.spec.budgets import LatencyTarget
+from workloads.spec.errors import InputError
 
 
 def _target(**settings: Any) -> LatencyTarget:

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from workloads.craft.tasks.data import read_task, task_fingerprint
-from workloads.errors import InputError
-from workloads.search_spec import TaskSpec
+from workloads.spec.errors import InputError
+from workloads.spec.search import TaskSpec
 
 ROWS = [
     {"sentence": "A fox, \"quick\"\nand red", "other": "12", "label": 3},

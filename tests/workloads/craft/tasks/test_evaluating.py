@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from tests.workloads.task_files import WORDS, write_rows, write_similarities, write_words
-from workloads.architecture import Architecture
 from workloads.craft.export import build_student
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import wiring_of
@@ -28,9 +27,10 @@ from workloads.craft.tasks.evaluating import (
 )
 from workloads.craft.tasks.finetuning import FineTuning
 from workloads.craft.teacher import open_teacher
-from workloads.errors import InputError
-from workloads.evaluation_spec import EvaluationRequest, SeedScore, parse_evaluation
-from workloads.spaces import SubSpace
+from workloads.shapes.architecture import Architecture
+from workloads.shapes.spaces import SubSpace
+from workloads.spec.errors import InputError
+from workloads.spec.evaluation import EvaluationRequest, SeedScore, parse_evaluation
 
 CPU = torch.device("cpu")
 

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from tests.teachers import FAMILIES, prefix_slices
-from workloads.architecture import Architecture
 from workloads.craft.export import build_student
 from workloads.craft.tasks.data import LabelledRows, TaskData
 from workloads.craft.tasks.encoding import EncodedTask, encode_task
 from workloads.craft.tasks.finetuning import FineTuning, classifier
 from workloads.craft.teacher import Teacher, open_teacher
-from workloads.errors import InputError
-from workloads.search_spec import TaskSpec
+from workloads.shapes.architecture import Architecture
+from workloads.spec.errors import InputError
+from workloads.spec.search import TaskSpec
 
 WORDS = ["house", "teacher", "student", "text", "senate", "run", "budget", "lazy", "silence", "geese"]
 CPU = torch.device("cpu")

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from workloads.craft.text import hub
-from workloads.errors import InputError
-from workloads.request import CorpusSpec
+from workloads.spec.errors import InputError
+from workloads.spec.request import CorpusSpec
 
 
 @pytest.mark.parametrize(

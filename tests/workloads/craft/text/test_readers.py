@@ -12,8 +12,8 @@ from workloads.craft.text import splits
 from workloads.craft.text.readers import read_documents
 from workloads.craft.text.sources import list_sources
 from workloads.craft.text.splits import Split, plan_splits
-from workloads.errors import FieldError, InputError
-from workloads.request import CorpusSpec
+from workloads.spec.errors import FieldError, InputError
+from workloads.spec.request import CorpusSpec
 
 TEXTS = [f"Document {number} says é, and \u2028 more." for number in range(40)]
 

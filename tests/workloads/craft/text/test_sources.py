@@ -6,8 +6,8 @@ import pytest
 
 from tests.s3 import S3Server
 from workloads.craft.text.sources import list_sources
-from workloads.errors import InputError
-from workloads.request import CorpusSpec
+from workloads.spec.errors import InputError
+from workloads.spec.request import CorpusSpec
 
 
 def _tree(root: Path) -> Path:
@@ -82,7 +82,7 @@ def test_a_url_that_cannot_be_opened_is_refused(url: str) -> None:
 
 
 def test_files_folders_and_globs_of_an_object_store_are_listed(s3_server: S3Server) -> None:
-    from workloads.storage import Storage
+    from workloads.storage.storage import Storage
 
     storage = Storage.open(s3_server.url("sources"))
     for name in ("a.txt", "deep/b.jsonl"):

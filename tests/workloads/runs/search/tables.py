@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from workloads.architecture import TeacherShape
-from workloads.budgets import Budget
-from workloads.costs import student_cost
 from workloads.craft.scoring import Losses
 from workloads.runs.search.board import Aim, Board, Known
 from workloads.runs.search.proposals import Proposer
 from workloads.runs.search.rules import Candidate
-from workloads.search_spec import SearchSpec
-from workloads.spaces import SubSpace
+from workloads.shapes.architecture import TeacherShape
+from workloads.shapes.costs import student_cost
+from workloads.shapes.spaces import SubSpace
+from workloads.spec.budgets import Budget
+from workloads.spec.search import SearchSpec
 
 SHAPE = TeacherShape("bert", 12, 768, 12, 3072, 1000, 64, 2)
 ROWS = 32

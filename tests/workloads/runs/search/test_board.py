@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from tests.workloads.runs.search.tables import ROWS, SHAPE, SPACES, aim, losses, play, quality, random_budget, spec
-from workloads.budgets import Budget
-from workloads.choosing import Scored, choose
-from workloads.costs import student_cost
+from workloads.answers.choosing import Scored, choose
 from workloads.runs.search.board import LARGEST_LOT, Board
 from workloads.runs.search.proposals import Exhaustive
 from workloads.runs.search.rules import OVER_BUDGET, Candidate
+from workloads.shapes.costs import student_cost
+from workloads.spec.budgets import Budget
 
 ALL = [Candidate(space.name, one) for space in SPACES for one in space.architectures()]
 

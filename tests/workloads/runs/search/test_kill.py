@@ -15,17 +15,18 @@ from typing import Any
 import pytest
 
 from tests.workloads.runs.scenes import LENGTH, ROOT, Scene
-from workloads import artifacts
-from workloads.artifacts import Artifact, Key
-from workloads.choosing import Scored
+from workloads.answers.choosing import Scored
+from workloads.answers.scores_table import read_scores
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import save_superlm, wiring_of
 from workloads.craft.teacher import open_teacher
-from workloads.request import CompressionRequest, parse_request
-from workloads.runs.search import results, search_candidates
-from workloads.scores_table import read_scores
-from workloads.spaces import SubSpace
-from workloads.storage import Storage
+from workloads.runs.search import results
+from workloads.runs.search.search import search_candidates
+from workloads.shapes.spaces import SubSpace
+from workloads.spec.request import CompressionRequest, parse_request
+from workloads.storage import artifacts
+from workloads.storage.artifacts import Artifact, Key
+from workloads.storage.storage import Storage
 
 SPACES = [SubSpace("wide", (1, 2, 3, 4), (16, 32, 48), tuple(1 + i / 16 for i in range(32)), None, 16, 4)]
 _DRIVER = (

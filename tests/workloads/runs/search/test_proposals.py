@@ -6,12 +6,12 @@ import statistics
 import pytest
 
 from tests.workloads.runs.search.tables import SHAPE, SPACES, aim, play, quality, spec
-from workloads.budgets import Budget
-from workloads.choosing import Scored, choose
-from workloads.costs import student_cost
+from workloads.answers.choosing import Scored, choose
 from workloads.runs.search.proposals import Exhaustive, proposer_for
 from workloads.runs.search.rules import Candidate, budget_misses
-from workloads.spaces import SubSpace
+from workloads.shapes.costs import student_cost
+from workloads.shapes.spaces import SubSpace
+from workloads.spec.budgets import Budget
 
 HUGE = SubSpace(
     "huge", tuple(range(1, 13)), tuple(range(64, 769)), tuple(2 + i / 500 for i in range(1001)), tuple(range(1, 13)),

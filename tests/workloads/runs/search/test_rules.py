@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 
 from tests.workloads.runs.search.tables import SHAPE, SPACES, losses, random_budget
-from workloads.budgets import Budget
-from workloads.choosing import misses
-from workloads.costs import student_cost
+from workloads.answers.choosing import misses
 from workloads.runs.search.rules import (
     ANY_BY_CHANCE,
     Candidate,
@@ -20,6 +18,8 @@ from workloads.runs.search.rules import (
     frontier_drops,
     standard_error,
 )
+from workloads.shapes.costs import student_cost
+from workloads.spec.budgets import Budget
 
 CANDIDATES = dict(enumerate(Candidate(space.name, one) for space in SPACES for one in space.architectures()))
 AXES = {number: cost_axes(SHAPE, one.architecture) for number, one in CANDIDATES.items()}

@@ -15,26 +15,27 @@ import pytest
 import torch
 
 from tests.teachers import SENTENCES
-from workloads import artifacts
-from workloads.artifacts import Artifact, Key
-from workloads.costs import student_cost
+from workloads.answers.scores_table import read_scores
 from workloads.craft.blocks import Blocks
-from workloads.craft.objectives import objective_for
+from workloads.craft.objectives.objective import objective_for
 from workloads.craft.signals import Batch
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import load_superlm, save_superlm, wiring_of
 from workloads.craft.teacher import Teacher, open_teacher
-from workloads.errors import InputError
-from workloads.request import CompressionRequest, CorpusSpec, parse_request
 from workloads.runs.corpus import prepare_corpus
-from workloads.runs.search import results, scores_key, search_candidates
+from workloads.runs.search import results
 from workloads.runs.search.board import Work
 from workloads.runs.search.results import Results
 from workloads.runs.search.rules import Candidate
 from workloads.runs.search.scheduler import RungScheduler
-from workloads.scores_table import read_scores
-from workloads.spaces import SubSpace
-from workloads.storage import Storage
+from workloads.runs.search.search import scores_key, search_candidates
+from workloads.shapes.costs import student_cost
+from workloads.shapes.spaces import SubSpace
+from workloads.spec.errors import InputError
+from workloads.spec.request import CompressionRequest, CorpusSpec, parse_request
+from workloads.storage import artifacts
+from workloads.storage.artifacts import Artifact, Key
+from workloads.storage.storage import Storage
 
 SPACES = [
     SubSpace("tiny", (1, 2), (16, 32), (2.0,), None, 16, 4),

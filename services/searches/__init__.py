@@ -1,0 +1,1 @@
+"""Finished searches in memory: new budgets and frontiers answered from them."""

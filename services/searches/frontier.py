@@ -1,0 +1,148 @@
+"""What a finished search found: its candidates, and those of them that no other beats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from services.jobs.records import Job
+from services.searches.finished import Known, Searches
+from workloads.answers.choosing import Scored
+from workloads.answers.frontier import pareto_front
+from workloads.answers.latency import Percentile
+from workloads.answers.latency_model import LatencyModel
+from workloads.documents.job_folder import CostDocument
+from workloads.shapes.architecture import Architecture
+from workloads.shapes.costs import Cost
+from workloads.spec.errors import InputError
+from workloads.spec.lengths import too_long
+
+COSTS: dict[str, Callable[[Cost], float]] = {
+    "params": lambda cost: cost.params,
+    "params_without_embeddings": lambda cost: cost.params_without_embeddings,
+    "flops": lambda cost: cost.flops,
+    "weight_bytes": lambda cost: cost.weight_bytes("float32"),
+    "activation_bytes": lambda cost: cost.activation_bytes,
+}
+"""The costs that are counted, by name."""
+LATENCY = "latency"
+"""The cost that is measured, or predicted where it was not."""
+
+
+@dataclass(frozen=True)
+class LatencyAxis:
+    """Latencies of a search's candidates on one target.
+
+    Attributes:
+        model: Predicts those that were not measured.
+        measured_ms: Of those that were.
+    """
+
+    model: LatencyModel
+    measured_ms: Mapping[Architecture, float]
+
+    def of(self, architecture: Architecture) -> float:
+        """Milliseconds."""
+        known = self.measured_ms.get(architecture)
+        return self.model.predict(architecture) if known is None else known
+
+
+def latency_axis(searches: Searches, jobs: Sequence[Job], name: str | None, percentile: Percentile) -> LatencyAxis:
+    """The latencies that jobs on a compression have measured.
+
+    Args:
+        searches: Reads what was measured.
+        jobs: The compression, and its selections.
+        name: Of the target; may be left out where there is but one.
+        percentile: Which.
+
+    Raises:
+        InputError: Nothing is measured on that target, or it is not clear which is meant.
+    """
+    found = list(searches.sampled(jobs))
+    names = sorted({one.models.target.name for one in found})
+    told = f"measured are {', '.join(names)}" if names else "nothing is measured on any"
+    select = "ask for a selection with a budget that limits latency there, whose run measures"
+    if name is None and len(names) != 1:
+        raise InputError.of(
+            "latency_target",
+            f"It is not said where latency is meant; {told}.",
+            "Name one of these." if names else f"First {select}.",
+        )
+    sampled = next((one for one in found if name in (None, one.models.target.name)), None)
+    if sampled is None:
+        remedy = f"Use one of these, or {select}." if names else f"First {select}."
+        raise InputError.of("latency_target", f"Nothing is measured on {name!r}; {told}.", remedy)
+    # A student's measure, as exported and beside the teacher, before that of a candidate for the predictor.
+    measured = {
+        Architecture.from_json(one.architecture): one.p50_ms if percentile == "p50" else one.p95_ms
+        for one in sampled.samples.samples
+        if one.agrees
+    }
+    for student in (student for job in jobs if job.result for student in job.result.students):
+        if student.latency is not None and student.latency.target == sampled.models.target:
+            shape = Architecture.from_json(student.architecture)
+            measured[shape] = student.latency.percentile_ms(percentile)
+    return LatencyAxis(sampled.models.of(percentile), measured)
+
+
+def check_length(known: Known, sequence_length: int) -> None:
+    """Refuse a length that no student of the search can read.
+
+    Raises:
+        InputError: It is one.
+    """
+    longest = known.trained.teacher.shape.longest
+    if sequence_length > longest:
+        raise InputError([too_long("sequence_length", sequence_length, longest)])
+
+
+def frontier(
+    known: Known, costs: Sequence[str], sequence_length: int, latency: LatencyAxis | None = None
+) -> list[dict[str, Any]]:
+    """The candidates that no other beats in held-out loss and all of ``costs`` at once, the cheapest first."""
+
+    def figures(scored: Scored) -> tuple[float, ...]:
+        cost = known.cost_of(scored.architecture, sequence_length)
+        return (*(_figure(name, scored, cost, latency) for name in costs), scored.heldout_loss)
+
+    front = pareto_front(known.choosable, figures)
+    return [_point(known, scored, sequence_length) | _latency_of(scored, latency) for scored in front]
+
+
+def candidates(known: Known, rows: slice, sequence_length: int) -> list[dict[str, Any]]:
+    """Rows of the scores table, in its order: what was scored, how it did, and why it went."""
+    return [
+        {
+            **_point(known, row.scored, sequence_length),
+            "spread": row.scored.spread,
+            "rows": row.rows,
+            "rung": row.rung,
+            "dropped_by": row.dropped_by,
+        }
+        for row in known.rows[rows]
+    ]
+
+
+def _figure(name: str, scored: Scored, cost: Cost, latency: LatencyAxis | None) -> float:
+    if name != LATENCY:
+        return COSTS[name](cost)
+    assert latency is not None
+    return latency.of(scored.architecture)
+
+
+def _latency_of(scored: Scored, latency: LatencyAxis | None) -> dict[str, Any]:
+    if latency is None:
+        return {}
+    predicted = scored.architecture not in latency.measured_ms
+    return {"latency_ms": latency.of(scored.architecture), "latency_predicted": predicted}
+
+
+def _point(known: Known, scored: Scored, sequence_length: int) -> dict[str, Any]:
+    return {
+        "subspace": scored.subspace,
+        "architecture": scored.architecture.to_json(),
+        "heldout_loss": scored.heldout_loss,
+        **CostDocument.fields_of(known.cost_of(scored.architecture, sequence_length)),
+    }

@@ -1,0 +1,201 @@
+"""New budgets on a finished compression: answered from its scores table, without training and without Ray.
+
+The students' files are made afterwards by a job of the kind ``selection``; until then they are shown as pending. Where
+they are there already, or there are none to make, nothing is left for a job to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from services.jobs.intake import with_targets
+from services.jobs.records import Job
+from services.searches.finished import Known, Searches
+from workloads.answers.choosing import Choice, Scored, choose, rank
+from workloads.answers.latency_model import LatencyModels
+from workloads.answers.scores_table import Candidate
+from workloads.answers.student_key import student_key
+from workloads.documents.answers import infeasible_documents, pending_documents, student_document
+from workloads.documents.job_folder import ResultDocument
+from workloads.shapes.architecture import Architecture
+from workloads.spec.budgets import Budget, LatencyTarget
+from workloads.spec.errors import InputError
+from workloads.spec.lengths import length_findings
+from workloads.spec.request import CompressionRequest, parse_request
+from workloads.storage import artifacts
+from workloads.storage.artifacts import Artifact
+from workloads.storage.storage import Storage
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What can be said of new budgets at once.
+
+    Attributes:
+        known: The search that it comes from.
+        choices: Of the budgets that can be answered, in their order.
+        unanswered: The names of those that cannot: nothing is measured on their latency target yet.
+        provisional: Whether a run may still change it.
+        made: The chosen students' folders where a run has nothing to do but to find them, else None.
+    """
+
+    known: Known
+    choices: tuple[Choice, ...]
+    unanswered: tuple[str, ...]
+    provisional: bool
+    made: tuple[Artifact, ...] | None
+
+    def at_once(self, job: str) -> dict[str, Any]:
+        """What the selection with that id shows until a run has ended."""
+        students = pending_documents(job, self.choices, self.known.cost_of)
+        infeasible = infeasible_documents(self.choices, self.known.cost_of)
+        return {
+            "students": [student.model_dump(mode="json") for student in students],
+            "infeasible": [one.model_dump(mode="json") for one in infeasible],
+            "unanswered": list(self.unanswered),
+            "provisional": self.provisional,
+            "note": self.known.note,
+        }
+
+    def result(self, job: str) -> ResultDocument:
+        """The result of the selection with that id, where nothing is left to do."""
+        assert self.made is not None
+        cost_of = self.known.cost_of
+        met = [(choice.budget, choice.chosen) for choice in self.choices if choice.chosen is not None]
+        return ResultDocument(
+            status="succeeded",
+            students=[
+                student_document(
+                    job, budget, chosen, cost_of, exports=folder.summary.get("exports", {}), files=folder.files
+                )
+                for (budget, chosen), folder in zip(met, self.made, strict=True)
+            ],
+            infeasible=infeasible_documents(self.choices, cost_of),
+            artifacts={"student": list(dict.fromkeys(folder.fingerprint for folder in self.made))} if met else {},
+        )
+
+
+class Selections:
+    """Answers from finished searches.
+
+    Args:
+        storage: Where they are.
+        searches: Reads them.
+    """
+
+    def __init__(self, storage: Storage, searches: Searches) -> None:
+        self._storage, self._searches = storage, searches
+
+    def request(self, compression: Job, data: Any, targets: Sequence[LatencyTarget]) -> CompressionRequest:
+        """The compression's request with the budgets of a selection.
+
+        Args:
+            compression: A succeeded one.
+            data: ``budgets``, and ``latency_targets`` of the selection's own, JSON-like.
+            targets: The service's latency targets, beside the built-in ones.
+
+        Raises:
+            InputError: ``data`` is not as it should be, or asks for more than the teacher can do; or the compression
+                has no scores.
+        """
+        known = self._searches.known(compression)
+        if not isinstance(data, dict):
+            raise InputError.of("selection", "It is not an object.", 'Send a JSON object such as {"budgets": [...]}.')
+        unknown = sorted(set(data) - {"budgets", "latency_targets"})
+        if unknown:
+            raise InputError.of(unknown[0], "This field is not known.", "Known fields here: budgets, latency_targets.")
+        if "budgets" not in data:
+            raise InputError.of("budgets", "This field is missing.", "Add it to the selection.")
+        own = {"latency_targets": data["latency_targets"]} if "latency_targets" in data else {}
+        request = parse_request(compression.request | {"budgets": data["budgets"]} | own)
+        request, findings = with_targets(request, targets)
+        findings += length_findings(request, known.trained.teacher.shape.longest)
+        if findings:
+            raise InputError(findings)
+        return request
+
+    def answer(self, compression: Job, request: CompressionRequest, measured: Iterable[Job]) -> Answer:
+        """Answer the budgets of a request, as far as that can be done without a run.
+
+        Args:
+            compression: That they are asked of.
+            request: With the budgets.
+            measured: Jobs on this compression that may have measured latency.
+        """
+        known = self._searches.known(compression)
+        models = self._models(request, measured)
+
+        def latency_of(architecture: Architecture, budget: Budget) -> float:
+            assert budget.latency_target is not None
+            return models[budget.latency_target].of(budget.latency_percentile).predict(architecture)
+
+        answered = (one for one in request.budgets if one.latency_target is None or one.latency_target in models)
+        choices = [choose(known.choosable, budget, known.cost_of, latency_of) for budget in answered]
+        final = request.polish is None
+        if request.proxy_task is not None:
+            choices, as_fine_tuned = _on_task(
+                choices, request.proxy_task.candidates, self._searches.task_scores(compression)
+            )
+            final = final and as_fine_tuned
+        limits_latency = any(budget.latency_target is not None for budget in request.budgets)
+        chosen = [choice.chosen for choice in choices if choice.chosen is not None]
+        provisional = limits_latency or (bool(chosen) and not final)
+        names = {choice.budget.name for choice in choices}
+        return Answer(
+            known,
+            tuple(choices),
+            unanswered=tuple(budget.name for budget in request.budgets if budget.name not in names),
+            provisional=provisional,
+            made=None if provisional else self._made(known, request, chosen),
+        )
+
+    def _models(self, request: CompressionRequest, measured: Iterable[Job]) -> dict[str, LatencyModels]:
+        """What predicts the latency on the targets that budgets name, of those that something is measured on."""
+        named = {budget.latency_target for budget in request.budgets if budget.latency_target is not None}
+        wanted = [target for target in request.latency_targets if target.name in named]
+        found: dict[str, LatencyModels] = {}
+        if wanted:
+            for one in self._searches.sampled(measured):
+                if one.models.target in wanted:
+                    found.setdefault(one.models.target.name, one.models)
+                if len(found) == len(wanted):
+                    break
+        return found
+
+    def _made(self, known: Known, request: CompressionRequest, chosen: Sequence[Scored]) -> tuple[Artifact, ...] | None:
+        """The folders of students, None where one is not there."""
+        folders = []
+        for one in chosen:
+            superlm = known.trained.superlms[one.subspace]
+            key = student_key(known.trained.scores, superlm, one.architecture, request.export)
+            folder = artifacts.find(self._storage, key)
+            if folder is None:
+                return None
+            folders.append(folder)
+        return tuple(folders)
+
+
+def _on_task(choices: Sequence[Choice], count: int, scores: Mapping[Candidate, float]) -> tuple[list[Choice], bool]:
+    """Rank by what was fine-tuned already.
+
+    Args:
+        choices: By loss.
+        count: Of each budget so many, the best by their loss, are those that a run fine-tunes.
+        scores: Of those that are, in the order they were.
+
+    Returns:
+        The choices, and whether a run would find just these scores.
+    """
+    finalists = {(one.subspace, one.architecture): one for choice in choices for one in choice.ranked[:count]}
+    # Who is stopped early depends on all that are fine-tuned, so with others among them a score may be another.
+    as_fine_tuned = list(finalists) == list(scores)
+    # By identity, for to hash a shape takes as long as all else; the finalists are among the ranked.
+    known = {id(one): scores[key] for key, one in finalists.items() if key in scores}
+    ranked = []
+    for choice in choices:
+        own = known.keys() if as_fine_tuned else known.keys() & {id(one) for one in choice.ranked[:count]}
+        scored = (replace(one, task_score=known[id(one)]) if id(one) in own else one for one in choice.ranked)
+        ranked.append(replace(choice, ranked=tuple(sorted(scored, key=rank))))
+    return ranked, as_fine_tuned

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import itertools
+import random
+from dataclasses import replace
+
+import pytest
+
+from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.shapes.spaces import (
+    SubSpace,
+    orders_by_importance,
+    paper_spaces,
+    polish_tokens,
+    relative_spaces,
+    spaces_for,
+    training_tokens,
+)
+from workloads.shapes.teacher_files import named_shape
+from workloads.spec.errors import InputError
+from workloads.spec.request import SubspacesSpec, parse_request
+
+TWELVE = named_shape("bert-base")
+SIX = replace(TWELVE, layers=6, hidden_size=384, intermediate_size=1536)
+TEACHERS = pytest.mark.parametrize("shape", [SIX, TWELVE], ids=["six", "twelve"])
+COUNTS = pytest.mark.parametrize("count", range(1, 10))
+
+
+def by_hand(**changes: object) -> SubspacesSpec:
+    one = {"name": "mine", "layers": [2, 4], "hidden_sizes": [128, 192], "mlp_ratios": [2, 4], **changes}
+    return SubspacesSpec.model_validate({"spaces": [one]})
+
+
+def paper_student(layers: int, hidden: int, ratio: float, heads: int) -> Architecture:
+    return Architecture.alike(
+        layers=layers,
+        hidden_size=hidden,
+        heads=heads,
+        head_width=64,
+        intermediate_size=int(hidden * ratio),
+        teacher_layers=12,
+    )
+
+
+def test_the_papers_spaces_have_256_different_students_each() -> None:
+    for space in paper_spaces():
+        assert len(space) == len(set(space.architectures())) == 256
+
+
+def test_the_papers_students_lie_in_the_spaces_they_are_named_for() -> None:
+    tiny, small, base = (set(space.architectures()) for space in paper_spaces())
+    assert paper_student(7, 160, 3.5, 10) in tiny
+    assert {paper_student(11, 352, 4, 10), paper_student(11, 352, 4, 8)} <= small
+    assert paper_student(12, 544, 3, 9) in base
+
+
+@TEACHERS
+@COUNTS
+def test_relative_spaces_are_as_many_as_asked_and_stock_and_fit_the_teacher(shape: TeacherShape, count: int) -> None:
+    spaces = relative_spaces(shape, count)
+    assert len(spaces) == len({space.name for space in spaces}) == count
+    for space in spaces:
+        architectures = list(space.architectures())
+        assert len(architectures) == len(set(architectures)) == len(space)
+        for one in architectures:
+            assert one.stock and one.hidden_size < shape.hidden_size and 1 <= len(one.layers) <= shape.layers
+            assert one.layers[0].intermediate_size <= shape.intermediate_size
+
+
+@TEACHERS
+@COUNTS
+def test_relative_spaces_leave_no_hole_larger_than_a_step(shape: TeacherShape, count: int) -> None:
+    spaces = relative_spaces(shape, count)
+    widths = [width for space in spaces for width in space.hidden_sizes]
+    assert {after - before for before, after in itertools.pairwise(widths)} <= {shape.head_width}
+    depths = sorted({depth for space in spaces for depth in space.layers})
+    steps = [after - before for before, after in itertools.pairwise(depths)]
+    assert max(steps, default=0) <= max(1, -(-shape.layers // 6))
+    for thinner, wider in itertools.pairwise(spaces):
+        assert min(wider.layers) <= max(thinner.layers), "neighbours share a depth, or touch"
+        assert min(wider.mlp_ratios) <= max(thinner.mlp_ratios)
+
+
+@TEACHERS
+def test_relative_spaces_go_from_thin_to_deep(shape: TeacherShape) -> None:
+    tiny, small, base = relative_spaces(shape, 3)
+    assert [tiny.name, small.name, base.name] == ["tiny", "small", "base"]
+    assert max(base.layers) == shape.layers and min(tiny.layers) == shape.layers // 3
+    assert min(tiny.layers) < min(small.layers) < min(base.layers)
+
+
+def test_more_spaces_than_the_teachers_heads_allow_are_refused() -> None:
+    with pytest.raises(InputError, match=r"subspaces.count: .* at most 9"):
+        relative_spaces(SIX, 10)
+
+
+def test_the_ends_and_every_draw_lie_in_the_space() -> None:
+    for space in (*paper_spaces(), *relative_spaces(SIX, 3)):
+        everything = list(space.architectures())
+        assert (everything[0], everything[-1]) == (space.smallest, space.largest)
+        draw = random.Random(3)
+        drawn = {space.sample(draw) for _ in range(400)}
+        assert drawn <= set(everything) and len(drawn) > len(everything) // 2
+
+
+def test_the_papers_preset_is_refused_for_another_teacher() -> None:
+    spec = SubspacesSpec.model_validate({"preset": "autodistil-paper"})
+    assert [space.name for space in spaces_for(spec, TWELVE)] == ["tiny", "small", "base"]
+    with pytest.raises(InputError, match=r"subspaces.preset: .*6 x 384.*'relative'"):
+        spaces_for(spec, SIX)
+
+
+def test_the_papers_preset_is_refused_for_a_teacher_that_is_too_narrow_inside() -> None:
+    spec = SubspacesSpec.model_validate({"preset": "autodistil-paper"})
+    assert spaces_for(spec, replace(TWELVE, intermediate_size=2560))
+    with pytest.raises(InputError, match=r"subspaces.preset: The feed-forward widths 1360 to 2560 .* has 2559"):
+        spaces_for(spec, replace(TWELVE, intermediate_size=2559))
+
+
+def test_a_teacher_with_next_to_no_feed_forward_network_is_refused() -> None:
+    with pytest.raises(InputError, match=r"subspaces.preset: The feed-forward widths 0 .*by hand"):
+        spaces_for(SubspacesSpec(), replace(SIX, intermediate_size=2))
+
+
+def test_every_range_that_does_not_fit_is_named_at_once() -> None:
+    with pytest.raises(InputError) as caught:
+        spaces_for(by_hand(layers=[13], hidden_sizes=[800]), TWELVE)
+    fields = [found.field.removeprefix("subspaces.spaces.0.") for found in caught.value.errors]
+    assert fields == ["layers", "hidden_sizes", "mlp_ratios", "hidden_sizes"]
+
+
+def test_spaces_by_hand_are_sorted_and_of_the_teachers_head_width() -> None:
+    (space,) = spaces_for(by_hand(layers=[4, 2, 4], hidden_sizes=[192, 128]), TWELVE)
+    assert space == SubSpace("mine", (2, 4), (128, 192), (2.0, 4.0), None, 64, 12)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"layers": [13]}, "layers"),
+        ({"hidden_sizes": [832], "mlp_ratios": [2]}, "hidden_sizes"),
+        ({"hidden_sizes": [100]}, "hidden_sizes"),
+        ({"hidden_sizes": [100], "heads": [13]}, "heads"),
+        ({"hidden_sizes": [768], "mlp_ratios": [5]}, "mlp_ratios"),
+        ({"mlp_ratios": [0.001]}, "mlp_ratios"),
+    ],
+)
+def test_a_range_by_hand_that_the_teacher_cannot_give_is_named(changes: dict[str, object], field: str) -> None:
+    with pytest.raises(InputError) as caught:
+        spaces_for(by_hand(**changes), TWELVE)
+    (found,) = caught.value.errors
+    assert found.field == f"subspaces.spaces.0.{field}" and found.remedy
+
+
+def test_free_heads_by_hand_allow_any_hidden_size() -> None:
+    (space,) = spaces_for(by_hand(hidden_sizes=[100], heads=[3, 12]), TWELVE)
+    assert not space.largest.stock and space.largest.layers[0].heads == 12
+
+
+def test_importance_orders_weights_except_for_the_papers_preset() -> None:
+    paper = {"preset": "autodistil-paper"}
+    assert orders_by_importance(SubspacesSpec.model_validate({})) and orders_by_importance(by_hand())
+    assert not orders_by_importance(SubspacesSpec.model_validate(paper))
+    assert orders_by_importance(SubspacesSpec.model_validate({**paper, "importance": True}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "tokens"),
+    [
+        ({}, 3 * 10_000),
+        ({"subspaces": {"count": 5}}, 5 * 10_000),
+        ({"subspaces": {"preset": "autodistil-paper"}}, 3 * 10_000),
+        ({"training": {"tokens_per_superlm": {"all": 30_000}}, "subspaces": {"count": 1}}, 30_000),
+        ({"polish": {"tokens": 5000, "top_k": 2}}, 3 * 10_000 + 2 * 2 * 5000),
+    ],
+)
+def test_the_tokens_of_a_request_are_those_of_all_superlms_and_of_polishing(changes: dict, tokens: int) -> None:
+    given = {
+        "teacher": {"model": "m"},
+        "corpus": {"paths": ["x.txt"]},
+        "training": {"tokens_per_superlm": 10_000},
+        "budgets": [{"name": name, "max_params": 1000} for name in "ab"],
+    }
+    request = parse_request(given | changes)
+    assert training_tokens(request) == tokens
+    assert polish_tokens(request) == (20_000 if "polish" in changes else 0)

@@ -1,0 +1,1 @@
+"""From scores to an answer: choosing, the frontier, latency and its prediction."""

@@ -1,0 +1,24 @@
+"""What is told of the files exported beside a student. Light to import."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from workloads.spec.part import Part
+
+
+class QuantisationReport(Part):
+    """What an int8 ONNX file loses against the float32 one, measured on held-out rows, and what it saves.
+
+    Outputs at padding do not count. An error is the norm of the difference over the norm of the float32 output.
+    """
+
+    float32_bytes: int = Field(gt=0, description="Size of model.onnx, with the weights beside it where there are any.")
+    int8_bytes: int = Field(gt=0, description="Size of model.int8.onnx, likewise.")
+    rows: int = Field(gt=0, description="Held-out rows measured on.")
+    tokens: int = Field(gt=0, description="Their tokens, padding not counted.")
+    hidden_cosine: float = Field(description="Cosine of the last hidden states, mean over tokens.")
+    hidden_error: float = Field(ge=0, description="Relative error of the last hidden states.")
+    pooled_cosine: float = Field(description="Cosine of the mean-pooled outputs, mean over rows.")
+    pooled_cosine_worst: float = Field(description="The same of the row that came off worst.")
+    pooled_error: float = Field(ge=0, description="Relative error of the mean-pooled outputs.")

@@ -1,0 +1,134 @@
+"""Latencies as documents: the built-in targets, and what was measured on a target.
+
+Light to import; :mod:`workloads.craft.latency` measures, :mod:`workloads.answers.latency_model` predicts.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from workloads.spec.budgets import LatencyTarget
+from workloads.spec.part import Part
+
+Percentile = Literal["p50", "p95"]
+
+TRIM = 0.02
+"""Share of a repeat's runs that is left out at each end (at least one run): the machine's doing, not the model's."""
+AGREEMENT = 0.1
+"""How far the p50s of two repeats may lie apart, relative to the smaller, to count as the same."""
+TRIES = 3
+"""How often a student is measured, at most, for a measure whose repeats agree."""
+ENOUGH = 0.75
+"""Share of the measured candidates whose repeats must agree, for a later job to use them again."""
+
+BUILT_IN_TARGETS: dict[str, LatencyTarget] = {
+    target.name: target
+    for target in (
+        LatencyTarget(name="cpu-1"),
+        LatencyTarget(name="cpu-1-compiled", runtime="compiled"),
+        LatencyTarget(name="cpu-1-onnx", runtime="onnx"),
+        LatencyTarget(name="cpu-4", threads=4),
+    )
+}
+"""One sequence of 128 tokens in float32 on one core (eager, compiled, ONNX Runtime) or four, of any node."""
+
+
+class LatencyMeasure(Part):
+    """A student's latency on a target, and the teacher's beside it; times are milliseconds of one forward."""
+
+    target: LatencyTarget
+    p50_ms: float = Field(gt=0, description="Median over the runs of both repeats.")
+    p95_ms: float = Field(gt=0)
+    spread: float = Field(ge=0, description="Interquartile range over the median.")
+    repeats_p50_ms: list[float] = Field(description="Median of each repeat.")
+    agrees: bool = Field(description="Whether the repeats' medians, of student and teacher, agree within 10 %.")
+    tries: int = Field(1, ge=1, description="How often it was measured: again while the repeats disagreed.")
+    teacher_p50_ms: float = Field(gt=0)
+    teacher_repeats_p50_ms: list[float]
+    speed_up: float = Field(gt=0, description="The teacher's median over the student's.")
+    device: str = Field(description="Model of the CPU or GPU.")
+    versions: dict[str, str]
+    measured_at: str
+
+    def percentile_ms(self, percentile: Percentile) -> float:
+        """Give one of the percentiles that a budget may limit."""
+        return self.p50_ms if percentile == "p50" else self.p95_ms
+
+
+class LatencySample(Part):
+    """One candidate, measured to fit a predictor; its weights are not trained, for they decide nothing here."""
+
+    architecture: dict[str, Any]
+    p50_ms: float = Field(gt=0)
+    p95_ms: float = Field(gt=0)
+    agrees: bool
+
+
+class LatencySamples(Part):
+    """Candidates that were measured on one device, to fit a predictor on."""
+
+    target: LatencyTarget
+    samples: list[LatencySample]
+    device: str
+    versions: dict[str, str]
+    measured_at: str
+
+    @property
+    def settled(self) -> bool:
+        """Whether enough of them agree to be kept for later jobs."""
+        return sum(one.agrees for one in self.samples) >= ENOUGH * len(self.samples)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What many runs come to; see :class:`LatencyMeasure`."""
+
+    p50_ms: float
+    p95_ms: float
+    spread: float
+    repeats_p50_ms: tuple[float, ...]
+    agrees: bool
+
+
+def summarise(repeats: Sequence[Sequence[float]]) -> Summary:
+    """Summarise the runs of each repeat, in milliseconds, after trimming each repeat."""
+    kept = [_trimmed(runs) for runs in repeats]
+    together = np.concatenate(kept)
+    low, middle, high, slow = np.percentile(together, [25, 50, 75, 95])
+    medians = tuple(float(np.median(runs)) for runs in kept)
+    agrees = max(medians) <= (1 + AGREEMENT) * min(medians)
+    return Summary(float(middle), float(slow), float((high - low) / middle), medians, agrees)
+
+
+def summarise_closest(repeats: Sequence[Sequence[float]]) -> Summary:
+    """Summarise the two repeats whose medians lie closest together: one that was disturbed has no such neighbour."""
+    assert len(repeats) > 1
+    pairs = [summarise(pair) for pair in itertools.combinations(repeats, 2)]
+    return min(pairs, key=lambda pair: max(pair.repeats_p50_ms) / min(pair.repeats_p50_ms))
+
+
+def settled(measure: Callable[[], LatencyMeasure], tries: int = TRIES) -> LatencyMeasure:
+    """Measure again until the repeats agree; of ``tries`` that never do, give the one in the middle, as it is."""
+    found = [measure()]
+    while not found[-1].agrees and len(found) < tries:
+        found.append(measure())
+    ordered = sorted(found, key=lambda one: one.p50_ms)
+    given = found[-1] if found[-1].agrees else ordered[len(ordered) // 2]
+    return given.model_copy(update={"tries": len(found)})
+
+
+def known_targets(own: Iterable[LatencyTarget] = ()) -> dict[str, LatencyTarget]:
+    """Give all targets by name: the built-in ones and ``own``, which win over those of the same name."""
+    return BUILT_IN_TARGETS | {target.name: target for target in own}
+
+
+def _trimmed(runs: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    cut = max(1, round(TRIM * len(runs)))
+    assert len(runs) > 2 * cut, len(runs)
+    return np.sort(np.asarray(runs, float))[cut:-cut]

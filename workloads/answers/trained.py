@@ -1,0 +1,96 @@
+"""What a finished search stands on, and how to come back to it: a new budget needs nothing else.
+
+Light to import: the service answers budgets from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.shapes.costs import Cost, student_cost
+from workloads.shapes.spaces import SubSpace
+from workloads.spec.errors import InputError
+from workloads.storage import artifacts
+from workloads.storage.artifacts import Artifact
+from workloads.storage.storage import Storage
+
+
+@dataclass(frozen=True)
+class TeacherStage:
+    """The teacher, brought to the storage.
+
+    Attributes:
+        artifact: Its files.
+        fingerprint: Of what decides its outputs; see :func:`workloads.shapes.teacher_files.fingerprint`.
+        shape: Its dimensions.
+    """
+
+    artifact: Artifact
+    fingerprint: str
+    shape: TeacherShape
+
+    def cost(self, architecture: Architecture, sequence_length: int) -> Cost:
+        """The cost of one of its students."""
+        return student_cost(self.shape, architecture, sequence_length)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Everything up to the scores table.
+
+    Attributes:
+        superlms: By name of the sub-space.
+        recalled: Whether it was found again for budgets that the search did not know.
+    """
+
+    teacher: TeacherStage
+    corpus: Artifact
+    spaces: tuple[SubSpace, ...]
+    superlms: dict[str, Artifact]
+    scores: Artifact
+    recalled: bool = False
+
+    @property
+    def knows_all_budgets(self) -> bool:
+        """Whether the search's survivors answer the budgets at hand; else what it left early counts too."""
+        return not (self.recalled and self.scores.summary["aim"] == "budgets")
+
+    def space(self, name: str) -> SubSpace:
+        """The sub-space of that name."""
+        return next(space for space in self.spaces if space.name == name)
+
+
+def recall(storage: Storage, scores_fingerprint: str) -> Trained:
+    """Find again what a scores table was made from.
+
+    Raises:
+        InputError: An artefact has been removed from the storage.
+    """
+    try:
+        return _recall(storage, artifacts.load(storage, "scores", scores_fingerprint))
+    except FileNotFoundError as error:
+        raise InputError.of(
+            "compression",
+            f"Its artefacts are no longer in the storage ({error}).",
+            "Submit the compression again; what is left of it is reused.",
+        ) from error
+
+
+def _recall(storage: Storage, scores: Artifact) -> Trained:
+    inputs = scores.inputs
+    teacher = artifacts.load(storage, "teacher", artifacts.Key("teacher", {"files": inputs["teacher"]}).fingerprint)
+    return Trained(
+        TeacherStage(teacher, inputs["teacher"], TeacherShape(**teacher.summary["shape"])),
+        artifacts.load(storage, "corpus", inputs["corpus"]),
+        tuple(_space(given) for given in inputs["spaces"].values()),
+        {name: artifacts.load(storage, "superlm", found) for name, found in inputs["superlms"].items()},
+        scores,
+        recalled=True,
+    )
+
+
+def _space(given: dict[str, Any]) -> SubSpace:
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    return SubSpace(**fields)

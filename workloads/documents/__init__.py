@@ -1,0 +1,1 @@
+"""The job's folder: the documents that services and runs exchange."""

@@ -1,0 +1,294 @@
+"""The job's folder: the one channel between the service and the run.
+
+::
+
+    jobs/<job>/request.json                    what is asked for, written by the service
+    jobs/<job>/order.json                      what kind of job it is, written by the service
+    jobs/<job>/attempts/<n>/progress.json      the steps, rewritten as they move
+    jobs/<job>/attempts/<n>/events.jsonl       what happened, one JSON object a line
+    jobs/<job>/attempts/<n>/result.json        written last of all; commits the attempt
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from workloads.answers.latency import LatencyMeasure
+from workloads.shapes.costs import BYTES, Cost
+from workloads.spec.evaluation import EvaluationResult
+from workloads.storage.storage import Storage
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+_D = TypeVar("_D", bound=_Document)
+
+
+class StepDocument(_Document):
+    """One stage of a run; ``rate`` is in units a second over the last part of the work."""
+
+    name: str
+    status: Literal["pending", "running", "succeeded", "failed"] = "pending"
+    done: int = 0
+    total: int | None = None
+    unit: str = ""
+    rate: float | None = None
+    seconds_left: float | None = None
+    reused: bool = False
+    note: str | None = None
+
+
+class ErrorDocument(_Document):
+    """Why a job failed; ``field`` and ``remedy`` are set where the user can mend it.
+
+    ``unreachable``, ``internal`` and ``lost`` are tried again; ``invalid_input`` and ``storage`` are not.
+    """
+
+    code: Literal["invalid_input", "unreachable", "internal", "storage", "lost"]
+    message: str
+    field: str | None = None
+    remedy: str | None = None
+
+
+JobKind = Literal["compression", "selection", "plan", "evaluation"]
+
+
+class OrderDocument(_Document):
+    """What kind of job it is; a selection names the scores table of a finished compression that it answers from.
+
+    ``roots`` and ``hub`` say where the request may read; see :class:`workloads.storage.places.Places`.
+    """
+
+    kind: JobKind = "compression"
+    scores: str | None = None
+    roots: tuple[str, ...] | None = None
+    hub: tuple[str, ...] = ("*",)
+
+
+class CostDocument(_Document):
+    """What a shape costs; ``flops`` and ``activation_bytes`` at ``sequence_length`` tokens. See docs/costs.md."""
+
+    params: int
+    flops: int
+    sequence_length: int
+    params_without_embeddings: int | None = None
+    weight_bytes: dict[str, int] | None = Field(None, description="Of all weights, by dtype.")
+    activation_bytes: int | None = Field(None, description="Peak of one sequence, float32.")
+
+    @staticmethod
+    def fields_of(cost: Cost) -> dict[str, Any]:
+        """The fields of this document for a cost."""
+        return {
+            "params": cost.params,
+            "flops": cost.flops,
+            "sequence_length": cost.sequence_length,
+            "params_without_embeddings": cost.params_without_embeddings,
+            "weight_bytes": {dtype: cost.weight_bytes(dtype) for dtype in BYTES},
+            "activation_bytes": cost.activation_bytes,
+        }
+
+
+class StudentDocument(CostDocument):
+    """A chosen student; ``files`` is its folder, relative to the storage."""
+
+    id: str
+    budget: str
+    status: Literal["pending", "ready", "failed"] = Field("ready", description="Whether its files are there.")
+    subspace: str
+    architecture: dict[str, Any]
+    heldout_loss: float
+    task_score: float | None = Field(None, description="On the proxy task.")
+    polished_tokens: int = Field(0, description="Tokens that it was distilled alone for, after the search.")
+    latency: LatencyMeasure | None = Field(None, description="Measured on the budget's target.")
+    latency_prediction: dict[str, float] | None = Field(
+        None,
+        description="What was predicted, in ms; the predictor's relative error on held-out candidates; of how many "
+        "samples, and how many of these were doubtful: their repeats disagreed.",
+    )
+    exports: dict[str, Any] = Field(default_factory=dict, description="ONNX files and what their checks gave.")
+    files: str | None
+
+
+class NearestDocument(CostDocument):
+    """A candidate that misses a budget; ``misses`` gives its cost over the limit, by limit."""
+
+    architecture: dict[str, Any]
+    subspace: str
+    sequence_length: int = 128
+    heldout_loss: float
+    misses: dict[str, float]
+    latency_ms: float | None = Field(None, description="On the budget's target, where it limits latency.")
+    latency_source: Literal["measured", "predicted"] | None = Field(None, description="What latency_ms is.")
+    latency_agrees: bool | None = Field(
+        None, description="Whether the repeats of the measure agreed; null where nothing was measured."
+    )
+
+
+class TeacherDocument(CostDocument):
+    """The teacher that was compressed."""
+
+    fingerprint: str
+    shape: dict[str, Any]
+
+
+class InfeasibleDocument(_Document):
+    """A budget that nothing meets, with the candidates that come nearest."""
+
+    budget: str
+    nearest: list[NearestDocument]
+
+
+class EventDocument(_Document):
+    """Something that happened, numbered from 1 within the attempt."""
+
+    sequence: int
+    time: str
+    type: str
+    message: str
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class ProgressDocument(_Document):
+    """Where a run stands."""
+
+    updated_at: str
+    steps: list[StepDocument] = Field(default_factory=list)
+    stored_bytes: int | None = Field(None, description="As of a result, for an attempt that leaves none.")
+
+
+class PlanStepDocument(_Document):
+    """The estimate of one step; 0 seconds where an earlier run has left its result."""
+
+    name: str
+    seconds: float
+    reused: bool
+    basis: str = Field(description="What the estimate rests on.")
+
+
+class PlanBudgetDocument(_Document):
+    """How many candidates of each sub-space meet a budget."""
+
+    budget: str
+    candidates: dict[str, int]
+    feasible: bool
+    note: str | None = None
+
+
+class PlanDocument(_Document):
+    """What a compression would take, and whether its budgets can be met; nothing was trained for it."""
+
+    candidates: dict[str, int] = Field(description="Of each sub-space.")
+    budgets: list[PlanBudgetDocument]
+    steps: list[PlanStepDocument]
+    seconds: float
+    device_hours: float = Field(description="Hours of the devices (GPUs, or CPU cores where there are none) it keeps.")
+    device: str
+    calibration_seconds: float = Field(description="How long the measuring took.")
+
+
+class ResultDocument(_Document):
+    """How an attempt ended."""
+
+    status: Literal["succeeded", "failed"]
+    students: list[StudentDocument] = Field(default_factory=list)
+    infeasible: list[InfeasibleDocument] = Field(default_factory=list)
+    error: ErrorDocument | None = None
+    artifacts: dict[str, list[str]] = Field(default_factory=dict, description="Fingerprints by stage.")
+    teacher: TeacherDocument | None = None
+    pictures: dict[str, str] = Field(default_factory=dict, description="Files by what they show.")
+    plan: PlanDocument | None = Field(None, description="What a plan gives.")
+    evaluation: EvaluationResult | None = Field(None, description="What an evaluation gives.")
+    stored_bytes: int | None = Field(None, description="What all of the job's attempts have put into the storage.")
+    seconds: float = 0.0
+
+
+class JobFolder:
+    """Reads and writes the documents of one job.
+
+    Args:
+        storage: The storage that holds ``jobs/``.
+        job: The job's id.
+    """
+
+    def __init__(self, storage: Storage, job: str) -> None:
+        self.storage = storage
+        self.job = job
+
+    def path(self, name: str, attempt: int | None = None) -> str:
+        """Path of a document, relative to the storage."""
+        part = f"attempts/{attempt}/" if attempt is not None else ""
+        return f"jobs/{self.job}/{part}{name}"
+
+    def write_request(self, request: dict[str, Any]) -> None:
+        """Write what the run is to do."""
+        self.storage.write_json(self.path("request.json"), request)
+
+    def read_request(self) -> Any:
+        """Read what the run is to do, as JSON-like data."""
+        return self.storage.read_json(self.path("request.json"))
+
+    def write_order(self, order: OrderDocument) -> None:
+        """Write what kind of job it is."""
+        self._write(self.path("order.json"), order)
+
+    def read_order(self) -> OrderDocument:
+        """Read what kind of job it is; a folder without one is of a compression."""
+        return self._read(self.path("order.json"), OrderDocument) or OrderDocument()
+
+    def write_progress(self, attempt: int, progress: ProgressDocument) -> None:
+        """Replace the attempt's progress."""
+        self._write(self.path("progress.json", attempt), progress)
+
+    def read_progress(self, attempt: int) -> ProgressDocument | None:
+        """Read the attempt's progress, None before it has any."""
+        return self._read(self.path("progress.json", attempt), ProgressDocument)
+
+    def write_result(self, attempt: int, result: ResultDocument) -> None:
+        """Commit the attempt."""
+        self._write(self.path("result.json", attempt), result)
+
+    def read_result(self, attempt: int) -> ResultDocument | None:
+        """Read how the attempt ended, None while it has not."""
+        return self._read(self.path("result.json", attempt), ResultDocument)
+
+    def write_events(self, attempt: int, events: list[EventDocument]) -> None:
+        """Replace the attempt's events (object stores cannot append)."""
+        lines = "".join(f"{event.model_dump_json()}\n" for event in events)
+        self.storage.write_bytes(self.path("events.jsonl", attempt), lines.encode())
+
+    def read_events(self, attempt: int) -> list[EventDocument]:
+        """Read the attempt's events, oldest first."""
+        return self.read_more_events(attempt, 0)[0]
+
+    def read_more_events(self, attempt: int, begin: int) -> tuple[list[EventDocument], int]:
+        """Read the attempt's events from a byte on, where an earlier reading ended, and give where this one ends."""
+        try:
+            data = b"".join(self.storage.stream(self.path("events.jsonl", attempt), begin=begin))
+        except FileNotFoundError:
+            return [], begin
+        return [EventDocument.model_validate_json(line) for line in data.splitlines()], begin + len(data)
+
+    def _write(self, path: str, document: _Document) -> None:
+        self.storage.write_bytes(path, document.model_dump_json(indent=1).encode())
+
+    def _read(self, path: str, kind: type[_D]) -> _D | None:
+        try:
+            return kind.model_validate_json(self.storage.read_bytes(path))
+        except FileNotFoundError:
+            return None
+
+
+def student_id(job: str, budget: str) -> str:
+    """The id of a job's student for a budget, the same in every attempt."""
+    return f"stu_{hashlib.sha256(f'{job}/{budget}'.encode()).hexdigest()[:16]}"
+
+
+def now() -> str:
+    """The time as RFC 3339, UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,1 @@
+"""What every run works with: progress, leases, the cache of stages, failures."""

@@ -1,0 +1,29 @@
+"""The steps of a job, by the names that progress and plans call them."""
+
+from __future__ import annotations
+
+from workloads.documents.job_folder import JobKind
+from workloads.spec.request import CompressionRequest
+
+TEACHER, CORPUS, CALIBRATION, SEARCH = "teacher", "corpus", "calibration", "search"
+LATENCY, PROXY_TASK, POLISH, STUDENTS = "latency", "proxy-task", "polish", "students"
+
+
+def step_names(request: CompressionRequest, kind: JobKind = "compression") -> list[str]:
+    """The steps of a job, in their order."""
+    if kind == "plan":
+        return [TEACHER, CALIBRATION]
+    answering = [
+        *([LATENCY] if any(budget.latency_target for budget in request.budgets) else []),
+        *([PROXY_TASK] if request.proxy_task is not None else []),
+        *([POLISH] if request.polish is not None else []),
+        STUDENTS,
+    ]
+    if kind == "selection":
+        return answering
+    return [TEACHER, CORPUS, *map(train_step, request.subspaces.names), SEARCH, *answering]
+
+
+def train_step(superlm: str) -> str:
+    """The step that trains one SuperLM."""
+    return f"train-{superlm}"

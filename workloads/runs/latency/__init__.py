@@ -1,0 +1,1 @@
+"""Measuring latency on named targets."""

@@ -1,0 +1,139 @@
+"""The node that a latency target is measured on: one that has what the target asks for."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from workloads.craft.latency.cores import check_cores, device_name, usable_cores
+from workloads.craft.latency.measure import library_versions
+from workloads.craft.latency.runtimes import check_compiler
+from workloads.spec.budgets import LatencyTarget
+from workloads.spec.errors import InputError
+from workloads.spec.request import CompressionRequest
+
+_RESOURCE_SHARE = 0.001
+"""How much of a target's resource a measurement takes: it only says where, not how many at once."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a target is measured.
+
+    Attributes:
+        node: Ray's id of the node.
+        device: Model of its CPU or GPU.
+        cores: How many cores a process may use there.
+        versions: Of the libraries that a latency depends on.
+    """
+
+    node: str
+    device: str
+    cores: int
+    versions: Mapping[str, str]
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What a latency holds under, besides its target; JSON-like."""
+        return {"device": self.device, "cores": self.cores, "versions": dict(self.versions)}
+
+
+def find_place(target: LatencyTarget, field: str | None = None) -> Place:
+    """Find the node that ``target`` is measured on, the same one as long as it is there.
+
+    Args:
+        target: What the node must have.
+        field: The request's field to name where none has it; ``latency_targets.<name>`` unless given.
+
+    Raises:
+        InputError: No node has its resource, device or CPUs, or the node has too few cores or no compiler.
+    """
+    field = field or f"latency_targets.{target.name}"
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    for resource, amount, problem, remedy in _needs(target):
+        nodes = [node for node in nodes if node["Resources"].get(resource, 0) >= amount]
+        if not nodes:
+            raise InputError.of(field, problem, remedy)
+    node = min(nodes, key=lambda node: (node["NodeName"], node["NodeID"]))
+    return _place_on(node["NodeID"], target, field)
+
+
+def target_field(request: CompressionRequest, target: LatencyTarget) -> str:
+    """The field of a request to name where a target cannot be measured: that of the first budget that asks for it."""
+    for index, budget in enumerate(request.budgets):
+        if budget.latency_target == target.name:
+            return f"budgets.{index}.latency_target"
+    return f"latency_targets.{target.name}"
+
+
+@functools.cache
+def _place_on(node: str, target: LatencyTarget, field: str) -> Place:
+    """Ask a node what it is, and whether it can measure ``target``; an upgraded one is another to Ray."""
+    look = ray.remote(_look).options(num_cpus=0, **options_on(node, target, cpus=False))
+    return Place(node, *result_of(look.remote(target, field)))
+
+
+def _look(target: LatencyTarget, field: str) -> tuple[str, int, dict[str, str]]:
+    check_cores(target, field)
+    check_compiler(target, field)
+    return device_name(target), len(usable_cores()), library_versions()
+
+
+def options_on(node: str, target: LatencyTarget, *, cpus: bool = True) -> dict[str, Any]:
+    """Ray's options of a task or an actor on a node, with what ``target`` is measured with set aside for it."""
+    options: dict[str, Any] = {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
+    if cpus:
+        options |= {"num_cpus": target.threads}
+    if target.device == "cuda":
+        options |= {"num_gpus": 1}
+    if target.resource is not None:
+        options |= {"resources": {target.resource: _RESOURCE_SHARE}}
+    return options
+
+
+def result_of(reference: Any) -> Any:
+    """Wait for a task on a node; what is wrong with the input there is so here."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, InputError):
+            raise error.cause from error
+        raise
+
+
+def _needs(target: LatencyTarget) -> list[tuple[str, float, str, str]]:
+    """What a node must have, as Ray counts it, and what to say where none has it."""
+    needs = []
+    if target.resource is not None:
+        needs.append(
+            (
+                target.resource,
+                _RESOURCE_SHARE,
+                f"No node of the cluster has the resource {target.resource!r}, which {target.name!r} is measured on.",
+                f"Start a Ray node there with --resources='{{\"{target.resource}\": 1}}', or use another target.",
+            )
+        )
+    on = f" with {target.resource!r}" if target.resource is not None else " of the cluster"
+    if target.device == "cuda":
+        needs.append(
+            (
+                "GPU",
+                1,
+                f"No node{on} has a GPU, which {target.name!r} is measured on.",
+                "Add a node with a GPU, or use a target whose 'device' is cpu.",
+            )
+        )
+    needs.append(
+        (
+            "CPU",
+            target.threads,
+            f"No node{on} has the {target.threads} CPUs that {target.name!r} is measured with.",
+            "Use fewer 'threads', or add a node with that many CPUs.",
+        )
+    )
+    return needs

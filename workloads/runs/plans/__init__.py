@@ -1,0 +1,1 @@
+"""What a request would take, before any work."""

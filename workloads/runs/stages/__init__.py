@@ -1,0 +1,1 @@
+"""The stages that methods compose, with their results kept."""

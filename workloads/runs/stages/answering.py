@@ -1,0 +1,234 @@
+"""From the scores table to the students, over the storage and the cluster: each finished stage is kept."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from workloads.answers.choosing import Scored
+from workloads.answers.latency import LatencyMeasure, known_targets
+from workloads.answers.latency_model import LatencyModels
+from workloads.answers.scores_table import choosable, read_scores
+from workloads.answers.student_key import student_key
+from workloads.answers.trained import Trained
+from workloads.methods.stages import Polished
+from workloads.runs.attempt.attempt import Attempt
+from workloads.runs.attempt.stage_cache import WAITING
+from workloads.runs.attempt.steps import LATENCY, POLISH, PROXY_TASK, STUDENTS
+from workloads.runs.latency.latency import build_measure, build_samples, read_measure, read_samples
+from workloads.runs.latency.places import find_place, target_field
+from workloads.runs.proxy import read_task_scores, score_on_task
+from workloads.runs.students import Origin, build_student
+from workloads.runs.training.polish import PolishJob, polish_students, score_polished
+from workloads.spec.budgets import Budget, LatencyTarget
+from workloads.storage.artifacts import Artifact
+
+
+class StoredAnswering:
+    """Implements :class:`workloads.methods.stages.AnsweringStages`; of several jobs one builds a stage."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._storage, self._request, self._builder = attempt.storage, attempt.request, attempt.builder
+        self._progress, self._building = attempt.progress, attempt.building
+        self._saved: list[Artifact] = []
+        self._sampled = 0  # measurements that the predictors took
+        self._measured = False  # whether a student was measured by this attempt
+
+    def candidates(self, trained: Trained) -> list[Scored]:
+        """See the protocol."""
+        return choosable(trained, read_scores(self._storage, trained.scores))
+
+    def targets(self) -> dict[str, LatencyTarget]:
+        """See the protocol."""
+        return known_targets(self._request.latency_targets)
+
+    def latency_models(self, trained: Trained, target: LatencyTarget) -> LatencyModels:
+        """See the protocol.
+
+        Raises:
+            InputError: No node can measure the target.
+        """
+        self._progress.start(LATENCY, unit="measurements")
+        before = self._sampled
+
+        def progress(done: int, total: int) -> None:
+            self._sampled = before + total
+            self._progress.advance(LATENCY, before + done, self._sampled)
+
+        samples = build_samples(
+            self._storage,
+            target=target,
+            teacher_files=trained.teacher.artifact.files,
+            teacher_fingerprint=trained.teacher.fingerprint,
+            spaces=trained.spaces,
+            seed=self._request.seed,
+            builder=self._builder,
+            progress=progress,
+            field=target_field(self._request, target),
+            waiting=functools.partial(self._progress.note, LATENCY, WAITING),
+        )
+        self._progress.note(LATENCY, None)
+        self._building.end(LATENCY, samples)
+        return LatencyModels.fit(read_samples(samples))
+
+    def measure(self, trained: Trained, student: Artifact, target: LatencyTarget) -> LatencyMeasure:
+        """See the protocol."""
+        return self._measure(trained, student.files, student.fingerprint, target)
+
+    def measuring(self, total: int, done: int) -> None:
+        """See the protocol; the step counts them beside the measurements that the predictors took."""
+        self._progress.advance(LATENCY, self._sampled + done, self._sampled + total)
+        if done == total:
+            self._progress.finish(LATENCY, reused=not self._measured)
+
+    def late(self, budget: Budget, scored: Scored, measure: LatencyMeasure) -> None:
+        """See the protocol."""
+        took, limit = measure.percentile_ms(budget.latency_percentile), budget.max_latency_ms
+        self._progress.event(
+            "late",
+            f"{scored.architecture.describe()} takes {took:.3g} ms on {budget.latency_target}, measured, "
+            f"and fails the budget {budget.name} of {limit:g} ms; the next best takes its place.",
+            budget=budget.name,
+            architecture=scored.architecture.to_json(),
+            latency_ms=took,
+            max_latency_ms=limit,
+            agrees=measure.agrees,
+        )
+
+    def task_scores(self, trained: Trained, candidates: Sequence[Scored]) -> list[Scored]:
+        """See the protocol.
+
+        Raises:
+            InputError: The task's files cannot be used.
+        """
+        self._progress.start(PROXY_TASK, len(candidates), "candidates")
+        superlms = [trained.superlms[one.subspace] for one in candidates]
+        progress = functools.partial(self._progress.advance, PROXY_TASK)
+        found, artifact = self._score_on_task(trained, candidates, superlms, progress)
+        self._building.end(PROXY_TASK, artifact)
+        return found
+
+    def polish(self, trained: Trained, candidates: Sequence[Scored]) -> list[Polished]:
+        """See the protocol.
+
+        Raises:
+            InputError: ``polish.tokens`` is less than a step, the training diverged, or the proxy task's files
+                cannot be used.
+        """
+        assert self._request.polish is not None
+        tokens = self._request.polish.tokens
+        self._progress.start(POLISH, tokens * len(candidates), "tokens")
+        jobs = [
+            PolishJob(trained.space(one.subspace), one.architecture, trained.superlms[one.subspace])
+            for one in candidates
+        ]
+        done: dict[str, int] = {}
+
+        def report(name: str, tokens_done: int, total: int, metrics: dict[str, float]) -> None:
+            done[name] = tokens_done
+            self._progress.advance(POLISH, sum(done.values()))
+            named = {f"{name} {metric}": value for metric, value in metrics.items()}
+            self._progress.point(POLISH, tokens_done, total, named)
+
+        polished = polish_students(
+            self._storage,
+            self._request,
+            teacher_files=trained.teacher.artifact.files,
+            teacher_fingerprint=trained.teacher.fingerprint,
+            corpus=trained.corpus,
+            chosen=jobs,
+            builder=self._builder,
+            report=report,
+            note=functools.partial(self._progress.note, POLISH),
+        )
+        losses = score_polished(
+            self._storage,
+            self._request,
+            teacher_files=trained.teacher.artifact.files,
+            corpus=trained.corpus,
+            polished=polished,
+            builder=self._builder,
+        )
+        after = [replace(one, heldout_loss=losses[job.id]) for one, job in zip(candidates, jobs, strict=True)]
+        superlms = [polished[job.id] for job in jobs]
+        made = list(superlms)
+        if self._request.proxy_task is not None:  # what they scored before says nothing about them now
+
+            def tell(done: int, total: int) -> None:
+                self._progress.note(POLISH, f"on the proxy task once more: {done} of {total}")
+
+            after, scores = self._score_on_task(trained, after, superlms, tell)
+            made.append(scores)
+        self._building.end(POLISH, *made)
+        return [Polished(*one) for one in zip(after, superlms, strict=True)]
+
+    def students(self, total: int, done: int) -> None:
+        """See the protocol."""
+        if done == 0:
+            self._progress.start(STUDENTS, total, "students")
+        else:
+            self._progress.advance(STUDENTS, done)
+        if done == total:
+            self._building.end(STUDENTS, *self._saved)
+
+    def student(
+        self, trained: Trained, scored: Scored, superlm: Artifact, target: LatencyTarget | None = None
+    ) -> Artifact:
+        """See the protocol."""
+        stages = {"teacher": trained.teacher.artifact, "corpus": trained.corpus, "superlm": superlm}
+        # A card tells of one target on one device, so a student that was measured elsewhere is an artefact of its own.
+        latency = (target, find_place(target, target_field(self._request, target)).device) if target else None
+        key = student_key(trained.scores, superlm, scored.architecture, self._request.export, latency)
+
+        def measure(files: str) -> LatencyMeasure:
+            assert target is not None
+            return self._measure(trained, files, key.fingerprint, target)
+
+        def build() -> Artifact:
+            teacher, opened = self._attempt.teacher(trained.teacher), self._attempt.superlm(trained.teacher, superlm)
+            origin = Origin(self._request, teacher, opened, stages)
+            rows = read_scores(self._storage, trained.scores)
+            work = self._attempt.work / "students" / key.fingerprint
+            measured = measure if target else None
+            return build_student(self._storage, origin, scored, rows, key, self._builder, work, measured)
+
+        artifact = self._building.once(STUDENTS, key, build)
+        self._saved.append(artifact)
+        return artifact
+
+    def _measure(self, trained: Trained, files: str, fingerprint: str, target: LatencyTarget) -> LatencyMeasure:
+        artifact = build_measure(
+            self._storage,
+            target=target,
+            teacher_files=trained.teacher.artifact.files,
+            teacher_fingerprint=trained.teacher.fingerprint,
+            student_files=files,
+            student_fingerprint=fingerprint,
+            builder=self._builder,
+            field=target_field(self._request, target),
+            waiting=functools.partial(self._progress.note, LATENCY, WAITING),
+        )
+        self._progress.note(LATENCY, None)
+        self._measured |= artifact.builder == self._builder
+        return read_measure(artifact)
+
+    def _score_on_task(
+        self,
+        trained: Trained,
+        candidates: Sequence[Scored],
+        superlms: Sequence[Artifact],
+        progress: Callable[[int, int], None],
+    ) -> tuple[list[Scored], Artifact]:
+        artifact = score_on_task(
+            self._storage,
+            self._request,
+            teacher_files=trained.teacher.artifact.files,
+            teacher_fingerprint=trained.teacher.fingerprint,
+            superlms=superlms,
+            candidates=candidates,
+            builder=self._builder,
+            progress=progress,
+        )
+        return read_task_scores(self._storage, artifact, candidates), artifact

@@ -1,0 +1,1 @@
+"""Training SuperLMs and polishing students on Ray Train."""

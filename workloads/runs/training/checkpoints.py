@@ -1,0 +1,90 @@
+"""Checkpoints of a training run: written under a folder of the attempt's own, committed by a mark written last."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from workloads.storage.storage import Storage
+
+_STATE, _MARK = "state.safetensors", "commit.json"
+_KEPT = 2
+
+
+def ray_folder(folder: str, builder: str) -> str:
+    """Ray Train's folder beside that of a group's checkpoints; of one attempt alone, so that it can go whole."""
+    return f"{folder}-ray-{builder}"
+
+
+def remove_older_ray_folders(storage: Storage, folder: str, builder: str) -> None:
+    """Remove what Ray Train has left of the same job's earlier attempts at the same training.
+
+    Args:
+        storage: Where they are.
+        folder: Of the group's checkpoints.
+        builder: This attempt: the job, a dash and a number.
+    """
+    above = folder.rpartition("/")[0]
+    job, _, number = ray_folder(folder, builder).rpartition("-")
+    for name in storage.list(above):
+        of, _, other = f"{above}/{name}".rpartition("-")
+        if of == job and other.isdecimal() and int(other) < int(number):
+            storage.remove(f"{above}/{name}")
+
+
+class Checkpoints:
+    """The checkpoints of one group of SuperLMs, over all attempts.
+
+    Args:
+        storage: Where they are kept.
+        folder: Of the group, relative to the storage.
+        builder: This attempt; only its own folder is written.
+    """
+
+    def __init__(self, storage: Storage, folder: str, builder: str) -> None:
+        self.storage, self.folder, self.builder = storage, folder, builder
+
+    def save(self, step: int, state: dict[str, Tensor]) -> None:
+        """Write and commit the state after ``step`` steps, and drop this attempt's older ones but one.
+
+        Raises:
+            OSError: No room or no right; nothing is committed.
+        """
+        name = f"{self.folder}/{self.builder}/step-{step:09d}"
+        try:
+            with tempfile.TemporaryDirectory() as temporary:
+                file = Path(temporary) / _STATE
+                save_file({key: value.detach().cpu().contiguous().clone() for key, value in state.items()}, file)
+                self.storage.upload(file, f"{name}/{_STATE}")
+            self.storage.write_bytes(f"{name}/{_MARK}", json.dumps({"step": step}).encode())
+        except OSError as error:
+            # The half of it would keep a disk full, so that not even the failure could be told.
+            with contextlib.suppress(OSError):
+                self.storage.remove(name)
+            if error.filename is None:  # a failed write alone does not say where
+                error.filename = self.storage.path(name)
+            raise
+        for older in sorted(self.storage.list(f"{self.folder}/{self.builder}"))[:-_KEPT]:
+            self.storage.remove(f"{self.folder}/{self.builder}/{older}")
+
+    def latest(self) -> tuple[int, str] | None:
+        """The furthest committed step of any attempt, and its folder."""
+        marks = [path for path in self.storage.list(self.folder, recursive=True) if path.endswith(f"/{_MARK}")]
+        steps = [(int(path.split("/")[-2].removeprefix("step-")), path.rpartition("/")[0]) for path in marks]
+        return max(steps, default=None)
+
+    def load(self, name: str) -> dict[str, Tensor]:
+        """Read the state of a folder that :meth:`latest` gave."""
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = self.storage.fetch(f"{self.folder}/{name}", Path(temporary))
+            state: dict[str, Tensor] = load_file(folder / _STATE)
+            return state
+
+    def clear(self) -> None:
+        """Remove them all, once the SuperLMs are committed."""
+        self.storage.remove(self.folder)

@@ -1,0 +1,64 @@
+"""Placement: how the K SuperLMs are grouped into training runs.
+
+All in one group (*together*) share one teacher forward a batch; a group each (*apart*) run in parallel on devices
+of their own. Same code, one list longer or shorter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cluster.sizing import Resources
+from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.shapes.costs import student_cost, teacher_architecture
+from workloads.shapes.spaces import SubSpace
+from workloads.spec.request import TrainingSpec
+
+_WORTH_IT = 1.25  # how much quicker *apart* must be to be worth K times the devices
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Groups of sub-space names, and why they were chosen."""
+
+    groups: tuple[tuple[str, ...], ...]
+    reason: str
+
+
+def plan_placement(
+    training: TrainingSpec, spaces: Sequence[SubSpace], shape: TeacherShape, resources: Resources
+) -> Placement:
+    """Split the sub-spaces into groups; groups given by hand have been checked to hold each once."""
+    names = [space.name for space in spaces]
+    wish = training.placement
+    if isinstance(wish, list):
+        assert sorted(name for group in wish for name in group) == sorted(names), wish
+        return Placement(tuple(tuple(group) for group in wish), "groups given in the request")
+    together, apart = (tuple(names),), tuple((name,) for name in names)
+    if len(names) == 1 or wish == "together":
+        return Placement(together, "one sub-space" if len(names) == 1 else "asked for in the request")
+    if wish == "apart":
+        return Placement(apart, "asked for in the request")
+    teacher = student_cost(shape, teacher_architecture(shape), training.sequence_length).flops
+    units = [step_flops(space, shape, training) / teacher for space in spaces]
+    as_one, slowest = 1 + sum(units), 1 + max(units)
+    counts = f"a batch costs {as_one:.1f} teacher forwards together, {slowest:.1f} in the largest group apart"
+    need = len(names) * training.workers
+    if resources.gpus >= need and as_one / slowest >= _WORTH_IT:
+        return Placement(apart, f"{resources.gpus} GPUs are enough for {need} workers; {counts}")
+    if resources.gpus >= need:
+        return Placement(together, f"apart would gain too little for {need} GPUs; {counts}")
+    what = f"{resources.gpus} GPUs" if resources.gpus else f"{resources.cluster_cpus} CPUs shared by all groups"
+    return Placement(together, f"{what}, so one teacher forward for all is cheapest; {counts}")
+
+
+def step_flops(space: SubSpace, shape: TeacherShape, training: TrainingSpec) -> float:
+    """Multiply-accumulates a sequence of a sandwich's forwards and backwards (a backward counts as two forwards)."""
+
+    def flops(architecture: Architecture) -> int:
+        return student_cost(shape, architecture, training.sequence_length).flops
+
+    costs = [flops(architecture) for architecture in space.architectures()]
+    randoms = training.random_subnets * sum(costs) / len(costs)
+    return 3 * (flops(space.largest) + flops(space.smallest) + randoms)

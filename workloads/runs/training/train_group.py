@@ -1,0 +1,323 @@
+"""One Ray Train run: a group of SuperLMs, any number of data-parallel workers, restartable at any point."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed as dist
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from torch import Tensor
+
+from workloads.craft.blocks import Blocks
+from workloads.craft.importance import importance_order
+from workloads.craft.objectives.objective import objective_for
+from workloads.craft.signals import Batch
+from workloads.craft.superlm import Wiring
+from workloads.craft.superlm_files import Built, build_superlm, continue_superlm, save_superlm, wiring_of
+from workloads.craft.teacher import Teacher, open_teacher
+from workloads.craft.training import GroupTrainer, Member, learning_rate
+from workloads.runs.training.checkpoints import Checkpoints, ray_folder, remove_older_ray_folders
+from workloads.shapes.spaces import SubSpace, orders_by_importance
+from workloads.shapes.teacher_files import FIELD
+from workloads.spec.errors import FieldError, InputError
+from workloads.spec.request import CompressionRequest
+from workloads.storage.artifacts import Artifact
+from workloads.storage.storage import Storage
+
+_REPORT_EVERY = 5  # steps between looks at the losses, which all workers take at once
+_CALIBRATION_BATCHES = 8
+
+
+@dataclass(frozen=True)
+class GroupJob:
+    """What a run needs to know; small enough to travel to its workers.
+
+    Attributes:
+        outputs: By sub-space, the artefact folder that this attempt writes its SuperLM into.
+        checkpoints: Folder of the group's checkpoints, shared by all attempts.
+        cpus: Of each worker; also its threads.
+        origins: By sub-space, the trained SuperLM that its own continues; the others start from the teacher.
+        first_batch: Where in the corpus's stream of batches the training begins.
+    """
+
+    storage: str
+    request: CompressionRequest
+    teacher_files: str
+    corpus: Artifact
+    spaces: tuple[SubSpace, ...]
+    outputs: dict[str, str]
+    checkpoints: str
+    builder: str
+    cpus: int
+    gpu: bool
+    origins: dict[str, Artifact] = field(default_factory=dict)
+    first_batch: int = 0
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Training losses of the largest and the smallest subnet at a step."""
+
+    largest: float
+    smallest: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Tokens done and in all, and losses, by SuperLM."""
+
+    tokens: dict[str, int]
+    totals: dict[str, int]
+    losses: dict[str, Loss]
+
+
+def run_group(job: GroupJob, queue: Any) -> BaseException | None:
+    """Run a group to its end and give the failure that ended it, None if there was none.
+
+    Args:
+        job: What to train.
+        queue: A Ray queue that takes :class:`Progress`.
+    """
+    storage = Storage.open(job.storage)
+    training = job.request.training
+    own = ray_folder(job.checkpoints, job.builder)
+    remove_older_ray_folders(storage, job.checkpoints, job.builder)
+    resources: dict[str, float] = {"CPU": job.cpus, **({"GPU": 1} if job.gpu else {})}
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"job": job, "queue": queue},
+        scaling_config=ScalingConfig(num_workers=training.workers, use_gpu=job.gpu, resources_per_worker=resources),
+        run_config=RunConfig(
+            name="train",
+            storage_path=storage.path(own),
+            storage_filesystem=storage.filesystem,
+            failure_config=FailureConfig(max_failures=training.max_failures),
+        ),
+    )
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        return _cause(error)
+    finally:
+        storage.remove(own)
+    return _read_failure(storage, job)
+
+
+def _cause(error: Any) -> BaseException:
+    failures = list(getattr(error, "worker_failures", {}).values())
+    for failure in failures:
+        inner = getattr(failure, "_base_exc", failure)  # Ray wraps what a worker raised
+        if isinstance(inner, InputError | OSError):
+            return inner
+    return RuntimeError(str(failures[0]) if failures else str(error))
+
+
+def _read_failure(storage: Storage, job: GroupJob) -> BaseException | None:
+    """A failure that trying again cannot mend is left in a file, so that Ray does not restart the workers for it."""
+    path = _failure_path(job)
+    if not storage.exists(path):
+        return None
+    errors = storage.read_json(path)
+    storage.remove(path)
+    return InputError([FieldError(**found) for found in errors])
+
+
+def _failure_path(job: GroupJob) -> str:
+    return f"{job.outputs[job.spaces[0].name]}/failure.json"
+
+
+def _worker(config: dict[str, Any]) -> None:
+    job: GroupJob = config["job"]
+    torch.set_num_threads(max(1, job.cpus))
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    storage = Storage.open(job.storage)
+    checkpoints = Checkpoints(storage, job.checkpoints, job.builder)
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            teacher = open_teacher(storage.fetch(job.teacher_files, Path(temporary)))
+            trainer, start, last = _start(job, teacher, storage, checkpoints, rank, world)
+            losses = _train(job, trainer, storage, checkpoints, start, last, config["queue"])
+    except InputError as error:  # all workers read and compute the same, so none waits for one that is gone
+        _write_failure(job, rank, storage, error)
+        return
+    if rank == 0:
+        _write_superlms(job, trainer, storage, losses)
+    _barrier(world)
+
+
+def _start(
+    job: GroupJob, teacher: Teacher, storage: Storage, checkpoints: Checkpoints, rank: int, world: int
+) -> tuple[GroupTrainer, int, dict[str, Loss]]:
+    """Build the trainer as it stood at the last committed checkpoint, the same on all workers."""
+    request, training = job.request, job.request.training
+    device = ray.train.torch.get_device()
+    objective = objective_for(request.objective, teacher.shape)
+    found = _agreed(checkpoints.latest(), world)
+    state = checkpoints.load(found[1]) if found else None
+    order = None
+    if orders_by_importance(request.subspaces) and state is None and len(job.origins) < len(job.spaces):
+        with closing(_batches(job, storage, 0)) as batches:
+            order = importance_order(teacher, [next(batches) for _ in range(_CALIBRATION_BATCHES)])
+    members = {}
+    for space in job.spaces:
+        if (origin := job.origins.get(space.name)) is None:
+            built = build_superlm(
+                teacher, space, order=order, projection=objective.needs_projection, dropout=training.dropout
+            )
+        else:
+            built = _continue(origin, space, storage, wiring_of(teacher), training.dropout)
+        head_order = built.head_order if state is None else state.get(f"{space.name}/head_order")
+        built.superlm.to(device)
+        if world > 1:  # the orders were measured on each worker; float noise must not tell them apart
+            for flat in built.superlm.flat.flats:
+                dist.broadcast(flat.data, 0)
+            if head_order is not None:
+                head_order = head_order.to(device)
+                dist.broadcast(head_order, 0)
+        head_order = None if head_order is None else head_order.to(device)
+        members[space.name] = Member(space, built.superlm, head_order, training.steps_for(space.name))
+    teacher.model.to(device)
+    trainer = GroupTrainer(
+        teacher, members, objective, training, seed=request.seed, device=device, rank=rank, world=world
+    )
+    if state is not None:
+        trainer.load_state(state)
+    marks = {name: (state or {}).get(f"{name}/last_loss") for name in members}
+    last = {name: Loss(*mark.tolist()) for name, mark in marks.items() if mark is not None}
+    return trainer, found[0] if found else 0, last
+
+
+def _continue(origin: Artifact, space: SubSpace, storage: Storage, wiring: Wiring, dropout: float) -> Built:
+    with tempfile.TemporaryDirectory() as temporary:
+        superlm = continue_superlm(storage.fetch(origin.files, Path(temporary)), space, wiring, dropout)
+    order = origin.summary["head_order"]
+    return Built(superlm, None if order is None else torch.tensor(order))
+
+
+def _train(
+    job: GroupJob,
+    trainer: GroupTrainer,
+    storage: Storage,
+    checkpoints: Checkpoints,
+    start: int,
+    last: dict[str, Loss],
+    queue: Any,
+) -> dict[str, Loss]:
+    """Train from ``start`` to the end.
+
+    Raises:
+        InputError: The training diverged.
+    """
+    every = job.request.training.checkpoint_every_steps
+    sent = 0.0
+    with closing(_batches(job, storage, start)) as batches:
+        for step in range(start, trainer.steps):
+            shares = trainer.step(step, next(batches))
+            ends = any(member.steps == step + 1 for member in trainer.members.values())
+            if ends or step % _REPORT_EVERY == 0:
+                last |= _losses(trainer, shares, step)
+                if not all(math.isfinite(loss.largest + loss.smallest) for loss in last.values()):
+                    raise _divergence(job, step)
+                if trainer.rank == 0 and (ends or time.monotonic() - sent > 0.5):
+                    sent = time.monotonic()
+                    queue.put_nowait_batch([_progress(job, trainer, step + 1, last)])
+            if (step + 1) % every == 0 and step + 1 < trainer.steps:
+                if trainer.rank == 0:
+                    checkpoints.save(step + 1, _full_state(trainer, last))
+                _barrier(trainer.world)
+    return last
+
+
+def _full_state(trainer: GroupTrainer, last: dict[str, Loss]) -> dict[str, Tensor]:
+    state = trainer.state()
+    for name, member in trainer.members.items():
+        if member.head_order is not None:
+            state[f"{name}/head_order"] = member.head_order
+        loss = last[name]
+        state[f"{name}/last_loss"] = torch.tensor([loss.largest, loss.smallest, loss.learning_rate])
+    return state
+
+
+def _batches(job: GroupJob, storage: Storage, start: int) -> Any:
+    blocks = Blocks.open(storage, job.corpus, "train")
+    for rows in blocks.batches(job.request.seed, job.request.training.batch_size, job.first_batch + start):
+        mask = None if rows.mask is None else torch.as_tensor(rows.mask)
+        yield Batch(torch.as_tensor(rows.input_ids), mask)
+
+
+def _losses(trainer: GroupTrainer, shares: dict[str, Tensor], step: int) -> dict[str, Loss]:
+    losses = {}
+    for name, share in shares.items():
+        if trainer.world > 1:
+            dist.all_reduce(share)
+        values = share.tolist()
+        rate = learning_rate(trainer.training, step, trainer.members[name].steps)
+        losses[name] = Loss(values[0], values[min(1, len(values) - 1)], rate)
+    return losses
+
+
+def _progress(job: GroupJob, trainer: GroupTrainer, steps: int, losses: dict[str, Loss]) -> Progress:
+    per_step = job.request.training.batch_size * job.request.training.sequence_length
+    lengths = {name: member.steps for name, member in trainer.members.items()}
+    tokens = {name: min(steps, length) * per_step for name, length in lengths.items()}
+    return Progress(tokens, {name: length * per_step for name, length in lengths.items()}, losses)
+
+
+def _divergence(job: GroupJob, step: int) -> InputError:
+    if step == 0:  # nothing has been learned yet that could have gone wrong
+        return InputError.of(
+            FIELD, "The loss of its students is no number from the start.", "Check the teacher's weights and outputs."
+        )
+    return InputError.of(
+        "polish.learning_rate" if job.origins else "training.learning_rate",
+        f"The loss is no longer a number at step {step}.",
+        "Use a smaller learning rate or a longer warm-up.",
+    )
+
+
+def _write_failure(job: GroupJob, rank: int, storage: Storage, error: InputError) -> None:
+    if rank == 0:
+        storage.write_json(_failure_path(job), [asdict(found) for found in error.errors])
+
+
+def _write_superlms(job: GroupJob, trainer: GroupTrainer, storage: Storage, losses: dict[str, Loss]) -> None:
+    per_step = job.request.training.batch_size * job.request.training.sequence_length
+    for name, member in trainer.members.items():
+        origin = job.origins.get(name)
+        before = 0 if origin is None else origin.summary["tokens"]
+        with tempfile.TemporaryDirectory() as temporary:
+            save_superlm(Path(temporary), member.superlm)
+            storage.upload(Path(temporary), job.outputs[name])
+        summary = {
+            "steps": member.steps,
+            "tokens": before + member.steps * per_step,
+            "final_loss": {"largest": losses[name].largest, "smallest": losses[name].smallest},
+            "head_order": None if member.head_order is None else member.head_order.tolist(),
+            "device": f"{trainer.device.type} x {trainer.world}, {torch.get_num_threads()} threads",
+        }
+        storage.write_json(f"{job.outputs[name]}/summary.json", summary)
+
+
+def _agreed(found: tuple[int, str] | None, world: int) -> tuple[int, str] | None:
+    if world == 1:
+        return found
+    box = [found]
+    dist.broadcast_object_list(box, 0)
+    return box[0]
+
+
+def _barrier(world: int) -> None:
+    if world > 1:
+        dist.barrier()

@@ -1,0 +1,1 @@
+"""What models look like and cost: architectures, sub-spaces, teachers' files, without torch."""

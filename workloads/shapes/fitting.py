@@ -1,0 +1,46 @@
+"""What of a request can be judged once the teacher's shape is known. Light to import."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workloads.shapes.architecture import TeacherShape
+from workloads.shapes.spaces import SubSpace, spaces_for
+from workloads.spec.errors import FieldError, InputError
+from workloads.spec.lengths import length_findings, too_long
+from workloads.spec.request import CompressionRequest
+
+
+def fitting_spaces(request: CompressionRequest, shape: TeacherShape) -> list[SubSpace]:
+    """Give the sub-spaces that a request asks for, if it fits the teacher.
+
+    Args:
+        request: With the definitions of all latency targets that its budgets name.
+        shape: The teacher's.
+
+    Raises:
+        InputError: Rows longer than the teacher can read, sub-spaces that it cannot give, more relation heads than
+            they can split; every finding.
+    """
+    findings, spaces = [], list[SubSpace]()
+    if request.training.sequence_length > shape.longest:
+        findings.append(too_long("training.sequence_length", request.training.sequence_length, shape.longest))
+    findings += length_findings(request, shape.longest)
+    try:
+        spaces = spaces_for(request.subspaces, shape)
+    except InputError as error:
+        findings += error.errors
+    findings += _relation_heads(request, shape, spaces)
+    if findings:
+        raise InputError(findings)
+    return spaces
+
+
+def _relation_heads(request: CompressionRequest, shape: TeacherShape, spaces: Sequence[SubSpace]) -> list[FieldError]:
+    heads = request.objective.relation_heads or shape.heads
+    widths = {space.name: space.smallest.layers[0].heads * space.head_width for space in spaces}
+    name, width = min(widths.items(), key=lambda item: item[1], default=("", heads))
+    if request.objective.relation is None or heads <= width:
+        return []
+    problem = f"{heads} relation heads cannot split the narrowest student of {name!r}, {width} wide."
+    return [FieldError("objective.relation_heads", problem, f"Use at most {width}.")]

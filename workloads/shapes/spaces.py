@@ -1,0 +1,227 @@
+"""Sub-spaces: the sets of student shapes that one SuperLM each is trained for.
+
+Light to import. Layers of a student are alike and start from evenly spread teacher layers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.spec.errors import FieldError, InputError
+from workloads.spec.request import CompressionRequest, SubspacesSpec
+
+
+@dataclass(frozen=True, slots=True)
+class SubSpace:
+    """A compact set of architectures: the product of its ranges.
+
+    Attributes:
+        heads: Head counts, free of the hidden size (the paper's spaces; students need a modelling file), or
+            None where the attention width equals the hidden size (stock shapes).
+        head_width: Width of a head, the teacher's.
+        teacher_layers: Depth of the teacher, over which kept layers are spread.
+    """
+
+    name: str
+    layers: tuple[int, ...]
+    hidden_sizes: tuple[int, ...]
+    mlp_ratios: tuple[float, ...]
+    heads: tuple[int, ...] | None
+    head_width: int
+    teacher_layers: int
+
+    def __len__(self) -> int:
+        return len(self.layers) * len(self.hidden_sizes) * len(self.mlp_ratios) * len(self.heads or (1,))
+
+    def architectures(self) -> Iterator[Architecture]:
+        """Every architecture of the sub-space, from the smallest ranges' ends to the largest."""
+        for choice in itertools.product(self.layers, self.hidden_sizes, self.mlp_ratios, self.heads or (None,)):
+            yield self._architecture(*choice)
+
+    @property
+    def smallest(self) -> Architecture:
+        """The subnet at the lower end of every range."""
+        return self._architecture(
+            min(self.layers), min(self.hidden_sizes), min(self.mlp_ratios), min(self.heads) if self.heads else None
+        )
+
+    @property
+    def largest(self) -> Architecture:
+        """The subnet at the upper end of every range."""
+        return self._architecture(
+            max(self.layers), max(self.hidden_sizes), max(self.mlp_ratios), max(self.heads) if self.heads else None
+        )
+
+    def sample(self, draw: random.Random) -> Architecture:
+        """Draw one architecture, each range uniformly."""
+        return self._architecture(
+            draw.choice(self.layers),
+            draw.choice(self.hidden_sizes),
+            draw.choice(self.mlp_ratios),
+            draw.choice(self.heads) if self.heads else None,
+        )
+
+    def _architecture(self, layers: int, hidden: int, ratio: float, heads: int | None) -> Architecture:
+        return Architecture.alike(
+            layers=layers,
+            hidden_size=hidden,
+            heads=heads if heads is not None else hidden // self.head_width,
+            head_width=self.head_width,
+            intermediate_size=int(hidden * ratio),
+            teacher_layers=self.teacher_layers,
+        )
+
+
+def paper_spaces() -> list[SubSpace]:
+    """AutoDistil's three sub-spaces of 256 students each (arXiv 2201.12507, Table 1), for 12 x 768 teachers."""
+    low, high = (2.0, 2.5, 3.0, 3.5), (2.5, 3.0, 3.5, 4.0)
+    seven, nine = tuple(range(7, 11)), tuple(range(9, 13))
+    return [
+        SubSpace("tiny", tuple(range(4, 8)), (128, 160, 192, 224), low, seven, 64, 12),
+        SubSpace("small", nine, (256, 288, 320, 352), high, seven, 64, 12),
+        SubSpace("base", nine, (544, 576, 608, 640), high, nine, 64, 12),
+    ]
+
+
+def relative_spaces(shape: TeacherShape, count: int) -> list[SubSpace]:
+    """Lay out ``count`` compact sub-spaces of stock-loadable shapes relative to a teacher.
+
+    Widths are whole numbers of teacher heads, from a sixth to five sixths of the teacher's, dealt out to the
+    sub-spaces as neighbouring runs, so that the step from one sub-space to the next is one head. Depths go
+    from thin to deep: the first sub-space covers a third to two thirds of the teacher's layers, the last two
+    thirds to all, those between from half way upwards to all. Feed-forward ratios are those of the paper,
+    scaled to the teacher's own.
+
+    Raises:
+        InputError: The teacher has too few heads for that many sub-spaces.
+    """
+    low, high = max(1, round(shape.heads / 6)), max(1, round(shape.heads * 5 / 6))
+    units = list(range(low, high + 1))
+    if count > len(units):
+        raise InputError.of(
+            "subspaces.count",
+            f"A teacher of {shape.heads} heads leaves room for at most {len(units)} sub-spaces, not {count}.",
+            f"Use a count of at most {len(units)}.",
+        )
+    names = SubspacesSpec(count=count).names
+    own_ratio = shape.intermediate_size / shape.hidden_size
+    spaces = []
+    for index, name in enumerate(names):
+        widths = units[index * len(units) // count : (index + 1) * len(units) // count]
+        place = index / (count - 1) if count > 1 else 0.0
+        ratios = (2.0, 2.5, 3.0, 3.5) if index == 0 and count > 1 else (2.5, 3.0, 3.5, 4.0)
+        spaces.append(
+            SubSpace(
+                name=name,
+                layers=_depths(shape.layers, place, alone=count == 1),
+                hidden_sizes=tuple(unit * shape.head_width for unit in widths),
+                mlp_ratios=tuple(ratio * own_ratio / 4 for ratio in ratios),
+                heads=None,
+                head_width=shape.head_width,
+                teacher_layers=shape.layers,
+            )
+        )
+    return spaces
+
+
+def spaces_for(spec: SubspacesSpec, shape: TeacherShape) -> list[SubSpace]:
+    """Give the sub-spaces that a request asks for.
+
+    Raises:
+        InputError: The preset does not fit the teacher, or hand-written ranges are impossible for it.
+    """
+    if spec.spaces is not None:
+        spaces = [
+            SubSpace(
+                one.name,
+                tuple(sorted(set(one.layers))),
+                tuple(sorted(set(one.hidden_sizes))),
+                tuple(sorted(set(one.mlp_ratios))),
+                None if one.heads is None else tuple(sorted(set(one.heads))),
+                shape.head_width,
+                shape.layers,
+            )
+            for one in spec.spaces
+        ]
+        findings = [
+            FieldError(f"subspaces.spaces.{index}.{name}", problem, remedy)
+            for index, space in enumerate(spaces)
+            for name, problem, remedy in _misfits(space, shape)
+        ]
+        if findings:
+            raise InputError(findings)
+        return spaces
+    paper = spec.preset == "autodistil-paper"
+    remedy = "Use the preset 'relative'." if paper else "Write 'spaces' by hand."
+    if paper and (shape.layers, shape.hidden_size, shape.head_width) != (12, 768, 64):
+        raise InputError.of(
+            "subspaces.preset",
+            f"The paper's spaces are for teachers of 12 layers x 768; this one is {shape.layers} x "
+            f"{shape.hidden_size}.",
+            remedy,
+        )
+    spaces = paper_spaces() if paper else relative_spaces(shape, spec.count)
+    misfit = next((problem for space in spaces for _, problem, _ in _misfits(space, shape)), None)
+    if misfit is not None:
+        raise InputError.of("subspaces.preset", misfit, remedy)
+    return spaces
+
+
+def training_tokens(request: CompressionRequest) -> int:
+    """Tokens that a compression trains its SuperLMs on, together, and at most polishes its students on."""
+    each = request.training.tokens_per_superlm
+    superlms = sum(each.values()) if isinstance(each, dict) else each * len(request.subspaces.names)
+    return superlms + polish_tokens(request)
+
+
+def polish_tokens(request: CompressionRequest) -> int:
+    """Tokens that the students of a request are at most polished on."""
+    polish = request.polish
+    return 0 if polish is None else polish.tokens * polish.top_k * len(request.budgets)
+
+
+def orders_by_importance(spec: SubspacesSpec) -> bool:
+    """Whether weights are ordered by importance before slicing: unless set, yes but for the paper's preset."""
+    return spec.importance if spec.importance is not None else spec.spaces is not None or spec.preset == "relative"
+
+
+def _depths(teacher_layers: int, place: float, *, alone: bool) -> tuple[int, ...]:
+    low = max(1, round(teacher_layers * (1 / 3 + place / 3)))
+    high = teacher_layers if alone else min(teacher_layers, round(teacher_layers * (2 / 3 + place * 2 / 3)))
+    step = max(1, math.ceil((high - low) / 4))
+    return tuple(range(high, low - 1, -step))[::-1]
+
+
+def _misfits(space: SubSpace, shape: TeacherShape) -> Iterator[tuple[str, str, str]]:
+    """What of a sub-space the teacher cannot give: the range, what is wrong with it, and the remedy."""
+    limits = [
+        ("layers", space.layers, shape.layers),
+        ("hidden_sizes", space.hidden_sizes, shape.hidden_size),
+        ("heads", space.heads or (1,), shape.heads),
+        (
+            "mlp_ratios",
+            tuple(int(h * r) for h in space.hidden_sizes for r in space.mlp_ratios),
+            shape.intermediate_size,
+        ),
+    ]
+    for name, values, limit in limits:
+        if min(values) < 1 or max(values) > limit:
+            what = "feed-forward widths" if name == "mlp_ratios" else name.replace("_", " ")
+            low, high = min(values), max(values)
+            yield (
+                name,
+                f"The {what} {low} to {high} of {space.name!r} do not fit the teacher, which has {limit}.",
+                f"Stay within 1 to {limit}.",
+            )
+    odd = [size for size in space.hidden_sizes if space.heads is None and size % space.head_width]
+    if odd:
+        yield (
+            "hidden_sizes",
+            f"{odd[0]} is no multiple of the teacher's head width {space.head_width}.",
+            f"Use multiples of {space.head_width}, or give 'heads' for shapes that need a modelling file.",
+        )

@@ -1,0 +1,1 @@
+"""The one contract: what a request says, checked; light to import."""

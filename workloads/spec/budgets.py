@@ -1,0 +1,90 @@
+"""Budgets: what a student may cost, and the targets that latency is measured on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from workloads.spec.part import Name, Part
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+class LatencyTarget(Part):
+    """Where and how a latency is measured; a latency means nothing without it."""
+
+    name: Name
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Kind of device.")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads, each on a core of its own.")
+    batch_size: int = Field(1, ge=1, le=4096, description="Sequences at once.")
+    sequence_length: int = Field(128, ge=1, le=4096, description="Tokens of each.")
+    dtype: Dtype = Field("float32", description="Of weights and activations.")
+    runtime: Literal["eager", "compiled", "onnx"] = Field(
+        "eager", description="PyTorch as it is, torch.compile, or ONNX Runtime."
+    )
+    resource: str | None = Field(
+        None, min_length=1, description="Ray resource that only this target's nodes have; none: any node will do."
+    )
+    warm_ups: int = Field(10, ge=1, le=10_000, description="Forwards before timing.")
+    runs: int = Field(60, ge=10, le=100_000, description="Timed forwards of each model.")
+
+    @model_validator(mode="after")
+    def _possible(self) -> LatencyTarget:
+        if self.runtime == "onnx" and (self.dtype != "float32" or self.device != "cpu"):
+            raise ValueError(
+                "ONNX Runtime is measured on a CPU in float32. Use 'device' cpu and 'dtype' float32, or a PyTorch "
+                "'runtime'."
+            )
+        return self
+
+
+class Budget(Part):
+    """What a student may cost; all limits hold at once."""
+
+    name: Name
+    max_params: int | None = Field(None, gt=0, description="Parameters, embeddings included.")
+    max_params_without_embeddings: int | None = Field(
+        None, gt=0, description="Parameters less the word, position and token-type tables."
+    )
+    max_flops: int | None = Field(None, gt=0, description="Multiply-accumulates at sequence_length.")
+    sequence_length: int = Field(
+        128, ge=1, le=4096, description="Tokens that max_flops and max_activation_bytes are counted at."
+    )
+    max_weight_bytes: int | None = Field(None, gt=0, description="Bytes of all weights in weight_dtype.")
+    weight_dtype: Dtype = Field("float32", description="What max_weight_bytes is counted in.")
+    max_activation_bytes: int | None = Field(
+        None, gt=0, description="Peak bytes of activations of one sequence of sequence_length tokens, in float32."
+    )
+    max_latency_ms: float | None = Field(None, gt=0, description="Milliseconds on latency_target, measured.")
+    latency_target: Name | None = Field(None, description="Name of the target that max_latency_ms is measured on.")
+    latency_percentile: Literal["p50", "p95"] = Field("p50", description="Which percentile max_latency_ms limits.")
+
+    @model_validator(mode="after")
+    def _some_limit(self) -> Budget:
+        if not self.limits:
+            raise ValueError(f"The budget limits nothing. Set one of {', '.join(map(repr, LIMITS))}.")
+        if self.max_latency_ms is not None and self.latency_target is None:
+            raise ValueError(
+                "'max_latency_ms' means nothing without the place it is measured on. Set 'latency_target' to the "
+                "name of a target of the service or of the request's 'latency_targets'."
+            )
+        if self.latency_target is not None and self.max_latency_ms is None:
+            raise ValueError("'latency_target' limits nothing by itself. Set 'max_latency_ms', or leave it out.")
+        return self
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that are set, by field name."""
+        return {name: value for name in LIMITS if (value := getattr(self, name)) is not None}
+
+
+LIMITS = (
+    "max_params",
+    "max_params_without_embeddings",
+    "max_flops",
+    "max_weight_bytes",
+    "max_activation_bytes",
+    "max_latency_ms",
+)
+"""The fields of a budget that limit something."""

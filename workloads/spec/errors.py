@@ -1,0 +1,46 @@
+"""Errors that a user can mend: each names the field it is about and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing wrong with a request or with what it points to.
+
+    Attributes:
+        field: Dotted path into the request, such as ``budgets.0.max_params``.
+        problem: What is wrong, in one sentence.
+        remedy: What the user can do about it, in one sentence.
+    """
+
+    field: str
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.problem} {self.remedy}"
+
+
+class InputError(ValueError):
+    """Input that cannot be worked with; trying again unchanged does not help, except in an outage (``outages``).
+
+    Args:
+        errors: At least one finding, the most important first.
+    """
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        assert errors
+        self.errors = tuple(errors)
+        super().__init__("; ".join(str(error) for error in self.errors))
+
+    def __reduce__(self) -> tuple[type[InputError], tuple[tuple[FieldError, ...]]]:
+        # The default would rebuild from the joined message; Ray pickles errors across processes.
+        return (type(self), (self.errors,))
+
+    @classmethod
+    def of(cls, field: str, problem: str, remedy: str) -> InputError:
+        """Build an error with a single finding."""
+        return cls([FieldError(field, problem, remedy)])

@@ -1,0 +1,230 @@
+"""Fine-tuning a model on a labelled task and scoring it: what such a request says, and what comes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from workloads.spec.errors import InputError
+from workloads.spec.parsing import parse_as
+from workloads.spec.part import Name, Part
+from workloads.spec.request import TeacherSpec
+from workloads.spec.search import TASK_FILES, Metric, TaskSpec
+
+TASK = "task"
+"""The part of the request that the task's errors name."""
+
+
+def _with_known_ending(url: str) -> str:
+    if not url.partition("?")[0].lower().endswith(TASK_FILES):
+        raise ValueError(f"{url} has none of the endings {', '.join(TASK_FILES)}. Convert or rename the file.")
+    return url
+
+
+TaskFile = Annotated[str, AfterValidator(_with_known_ending)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+LearningRate = Annotated[float, Field(gt=0, le=1)]
+
+
+class EvaluatedModel(Part):
+    """What is evaluated: a student, or any model that could be a teacher."""
+
+    compression: str | None = Field(None, description="The compression that gave the student, or a selection's.")
+    student: str | None = Field(None, description="The student's id.")
+    teacher: TeacherSpec | None = Field(None, description="A model that is no student, instead of the two.")
+
+    @model_validator(mode="after")
+    def _one_model(self) -> EvaluatedModel:
+        if (self.compression is None) != (self.student is None):
+            lacking = "compression" if self.compression is None else "student"
+            raise ValueError(f"A student is named by its compression and its id. Add '{lacking}'.")
+        if (self.student is None) == (self.teacher is None):
+            raise ValueError(
+                "It is either a student or another model. "
+                "Give 'compression' and 'student', or 'teacher', and leave the other out."
+            )
+        return self
+
+
+class EvaluationTask(Part):
+    """A labelled dataset; of its files only those to train on are ever used to choose anything."""
+
+    name: Name = Field("task", description="What to call it.")
+    kind: Literal["single", "pair", "similarity"] = Field(
+        description="single: a class of one text; pair: a class of two; similarity: a value of two."
+    )
+    train: list[TaskFile] = Field(min_length=1, description="Parquet, JSONL or CSV files with labels to fine-tune on.")
+    validation: list[TaskFile] | None = Field(None, min_length=1, description="The same, to score on.")
+    test: list[TaskFile] | None = Field(None, min_length=1, description="The same, instead of 'validation'.")
+    text_columns: list[str] = Field(min_length=1, max_length=2, description="One column, or two for pairs.")
+    label_column: str = Field("label", min_length=1, description="Whole numbers for classes, floats for similarity.")
+    metric: Metric = Field(
+        "accuracy", validate_default=True, description="What it is scored and the epoch is chosen by."
+    )
+    set_aside: float = Field(
+        0.1, gt=0, le=0.5, description="Share of the training rows that the epoch is chosen on, and not trained on."
+    )
+    max_train_rows: int | None = Field(None, ge=1, description="Use the first so many training rows.")
+
+    @field_validator("text_columns")
+    @classmethod
+    def _columns_fit_the_kind(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        kind = info.data.get("kind")
+        wanted = 1 if kind == "single" else 2
+        if kind is not None and len(set(value)) != wanted:
+            columns = "one column" if wanted == 1 else "two columns"
+            raise ValueError(
+                f"The kind {kind!r} reads {columns}, and these are {', '.join(value)}. "
+                f"Name {columns}, or use another 'kind'."
+            )
+        return value
+
+    @field_validator("metric")
+    @classmethod
+    def _metric_fits_the_kind(cls, value: Metric, info: ValidationInfo) -> Metric:
+        kind = info.data.get("kind")
+        if kind is not None and (value == "spearman") != (kind == "similarity"):
+            fitting = "'spearman'" if kind == "similarity" else "'accuracy', 'f1' or 'matthews'"
+            raise ValueError(f"The kind {kind!r} cannot be scored by {value!r}. Use {fitting}.")
+        return value
+
+    @model_validator(mode="after")
+    def _scored_on_one_side(self) -> EvaluationTask:
+        if (self.validation is None) == (self.test is None):
+            raise ValueError(
+                "'validation' and 'test' both name rows that are only scored on. "
+                "Give one of them; the epoch is chosen on training rows that are set aside."
+            )
+        return self
+
+    @property
+    def scored_on(self) -> Literal["validation", "test"]:
+        """The field that names the files to score on."""
+        return "validation" if self.validation is not None else "test"
+
+
+class EvaluationRequest(Part):
+    """A model, a task, and how it is fine-tuned, once a seed."""
+
+    model: EvaluatedModel
+    task: EvaluationTask
+    seeds: list[Seed] = Field(
+        [0, 1, 2], min_length=1, max_length=20, description="Each fine-tunes the model anew: head, dropout, order."
+    )
+    epochs: int = Field(3, ge=1, le=100, description="Of these the best on the rows set aside is scored.")
+    learning_rates: list[LearningRate] = Field(
+        [5e-5], min_length=1, max_length=8, description="Each seed tries them all, and keeps the best like the epoch."
+    )
+    batch_size: int = Field(32, ge=1)
+    sequence_length: int = Field(128, ge=8, le=4096, description="Tokens; longer texts are cut.")
+    labels: dict[Name, str] = Field(default_factory=dict, max_length=16, description="Free labels to find it by.")
+
+    @field_validator("seeds", "learning_rates")
+    @classmethod
+    def _each_once(cls, values: list[float]) -> list[float]:
+        if len(set(values)) < len(values):
+            doubled = next(value for value in values if values.count(value) > 1)
+            raise ValueError(f"It names {doubled:g} twice, which would tell nothing new. Give each once.")
+        return values
+
+    def training_tokens(self, rows: int) -> int:
+        """Tokens that it is fine-tuned on, over all seeds, with so many training rows of full length."""
+        return rows * self.epochs * len(self.learning_rates) * len(self.seeds) * self.sequence_length
+
+    def task_spec(self) -> TaskSpec:
+        """The task as fine-tuning knows it, with the first learning rate; what it scores on are its ``validation``."""
+        task = self.task
+        return TaskSpec(
+            train=task.train,
+            validation=getattr(task, task.scored_on),
+            text_columns=task.text_columns,
+            label_column=task.label_column,
+            metric=task.metric,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rates[0],
+            sequence_length=self.sequence_length,
+            max_train_rows=task.max_train_rows,
+        )
+
+
+class AcceptedEvaluation(EvaluationRequest):
+    """A request as it is kept for the run."""
+
+    files: str | None = Field(None, description="The student's folder, relative to the storage; none for a teacher.")
+
+
+def parse_evaluation(data: Any) -> EvaluationRequest:
+    """Check JSON-like data and build the request.
+
+    Raises:
+        InputError: One finding a field, with the remedy.
+    """
+    return parse_as(EvaluationRequest, data, "model and task")
+
+
+def parse_accepted(data: Any) -> AcceptedEvaluation:
+    """Read a request as it was kept.
+
+    Raises:
+        InputError: One finding a field, with the remedy.
+    """
+    return parse_as(AcceptedEvaluation, data, "model and task")
+
+
+def renamed(error: InputError, old: str, new: str) -> InputError:
+    """The same findings, with fields at or below ``old`` called ``new``."""
+
+    def name(field: str) -> str:
+        return new + field.removeprefix(old) if field == old or field.startswith(f"{old}.") else field
+
+    return InputError([dataclasses.replace(finding, field=name(finding.field)) for finding in error.errors])
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class SeedScore(_Document):
+    """How one fine-tuning ended; everything but ``score`` and ``scores`` is known without the rows scored on."""
+
+    seed: int
+    score: float = Field(description="On the rows to score on, by the task's metric.")
+    epoch: int = Field(description="The epoch that was chosen, from 1.")
+    learning_rate: float = Field(description="The one that was chosen.")
+    validation_score: float = Field(description="By the same metric, on the training rows set aside; chosen by it.")
+    scores: dict[str, float] = Field(description="On the rows to score on, by every metric of the kind.")
+    device: str
+    seconds: float
+
+
+class BaselineDocument(_Document):
+    """What a model would score that gives every row the same answer, the best one on the training rows."""
+
+    answer: float = Field(description="A class as the files number it, or a value.")
+    score: float
+    scores: dict[str, float]
+
+
+class EvaluationResult(_Document):
+    """The scores of a model on a task, over seeds."""
+
+    task: str
+    metric: Metric
+    average: Literal["binary", "macro"] | None = Field(
+        None, description="How F1 counts: of the second class where there are two, else the mean over all classes."
+    )
+    mean: float
+    std: float | None = Field(None, description="Standard deviation over the seeds (n - 1); null for one seed.")
+    seeds: list[SeedScore]
+    baseline: BaselineDocument
+    scored_on: Literal["validation", "test"]
+    rows: int = Field(description="Rows scored on.")
+    train_rows: int = Field(description="Rows trained on, without those set aside.")
+    set_aside_rows: int = Field(description="Training rows that epoch and learning rate were chosen on.")
+    rows_in_training: int = Field(description="Rows scored on whose texts are among the training rows too.")
+    params: int = Field(description="Parameters of the model, without the task's head.")
+    fingerprint: str = Field(description="Of the model's files.")
+    seconds: float = Field(description="Of all seeds together, as if one had followed the other.")

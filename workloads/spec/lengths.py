@@ -1,0 +1,46 @@
+"""Lengths in tokens that a request asks for, against what its teacher can read. Light to import."""
+
+from __future__ import annotations
+
+from workloads.spec.budgets import Budget
+from workloads.spec.errors import FieldError
+from workloads.spec.request import CompressionRequest
+
+
+def too_long(field: str, length: int, longest: int) -> FieldError:
+    """The finding that a field asks for more tokens than the teacher reads."""
+    return FieldError(field, f"The teacher reads at most {longest} tokens, not {length}.", f"Use at most {longest}.")
+
+
+def length_findings(request: CompressionRequest, longest: int) -> list[FieldError]:
+    """What a student of a teacher that reads ``longest`` tokens cannot read either.
+
+    Args:
+        request: With the definitions of all latency targets that its budgets name.
+        longest: See :attr:`workloads.shapes.architecture.TeacherShape.longest`.
+    """
+    targets = {target.name: target for target in request.latency_targets}
+    findings = []
+    for index, budget in enumerate(request.budgets):
+        if _counts_tokens(budget) and budget.sequence_length > longest:
+            findings.append(too_long(f"budgets.{index}.sequence_length", budget.sequence_length, longest))
+        target = targets.get(budget.latency_target or "")
+        if target is not None and target.sequence_length > longest:
+            findings.append(
+                FieldError(
+                    f"budgets.{index}.latency_target",
+                    f"The target {target.name!r} has {target.sequence_length} tokens; the teacher reads at most "
+                    f"{longest}.",
+                    f"Use a target with a 'sequence_length' of at most {longest}.",
+                )
+            )
+    task = request.proxy_task
+    if task is not None and task.sequence_length > longest:
+        findings.append(too_long("proxy_task.sequence_length", task.sequence_length, longest))
+    return findings
+
+
+def _counts_tokens(budget: Budget) -> bool:
+    """Whether the length means anything: the default says nothing where nothing is counted at it."""
+    default = Budget.model_fields["sequence_length"].default
+    return bool(budget.max_flops or budget.max_activation_bytes or budget.sequence_length != default)

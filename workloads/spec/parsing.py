@@ -1,0 +1,139 @@
+"""From JSON-like data to a request of some kind, or to what is wrong with it: each field, the problem, the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from workloads.spec.errors import FieldError, InputError
+from workloads.spec.part import NAME_PATTERN, Part
+
+_P = TypeVar("_P", bound=Part)
+_SHOWN = 120
+"""Characters of a wrong value that are repeated to the user, at most."""
+
+_LIMITS = {
+    "greater_than": ("gt", "more than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+}
+_LENGTHS = {
+    "too_short": ("min_length", "at least", "entry"),
+    "too_long": ("max_length", "at most", "entry"),
+    "string_too_short": ("min_length", "at least", "character"),
+    "string_too_long": ("max_length", "at most", "character"),
+}
+_REMEDIES = {
+    "int": "Use a whole number, written out in digits.",
+    "float": "Use a number.",
+    "finite_number": "Use a finite number.",
+    "bool": "Use true or false.",
+    "string": "Use text, in quotes.",
+    "list": "Use a list, even for a single entry.",
+    "tuple": "Use a list of as many entries as are asked for.",
+    "dict": "Use an object of names and values.",
+    "model": "Use an object of names and values.",
+}
+"""By the beginning of pydantic's kind of error."""
+
+
+def parse_as(kind: type[_P], data: Any, holding: str) -> _P:
+    """Check JSON-like data and build a request of some kind.
+
+    Args:
+        kind: Which.
+        data: Checked.
+        holding: What an object of it holds, for those who send something else.
+
+    Raises:
+        InputError: One finding a field, with the remedy.
+    """
+    if not isinstance(data, dict):
+        raise InputError.of("request", "It is not an object.", f"Send a JSON object with {holding}.")
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        findings = [finding for item in error.errors() for finding in _findings(dict(item), kind)]
+        # A field that may be one of two things has a finding for each; the first will do.
+        raise InputError(list({finding.field: finding for finding in reversed(findings)}.values())[::-1]) from None
+
+
+def _findings(item: dict[str, Any], root: type[Part]) -> list[FieldError]:
+    # pydantic puts the tried type between the names where there are several: "placement.list[list[str]].0".
+    parts = [str(part) for part in item["loc"]]
+    parts = [part for part in parts if part != "int" and "[" not in part]
+    raised = item.get("ctx", {}).get("error")
+    if isinstance(raised, InputError):  # a check of ours; its fields are seen from the part that it stands in
+        return [replace(one, field=".".join([*parts, one.field])) for one in raised.errors]
+    return [_finding(item, ".".join(parts) or "request", root)]
+
+
+def _finding(item: dict[str, Any], field: str, root: type[Part]) -> FieldError:
+    kind, context, given = item["type"], item.get("ctx", {}), item["input"]
+    if kind == "extra_forbidden":
+        known = _fields_at(item["loc"][:-1], root)
+        close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else f"Known fields here: {', '.join(known)}."
+        return FieldError(field, "This field is not known.", hint)
+    if kind == "missing":
+        return FieldError(field, "This field is missing.", "Add it to the request.")
+    if kind == "value_error":
+        problem, _, remedy = str(context.get("error", item["msg"])).rpartition(". ")
+        return FieldError(field, f"{problem}." if problem else remedy, remedy if problem else "Correct it.")
+    if kind == "literal_error":
+        return FieldError(field, f"{_short(given)} is not one of the choices.", f"Use {context['expected']}.")
+    if kind in _LIMITS:
+        key, words = _LIMITS[kind]
+        return FieldError(field, f"{_short(given)} is out of range.", f"Use a value of {words} {context[key]}.")
+    if kind in _LENGTHS:
+        key, words, what = _LENGTHS[kind]
+        what = what if context[key] == 1 else {"entry": "entries"}.get(what, f"{what}s")
+        return FieldError(
+            field, f"{_short(given)} does not fit: {item['msg']}.", f"Give {words} {context[key]} {what}."
+        )
+    return FieldError(field, f"{_short(given)} does not fit: {item['msg']}.", _remedy(kind, given, context))
+
+
+def _remedy(kind: str, given: Any, context: dict[str, Any]) -> str:
+    if kind == "string_pattern_mismatch":
+        if context["pattern"] == NAME_PATTERN:
+            return "Begin with a letter or a digit and go on with at most 62 letters, digits, '.', '_' or '-'."
+        return f"Match the pattern {context['pattern']}."
+    if isinstance(given, str) and kind in {"int_parsing", "int_type"} and (number := _whole(given)) is not None:
+        return f"Write {number}; YAML takes {given} for text."
+    return next((remedy for prefix, remedy in _REMEDIES.items() if kind.startswith(prefix)), "Correct the value.")
+
+
+def _whole(text: str) -> int | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() else None
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
+def _fields_at(location: tuple[int | str, ...], root: type[Part]) -> list[str]:
+    model: Any = root
+    for part in location:
+        if isinstance(part, int):
+            continue
+        fields = getattr(model, "model_fields", {})
+        if part not in fields:
+            continue
+        model = _inner_model(fields[part].annotation) or model
+    return list(getattr(model, "model_fields", {}))
+
+
+def _inner_model(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for arg in get_args(annotation) if (found := _inner_model(arg))), None)

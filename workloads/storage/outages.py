@@ -1,0 +1,77 @@
+"""Tells what does not answer just now, and may be well later, from what is wrong for good."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+
+from workloads.spec.errors import FieldError, InputError
+
+_PASSING = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.EIO,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.EPIPE,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+    }
+)
+# What the SDKs behind pyarrow's file systems write into an OSError without a number: AWS's error types, HTTP states
+# of any S3 server, and Google's status codes.
+_SAYINGS = re.compile(
+    r"NETWORK_CONNECTION|REQUEST_TIMEOUT|SERVICE_UNAVAILABLE|SLOW_DOWN|THROTTLING|INTERNAL_FAILURE|curlCode"
+    r"|HTTP (?:status|response code):? ?(?:429|5\d\d)|\b(?:UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED)\b"
+)
+# By name, for a hub's client may bring another HTTP library with its next version.
+_TRANSPORT = frozenset({"TransportError", "ConnectionError", "Timeout"})
+
+
+class UnreachableError(InputError):
+    """What the request names does not answer now; unlike any other :class:`InputError`, trying again may help."""
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether an error, or one that caused it, comes from something that does not answer just now.
+
+    Args:
+        error: What a network, a file system or a hub has raised.
+    """
+    causes = list(_causes(error))
+    if any(type(one).__name__ == "OfflineModeIsEnabled" for one in causes):  # so set up, and will be the next time
+        return False
+    return any(_passes(one) for one in causes)
+
+
+def cannot_use(field: str, problem: str, remedy: str, error: BaseException) -> InputError:
+    """The error for something that could not be read: an :class:`UnreachableError` where ``error`` is an outage."""
+    kind = UnreachableError if is_outage(error) else InputError
+    return kind([FieldError(field, problem, remedy)])
+
+
+def _passes(error: BaseException) -> bool:
+    if isinstance(error, ConnectionError | TimeoutError | UnreachableError):
+        return True
+    if any(kind.__name__ in _TRANSPORT for kind in type(error).__mro__):
+        return True
+    state = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(state, int):
+        return state == 429 or state >= 500
+    if not isinstance(error, OSError):
+        return False
+    return error.errno in _PASSING if error.errno is not None else _SAYINGS.search(str(error)) is not None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
+        each = each.__cause__

@@ -1,0 +1,188 @@
+"""Where a request may read: folders, prefixes of buckets, ids of the hub.
+
+The service asks when it accepts a request. The run asks again where it opens a file, for a path may lead elsewhere by
+then: a run is a process for one job, and :func:`confine` holds for all that it opens by the name a request gave.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import fs as pafs
+
+from workloads.spec.errors import FieldError, InputError
+
+BUCKETS = ("s3", "gs")
+_WILD = re.compile(r"[*?\[]")
+_PASSWORD = re.compile(r"(?i)[?&](secret_key|access_key|session_token)=")
+_HUB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,95})?")
+# What object stores and their clients may read as something else than it says.
+_UNCLEAR = re.compile(r"[%#\\\x00-\x1f\x7f]|(^|/)\.{0,2}(/|$)")
+
+
+class OutsideError(PermissionError):
+    """A file lies outside of where the request may read, whatever its path says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where requests may read.
+
+    Attributes:
+        roots: Absolute folders, s3:// and gs:// prefixes; None is everything.
+        hub: Patterns of hub ids.
+    """
+
+    roots: tuple[str, ...] | None = None
+    hub: tuple[str, ...] = ("*",)
+
+    def finding(self, path: str, field: str) -> FieldError | None:
+        """What is wrong with reading a file, a folder, a glob or a URL; it need not exist.
+
+        Args:
+            path: As the request names it.
+            field: Where it does.
+        """
+        scheme, mark, rest = path.partition("://")
+        if mark and (_PASSWORD.search(rest) or ("@" in rest.partition("/")[0] and ":" in rest.partition("@")[0])):
+            problem = "The URL holds credentials, which would be kept with the request."
+            return FieldError(field, problem, "Leave them out; the cluster has its own.")
+        known = BUCKETS if self.roots is not None else (*BUCKETS, "file")
+        if mark and scheme not in known:
+            problem = f"{path!r} cannot be opened: {scheme}:// is not read here."
+            return FieldError(field, problem, "Use a local path, s3://bucket/path or gs://bucket/path.")
+        if self.roots is None:
+            return None
+        if self._holds_url(scheme, rest) if mark else self._holds_glob(path):
+            return None
+        roots = ", ".join(self.roots)
+        if not mark and self._names_inside(path):
+            problem = f"{path} leads out of where requests may read: it is a link, or lies below one."
+            return FieldError(field, problem, f"Put the files themselves below one of {roots}.")
+        remedy = f"Put it below one of {roots}." if roots else "Use the hub, or have STILLROOM_ALLOWED_ROOTS set."
+        return FieldError(field, f"{path} is not where requests may read.", remedy)
+
+    def hub_finding(self, name: str, field: str) -> FieldError | None:
+        """What is wrong with reading a model or a dataset of the hub."""
+        if self == EVERYWHERE:
+            return None
+        if _HUB_ID.fullmatch(name) is None or ".." in name:
+            return FieldError(field, f"{name!r} is no hub id.", "Write it as organisation/name, or give a path.")
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.hub):
+            return None
+        allowed = ", ".join(self.hub) or "none"
+        return FieldError(field, f"{name} is not among the hub ids that requests may name.", f"Allowed: {allowed}.")
+
+    def require(self, path: str, field: str) -> None:
+        """Refuse a path; see :meth:`finding`.
+
+        Raises:
+            InputError: It is outside.
+        """
+        if (found := self.finding(path, field)) is not None:
+            raise InputError([found])
+
+    def require_hub(self, name: str, field: str) -> None:
+        """Refuse a hub id; see :meth:`hub_finding`.
+
+        Raises:
+            InputError: It is not allowed.
+        """
+        if (found := self.hub_finding(name, field)) is not None:
+            raise InputError([found])
+
+    def holds(self, path: str) -> bool:
+        """Whether a local path, with all its links followed, is inside."""
+        try:
+            return self.roots is None or self._holds_real(os.path.realpath(path))
+        except ValueError:  # a NUL
+            return False
+
+    def open_file(self, filesystem: pafs.FileSystem, path: str) -> pa.NativeFile:
+        """Open a file for random access; what was opened is looked at, not what the path had led to before.
+
+        Raises:
+            OutsideError: It is outside.
+            OSError: It cannot be opened.
+        """
+        if self.roots is None or not isinstance(filesystem, pafs.LocalFileSystem):
+            return filesystem.open_input_file(path)
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in its place must not hold us up
+        try:
+            opened = Path(f"/proc/self/fd/{handle}")
+            if not self._holds_real(str(opened.readlink())):
+                raise OutsideError(f"{path} leads out of where requests may read")
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise OutsideError(f"{path} is no file")
+            return filesystem.open_input_file(str(opened))
+        finally:
+            os.close(handle)
+
+    def _holds_glob(self, path: str) -> bool:
+        wild = _WILD.search(path)
+        if wild is not None and not os.path.lexists(path):
+            path = path[: path.rfind("/", 0, wild.start())] or "/"
+        return self.holds(path)
+
+    def _names_inside(self, path: str) -> bool:
+        """Whether a path is below a root as it is written, whatever its links lead to."""
+        named = Path(os.path.normpath(path))
+        return "\0" not in path and any(named.is_relative_to(root) for root in self.roots or () if "://" not in root)
+
+    def _holds_real(self, real: str) -> bool:
+        local = (root for root in self.roots or () if "://" not in root)
+        return any(Path(real).is_relative_to(os.path.realpath(root)) for root in local)
+
+    def _holds_url(self, scheme: str, rest: str) -> bool:
+        place, _, options = rest.partition("?")
+        place = place.removesuffix("/")
+        if "@" in place or _UNCLEAR.search(place):
+            return False
+        wild = _WILD.search(place)
+        base = place if wild is None else place[: max(0, place.rfind("/", 0, wild.start()))]
+        for root in self.roots or ():
+            root_scheme, mark, root_rest = root.partition("://")
+            root_place, _, root_options = root_rest.partition("?")
+            root_place = root_place.rstrip("/")
+            # Options may name another server; only the operator's own are taken.
+            if mark and (scheme, options) == (root_scheme, root_options) and f"{base}/".startswith(f"{root_place}/"):
+                return True
+        return False
+
+
+EVERYWHERE = Places()
+
+
+def root_of(text: str) -> str:
+    """A root as it is kept: an absolute folder, or a prefix of a bucket.
+
+    Raises:
+        ValueError: It can be none, with the remedy as second sentence.
+    """
+    scheme, mark, rest = text.partition("://")
+    if not mark:
+        return str(Path(text).expanduser().absolute())
+    place = rest.partition("?")[0].rstrip("/")
+    if scheme not in BUCKETS or not place or "@" in place or _UNCLEAR.search(place) or _WILD.search(place):
+        raise ValueError(f"{text!r} is no root. Use a folder, s3://bucket/prefix or gs://bucket/prefix.")
+    return text
+
+
+_confined = EVERYWHERE
+
+
+def confine(places: Places) -> None:
+    """From now on this process reads only there what a request names."""
+    global _confined  # noqa: PLW0603 - it is a state of the process, as its working folder is
+    _confined = places
+
+
+def confined() -> Places:
+    """Where this process may read what a request names."""
+    return _confined

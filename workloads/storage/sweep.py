@@ -1,0 +1,276 @@
+"""Giving storage back: artefacts that no job needs any more are found and removed.
+
+What is *needed* is what a job in the database names or has built, and whatever these were made from. The rest goes once
+it has not been used for a while: a run that finds an artefact notes that before it reads the manifest, and the manifest
+is removed before the note is looked at, so that of a run and a pruning at the same time one always sees the other.
+
+Beside committed artefacts there is what attempts leave that were cut off: half a build, checkpoints, scores of a
+search. It goes with the job, or once the job has no use for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from workloads.storage.artifacts import MANIFEST, MARK, ROOT, Artifact, read_manifest
+from workloads.storage.storage import Storage, StoredFile
+
+# Job and attempt, as a folder of their own is named, or Ray Train's folder beside the checkpoints.
+_BUILDER = re.compile(r"(?:[0-9a-f]{24}-ray-)?(?P<job>[a-z]+_\w+)-(?P<attempt>\d+)")
+_BUILD = re.compile(rf"{ROOT}/(?P<stage>[^/\"\s]+)/(?P<fingerprint>[^/\"\s]+)/builds/[^/\"\s]+")
+
+Name = tuple[str, str]
+"""An artefact's stage and fingerprint."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A job in the database, as far as it holds on to artefacts.
+
+    Attributes:
+        tenant: Whose it is.
+        named: The artefacts that it names.
+        builds: Folders of builds that it names.
+        may_go_on: Whether it may have another attempt, which goes on from what earlier ones have left.
+        running: The attempt that is under way, if one is.
+    """
+
+    tenant: str
+    named: frozenset[Name] = frozenset()
+    builds: frozenset[str] = frozenset()
+    may_go_on: bool = False
+    running: int | None = None
+
+
+@dataclass(frozen=True)
+class Removable:
+    """A folder or file that nothing needs.
+
+    Attributes:
+        path: Relative to the storage.
+        bytes: Of all its files.
+        used: When it was last found or written.
+        committed: Whether it is an artefact; else it is what a cut-off attempt has left.
+    """
+
+    path: str
+    bytes: int
+    used: datetime
+    committed: bool
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An artefact that stays.
+
+    Attributes:
+        bytes: Of the files that count.
+        tenants: Those whose jobs need it; none where it was only used a moment ago.
+    """
+
+    artifact: Artifact
+    bytes: int
+    tenants: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What of a storage's artefacts may go, and what stays."""
+
+    removable: tuple[Removable, ...]
+    kept: tuple[Kept, ...]
+
+
+def builds_in(text: str) -> Iterator[tuple[Name, str]]:
+    """The builds whose paths stand in a text: each artefact's name, and the folder of the build."""
+    for found in _BUILD.finditer(text):
+        yield (found["stage"], found["fingerprint"]), found[0]
+
+
+def survey(storage: Storage, holders: Mapping[str, Holder], unused_since: datetime) -> Survey:
+    """Look at all artefacts; nothing is changed.
+
+    Args:
+        storage: Where they are.
+        holders: All jobs in the database, by id, as they were before this call.
+        unused_since: What was found or written after this stays.
+    """
+    places = _places(storage)
+    artefacts = {name: place for name, place in places.items() if place.artifact is not None}
+    tenants = _needed(artefacts, holders, unused_since)
+    named = frozenset(build for holder in holders.values() for build in holder.builds)
+    removable: list[Removable] = []
+    for name, place in places.items():
+        if name in artefacts and name not in tenants:
+            removable.append(place.as_a_whole())
+        else:
+            removable.extend(one for one in place.leftovers(holders, unused_since) if one.path not in named)
+    kept = (
+        Kept(place.artifact, place.committed_bytes, frozenset(tenants[name]))
+        for name, place in artefacts.items()
+        if name in tenants and place.artifact is not None
+    )
+    return Survey(tuple(removable), tuple(kept))
+
+
+def remove(storage: Storage, found: Iterable[Removable], unused_since: datetime) -> Iterator[Removable]:
+    """Remove what a survey found, and give what was removed; what was used since the survey stays.
+
+    The manifest goes first, so that what is cut off halfway is no artefact any more and goes the next time.
+    """
+    for one in found:
+        if one.committed and not _take_away_manifest(storage, one.path, unused_since):
+            continue
+        storage.remove(one.path)
+        yield one
+
+
+def _take_away_manifest(storage: Storage, folder: str, unused_since: datetime) -> bool:
+    manifest = f"{folder}/{MANIFEST}"
+    try:
+        content = storage.read_bytes(manifest)
+    except FileNotFoundError:  # somebody else is at it
+        return False
+    storage.remove(manifest)
+    used = storage.modified(f"{folder}/{MARK}")
+    if used is None or used < unused_since:
+        return True
+    storage.write_bytes(manifest, content)  # a run has just found it
+    return False
+
+
+@dataclass
+class _Part:
+    """What one attempt has left in a place, in a folder of its own; or a single file of nobody's."""
+
+    path: str
+    job: str | None
+    attempt: int | None
+    files: list[StoredFile] = field(default_factory=list)
+
+    @property
+    def is_build(self) -> bool:
+        return self.path.rpartition("/")[0].endswith("/builds")
+
+    def is_kept_by(self, holder: Holder | None) -> bool:
+        if holder is None or not holder.may_go_on:
+            return False
+        # Nobody goes on from half a build; from checkpoints and scores the next attempt does.
+        return not self.is_build or self.attempt == holder.running
+
+
+@dataclass
+class _Place:
+    """A folder ``artifacts/<stage>/<name>``."""
+
+    path: str
+    artifact: Artifact | None = None
+    files: list[StoredFile] = field(default_factory=list)
+    parts: dict[str, _Part] = field(default_factory=dict)
+
+    @property
+    def used(self) -> datetime:
+        return max(file.modified for file in self.files)
+
+    @property
+    def committed_bytes(self) -> int:
+        assert self.artifact is not None
+        committed = self.parts.get(self.artifact.files)
+        return sum(file.bytes for file in committed.files) if committed is not None else 0
+
+    def as_a_whole(self) -> Removable:
+        return Removable(self.path, sum(file.bytes for file in self.files), self.used, committed=True)
+
+    def leftovers(self, holders: Mapping[str, Holder], unused_since: datetime) -> Iterator[Removable]:
+        """What of it belongs to no artefact and is of no use."""
+        for part in self.parts.values():
+            used = max(file.modified for file in part.files)
+            committed = self.artifact is not None and part.path == self.artifact.files
+            holder = holders.get(part.job) if part.job is not None else None
+            if not committed and used < unused_since and not part.is_kept_by(holder):
+                yield Removable(part.path, sum(file.bytes for file in part.files), used, committed=False)
+
+
+def _places(storage: Storage) -> dict[Name, _Place]:
+    places: dict[Name, _Place] = {}
+    for file in storage.files(ROOT):
+        stage, _, rest = file.path.partition("/")
+        name = rest.partition("/")[0]
+        places.setdefault((stage, name), _Place(f"{ROOT}/{stage}/{name}")).files.append(file)
+    for place in places.values():
+        own = {f"{place.path}/{MANIFEST}", f"{place.path}/{MARK}"}
+        if f"{place.path}/{MANIFEST}" in {f"{ROOT}/{file.path}" for file in place.files}:
+            with contextlib.suppress(FileNotFoundError):  # somebody else is at it
+                place.artifact = read_manifest(storage, place.path)
+        for file in place.files:
+            part = _part_of(f"{ROOT}/{file.path}")
+            if place.artifact is None or part.path not in own:
+                place.parts.setdefault(part.path, part).files.append(file)
+    return places
+
+
+def _part_of(path: str) -> _Part:
+    steps = path.split("/")
+    for index, step in enumerate(steps):
+        if (found := _BUILDER.fullmatch(step)) is not None:
+            return _Part("/".join(steps[: index + 1]), found["job"], int(found["attempt"]))
+    return _Part("/".join(steps[:5]) if steps[3] == "builds" else path, None, None)
+
+
+def _needed(
+    artefacts: Mapping[Name, _Place], holders: Mapping[str, Holder], unused_since: datetime
+) -> dict[Name, set[str]]:
+    """The artefacts that stay, with the tenants whose jobs need them."""
+    roots: dict[Name, set[str]] = defaultdict(set)
+    for holder in holders.values():
+        for name in holder.named:
+            roots[name].add(holder.tenant)
+    for name, place in artefacts.items():
+        assert place.artifact is not None
+        if (builder := holders.get(place.artifact.job)) is not None:
+            roots[name].add(builder.tenant)
+        if place.used >= unused_since:
+            roots[name] |= set()  # it stays, for nobody in particular
+    made_from = _sources(artefacts)
+    tenants: dict[Name, set[str]] = {}
+    waiting = [(name, of) for name, of in roots.items() if name in artefacts]
+    while waiting:
+        name, of = waiting.pop()
+        if name in tenants and of <= tenants[name]:
+            continue
+        tenants[name] = tenants.get(name, set()) | of
+        waiting.extend((source, tenants[name]) for source in made_from[name])
+    return tenants
+
+
+def _sources(artefacts: Mapping[Name, _Place]) -> dict[Name, set[Name]]:
+    """What each artefact was made from: its inputs name others by their fingerprints, teachers by their files'."""
+    known: dict[str, set[Name]] = defaultdict(set)
+    for (stage, fingerprint), place in artefacts.items():
+        assert place.artifact is not None
+        known[fingerprint].add((stage, fingerprint))
+        if stage == "teacher":
+            known[str(place.artifact.inputs.get("files"))].add((stage, fingerprint))
+    return {
+        name: {source for text in _texts(place.artifact.inputs) for source in known.get(text, ())} - {name}
+        for name, place in artefacts.items()
+        if place.artifact is not None
+    }
+
+
+def _texts(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case dict():
+            for inner in value.values():
+                yield from _texts(inner)
+        case list():
+            for inner in value:
+                yield from _texts(inner)
