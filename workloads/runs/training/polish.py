@@ -13,7 +13,7 @@ from workloads.craft.polishing import alone, first_batch, polish_training
 from workloads.craft.scoring import HeldoutTargets, heldout_batches, read_teacher, score
 from workloads.craft.superlm_files import load_superlm, wiring_of
 from workloads.craft.teacher import open_teacher
-from workloads.runs.training.train import HOW_NOT_WHAT, Report, Todo, train_groups
+from workloads.runs.training.train import NOT_IN_FINGERPRINT, PendingSuperLM, Report, train_groups
 from workloads.shapes.architecture import Architecture
 from workloads.shapes.spaces import SubSpace
 from workloads.spec.request import CompressionRequest
@@ -60,7 +60,7 @@ def polished_key(request: CompressionRequest, job: PolishJob, teacher_fingerprin
             "superlm": job.superlm.fingerprint,
             "architecture": job.architecture.to_json(),
             "objective": request.objective.model_dump(mode="json"),
-            "training": training.model_dump(mode="json", exclude=HOW_NOT_WHAT | {"random_subnets"}),
+            "training": training.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT | {"random_subnets"}),
             "steps": training.steps_for(job.alone.name),
             "first_batch": first_batch(request.training),
             "seed": request.seed,
@@ -113,7 +113,7 @@ def polish_students(
     made = train_groups(
         storage,
         request.model_copy(update={"training": polish_training(request)}),
-        [[Todo(job.alone, keys[job.id], job.superlm) for job in missing.values()]],
+        [[PendingSuperLM(job.alone, keys[job.id], job.superlm) for job in missing.values()]],
         teacher_files=teacher_files,
         corpus=corpus,
         builder=builder,

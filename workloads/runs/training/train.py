@@ -24,7 +24,7 @@ from workloads.spec.request import CompressionRequest
 from workloads.storage.artifacts import Artifact, Key, build_folder, commit, find
 from workloads.storage.storage import Storage
 
-HOW_NOT_WHAT = {"tokens_per_superlm", "placement", "checkpoint_every_steps", "max_failures"}
+NOT_IN_FINGERPRINT = {"tokens_per_superlm", "placement", "checkpoint_every_steps", "max_failures"}
 
 
 Report = Callable[[str, int, int, dict[str, float]], None]
@@ -32,7 +32,7 @@ Report = Callable[[str, int, int, dict[str, float]], None]
 
 
 @dataclass(frozen=True)
-class Todo:
+class PendingSuperLM:
     """A SuperLM to train.
 
     Attributes:
@@ -57,7 +57,7 @@ def superlm_key(request: CompressionRequest, space: SubSpace, teacher_fingerprin
             "space": json.loads(json.dumps(asdict(space))),
             "importance": orders_by_importance(request.subspaces),
             "objective": request.objective.model_dump(mode="json"),
-            "training": training.model_dump(mode="json", exclude=HOW_NOT_WHAT),
+            "training": training.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),
             "steps": training.steps_for(space.name),
             "seed": request.seed,
         },
@@ -98,7 +98,7 @@ def train_superlms(
     """
     keys = {space.name: superlm_key(request, space, teacher_fingerprint, corpus.fingerprint) for space in spaces}
     done = {name: artifact for name, key in keys.items() if (artifact := find(storage, key))}
-    missing = {space.name: Todo(space, keys[space.name]) for space in spaces if space.name not in done}
+    missing = {space.name: PendingSuperLM(space, keys[space.name]) for space in spaces if space.name not in done}
     if not missing:
         return done
     with tempfile.TemporaryDirectory() as temporary:
@@ -117,7 +117,7 @@ def train_superlms(
 def train_groups(
     storage: Storage,
     request: CompressionRequest,
-    groups: Sequence[Sequence[Todo]],
+    groups: Sequence[Sequence[PendingSuperLM]],
     *,
     teacher_files: str,
     corpus: Artifact,
@@ -162,7 +162,7 @@ def train_groups(
 def _group_job(
     storage: Storage,
     request: CompressionRequest,
-    group: Sequence[Todo],
+    group: Sequence[PendingSuperLM],
     teacher_files: str,
     corpus: Artifact,
     builder: str,
