@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 from workloads.shapes.architecture import Architecture, TeacherShape
 from workloads.spec.budgets import Dtype
@@ -40,58 +41,104 @@ class Cost:
         return self.params * BYTES[dtype]
 
 
+class Quadratic(NamedTuple):
+    """A count that grows with the sequence length L: ``square * L**2 + linear * L + constant``."""
+
+    square: int = 0
+    linear: int = 0
+    constant: int = 0
+
+    def at(self, length: int) -> int:
+        """The count at a length."""
+        return (self.square * length + self.linear) * length + self.constant
+
+
+@dataclass(frozen=True, slots=True)
+class CostByLength:
+    """The cost of one student at every sequence length.
+
+    Attributes:
+        params: As in :class:`Cost`.
+        params_without_embeddings: As in :class:`Cost`.
+        flops: As in :class:`Cost`.
+        activation_bytes: The bytes that live at each moment that may be the peak: in a feed-forward network, in
+            attention that is not fused, and while the buckets of a relative bias are worked out, as a whole and a head.
+            A moment that a student has not is zero, so that two students of one teacher compare moment by moment.
+    """
+
+    params: int
+    params_without_embeddings: int
+    flops: Quadratic
+    activation_bytes: tuple[Quadratic, Quadratic, Quadratic, Quadratic]
+
+    def at(self, sequence_length: int) -> Cost:
+        """The cost at a length, in tokens."""
+        peak = max(moment.at(sequence_length) for moment in self.activation_bytes)
+        flops = self.flops.at(sequence_length)
+        return Cost(self.params, self.params_without_embeddings, flops, sequence_length, peak)
+
+
 def student_cost(shape: TeacherShape, architecture: Architecture, sequence_length: int = 128) -> Cost:
     """Count the parameters and multiply-accumulates of a student of ``architecture``.
 
     Args:
         shape: The teacher, for the vocabulary, positions, token types, relative bias and pooler.
         architecture: The student.
-        sequence_length: Tokens of the sequence that ``flops`` is counted for.
+        sequence_length: Tokens of the sequence that ``flops`` and ``activation_bytes`` are counted for.
     """
-    hidden, length = architecture.hidden_size, sequence_length
+    return cost_by_length(shape, architecture).at(sequence_length)
+
+
+def cost_by_length(shape: TeacherShape, architecture: Architecture) -> CostByLength:
+    """Count what :func:`student_cost` does, for all sequence lengths at once."""
+    hidden = architecture.hidden_size
     tables = (shape.vocab_size + shape.positions + shape.token_types) * hidden
     params = 2 * hidden  # the embeddings' LayerNorm
-    flops = 0
+    per_token = per_pair = once = 0
     for layer in architecture.layers:
         width, inner = layer.heads * layer.head_width, layer.intermediate_size
         params += 3 * (hidden * width + width) + (width * hidden + hidden)
         params += (hidden * inner + inner) + (inner * hidden + hidden)
         params += 4 * hidden  # two LayerNorms
-        flops += length * (4 * hidden * width + 2 * hidden * inner) + 2 * length * length * width
+        per_token += 4 * hidden * width + 2 * hidden * inner
+        per_pair += 2 * width
     if shape.relative_buckets:
         params += shape.relative_buckets * max(layer.heads for layer in architecture.layers)
     if shape.pooler:
         params += hidden * hidden + hidden
-        flops += hidden * hidden
-    return Cost(tables + params, params, flops, length, _activation_bytes(shape, architecture, length))
+        once += hidden * hidden
+    flops = Quadratic(per_pair, per_token, once)
+    return CostByLength(tables + params, params, flops, _activation_bytes(shape, architecture))
 
 
-def _activation_bytes(shape: TeacherShape, architecture: Architecture, length: int) -> int:
-    """Count the peak of live tensors, as the lifetimes of the modules' variables have it.
+def _activation_bytes(
+    shape: TeacherShape, architecture: Architecture
+) -> tuple[Quadratic, Quadratic, Quadratic, Quadratic]:
+    """Count the live tensors at each possible peak, as the lifetimes of the modules' variables have it.
 
-    It is in a feed-forward network, or in attention where that is not fused. A relative bias ``[heads, L, L]`` lives
-    through all layers.
+    A relative bias ``[heads, L, L]`` lives through all layers.
     """
-    hidden, relative = architecture.hidden_size, shape.relative_buckets > 0
+    hidden, relative, stock = architecture.hidden_size, shape.relative_buckets > 0, architecture.stock
     most_heads = max(layer.heads for layer in architecture.layers)
-    bias = length * most_heads if relative else 0
-    floats = 0  # a token
+    bias = most_heads if relative else 0
+    forward = unfused = 0  # floats a token
     for index, layer in enumerate(architecture.layers):
         width, inner = layer.heads * layer.head_width, layer.intermediate_size
+        # Our own class holds the layer's input, and queries, keys, values and context to the layer's end; the stock
+        # class the embeddings and the layer's input, which are the same in the first layer.
+        held = hidden * min(index + 1, 2) if stock else hidden + 4 * width
         # The feed-forward network: its input with both sides of the activation, or with the way to the layer's output.
-        most = max(hidden + 2 * inner, (4 if architecture.stock else 3) * hidden + inner)
-        if architecture.stock:
-            held = hidden * min(index + 1, 2)  # the embeddings and the layer's input; the same in the first
-            if relative:  # the stock class has no fused attention: scores and probabilities stand whole
-                most = max(most, 5 * hidden + 2 * length * layer.heads)
-        else:  # our own class holds the layer's input, and queries, keys, values and context to the layer's end
-            held = hidden + 4 * width
-        floats = max(floats, held + most + bias)
-    peak = BYTES["float32"] * length * floats
-    if relative:  # with few heads, working out the buckets, in int64, takes more than any layer
-        buckets = 49 * length + 16 if architecture.stock else max(37 * length + 8, (8 + 4 * most_heads) * length)
-        peak = max(peak, length * (buckets + BYTES["float32"] * hidden))
-    return peak
+        forward = max(forward, held + max(hidden + 2 * inner, (4 if stock else 3) * hidden + inner))
+        unfused = max(unfused, held + 5 * hidden)
+    size = BYTES["float32"]
+    in_layer = Quadratic(size * bias, size * forward)
+    if not relative:
+        return in_layer, Quadratic(), Quadratic(), Quadratic()
+    # With few heads, working out the buckets, in int64, takes more than any layer.
+    if stock:  # without fused attention: scores and probabilities stand whole
+        in_attention = Quadratic(size * (bias + 2 * most_heads), size * unfused)
+        return in_layer, in_attention, Quadratic(49, 16 + size * hidden), Quadratic()
+    return in_layer, Quadratic(), Quadratic(37, 8 + size * hidden), Quadratic(8 + size * most_heads, size * hidden)
 
 
 def teacher_architecture(shape: TeacherShape) -> Architecture:

@@ -12,6 +12,7 @@ small chances. A candidate that goes wrongly is one that could hardly be told fr
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from workloads.answers.choosing import misses
 from workloads.craft.scoring import Losses
 from workloads.runs.search.student_t import quantile
 from workloads.shapes.architecture import Architecture, TeacherShape
-from workloads.shapes.costs import student_cost
+from workloads.shapes.costs import cost_by_length, student_cost
 from workloads.spec.budgets import Budget
 
 ONE_BY_CHANCE, ANY_BY_CHANCE = 0.00135, 0.01
@@ -47,16 +48,13 @@ class Candidate:
 def cost_axes(shape: TeacherShape, architecture: Architecture) -> Axes:
     """Give what every budget over costs grows with: no more in all of these is no more in any budget.
 
-    Flops are a quadratic in the sequence length, so its three coefficients stand for the flops at every length;
-    activation bytes are proportional to the length, weight bytes to the parameters. The depth is among them for
-    latency's sake, which is not counted but measured: of two students with as many operations the deeper is slower.
+    The coefficients of FLOPs and activation bytes over the sequence length stand for these costs at every length;
+    weight bytes are proportional to the parameters. The depth is among them for latency's sake, which is not counted
+    but measured: of two students with as many operations the deeper is slower.
     """
-    one, two, three = (student_cost(shape, architecture, length) for length in (1, 2, 3))
-    quadratic = (three.flops - 2 * two.flops + one.flops) // 2
-    linear = two.flops - one.flops - 3 * quadratic
-    constant = one.flops - linear - quadratic
-    flops = (quadratic, linear, constant)
-    return (one.params, one.params_without_embeddings, *flops, one.activation_bytes, len(architecture.layers))
+    cost = cost_by_length(shape, architecture)
+    lengthwise = itertools.chain(cost.flops, *cost.activation_bytes)
+    return (cost.params, cost.params_without_embeddings, *lengthwise, len(architecture.layers))
 
 
 def standard_error(losses: Losses) -> float:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from tests.workloads.runs.search.tables import SHAPE, SPACES, losses, random_budget
-from workloads.answers.choosing import misses
 from workloads.runs.search.rules import (
     ANY_BY_CHANCE,
     Candidate,
@@ -18,28 +19,50 @@ from workloads.runs.search.rules import (
     frontier_drops,
     standard_error,
 )
+from workloads.shapes.architecture import Architecture, TeacherShape
 from workloads.shapes.costs import student_cost
+from workloads.shapes.spaces import SubSpace, paper_spaces
+from workloads.shapes.teacher_files import named_shape
 from workloads.spec.budgets import Budget
 
 CANDIDATES = dict(enumerate(Candidate(space.name, one) for space in SPACES for one in space.architectures()))
 AXES = {number: cost_axes(SHAPE, one.architecture) for number, one in CANDIDATES.items()}
 
 
-def test_who_costs_no_more_along_the_axes_meets_every_budget_that_the_other_meets() -> None:
-    draw = random.Random(1)
-    pairs = checked = 0
-    for _ in range(2000):
-        one, other = draw.choice(range(len(CANDIDATES))), draw.choice(range(len(CANDIDATES)))
-        budget = random_budget(draw, SHAPE, [CANDIDATES[one], CANDIDATES[other]])
-        if all(a <= b for a, b in zip(AXES[one], AXES[other], strict=True)):
-            pairs += 1
-            ours, theirs = (
-                student_cost(SHAPE, CANDIDATES[number].architecture, budget.sequence_length) for number in (one, other)
-            )
-            if not misses(theirs, budget):
-                checked += 1
-                assert not misses(ours, budget), budget
-    assert pairs > 500 and checked > 200
+LENGTHS = (1, 2, 5, 16, 64, 128, 256, 512, 4096)
+STOCK_AND_FREE = SubSpace("mixed", (2, 4, 6), (128, 192, 256), (2.0, 3.5), (2, 3, 4), 64, 12)
+"""Heads of 64 make some of its shapes stock."""
+
+
+@pytest.mark.parametrize("shape", [SHAPE, named_shape("bert-base"), named_shape("mpnet-base")], ids=lambda s: s.family)
+@pytest.mark.parametrize(
+    "spaces", [SPACES, paper_spaces(), [STOCK_AND_FREE]], ids=["stock", "free heads", "stock and free heads"]
+)
+def test_a_candidate_that_costs_no_more_along_the_axes_meets_every_budget_that_the_other_meets(
+    shape: TeacherShape, spaces: Sequence[SubSpace]
+) -> None:
+    everything = [one for space in spaces for one in space.architectures()]
+    some = everything[:: max(1, len(everything) // 300)]
+    axes = np.array([cost_axes(shape, one) for one in some])
+    no_more = (axes[:, None] <= axes[None]).all(2)
+    assert no_more.sum() > 2 * len(some), "pairs that differ"
+    for length in LENGTHS:
+        costs = np.array([dataclasses.astuple(student_cost(shape, one, length)) for one in some])
+        assert (costs[:, None] <= costs[None]).all(2)[no_more].all(), length
+
+
+def test_a_relative_bias_is_dearer_at_long_texts_for_more_heads() -> None:
+    narrow, wide = (
+        Architecture.alike(
+            layers=layers, hidden_size=hidden, heads=heads, head_width=64, intermediate_size=inner, teacher_layers=12
+        )
+        for layers, hidden, heads, inner in ((4, 128, 10, 256), (5, 160, 8, 560))
+    )
+    mpnet = named_shape("mpnet-base")
+    longer = [student_cost(mpnet, one, 128).activation_bytes for one in (narrow, wide)]
+    assert longer[0] > longer[1]
+    axes = {0: cost_axes(mpnet, narrow), 1: cost_axes(mpnet, wide)}
+    assert frontier_drops([0, 1], axes, {0: np.zeros(8), 1: np.ones(8)}) == {}, "the wide one is cheaper there"
 
 
 def test_a_dearer_candidate_goes_when_the_difference_on_the_same_rows_is_clear() -> None:
