@@ -85,7 +85,7 @@ def test_the_forms_give_what_a_hand_reckons(form: RelationForm) -> None:
     relation = RelationLoss(form, 1, "spread")
     got = relation(
         torch.tensor([[[1.0], [0.0]]]), relation.target(torch.eye(2)[None], None), None, RelationCounts(2, 4)
-    )
+    ).sum()
     assert float(got) == pytest.approx(expected[form], rel=1e-5)
 
 
@@ -144,6 +144,29 @@ def test_the_losses_of_a_split_batch_add_up_to_that_of_the_whole(spec: dict[str,
         ours, theirs = (changed(one, lambda x, rows=rows: x[rows]) for one in (student, teacher))
         parts.append(loss_of(made, theirs, ours, part, counts))
     torch.testing.assert_close(parts[0] + parts[1], loss_of(made, teacher, student, batch))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *({"relation": form} for form in ("softmax-mse", "raw-mse", "kl")),
+        {"relation": "kl", "output": {"kind": "token", "weight": 0.5}},
+        {"relation": "kl", "output": {"kind": "pooled"}},
+    ],
+)
+@pytest.mark.parametrize("batch", [WHOLE, PADDED], ids=["whole", "padded"])
+def test_the_loss_of_each_row_is_that_of_the_row_alone(spec: dict[str, Any], batch: Batch) -> None:
+    made, teacher, student = objective(**spec), signals(5, 12, 0), signals(2, 8, 1)
+    counts = made.counts(batch)
+    together = made.loss_rows(student, made.targets(teacher, batch), batch, counts, to_width_12)
+    alone = []
+    for row in range(3):
+        here = slice(row, row + 1)
+        part = Batch(batch.input_ids_BL[here], None if batch.mask_BL is None else batch.mask_BL[here])
+        ours, theirs = (changed(one, lambda x, here=here: x[here]) for one in (student, teacher))
+        alone.append(loss_of(made, theirs, ours, part, counts))
+    torch.testing.assert_close(together, torch.stack(alone))
+    torch.testing.assert_close(together.sum(), loss_of(made, teacher, student, batch))
 
 
 def test_counts_are_of_real_tokens_and_pairs() -> None:

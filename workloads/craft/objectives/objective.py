@@ -103,7 +103,13 @@ class Objective:
     def loss(
         self, signals: Signals, targets: Targets, batch: Batch, counts: Counts, project: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """Compare a student with the teacher.
+        """Compare a student with the teacher: the sum of :meth:`loss_rows`, a scalar."""
+        return self.loss_rows(signals, targets, batch, counts, project).sum()
+
+    def loss_rows(
+        self, signals: Signals, targets: Targets, batch: Batch, counts: Counts, project: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Compare a student with the teacher, row by row.
 
         Args:
             signals: What the student gave for :meth:`student_wants`.
@@ -113,7 +119,7 @@ class Objective:
             project: Maps the student's output to the teacher's width.
 
         Returns:
-            A scalar, the weighted sum of the terms.
+            ``[B]``, each row's share of the weighted sum of the terms.
         """
         terms: list[Tensor] = []
         if self.relation is not None:

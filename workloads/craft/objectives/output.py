@@ -23,14 +23,14 @@ def pool(output_BLH: Tensor, mask_BL: Tensor | None) -> Tensor:
 def pooled_loss(
     output_BLH: Tensor, target_BT: Tensor, mask_BL: Tensor | None, rows: int, project: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Mean over rows of one minus the cosine between the projected pooled output and the teacher's."""
+    """Each row's share ``[B]`` of the mean of one minus the cosine of the projected pooled output to the teacher's."""
     student_BT = project(pool(output_BLH, mask_BL)).float()
-    return (1 - F.cosine_similarity(student_BT, target_BT, dim=-1)).sum() / rows
+    return (1 - F.cosine_similarity(student_BT, target_BT, dim=-1)) / rows
 
 
 def token_loss(
     output_BLH: Tensor, target_BLT: Tensor, mask_BL: Tensor | None, tokens: int, project: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Mean over real tokens and dimensions of the squared difference of the projected output to the teacher's."""
+    """Each row's share ``[B]`` of the mean over real tokens and dimensions of the projected output's squared error."""
     squares = (project(output_BLH).float() - target_BLT).square().mean(-1)
-    return (squares if mask_BL is None else squares * mask_BL).sum() / tokens
+    return (squares if mask_BL is None else squares * mask_BL).sum(1) / tokens

@@ -24,7 +24,7 @@ class RelationTarget:
 
     Attributes:
         relation: Raw scaled scores for ``raw-mse``, row-wise probabilities otherwise.
-        entropy_part: For ``kl``: the sum of ``p log p`` over the rows that count.
+        entropy_part: For ``kl``: the sum of ``p log p`` over the query rows that count, ``[B]``.
     """
 
     relation: Tensor
@@ -54,13 +54,13 @@ class RelationLoss:
         """
         scores = relation_scores(x_BLA.float(), self.heads, self.remainder)
         if self.form == "raw-mse":
-            return RelationTarget(scores, scores.new_zeros(()))
+            return RelationTarget(scores, scores.new_zeros(len(scores)))
         logs = _log_softmax(scores, mask_BL)
         probabilities = logs.exp()
-        entropy = scores.new_zeros(())
+        entropy = scores.new_zeros(len(scores))
         if self.form == "kl":
             products = probabilities * logs
-            entropy = (products if mask_BL is None else products * mask_BL[:, None, :, None]).sum()
+            entropy = (products if mask_BL is None else products * mask_BL[:, None, :, None]).sum((1, 2, 3))
         return RelationTarget(probabilities, entropy)
 
     def __call__(self, x_BLA: Tensor, target: RelationTarget, mask_BL: Tensor | None, counts: RelationCounts) -> Tensor:
@@ -73,8 +73,8 @@ class RelationLoss:
             counts: What to divide by; those of a whole batch make the parts of it add up.
 
         Returns:
-            A scalar: the mean over heads and real query rows of the divergence (``kl``), or over heads and
-            real pairs of the squared difference.
+            ``[B]``, each batch row's share of the mean over heads and real query rows of the divergence (``kl``), or
+            over heads and real pairs of the squared difference.
         """
         scores = relation_scores(x_BLA.float(), self.heads, self.remainder)
         if self.form == "kl":
@@ -82,12 +82,12 @@ class RelationLoss:
             products = target.relation * logs
             if mask_BL is not None:
                 products = products * mask_BL[:, None, :, None]
-            return (target.entropy_part - products.sum()) / (self.heads * counts.rows)
+            return (target.entropy_part - products.sum((1, 2, 3))) / (self.heads * counts.rows)
         student = scores if self.form == "raw-mse" else _log_softmax(scores, mask_BL).exp()
         squares = (student - target.relation).square()
         if mask_BL is not None:
             squares = squares * (mask_BL[:, None, :, None] & mask_BL[:, None, None, :])
-        return squares.sum() / (self.heads * counts.pairs)
+        return squares.sum((1, 2, 3)) / (self.heads * counts.pairs)
 
 
 @dataclass(frozen=True)
