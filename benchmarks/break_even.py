@@ -26,7 +26,7 @@ import torch
 
 from benchmarks.demo_scene import BATCH, LENGTH, DemoScene
 from benchmarks.record import record
-from workloads.craft.polishing import alone
+from workloads.craft.polishing import single_student_space
 from workloads.craft.scoring import HeldoutTargets, read_teacher, score
 from workloads.craft.signals import Batch
 from workloads.craft.training import GroupTrainer
@@ -55,7 +55,9 @@ def main() -> None:
         compressions.append(_step_seconds(scene.trainer(scene.spaces, STEPS_OF_A_RUN, order=scene.order), batches))
         fixed.append(
             [
-                _step_seconds(scene.trainer([alone(space, one)], STEPS_OF_A_RUN, order=scene.order), batches)
+                _step_seconds(
+                    scene.trainer([single_student_space(space, one)], STEPS_OF_A_RUN, order=scene.order), batches
+                )
                 for space, one in students
             ]
         )
@@ -95,7 +97,7 @@ def main() -> None:
 
 
 def _spread(scene: DemoScene, space: SubSpace) -> list[Architecture]:
-    ordered = sorted(space.architectures(), key=lambda one: student_cost(scene.teacher.shape, one, LENGTH).flops)
+    ordered = sorted(space, key=lambda one: student_cost(scene.teacher.shape, one, LENGTH).flops)
     return [ordered[round(i * (len(ordered) - 1) / (PER_SPACE - 1))] for i in range(PER_SPACE)]
 
 
@@ -117,7 +119,7 @@ def _search_seconds(scene: DemoScene) -> tuple[float, int]:
     for member in members.values():
         order = None if member.head_order is None else member.head_order.tolist()
         heldout = HeldoutTargets.prepare(scene.objective, batches, signals, order)
-        for architecture in member.space.architectures():
+        for architecture in member.space:
             score(member.superlm, architecture, scene.objective, heldout)
             scored += 1
     return time.process_time() - started, scored

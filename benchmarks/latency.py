@@ -41,7 +41,7 @@ def main() -> None:
         "teacher_fingerprint": teacher_files.fingerprint(scene.teacher.folder),
     }
     seen = set(candidates_to_measure(scene.spaces, SEED))
-    others = [one for space in scene.spaces for one in space.architectures() if one not in seen]
+    others = [one for space in scene.spaces for one in space if one not in seen]
     chosen = random.Random(SEED).sample(others, OTHERS)
     for index, one in enumerate(chosen):
         _export(scene, one, f"students/{index}")
@@ -100,7 +100,7 @@ def main() -> None:
 
 
 def _export(scene: DemoScene, one: Architecture, place: str) -> None:
-    space = next(space for space in scene.spaces if one in set(space.architectures()))
+    space = next(space for space in scene.spaces if one in set(space))
     superlm = SuperLM.from_teacher(scene.teacher.weights, space, wiring_of(scene.teacher))
     folder = Path(scene.storage.path(place))
     shutil.rmtree(folder, ignore_errors=True)

@@ -36,7 +36,7 @@ import torch
 from benchmarks.demo_scene import BATCH, LENGTH, DemoScene
 from benchmarks.record import record
 from workloads.craft.blocks import Blocks
-from workloads.craft.polishing import alone
+from workloads.craft.polishing import single_student_space
 from workloads.craft.scoring import HeldoutTargets, heldout_batches, read_teacher, score
 from workloads.craft.signals import Batch
 from workloads.craft.superlm_files import build_superlm, continue_superlm, save_superlm, wiring_of
@@ -71,7 +71,7 @@ class Bench:
 
     def polish(self, member: Member, one: Architecture, steps: int, rate: float = POLISH_RATE) -> tuple[float, float]:
         """Polish a student; give its held-out loss and the CPU-seconds of a step."""
-        space = alone(self.space, one)
+        space = single_student_space(self.space, one)
         with TemporaryDirectory() as folder:
             save_superlm(Path(folder), member.superlm)
             superlm = continue_superlm(Path(folder), space, wiring_of(self.scene.teacher))
@@ -85,7 +85,7 @@ class Bench:
 
     def ranked(self, member: Member) -> list[tuple[float, Architecture]]:
         """Every subnet with its loss, the best first."""
-        found = [(self.loss(member, one), one) for one in self.space.architectures()]
+        found = [(self.loss(member, one), one) for one in self.space]
         return sorted(found, key=lambda item: item[0])
 
     def flops(self, one: Architecture) -> int:

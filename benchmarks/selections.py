@@ -34,7 +34,7 @@ _SHAPE = named_shape("bert-base")
 
 def _milliseconds(served: Served, job: str, spaces: Sequence[SubSpace], repeats: int) -> list[float]:
     """Ask again and again, each time with other limits among those that some candidates meet."""
-    costs = [student_cost(_SHAPE, one) for space in spaces for one in space.architectures()]
+    costs = [student_cost(_SHAPE, one) for space in spaces for one in space]
     params, flops = sorted(cost.params for cost in costs), sorted(cost.flops for cost in costs)
     taken = []
     for number in range(repeats + 1):

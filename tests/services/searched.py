@@ -57,7 +57,7 @@ def make_search(
             "spaces": {space.name: json.loads(json.dumps(asdict(space))) for space in spaces},
         },
     )
-    rows = [(space.name, one) for space in spaces for one in space.architectures()]
+    rows = [(space.name, one) for space in spaces for one in space]
     table = pa.table(
         {
             "subspace": [name for name, _ in rows],

@@ -20,6 +20,7 @@ What it predicts is checked on candidates that it was not fitted on, and a chose
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from pydantic import Field
 
 from workloads.answers.latency import LatencySamples, Percentile
 from workloads.shapes.architecture import Architecture
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import LISTED, Space, draw_genes
 from workloads.spec.budgets import LatencyTarget
 from workloads.spec.part import Part
 
@@ -101,7 +102,7 @@ def features(architecture: Architecture, target: LatencyTarget) -> tuple[float, 
     return 1, layers, matmul, attention, tokens * hidden * layers, tokens * sum(inners), tokens * hidden
 
 
-def candidates_to_measure(spaces: Sequence[SubSpace], seed: int, count: int = CANDIDATES) -> list[Architecture]:
+def candidates_to_measure(spaces: Sequence[Space], seed: int, count: int = CANDIDATES) -> list[Architecture]:
     """Choose ``count`` candidates that lie far apart, or all where there are fewer.
 
     The sub-spaces take turns; of each the smallest and the largest come first, then the other corners of its
@@ -112,7 +113,7 @@ def candidates_to_measure(spaces: Sequence[SubSpace], seed: int, count: int = CA
     chosen: dict[Architecture, None] = {}
     while turns and len(chosen) < count:
         for turn in list(turns):
-            one = next(turn, None)
+            one = next((one for one in turn if one not in chosen), None)
             if one is None:
                 turns.remove(turn)
             elif len(chosen) < count:
@@ -120,17 +121,18 @@ def candidates_to_measure(spaces: Sequence[SubSpace], seed: int, count: int = CA
     return list(chosen)
 
 
-def _spread(space: SubSpace, draw: random.Random) -> Iterator[Architecture]:
-    everything = list(space.architectures())
-    ranges = (space.layers, space.hidden_sizes, space.mlp_ratios, space.heads or (None,))
-    grid = np.arange(len(everything)).reshape([len(each) for each in ranges])
-    corners = sorted({int(index) for index in grid[np.ix_(*[(0, -1)] * grid.ndim)].ravel()})
-    ends = sorted({corners[0], corners[-1]})
-    others = [index for index in corners if index not in ends]
-    rest = [index for index in range(len(everything)) if index not in set(corners)]
-    draw.shuffle(others)
-    draw.shuffle(rest)
-    return iter([everything[index] for index in (*ends, *others, *rest)])
+def _spread(space: Space, draw: random.Random) -> Iterator[Architecture]:
+    """Give the ends of a space, then the other corners, then any member, some of them more than once."""
+    yield from (space.smallest, space.largest)
+    corners = [space.point(genes) for genes in itertools.product(*(sorted({0, size - 1}) for size in space.gene_sizes))]
+    draw.shuffle(corners)
+    yield from corners
+    if len(space) <= LISTED:
+        rest = list(space)
+        draw.shuffle(rest)
+        yield from rest
+    else:  # far more members than are asked for, so that draws repeat rarely
+        yield from (space.point(draw_genes(space, draw)) for _ in range(LISTED))
 
 
 def _held_out(rows: _Array, times: _Array, weights: _Array, agree: Sequence[bool]) -> HeldOutError | None:

@@ -6,11 +6,10 @@ Light to import: the service answers budgets from it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from workloads.shapes.architecture import Architecture, TeacherShape
 from workloads.shapes.costs import Cost, student_cost
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import Space, space_from_json
 from workloads.spec.errors import InputError
 from workloads.storage import artifacts
 from workloads.storage.artifacts import Artifact
@@ -47,7 +46,7 @@ class Trained:
 
     teacher: TeacherStage
     corpus: Artifact
-    spaces: tuple[SubSpace, ...]
+    spaces: tuple[Space, ...]
     superlms: dict[str, Artifact]
     scores: Artifact
     recalled: bool = False
@@ -57,7 +56,7 @@ class Trained:
         """Whether the search's survivors answer the budgets at hand; else what it left early counts too."""
         return not (self.recalled and self.scores.summary["aim"] == "budgets")
 
-    def space(self, name: str) -> SubSpace:
+    def space(self, name: str) -> Space:
         """The sub-space of that name."""
         return next(space for space in self.spaces if space.name == name)
 
@@ -84,13 +83,8 @@ def _recall(storage: Storage, scores: Artifact) -> Trained:
     return Trained(
         TeacherStage(teacher, inputs["teacher"], TeacherShape(**teacher.summary["shape"])),
         artifacts.load(storage, "corpus", inputs["corpus"]),
-        tuple(_space(given) for given in inputs["spaces"].values()),
+        tuple(space_from_json(given) for given in inputs["spaces"].values()),
         {name: artifacts.load(storage, "superlm", found) for name, found in inputs["superlms"].items()},
         scores,
         recalled=True,
     )
-
-
-def _space(given: dict[str, Any]) -> SubSpace:
-    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    return SubSpace(**fields)

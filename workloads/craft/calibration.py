@@ -22,7 +22,7 @@ from workloads.craft.teacher import Teacher
 from workloads.craft.training import GroupTrainer, Member
 from workloads.shapes.architecture import Architecture, TeacherShape
 from workloads.shapes.costs import student_cost
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import Space
 from workloads.spec.request import CompressionRequest
 from workloads.spec.search import TaskSpec
 
@@ -61,7 +61,7 @@ class TaskCalibration:
 
 
 def calibrate(
-    teacher: Teacher, spaces: Sequence[SubSpace], request: CompressionRequest, *, rows: int, device: torch.device
+    teacher: Teacher, spaces: Sequence[Space], request: CompressionRequest, *, rows: int, device: torch.device
 ) -> Calibration:
     """Time the steps of every SuperLM alone, with the teacher's forward taken off.
 
@@ -102,7 +102,7 @@ def calibrate(
 
 def calibrate_task(
     teacher: Teacher,
-    space: SubSpace,
+    space: Space,
     architecture: Architecture,
     task: EncodedTask,
     spec: TaskSpec,
@@ -159,7 +159,7 @@ def _some(rows: EncodedRows, count: int, draw: np.random.Generator) -> EncodedRo
 
 
 def _step_seconds(
-    trainer: GroupTrainer, space: SubSpace, batch: Batch, request: CompressionRequest, teacher_seconds: float
+    trainer: GroupTrainer, space: Space, batch: Batch, request: CompressionRequest, teacher_seconds: float
 ) -> float:
     shape = trainer.teacher.shape
     trainer.step(0, batch)
@@ -171,7 +171,7 @@ def _step_seconds(
     return sum(ratios) / len(ratios) * _mean_flops(space, request, shape) * subnets
 
 
-def _score_seconds(superlm: SuperLM, space: SubSpace, batch: Batch, objective: Objective, shape: TeacherShape) -> float:
+def _score_seconds(superlm: SuperLM, space: Space, batch: Batch, objective: Objective, shape: TeacherShape) -> float:
     """Of a candidate half way between the smallest and the largest, by row."""
 
     @torch.no_grad()
@@ -186,12 +186,12 @@ def _score_seconds(superlm: SuperLM, space: SubSpace, batch: Batch, objective: O
     return forward / rows * (largest + smallest) / 2 / largest
 
 
-def _drawn_flops(space: SubSpace, request: CompressionRequest, shape: TeacherShape, step: int) -> float:
+def _drawn_flops(space: Space, request: CompressionRequest, shape: TeacherShape, step: int) -> float:
     drawn = sandwich(space, seed=request.seed, step=step, randoms=request.training.random_subnets)
     return sum(student_cost(shape, one, request.training.sequence_length).flops for one in drawn)
 
 
-def _mean_flops(space: SubSpace, request: CompressionRequest, shape: TeacherShape) -> float:
+def _mean_flops(space: Space, request: CompressionRequest, shape: TeacherShape) -> float:
     """FLOPs of a subnet, the mean over a sandwich."""
     length, randoms = request.training.sequence_length, request.training.random_subnets
     ends = [student_cost(shape, one, length).flops for one in (space.largest, space.smallest)]

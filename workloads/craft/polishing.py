@@ -1,32 +1,18 @@
-"""What polishing is: a chosen student is distilled on alone, by the loop that trained its SuperLM.
+"""Polishing: a chosen student is distilled alone, by the loop that trained its SuperLM.
 
-A sub-space with one architecture is the whole of it: its sandwich is that one subnet.
+The loop is given a space with a single member, so that its sandwich is that one subnet.
 """
 
 from __future__ import annotations
 
 from workloads.shapes.architecture import Architecture
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import ListedSpace, Space
 from workloads.spec.request import CompressionRequest, TrainingSpec
 
 
-def alone(space: SubSpace, architecture: Architecture) -> SubSpace:
-    """Give the sub-space that holds nothing but one architecture of ``space``, named after both."""
-    first, hidden = architecture.layers[0], architecture.hidden_size
-    # An architecture knows its feed-forward width, a sub-space the ratio that it came from.
-    ratios = [ratio for ratio in space.mlp_ratios if int(hidden * ratio) == first.intermediate_size]
-    assert ratios, (space, architecture)
-    only = SubSpace(
-        name=f"{space.name} {architecture.describe()}",
-        layers=(len(architecture.layers),),
-        hidden_sizes=(hidden,),
-        mlp_ratios=(ratios[0],),
-        heads=None if space.heads is None else (first.heads,),
-        head_width=space.head_width,
-        teacher_layers=space.teacher_layers,
-    )
-    assert only.largest == architecture, (only, architecture)
-    return only
+def single_student_space(space: Space, architecture: Architecture) -> ListedSpace:
+    """Give the space that holds nothing but one architecture of ``space``, named after both."""
+    return ListedSpace(f"{space.name} {architecture.describe()}", (architecture,))
 
 
 def polish_training(request: CompressionRequest) -> TrainingSpec:

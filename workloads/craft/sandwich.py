@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 
 from workloads.shapes.architecture import Architecture
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import Space
 
 
-def sandwich(space: SubSpace, *, seed: int, step: int, randoms: int) -> list[Architecture]:
+def sandwich(space: Space, *, seed: int, step: int, randoms: int) -> list[Architecture]:
     """Give the largest, the smallest and ``randoms`` random subnets of a step.
 
     The draw depends on the seed, the sub-space's name and the global step alone, so that all workers agree and a

@@ -19,7 +19,7 @@ from transformers.activations import ACT2FN
 from workloads.craft.elastic import FlatParameters, embedding, layer_norm, linear
 from workloads.craft.signals import Batch, Signals, Wants
 from workloads.shapes.architecture import Architecture, Layer
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import Space
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,14 @@ class SuperLM(nn.Module):
         self._activation = ACT2FN[wiring.activation]
 
     @classmethod
-    def from_teacher(cls, teacher: dict[str, Tensor], space: SubSpace, wiring: Wiring, dropout: float = 0.0) -> SuperLM:
+    def from_teacher(cls, teacher: dict[str, Tensor], space: Space, wiring: Wiring, dropout: float = 0.0) -> SuperLM:
         """Cut the teacher's (ordered) canonical weights, or a wider SuperLM's, to the extents of a sub-space.
 
-        Layers that no depth of the sub-space uses are left out.
+        Layers that no member of the sub-space starts from are left out.
         """
-        largest = space.largest
-        sources = sorted({layer.source for one in space.architectures() for layer in one.layers})
-        layer = largest.layers[0]
-        return cls(_cut(teacher, largest.hidden_size, {source: (source, layer) for source in sources}), wiring, dropout)
+        extents = space.extents
+        layers = {layer.source: (layer.source, layer) for layer in extents.layers}
+        return cls(_cut(teacher, extents.hidden_size, layers), wiring, dropout)
 
     def forward(self, batch: Batch, architecture: Architecture, wants: Wants) -> Signals:
         """Run one subnet, no further than ``wants`` needs.

@@ -13,7 +13,7 @@ from torch import Tensor
 from workloads.craft.importance import Order, apply_order
 from workloads.craft.superlm import SuperLM, Wiring
 from workloads.craft.teacher import Teacher
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import Space
 
 FILE = "superlm.safetensors"
 
@@ -33,7 +33,7 @@ def wiring_of(teacher: Teacher) -> Wiring:
     return Wiring(facts.layer_norm_eps, facts.activation, positions, teacher.family.relative_buckets)
 
 
-def build_superlm(teacher: Teacher, space: SubSpace, *, order: Order | None, projection: bool, dropout: float) -> Built:
+def build_superlm(teacher: Teacher, space: Space, *, order: Order | None, projection: bool, dropout: float) -> Built:
     """Start a SuperLM from the teacher.
 
     Args:
@@ -68,6 +68,6 @@ def load_superlm(folder: Path, wiring: Wiring, dropout: float = 0.0) -> SuperLM:
     return SuperLM(load_file(folder / FILE), wiring, dropout)
 
 
-def continue_superlm(folder: Path, space: SubSpace, wiring: Wiring, dropout: float = 0.0) -> SuperLM:
+def continue_superlm(folder: Path, space: Space, wiring: Wiring, dropout: float = 0.0) -> SuperLM:
     """Start the SuperLM of a sub-space that lies within a trained one's from that one's weights."""
     return SuperLM.from_teacher(load_file(folder / FILE), space, wiring, dropout)

@@ -19,7 +19,7 @@ from workloads.craft.sandwich import sandwich
 from workloads.craft.signals import Batch
 from workloads.craft.superlm import SuperLM
 from workloads.craft.teacher import Teacher
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import Space
 from workloads.spec.request import TrainingSpec
 
 
@@ -34,7 +34,7 @@ class Member:
         steps: Its own length in optimiser steps.
     """
 
-    space: SubSpace
+    space: Space
     superlm: SuperLM
     head_order: Tensor | None
     steps: int

@@ -10,7 +10,7 @@ from workloads.answers.choosing import Scored
 from workloads.answers.latency import LatencyMeasure
 from workloads.answers.latency_model import LatencyModels
 from workloads.answers.trained import TeacherStage, Trained
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import Space
 from workloads.spec.budgets import Budget, LatencyTarget
 from workloads.storage.artifacts import Artifact
 
@@ -54,7 +54,7 @@ class TrainingStages(Protocol):
         """Bring the teacher to the storage."""
         ...
 
-    def spaces(self, teacher: TeacherStage) -> list[SubSpace]:
+    def spaces(self, teacher: TeacherStage) -> list[Space]:
         """Lay out the sub-spaces."""
         ...
 
@@ -62,12 +62,12 @@ class TrainingStages(Protocol):
         """Make token blocks of the text, some of them held out."""
         ...
 
-    def train(self, teacher: TeacherStage, corpus: Artifact, spaces: Sequence[SubSpace]) -> dict[str, Artifact]:
+    def train(self, teacher: TeacherStage, corpus: Artifact, spaces: Sequence[Space]) -> dict[str, Artifact]:
         """Train one SuperLM a sub-space; by the sub-space's name."""
         ...
 
     def search(
-        self, teacher: TeacherStage, corpus: Artifact, spaces: Sequence[SubSpace], superlms: dict[str, Artifact]
+        self, teacher: TeacherStage, corpus: Artifact, spaces: Sequence[Space], superlms: dict[str, Artifact]
     ) -> Artifact:
         """Score the candidates on held-out text."""
         ...

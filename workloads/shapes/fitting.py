@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from workloads.shapes.architecture import TeacherShape
-from workloads.shapes.spaces import SubSpace, spaces_for
+from workloads.shapes.search_space import Space
+from workloads.shapes.spaces import spaces_for
 from workloads.spec.errors import FieldError, InputError
 from workloads.spec.lengths import length_findings, too_long
 from workloads.spec.request import CompressionRequest
 
 
-def fitting_spaces(request: CompressionRequest, shape: TeacherShape) -> list[SubSpace]:
+def fitting_spaces(request: CompressionRequest, shape: TeacherShape) -> list[Space]:
     """Give the sub-spaces that a request asks for, if it fits the teacher.
 
     Args:
@@ -22,12 +23,12 @@ def fitting_spaces(request: CompressionRequest, shape: TeacherShape) -> list[Sub
         InputError: Rows longer than the teacher can read, sub-spaces that it cannot give, more relation heads than
             they can split; every finding.
     """
-    findings, spaces = [], list[SubSpace]()
+    findings, spaces = [], list[Space]()
     if request.training.sequence_length > shape.longest:
         findings.append(too_long("training.sequence_length", request.training.sequence_length, shape.longest))
     findings += length_findings(request, shape.longest)
     try:
-        spaces = spaces_for(request.subspaces, shape)
+        spaces.extend(spaces_for(request.subspaces, shape))
     except InputError as error:
         findings += error.errors
     findings += _relation_heads(request, shape, spaces)
@@ -36,9 +37,10 @@ def fitting_spaces(request: CompressionRequest, shape: TeacherShape) -> list[Sub
     return spaces
 
 
-def _relation_heads(request: CompressionRequest, shape: TeacherShape, spaces: Sequence[SubSpace]) -> list[FieldError]:
+def _relation_heads(request: CompressionRequest, shape: TeacherShape, spaces: Sequence[Space]) -> list[FieldError]:
     heads = request.objective.relation_heads or shape.heads
-    widths = {space.name: space.smallest.layers[0].heads * space.head_width for space in spaces}
+    lasts = {space.name: space.smallest.layers[-1] for space in spaces}
+    widths = {name: layer.heads * layer.head_width for name, layer in lasts.items()}
     name, width = min(widths.items(), key=lambda item: item[1], default=("", heads))
     if request.objective.relation is None or heads <= width:
         return []

@@ -1,85 +1,27 @@
-"""Sub-spaces: the sets of student shapes that one SuperLM each is trained for.
+"""Sub-spaces of AutoDistil: products of ranges, one SuperLM each. Light to import.
 
-Light to import. Layers of a student are alike and start from evenly spread teacher layers.
+The layers of a student are alike and start from evenly spread teacher layers.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from fractions import Fraction
 
-from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.shapes.architecture import TeacherShape
+from workloads.shapes.search_space import ProductSpace, exact_ratio
 from workloads.spec.errors import FieldError, InputError
 from workloads.spec.request import CompressionRequest, SubspacesSpec
 
-
-@dataclass(frozen=True, slots=True)
-class SubSpace:
-    """A compact set of architectures: the product of its ranges.
-
-    Attributes:
-        heads: Head counts, free of the hidden size (the paper's spaces; students need a modelling file), or
-            None where the attention width equals the hidden size (stock shapes).
-        head_width: Width of a head, the teacher's.
-        teacher_layers: Depth of the teacher, over which kept layers are spread.
-    """
-
-    name: str
-    layers: tuple[int, ...]
-    hidden_sizes: tuple[int, ...]
-    mlp_ratios: tuple[float, ...]
-    heads: tuple[int, ...] | None
-    head_width: int
-    teacher_layers: int
-
-    def __len__(self) -> int:
-        return len(self.layers) * len(self.hidden_sizes) * len(self.mlp_ratios) * len(self.heads or (1,))
-
-    def architectures(self) -> Iterator[Architecture]:
-        """Every architecture of the sub-space, from the smallest ranges' ends to the largest."""
-        for choice in itertools.product(self.layers, self.hidden_sizes, self.mlp_ratios, self.heads or (None,)):
-            yield self._architecture(*choice)
-
-    @property
-    def smallest(self) -> Architecture:
-        """The subnet at the lower end of every range."""
-        return self._architecture(
-            min(self.layers), min(self.hidden_sizes), min(self.mlp_ratios), min(self.heads) if self.heads else None
-        )
-
-    @property
-    def largest(self) -> Architecture:
-        """The subnet at the upper end of every range."""
-        return self._architecture(
-            max(self.layers), max(self.hidden_sizes), max(self.mlp_ratios), max(self.heads) if self.heads else None
-        )
-
-    def sample(self, draw: random.Random) -> Architecture:
-        """Draw one architecture, each range uniformly."""
-        return self._architecture(
-            draw.choice(self.layers),
-            draw.choice(self.hidden_sizes),
-            draw.choice(self.mlp_ratios),
-            draw.choice(self.heads) if self.heads else None,
-        )
-
-    def _architecture(self, layers: int, hidden: int, ratio: float, heads: int | None) -> Architecture:
-        return Architecture.alike(
-            layers=layers,
-            hidden_size=hidden,
-            heads=heads if heads is not None else hidden // self.head_width,
-            head_width=self.head_width,
-            intermediate_size=int(hidden * ratio),
-            teacher_layers=self.teacher_layers,
-        )
+SubSpace = ProductSpace
+_HALVES = tuple(Fraction(halves, 2) for halves in range(4, 9))
+_LOW_RATIOS, _HIGH_RATIOS = _HALVES[:-1], _HALVES[1:]
 
 
 def paper_spaces() -> list[SubSpace]:
     """AutoDistil's three sub-spaces of 256 students each (arXiv 2201.12507, Table 1), for 12 x 768 teachers."""
-    low, high = (2.0, 2.5, 3.0, 3.5), (2.5, 3.0, 3.5, 4.0)
+    low, high = _LOW_RATIOS, _HIGH_RATIOS
     seven, nine = tuple(range(7, 11)), tuple(range(9, 13))
     return [
         SubSpace("tiny", tuple(range(4, 8)), (128, 160, 192, 224), low, seven, 64, 12),
@@ -109,12 +51,12 @@ def relative_spaces(shape: TeacherShape, count: int) -> list[SubSpace]:
             f"Use a count of at most {len(units)}.",
         )
     names = SubspacesSpec(count=count).names
-    own_ratio = shape.intermediate_size / shape.hidden_size
+    own_ratio = Fraction(shape.intermediate_size, shape.hidden_size)
     spaces = []
     for index, name in enumerate(names):
         widths = units[index * len(units) // count : (index + 1) * len(units) // count]
         place = index / (count - 1) if count > 1 else 0.0
-        ratios = (2.0, 2.5, 3.0, 3.5) if index == 0 and count > 1 else (2.5, 3.0, 3.5, 4.0)
+        ratios = _LOW_RATIOS if index == 0 and count > 1 else _HIGH_RATIOS
         spaces.append(
             SubSpace(
                 name=name,
@@ -141,7 +83,7 @@ def spaces_for(spec: SubspacesSpec, shape: TeacherShape) -> list[SubSpace]:
                 one.name,
                 tuple(sorted(set(one.layers))),
                 tuple(sorted(set(one.hidden_sizes))),
-                tuple(sorted(set(one.mlp_ratios))),
+                tuple(sorted({exact_ratio(ratio) for ratio in one.mlp_ratios})),
                 None if one.heads is None else tuple(sorted(set(one.heads))),
                 shape.head_width,
                 shape.layers,
@@ -199,15 +141,12 @@ def _depths(teacher_layers: int, place: float, *, alone: bool) -> tuple[int, ...
 
 def _misfits(space: SubSpace, shape: TeacherShape) -> Iterator[tuple[str, str, str]]:
     """What of a sub-space the teacher cannot give: the range, what is wrong with it, and the remedy."""
+    inner = (int(end(space.hidden_sizes) * end(space.mlp_ratios)) for end in (min, max))
     limits = [
         ("layers", space.layers, shape.layers),
         ("hidden_sizes", space.hidden_sizes, shape.hidden_size),
         ("heads", space.heads or (1,), shape.heads),
-        (
-            "mlp_ratios",
-            tuple(int(h * r) for h in space.hidden_sizes for r in space.mlp_ratios),
-            shape.intermediate_size,
-        ),
+        ("mlp_ratios", tuple(inner), shape.intermediate_size),
     ]
     for name, values, limit in limits:
         if min(values) < 1 or max(values) > limit:

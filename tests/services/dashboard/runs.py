@@ -86,7 +86,7 @@ def finished_with_students(service: Service, request: dict[str, Any]) -> Job:
 def finish_with_students(service: Service, job: str) -> Job:
     """Have a queued compression succeed so."""
     scores = make_search(service.storage)
-    shapes = [one for space in SPACES for one in space.architectures()]
+    shapes = [one for space in SPACES for one in space]
     teacher = student_cost(SHAPE, teacher_architecture(SHAPE))
     nearest = NearestDocument(
         architecture=shapes[0].to_json(), subspace=SPACES[0].name, heldout_loss=1.0, misses={"max_params": 1.07},
@@ -129,4 +129,4 @@ def make_files(service: Service, selection: str) -> StudentDocument:
 
 
 def _space_of(architecture: Architecture) -> str:
-    return next(space.name for space in SPACES if architecture in list(space.architectures()))
+    return next(space.name for space in SPACES if architecture in list(space))

@@ -9,7 +9,7 @@ from tests.services.dashboard.runs import finished_with_students, make_files
 from tests.services.searched import SHAPE, SPACES, loss_of
 from workloads.shapes.costs import student_cost
 
-SHAPES = [one for space in SPACES for one in space.architectures()]
+SHAPES = [one for space in SPACES for one in space]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ def test_the_frontier_is_what_no_other_candidate_beats(client, searched_job):
     everything = [
         (loss_of(one), student_cost(SHAPE, one).params, student_cost(SHAPE, one).flops)
         for space in SPACES
-        for one in space.architectures()
+        for one in space
     ]
     own = [(point.heldout_loss, point.params, point.flops) for point in both]
     beaten = [
@@ -33,7 +33,7 @@ def test_the_frontier_is_what_no_other_candidate_beats(client, searched_job):
 @pytest.fixture
 def measured_job(service, make_request):
     """A compression with the latencies of some candidates, of which the first measures disagree."""
-    shapes = [one for space in SPACES for one in space.architectures()]
+    shapes = [one for space in SPACES for one in space]
     times = {one: (student_cost(SHAPE, one).flops / 1e8, number > 2) for number, one in enumerate(shapes[::9])}
     job = finished(service, make_request(), made=[make_samples(service.storage, BUILT_IN_TARGETS["cpu-1"], times)])
     return job, {one: time for one, (time, agrees) in times.items() if agrees}
@@ -52,9 +52,7 @@ def test_a_frontier_may_be_drawn_over_latency_with_what_is_predicted_marked(clie
 
 
 def test_a_students_measure_goes_before_that_of_the_candidate(client, service, make_request):
-    best = max(
-        (one for space in SPACES for one in space.architectures()), key=lambda one: student_cost(SHAPE, one).flops
-    )
+    best = max((one for space in SPACES for one in space), key=lambda one: student_cost(SHAPE, one).flops)
     target = BUILT_IN_TARGETS["cpu-1"]
     samples = make_samples(service.storage, target, {best: (9.0, True)})
     measure = LatencyMeasure(

@@ -24,7 +24,7 @@ LONG = {"name": "long", "sequence_length": 513}
 def test_a_new_budget_is_answered_at_once_with_the_best_that_meets_it(client, searched_job):
     found = client.select(searched_job.id, {"budgets": [{"name": "small", "max_params": 6_000_000}]})
     (student,) = found.students
-    within = [one for space in SPACES for one in space.architectures() if student_cost(SHAPE, one).params <= 6_000_000]
+    within = [one for space in SPACES for one in space if student_cost(SHAPE, one).params <= 6_000_000]
     best = min(within, key=loss_of)
     assert Architecture.from_json(student.architecture) == best
     assert (student.status, student.files, found.status) == ("pending", None, JobStatus.QUEUED)
@@ -34,7 +34,7 @@ def test_a_new_budget_is_answered_at_once_with_the_best_that_meets_it(client, se
 
 
 def _best_within(limit):
-    shapes = [one for space in SPACES for one in space.architectures()]
+    shapes = [one for space in SPACES for one in space]
     return min((one for one in shapes if student_cost(SHAPE, one).params <= limit), key=loss_of)
 
 
@@ -153,7 +153,7 @@ def test_each_budget_is_answered_by_itself_and_one_that_waits_for_measuring_is_n
 
 
 def test_a_latency_budget_is_answered_from_what_the_compression_has_measured(client, service, make_request):
-    shapes = [one for space in SPACES for one in space.architectures()]
+    shapes = [one for space in SPACES for one in space]
     times = {one: (student_cost(SHAPE, one).flops / 1e8, True) for one in shapes[::9]}
     job = finished(service, make_request(), made=[make_samples(service.storage, BUILT_IN_TARGETS["cpu-1"], times)])
     found = client.select(job.id, {"budgets": [{"name": "x", "max_latency_ms": 1.0, "latency_target": "cpu-1"}]})
@@ -171,7 +171,7 @@ def test_a_selection_that_leaves_nothing_to_make_has_succeeded_at_once(client, s
 
 def test_a_selection_whose_files_are_there_has_succeeded_at_once(client, service, searched_job):
     best = _best_within(6_000_000)
-    space = next(space.name for space in SPACES if best in set(space.architectures()))
+    space = next(space.name for space in SPACES if best in set(space))
     budgets = {"budgets": [{"name": "small", "max_params": 6_000_000}, {"name": "big", "max_params": 10**9}]}
     made = make_student(service.storage, searched_job.result.artifacts["scores"][0], space, best)
     assert client.select(searched_job.id, budgets).status is JobStatus.QUEUED  # the other student's are not
@@ -204,7 +204,7 @@ def _on_a_task(make_request, text, candidates):
 
 
 def test_the_compressions_task_scores_rank_the_candidates_that_have_one(client, service, make_request, text):
-    every = [(space.name, one) for space in SPACES for one in space.architectures()]
+    every = [(space.name, one) for space in SPACES for one in space]
     small = sorted(
         (one for one in every if student_cost(SHAPE, one[1]).params <= 6_000_000), key=lambda o: loss_of(o[1])
     )
@@ -221,7 +221,7 @@ def test_the_compressions_task_scores_rank_the_candidates_that_have_one(client, 
 
 def test_an_absurdly_large_budget_is_met_by_the_best_of_all(client, searched_job):
     found = client.select(searched_job.id, {"budgets": [{"name": "x", "max_params": 10**30}]})
-    best = min((one for space in SPACES for one in space.architectures()), key=loss_of)
+    best = min((one for space in SPACES for one in space), key=loss_of)
     assert Architecture.from_json(found.students[0].architecture) == best
 
 
@@ -264,7 +264,7 @@ def test_selections_are_no_compressions(client, searched_job):
 
 
 def test_all_scored_candidates_are_listed_page_by_page_with_their_costs(client, searched_job):
-    expected = [(space.name, one) for space in SPACES for one in space.architectures()]
+    expected = [(space.name, one) for space in SPACES for one in space]
     found, after = [], "0"
     while after is not None:
         page = client.candidates(searched_job.id, limit=len(expected) // 2 - 1, after=after, sequence_length=64)

@@ -34,7 +34,7 @@ def _measured(architectures: Sequence[Architecture], noise: float = 0.0, seed: i
 
 
 def _rest(spaces: Sequence[SubSpace], chosen: Sequence[Architecture]) -> list[Architecture]:
-    return [one for space in spaces for one in space.architectures() if one not in chosen]
+    return [one for space in spaces for one in space if one not in chosen]
 
 
 def _errors(model: LatencyModel, architectures: Sequence[Architecture]) -> Any:
@@ -54,7 +54,7 @@ def test_a_latency_that_is_linear_in_the_counts_is_recovered_exactly_on_unseen_c
 
 
 def test_where_the_ranges_are_free_the_units_themselves_are_found() -> None:
-    architectures = [one for space in paper_spaces() for one in space.architectures()]
+    architectures = [one for space in paper_spaces() for one in space]
     model = fit(_measured(random.Random(0).sample(architectures, 60)))
     assert model.milliseconds == pytest.approx(_UNITS, rel=1e-4)
 
@@ -128,11 +128,11 @@ def test_candidates_hold_the_ends_of_every_sub_space_and_its_corners_before_othe
     assert {space.smallest for space in spaces} | {space.largest for space in spaces} <= set(chosen)
     tiny = spaces[0]
     corners = {
-        one for one in tiny.architectures()
+        one for one in tiny
         if len(one.layers) in (4, 7) and one.hidden_size in (128, 224) and one.layers[0].heads in (7, 10)
     }  # fmt: skip
-    assert set(chosen) & set(tiny.architectures()) <= corners
-    counts = [sum(one in set(space.architectures()) for one in chosen) for space in spaces]
+    assert set(chosen) & set(tiny) <= corners
+    counts = [sum(one in set(space) for one in chosen) for space in spaces]
     assert max(counts) - min(counts) <= 1
 
 

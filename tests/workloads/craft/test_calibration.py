@@ -11,7 +11,7 @@ import torch
 from tests.workloads.task_files import write_words
 from workloads.craft import calibration
 from workloads.craft.calibration import calibrate, calibrate_task
-from workloads.craft.polishing import alone
+from workloads.craft.polishing import single_student_space
 from workloads.craft.tasks.data import read_task
 from workloads.craft.tasks.encoding import encode_task
 from workloads.craft.tasks.finetuning import FineTuning
@@ -70,7 +70,7 @@ def test_a_candidate_alone_is_timed_as_it_would_be_polished(teacher: Teacher) ->
         }
     )  # fmt: skip
     space = relative_spaces(teacher.shape, 2)[0]
-    only = alone(space, space.smallest)
+    only = single_student_space(space, space.smallest)
     found = calibrate(teacher, [space, only], request, rows=4, device=CPU)
     assert set(found.step_seconds) == set(found.score_seconds) == {space.name, only.name}
     assert found.teacher_seconds > 0 and min(found.score_seconds.values()) > 0

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from workloads.craft.polishing import alone, first_batch, polish_training
+from workloads.craft.polishing import first_batch, polish_training, single_student_space
 from workloads.craft.sandwich import sandwich
 from workloads.craft.signals import Batch, Wants
 from workloads.craft.superlm_files import build_superlm, continue_superlm, save_superlm, wiring_of
@@ -23,12 +23,12 @@ FREE = SubSpace("free", (2, 3), (16, 40), (1.7, 3.0), (1, 3), 16, 4)
 
 @pytest.mark.parametrize("space", [STOCK, FREE], ids=lambda space: space.name)
 def test_every_architecture_is_a_sub_space_of_its_own(space: SubSpace) -> None:
-    ones = list(space.architectures())
+    ones = list(space)
     for one in ones:
-        only = alone(space, one)
-        assert list(only.architectures()) == [one]
+        only = single_student_space(space, one)
+        assert list(only) == [one]
         assert sandwich(only, seed=0, step=3, randoms=2) == [one]
-    assert len({alone(space, one).name for one in ones}) == len(ones)
+    assert len({single_student_space(space, one).name for one in ones}) == len(ones)
 
 
 @pytest.mark.parametrize("family", ["bert", "mpnet"])
@@ -39,8 +39,8 @@ def test_a_student_begins_polishing_as_what_it_is_in_its_superlm(
     superlm = build_superlm(teacher, FREE, order=None, projection=True, dropout=0.0).superlm.eval()
     save_superlm(tmp_path, superlm)
     batch = Batch(torch.randint(5, 60, (2, 9)))
-    for one in FREE.architectures():
-        student = continue_superlm(tmp_path, alone(FREE, one), wiring_of(teacher)).eval()
+    for one in FREE:
+        student = continue_superlm(tmp_path, single_student_space(FREE, one), wiring_of(teacher)).eval()
         with torch.no_grad():
             given, expected = (each(batch, one, Wants(output=True)).output_BLH for each in (student, superlm))
             torch.testing.assert_close(given, expected)

@@ -59,17 +59,13 @@ class Formulas:
         return Trained(teacher, artifact("corpus"), tuple(SPACES), superlms, artifact("scores"))
 
     def candidates(self, trained: Trained) -> list[Scored]:
-        return [
-            Scored(space.name, one, 1e7 / student_cost(SHAPE, one).flops)
-            for space in SPACES
-            for one in space.architectures()
-        ]
+        return [Scored(space.name, one, 1e7 / student_cost(SHAPE, one).flops) for space in SPACES for one in space]
 
     def targets(self) -> Mapping[str, LatencyTarget]:
         return known_targets()
 
     def latency_models(self, trained: Trained, target: LatencyTarget) -> LatencyModels:
-        shapes = [one for space in SPACES for one in list(space.architectures())[::5]]
+        shapes = [one for space in SPACES for one in list(space)[::5]]
         samples = [
             LatencySample(architecture=one.to_json(), p50_ms=took, p95_ms=took, agrees=True)
             for one in shapes

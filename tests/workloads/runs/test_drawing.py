@@ -26,10 +26,7 @@ from workloads.storage.artifacts import Artifact
 
 SHAPE = TeacherShape("bert", 6, 384, 12, 1536, 30522, 512, 2, 0, True)
 (SPACE,) = relative_spaces(SHAPE, 1)
-ROWS = [
-    ScoredRow(Scored(SPACE.name, one, 1e7 / student_cost(SHAPE, one).flops), 8, 0, None)
-    for one in SPACE.architectures()
-]
+ROWS = [ScoredRow(Scored(SPACE.name, one, 1e7 / student_cost(SHAPE, one).flops), 8, 0, None) for one in SPACE]
 CANDIDATES = [row.scored for row in ROWS]
 PARAMS = sorted(student_cost(SHAPE, one.architecture).params for one in CANDIDATES)
 FLOPS = sorted(student_cost(SHAPE, one.architecture).flops for one in CANDIDATES)

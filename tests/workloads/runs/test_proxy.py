@@ -77,7 +77,7 @@ class Desk:
 
     @property
     def candidates(self) -> list[Scored]:
-        return [Scored(space.name, one, 0.5, spread=0.25) for space in SPACES for one in space.architectures()]
+        return [Scored(space.name, one, 0.5, spread=0.25) for space in SPACES for one in space]
 
     def score(
         self, request: CompressionRequest, candidates: list[Scored], builder: str, stop_after: int | None = None

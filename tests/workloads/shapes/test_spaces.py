@@ -44,11 +44,11 @@ def paper_student(layers: int, hidden: int, ratio: float, heads: int) -> Archite
 
 def test_the_papers_spaces_have_256_different_students_each() -> None:
     for space in paper_spaces():
-        assert len(space) == len(set(space.architectures())) == 256
+        assert len(space) == len(set(space)) == 256
 
 
 def test_the_papers_students_lie_in_the_spaces_they_are_named_for() -> None:
-    tiny, small, base = (set(space.architectures()) for space in paper_spaces())
+    tiny, small, base = (set(space) for space in paper_spaces())
     assert paper_student(7, 160, 3.5, 10) in tiny
     assert {paper_student(11, 352, 4, 10), paper_student(11, 352, 4, 8)} <= small
     assert paper_student(12, 544, 3, 9) in base
@@ -60,7 +60,7 @@ def test_relative_spaces_are_as_many_as_asked_and_stock_and_fit_the_teacher(shap
     spaces = relative_spaces(shape, count)
     assert len(spaces) == len({space.name for space in spaces}) == count
     for space in spaces:
-        architectures = list(space.architectures())
+        architectures = list(space)
         assert len(architectures) == len(set(architectures)) == len(space)
         for one in architectures:
             assert one.stock and one.hidden_size < shape.hidden_size and 1 <= len(one.layers) <= shape.layers
@@ -96,7 +96,7 @@ def test_more_spaces_than_the_teachers_heads_allow_are_refused() -> None:
 
 def test_the_ends_and_every_draw_lie_in_the_space() -> None:
     for space in (*paper_spaces(), *relative_spaces(SIX, 3)):
-        everything = list(space.architectures())
+        everything = list(space)
         assert (everything[0], everything[-1]) == (space.smallest, space.largest)
         draw = random.Random(3)
         drawn = {space.sample(draw) for _ in range(400)}

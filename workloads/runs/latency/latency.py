@@ -8,9 +8,7 @@ process is an actor of its own, fresh each time, with as many CPUs as the target
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
-import json
 import statistics
 import tempfile
 import time
@@ -35,7 +33,7 @@ from workloads.craft.teacher import Teacher, open_teacher
 from workloads.runs.attempt.leases import lease
 from workloads.runs.latency.places import Place, find_place, options_on, result_of
 from workloads.shapes.architecture import Architecture
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import Space
 from workloads.spec.budgets import LatencyTarget
 from workloads.storage import artifacts
 from workloads.storage.artifacts import Artifact, Key
@@ -156,7 +154,7 @@ def build_samples(
     target: LatencyTarget,
     teacher_files: str,
     teacher_fingerprint: str,
-    spaces: Sequence[SubSpace],
+    spaces: Sequence[Space],
     seed: int,
     builder: str,
     progress: Callable[[int, int], None],
@@ -213,7 +211,7 @@ def samples_key(
     target: LatencyTarget,
     place: Place,
     teacher_fingerprint: str,
-    spaces: Sequence[SubSpace],
+    spaces: Sequence[Space],
     seed: int,
     count: int = CANDIDATES,
 ) -> Key:
@@ -224,7 +222,7 @@ def samples_key(
             "teacher": teacher_fingerprint,
             "target": target.model_dump(mode="json"),
             **place.conditions,
-            "spaces": json.loads(json.dumps([dataclasses.asdict(space) for space in spaces])),
+            "spaces": [space.to_json() for space in spaces],
             "seed": seed,
             "count": count,
         },
@@ -236,7 +234,7 @@ def time_forwards(
     *,
     target: LatencyTarget,
     teacher: TeacherStage,
-    spaces: Sequence[SubSpace],
+    spaces: Sequence[Space],
     builder: str,
     field: str | None = None,
 ) -> ForwardTimes:
@@ -254,7 +252,7 @@ def time_forwards(
         InputError: The target cannot be measured here; see :func:`find_place`.
     """
 
-    def flops(end: tuple[SubSpace, Architecture]) -> int:
+    def flops(end: tuple[Space, Architecture]) -> int:
         return teacher.cost(end[1], target.sequence_length).flops
 
     place = find_place(target, field)
@@ -301,13 +299,12 @@ def _meter(storage: Storage, target: LatencyTarget, place: Place, teacher_files:
 
 
 def _measure_all(
-    time_one: Callable[[SubSpace, Architecture, int], list[float]],
-    spaces: Sequence[SubSpace],
+    time_one: Callable[[Space, Architecture, int], list[float]],
+    spaces: Sequence[Space],
     candidates: Sequence[Architecture],
     progress: Callable[[int, int], None],
 ) -> list[LatencySample]:
-    wanted = set(candidates)
-    home = {one: space for space in reversed(spaces) for one in space.architectures() if one in wanted}
+    home = {one: next(space for space in spaces if one in space) for one in candidates}
     numbers = range(len(candidates))
     repeats: list[list[list[float]]] = [[] for _ in numbers]
     done, total = 0, 2 * len(candidates)
@@ -336,14 +333,14 @@ class _Meter:
         self._target = target
         self._work = tempfile.TemporaryDirectory(prefix="stillroom-meter-")
         self._teacher_folder = self._fetch(teacher_files)
-        self._held: tuple[Teacher, SubSpace, SuperLM] | None = None
+        self._held: tuple[Teacher, Space, SuperLM] | None = None
 
     def measure(self, student_files: str) -> LatencyMeasure:
         """Measure a student beside the teacher, again where the repeats disagree."""
         models = [functools.partial(load_model, one) for one in (self._teacher_folder, self._fetch(student_files))]
         return settled(lambda: craft.measure(self._target, *models))
 
-    def time(self, space: SubSpace, candidate: Architecture, number: int) -> list[float]:
+    def time(self, space: Space, candidate: Architecture, number: int) -> list[float]:
         """Time an untrained candidate alone."""
         teacher, superlm = self._cut(space)
         return craft.time_alone(
@@ -364,7 +361,7 @@ class _Meter:
     def _fetch(self, files: str) -> Path:
         return self._storage.fetch(files, Path(self._work.name))
 
-    def _cut(self, space: SubSpace) -> tuple[Teacher, SuperLM]:
+    def _cut(self, space: Space) -> tuple[Teacher, SuperLM]:
         """What a sub-space's candidates are cut from; only the last one is kept."""
         if self._held is None or self._held[1] != space:
             teacher = open_teacher(self._teacher_folder) if self._held is None else self._held[0]

@@ -18,7 +18,7 @@ from workloads.runs.latency.latency import ForwardTimes
 from workloads.runs.proxy import CPUS, HALVING
 from workloads.runs.training.placement import plan_placement
 from workloads.shapes.architecture import Architecture
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import LISTED, Space, members_or_draws
 from workloads.spec.budgets import Budget
 from workloads.spec.request import CompressionRequest
 
@@ -35,7 +35,7 @@ CORPUS_BYTES_A_SECOND = 1.1e6
 """Text that one core tokenises and packs in a second: 12.2 MB came at 2.2 MB/s on two, with a WordPiece tokenizer."""
 
 
-Candidate = tuple[SubSpace, Architecture]
+Candidate = tuple[Space, Architecture]
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ class Measured:
     forwards: Mapping[str, ForwardTimes] = field(default_factory=dict)
     sampled: frozenset[str] = frozenset()
     task: TaskCalibration | None = None
-    alone: Mapping[str, SubSpace] = field(default_factory=dict)
+    alone: Mapping[str, Space] = field(default_factory=dict)
     seconds: float = 0.0
 
 
 def finalists(
     request: CompressionRequest,
     teacher: TeacherStage,
-    spaces: Sequence[SubSpace],
+    spaces: Sequence[Space],
     forwards: Mapping[str, ForwardTimes],
     count: int,
 ) -> list[list[Candidate]]:
@@ -71,7 +71,7 @@ def finalists(
     for budget in request.budgets:
         within = []
         for space in spaces:
-            for one in space.architectures():
+            for one in members_or_draws(space):
                 latency_ms = None
                 if budget.latency_target is not None:
                     times = forwards[budget.latency_target]
@@ -92,7 +92,7 @@ def each_once(groups: Sequence[Sequence[Candidate]]) -> list[Candidate]:
 def make_plan(
     request: CompressionRequest,
     teacher: TeacherStage,
-    spaces: Sequence[SubSpace],
+    spaces: Sequence[Space],
     resources: Resources,
     measured: Measured,
     *,
@@ -159,7 +159,7 @@ def make_plan(
     )
 
 
-def _candidates(request: CompressionRequest, space: SubSpace) -> int:
+def _candidates(request: CompressionRequest, space: Space) -> int:
     return len(space) if request.search.candidates is None else min(len(space), request.search.candidates)
 
 
@@ -168,19 +168,26 @@ def _step(name: str, seconds: float, reused: Mapping[str, bool], basis: str) -> 
     return PlanStepDocument(name=name, seconds=0.0 if is_reused else seconds, reused=is_reused, basis=basis)
 
 
-def _budget(budget: Budget, teacher: TeacherStage, spaces: Sequence[SubSpace]) -> PlanBudgetDocument:
+def _budget(budget: Budget, teacher: TeacherStage, spaces: Sequence[Space]) -> PlanBudgetDocument:
     counted = budget.model_copy(update={"max_latency_ms": None, "latency_target": None})
-    counts = {
-        space.name: sum(
-            not misses(teacher.cost(architecture, budget.sequence_length), counted)
-            for architecture in space.architectures()
-        )
-        for space in spaces
-    }
-    note = None
+    counts = {space.name: _within(space, budget.sequence_length, counted, teacher) for space in spaces}
+    notes = []
     if budget.max_latency_ms is not None:
-        note = f"max_latency_ms is measured on {budget.latency_target} by the run; the counts leave it out"
-    return PlanBudgetDocument(budget=budget.name, candidates=counts, feasible=any(counts.values()), note=note)
+        notes.append(f"max_latency_ms is measured on {budget.latency_target} by the run; the counts leave it out")
+    if drawn := [space.name for space in spaces if len(space) > LISTED]:
+        notes.append(f"the counts of {', '.join(drawn)} are estimated from a sample")
+    return PlanBudgetDocument(
+        budget=budget.name, candidates=counts, feasible=any(counts.values()), note="; ".join(notes) or None
+    )
+
+
+def _within(space: Space, length: int, budget: Budget, teacher: TeacherStage) -> int:
+    """How many members meet a budget; of a large space an estimate."""
+    members = members_or_draws(space)
+    met = sum(not misses(teacher.cost(one, length), budget) for one in members)
+    if met == 0 and not misses(teacher.cost(space.smallest, length), budget):
+        return 1
+    return round(met * len(space) / len(members))
 
 
 @dataclass(frozen=True)
@@ -189,7 +196,7 @@ class _Answering:
 
     request: CompressionRequest
     teacher: TeacherStage
-    spaces: Sequence[SubSpace]
+    spaces: Sequence[Space]
     resources: Resources
     measured: Measured
 

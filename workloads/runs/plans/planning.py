@@ -15,7 +15,7 @@ from cluster.sizing import Resources, cpus_per_worker, read_resources
 from workloads.answers.latency import known_targets
 from workloads.answers.trained import TeacherStage
 from workloads.craft.calibration import Calibration, TaskCalibration, calibrate, calibrate_task
-from workloads.craft.polishing import alone
+from workloads.craft.polishing import single_student_space
 from workloads.craft.tasks.data import read_task
 from workloads.craft.tasks.encoding import encode_task
 from workloads.craft.teacher import open_teacher
@@ -29,7 +29,7 @@ from workloads.runs.proxy import CPUS
 from workloads.runs.stages.training import StoredTraining
 from workloads.runs.training.placement import plan_placement
 from workloads.runs.training.train import superlm_key
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import Space
 from workloads.spec.request import CompressionRequest
 from workloads.storage import artifacts
 from workloads.storage.storage import Storage
@@ -64,7 +64,7 @@ def plan(attempt: Attempt) -> PlanDocument:
     return found
 
 
-def _measure(attempt: Attempt, teacher: TeacherStage, spaces: Sequence[SubSpace], resources: Resources) -> Measured:
+def _measure(attempt: Attempt, teacher: TeacherStage, spaces: Sequence[Space], resources: Resources) -> Measured:
     """Time what each step of the compression does much of, where it would do it."""
     storage, request, began = attempt.storage, attempt.request, time.monotonic()
     targets = known_targets(request.latency_targets)
@@ -79,7 +79,7 @@ def _measure(attempt: Attempt, teacher: TeacherStage, spaces: Sequence[SubSpace]
             sampled.add(name)
     largest_first = functools.partial(finalists, request, teacher, spaces, forwards)
     polished = each_once(largest_first(request.polish.top_k)) if request.polish is not None else []
-    alones = {space.name: alone(space, one) for space, one in reversed(polished)}
+    alones: dict[str, Space] = {space.name: single_student_space(space, one) for space, one in reversed(polished)}
     task = None
     if request.proxy_task is not None and (tuned := each_once(largest_first(request.proxy_task.candidates))):
         task = _calibrate_task_on_cluster(storage, request, teacher, tuned[len(tuned) // 2], resources)
@@ -97,9 +97,9 @@ def calibrate_on_cluster(
     storage: Storage,
     request: CompressionRequest,
     teacher: TeacherStage,
-    spaces: Sequence[SubSpace],
+    spaces: Sequence[Space],
     resources: Resources,
-    alones: Sequence[SubSpace] = (),
+    alones: Sequence[Space] = (),
 ) -> Calibration:
     """Run the calibration where a training worker would run, with what it would have.
 
@@ -132,7 +132,7 @@ def _calibrate_task_on_cluster(
 
 
 def _calibrate(
-    storage_url: str, request: CompressionRequest, teacher_files: str, spaces: list[SubSpace], cpus: int, gpus: int
+    storage_url: str, request: CompressionRequest, teacher_files: str, spaces: list[Space], cpus: int, gpus: int
 ) -> Calibration:
     torch.set_num_threads(cpus)
     device = torch.device("cuda") if gpus else torch.device("cpu")

@@ -6,14 +6,13 @@ exhaustive one lists its sub-spaces; the others draw.
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from workloads.runs.search.board import Board
 from workloads.runs.search.rules import Candidate
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import Genes, Space, draw_genes
 from workloads.spec.search import SearchSpec
 
 PATIENCE = 200
@@ -31,7 +30,7 @@ class Proposer(Protocol):
         ...
 
 
-def proposer_for(spec: SearchSpec, spaces: Sequence[SubSpace], seed: int, allowed: Allowed) -> Proposer:
+def proposer_for(spec: SearchSpec, spaces: Sequence[Space], seed: int, allowed: Allowed) -> Proposer:
     """Give the proposer that a request asks for."""
     if spec.searcher == "exhaustive":
         return Exhaustive(spaces)
@@ -44,13 +43,13 @@ def proposer_for(spec: SearchSpec, spaces: Sequence[SubSpace], seed: int, allowe
 class Exhaustive:
     """Every candidate of every sub-space, in one generation."""
 
-    def __init__(self, spaces: Sequence[SubSpace]) -> None:
-        self._spaces: Sequence[SubSpace] | None = spaces
+    def __init__(self, spaces: Sequence[Space]) -> None:
+        self._spaces: Sequence[Space] | None = spaces
 
     def propose(self, board: Board) -> list[Candidate]:
         """See the protocol."""
         spaces, self._spaces = self._spaces or (), None
-        return [Candidate(space.name, one) for space in spaces for one in space.architectures()]
+        return [Candidate(space.name, one) for space in spaces for one in space]
 
 
 class RandomSample:
@@ -59,7 +58,7 @@ class RandomSample:
     The smallest of each sub-space is always among them, so that a tight budget has its nearest candidate.
     """
 
-    def __init__(self, spaces: Sequence[SubSpace], count: int, seed: int, allowed: Allowed) -> None:
+    def __init__(self, spaces: Sequence[Space], count: int, seed: int, allowed: Allowed) -> None:
         self._pool = _Pool(spaces, seed, allowed)
         self._left = count
 
@@ -80,7 +79,7 @@ class Evolution:
     ``candidates`` were tried when nothing new is to be had at all.
     """
 
-    def __init__(self, spaces: Sequence[SubSpace], spec: SearchSpec, seed: int, allowed: Allowed) -> None:
+    def __init__(self, spaces: Sequence[Space], spec: SearchSpec, seed: int, allowed: Allowed) -> None:
         assert spec.candidates is not None
         self._pool = _Pool(spaces, seed, allowed)
         self._spec = spec
@@ -154,32 +153,21 @@ class _Parent(NamedTuple):
         return self.candidate.subspace
 
 
-class _Genes(NamedTuple):
-    """One value of each range of a sub-space."""
-
-    layers: int
-    hidden_size: int
-    mlp_ratio: float
-    heads: int | None
-
-
 class _Pool:
     """Draws and crosses candidates that were not given before."""
 
-    def __init__(self, spaces: Sequence[SubSpace], seed: int, allowed: Allowed) -> None:
+    def __init__(self, spaces: Sequence[Space], seed: int, allowed: Allowed) -> None:
         self.draw = random.Random(seed)
         self._spaces = {space.name: space for space in spaces}
         self._allowed = allowed
-        self._given: dict[Candidate, _Genes] = {}
+        self._given: dict[Candidate, Genes] = {}
 
     def first(self, count: int) -> list[Candidate]:
         """Give the smallest of each sub-space, whether a budget allows them or not, and draw the rest."""
         made: list[Candidate] = []
         for space in self._spaces.values():
-            heads = None if space.heads is None else min(space.heads)
-            genes = _Genes(min(space.layers), min(space.hidden_sizes), min(space.mlp_ratios), heads)
             if len(made) < count:
-                made.append(self._give(space, genes))
+                made.append(self._give(space, space.smallest_genes))
         return made + self.drawn(count - len(made))
 
     def drawn(self, count: int) -> list[Candidate]:
@@ -196,48 +184,27 @@ class _Pool:
     def cross(self, one: Candidate, other: Candidate, mutation: float) -> Candidate | None:
         """Give a child of two candidates of a sub-space; None if it is not new or not allowed."""
         space = self._spaces[one.subspace]
-        drawn = self._draw(space)
-        genes = self._given[one]._replace(
-            **{
-                name: getattr(drawn, name)
-                if self.draw.random() < mutation
-                else getattr(self._given[self.draw.choice((one, other))], name)
-                for name in _Genes._fields
-            }
+        genes = tuple(
+            drawn if self.draw.random() < mutation else self._given[self.draw.choice((one, other))][place]
+            for place, drawn in enumerate(draw_genes(space, self.draw))
         )
         return self._give(space, genes) if self._is_new(space, genes) else None
 
-    def _stream(self, space: SubSpace) -> Iterator[Candidate]:
+    def _stream(self, space: Space) -> Iterator[Candidate]:
         fruitless = 0
         while fruitless < PATIENCE:
-            genes = self._draw(space)
+            genes = draw_genes(space, self.draw)
             if self._is_new(space, genes):
                 fruitless = 0
                 yield self._give(space, genes)
             else:
                 fruitless += 1
 
-    def _draw(self, space: SubSpace) -> _Genes:
-        choice = self.draw.choice
-        heads = None if space.heads is None else choice(space.heads)
-        return _Genes(choice(space.layers), choice(space.hidden_sizes), choice(space.mlp_ratios), heads)
-
-    def _is_new(self, space: SubSpace, genes: _Genes) -> bool:
-        candidate = _candidate(space, genes)
+    def _is_new(self, space: Space, genes: Genes) -> bool:
+        candidate = Candidate(space.name, space.point(genes))
         return candidate not in self._given and self._allowed(candidate)
 
-    def _give(self, space: SubSpace, genes: _Genes) -> Candidate:
-        candidate = _candidate(space, genes)
+    def _give(self, space: Space, genes: Genes) -> Candidate:
+        candidate = Candidate(space.name, space.point(genes))
         self._given[candidate] = genes
         return candidate
-
-
-def _candidate(space: SubSpace, genes: _Genes) -> Candidate:
-    point = dataclasses.replace(
-        space,
-        layers=(genes.layers,),
-        hidden_sizes=(genes.hidden_size,),
-        mlp_ratios=(genes.mlp_ratio,),
-        heads=None if genes.heads is None else (genes.heads,),
-    )
-    return Candidate(space.name, point.smallest)

@@ -10,8 +10,6 @@ from the same scores.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +36,7 @@ from workloads.runs.search.scheduler import LotSearcher, RungScheduler
 from workloads.runs.search.table import summarise, write_table
 from workloads.runs.search.trial import CPUS, ScoreLots, Shared, convert
 from workloads.shapes.architecture import TeacherShape
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import Space
 from workloads.spec.errors import InputError
 from workloads.spec.request import CompressionRequest
 from workloads.storage import artifacts
@@ -52,7 +50,7 @@ _log = structlog.get_logger(__name__)
 
 def scores_key(
     request: CompressionRequest,
-    spaces: list[SubSpace],
+    spaces: list[Space],
     superlms: dict[str, Artifact],
     teacher_fingerprint: str,
     corpus_fingerprint: str,
@@ -63,7 +61,7 @@ def scores_key(
         "teacher": teacher_fingerprint,
         "corpus": corpus_fingerprint,
         "superlms": {space.name: superlms[space.name].fingerprint for space in spaces},
-        "spaces": {space.name: json.loads(json.dumps(dataclasses.asdict(space))) for space in spaces},
+        "spaces": {space.name: space.to_json() for space in spaces},
         "objective": request.objective.model_dump(mode="json"),
         "aim": spec.aim,
         "rungs": list(spec.rungs),
@@ -88,7 +86,7 @@ def search_candidates(
     teacher_files: str,
     teacher_fingerprint: str,
     corpus: Artifact,
-    spaces: list[SubSpace],
+    spaces: list[Space],
     superlms: dict[str, Artifact],
     builder: str,
     progress: Callable[[int, int], None],
@@ -181,7 +179,7 @@ def share(
     blocks: Blocks,
     rows: int,
     rungs: tuple[int, ...],
-    spaces: list[SubSpace],
+    spaces: list[Space],
     superlms: dict[str, Artifact],
 ) -> Shared:
     """Read the teacher on the held-out text and put what the actors need into the object store."""

@@ -23,7 +23,7 @@ from workloads.runs.search.search import scores_key, search_candidates
 from workloads.runs.training.train import superlm_key, train_superlms
 from workloads.shapes import teacher_files
 from workloads.shapes.fitting import fitting_spaces
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import Space
 from workloads.storage import artifacts
 from workloads.storage.artifacts import Artifact, Key
 from workloads.storage.places import confined
@@ -68,7 +68,7 @@ class StoredTraining:
         self._building.end(TEACHER, artifact)
         return TeacherStage(artifact, fingerprint, teacher_files.shape_of(self._building.local(artifact)))
 
-    def spaces(self, teacher: TeacherStage) -> list[SubSpace]:
+    def spaces(self, teacher: TeacherStage) -> list[Space]:
         """See the protocol.
 
         Raises:
@@ -117,7 +117,7 @@ class StoredTraining:
         tokenizer = Tokenizer.load(self._building.local(teacher.artifact))
         return plan_corpus(request.corpus, tokenizer, request.training.sequence_length, layout)
 
-    def train(self, teacher: TeacherStage, corpus: Artifact, spaces: Sequence[SubSpace]) -> dict[str, Artifact]:
+    def train(self, teacher: TeacherStage, corpus: Artifact, spaces: Sequence[Space]) -> dict[str, Artifact]:
         """See the protocol."""
         request, progress = self._request, self._progress
         keys = {
@@ -157,7 +157,7 @@ class StoredTraining:
         return superlms
 
     def search(
-        self, teacher: TeacherStage, corpus: Artifact, spaces: Sequence[SubSpace], superlms: dict[str, Artifact]
+        self, teacher: TeacherStage, corpus: Artifact, spaces: Sequence[Space], superlms: dict[str, Artifact]
     ) -> Artifact:
         """See the protocol."""
         self._progress.start(SEARCH, unit="candidates")

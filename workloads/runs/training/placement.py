@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from cluster.sizing import Resources
 from workloads.shapes.architecture import Architecture, TeacherShape
 from workloads.shapes.costs import student_cost, teacher_architecture
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import Space, members_or_draws
 from workloads.spec.request import TrainingSpec
 
 _WORTH_IT = 1.25  # how much quicker *apart* must be to be worth K times the devices
@@ -27,7 +27,7 @@ class Placement:
 
 
 def plan_placement(
-    training: TrainingSpec, spaces: Sequence[SubSpace], shape: TeacherShape, resources: Resources
+    training: TrainingSpec, spaces: Sequence[Space], shape: TeacherShape, resources: Resources
 ) -> Placement:
     """Split the sub-spaces into groups; groups given by hand have been checked to hold each once."""
     names = [space.name for space in spaces]
@@ -53,12 +53,12 @@ def plan_placement(
     return Placement(together, f"{what}, so one teacher forward for all is cheapest; {counts}")
 
 
-def step_flops(space: SubSpace, shape: TeacherShape, training: TrainingSpec) -> float:
+def step_flops(space: Space, shape: TeacherShape, training: TrainingSpec) -> float:
     """Multiply-accumulates a sequence of a sandwich's forwards and backwards (a backward counts as two forwards)."""
 
     def flops(architecture: Architecture) -> int:
         return student_cost(shape, architecture, training.sequence_length).flops
 
-    costs = [flops(architecture) for architecture in space.architectures()]
+    costs = [flops(architecture) for architecture in members_or_draws(space)]
     randoms = training.random_subnets * sum(costs) / len(costs)
     return 3 * (flops(space.largest) + flops(space.smallest) + randoms)

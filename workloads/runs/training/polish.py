@@ -9,13 +9,13 @@ from pathlib import Path
 
 from workloads.craft.blocks import Blocks
 from workloads.craft.objectives.objective import objective_for
-from workloads.craft.polishing import alone, first_batch, polish_training
+from workloads.craft.polishing import first_batch, polish_training, single_student_space
 from workloads.craft.scoring import HeldoutTargets, heldout_batches, read_teacher, score
 from workloads.craft.superlm_files import load_superlm, wiring_of
 from workloads.craft.teacher import open_teacher
 from workloads.runs.training.train import NOT_IN_FINGERPRINT, PendingSuperLM, Report, train_groups
 from workloads.shapes.architecture import Architecture
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import Space
 from workloads.spec.request import CompressionRequest
 from workloads.storage.artifacts import Artifact, Key, build_folder, commit, find
 from workloads.storage.storage import Storage
@@ -34,7 +34,7 @@ class PolishJob:
         superlm: The trained SuperLM of the sub-space.
     """
 
-    subspace: SubSpace
+    subspace: Space
     architecture: Architecture
     superlm: Artifact
 
@@ -44,9 +44,9 @@ class PolishJob:
         return self.subspace.name, self.architecture
 
     @property
-    def alone(self) -> SubSpace:
+    def alone(self) -> Space:
         """The sub-space of nothing else; its name is what reports call the student."""
-        return alone(self.subspace, self.architecture)
+        return single_student_space(self.subspace, self.architecture)
 
 
 def polished_key(request: CompressionRequest, job: PolishJob, teacher_fingerprint: str, corpus_fingerprint: str) -> Key:

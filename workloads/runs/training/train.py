@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ from cluster.sizing import Resources, cpus_per_worker, read_resources
 from workloads.craft.objectives.objective import objective_for
 from workloads.runs.training.placement import plan_placement
 from workloads.runs.training.train_group import GroupJob, Loss, Progress, run_group
-from workloads.shapes.spaces import SubSpace, orders_by_importance
+from workloads.shapes.search_space import Space
+from workloads.shapes.spaces import orders_by_importance
 from workloads.shapes.teacher_files import shape_of
 from workloads.spec.request import CompressionRequest
 from workloads.storage.artifacts import Artifact, Key, build_folder, commit, find
@@ -41,12 +41,12 @@ class PendingSuperLM:
         origin: The trained SuperLM of a wider sub-space that it continues; None: it starts from the teacher.
     """
 
-    space: SubSpace
+    space: Space
     key: Key
     origin: Artifact | None = None
 
 
-def superlm_key(request: CompressionRequest, space: SubSpace, teacher_fingerprint: str, corpus_fingerprint: str) -> Key:
+def superlm_key(request: CompressionRequest, space: Space, teacher_fingerprint: str, corpus_fingerprint: str) -> Key:
     """What decides a trained SuperLM; how it is grouped and checkpointed does not."""
     training = request.training
     return Key(
@@ -54,7 +54,7 @@ def superlm_key(request: CompressionRequest, space: SubSpace, teacher_fingerprin
         {
             "teacher": teacher_fingerprint,
             "corpus": corpus_fingerprint,
-            "space": json.loads(json.dumps(asdict(space))),
+            "space": space.to_json(),
             "importance": orders_by_importance(request.subspaces),
             "objective": request.objective.model_dump(mode="json"),
             "training": training.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),
@@ -71,7 +71,7 @@ def train_superlms(
     teacher_files: str,
     teacher_fingerprint: str,
     corpus: Artifact,
-    spaces: list[SubSpace],
+    spaces: list[Space],
     builder: str,
     report: Report,
     note: Callable[[str], None],

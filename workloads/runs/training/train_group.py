@@ -27,7 +27,8 @@ from workloads.craft.superlm_files import Built, build_superlm, continue_superlm
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.craft.training import GroupTrainer, Member, learning_rate
 from workloads.runs.training.checkpoints import Checkpoints, ray_folder, remove_older_ray_folders
-from workloads.shapes.spaces import SubSpace, orders_by_importance
+from workloads.shapes.search_space import Space
+from workloads.shapes.spaces import orders_by_importance
 from workloads.shapes.teacher_files import FIELD
 from workloads.spec.errors import FieldError, InputError
 from workloads.spec.request import CompressionRequest
@@ -54,7 +55,7 @@ class GroupJob:
     request: CompressionRequest
     teacher_files: str
     corpus: Artifact
-    spaces: tuple[SubSpace, ...]
+    spaces: tuple[Space, ...]
     outputs: dict[str, str]
     checkpoints: str
     builder: str
@@ -199,7 +200,7 @@ def _start(
     return trainer, found[0] if found else 0, last
 
 
-def _continue(origin: Artifact, space: SubSpace, storage: Storage, wiring: Wiring, dropout: float) -> Built:
+def _continue(origin: Artifact, space: Space, storage: Storage, wiring: Wiring, dropout: float) -> Built:
     with tempfile.TemporaryDirectory() as temporary:
         superlm = continue_superlm(storage.fetch(origin.files, Path(temporary)), space, wiring, dropout)
     order = origin.summary["head_order"]

@@ -176,7 +176,7 @@ def test_a_student_is_evaluated_from_its_folder_as_it_was_saved(
 ) -> None:
     opened = open_teacher(teacher)
     space = SubSpace("one", (2,), (32,), (2.0,), (heads,), 16, 4)
-    (shape,) = space.architectures()
+    (shape,) = space
     assert isinstance(shape, Architecture)
     superlm = SuperLM.from_teacher(opened.weights, space, wiring_of(opened))
     student = build_student(opened, shape, superlm.extract(shape))

@@ -11,7 +11,7 @@ from workloads.answers.latency import known_targets
 from workloads.answers.latency_model import CANDIDATES
 from workloads.answers.trained import TeacherStage
 from workloads.craft.calibration import Calibration, TaskCalibration
-from workloads.craft.polishing import alone
+from workloads.craft.polishing import single_student_space
 from workloads.runs.latency.latency import ForwardTimes, Timed
 from workloads.runs.plans.estimates import (
     SEARCH_START_SECONDS,
@@ -65,7 +65,7 @@ def plan_of(given: CompressionRequest, **measured: Any) -> dict[str, float]:
 def test_finalists_are_the_largest_within_each_budget() -> None:
     given = request(SMALL, QUICK | {"max_latency_ms": 50.0})
     by_params, by_latency = finalists(given, TEACHER, SPACES, {"cpu-1": forwards()}, 3)
-    everything = [TEACHER.cost(one, 128) for space in SPACES for one in space.architectures()]
+    everything = [TEACHER.cost(one, 128) for space in SPACES for one in space]
     for group, allowed in (
         (by_params, [cost.flops for cost in everything if cost.params <= 9_000_000]),
         (by_latency, [cost.flops for cost in everything if cost.flops <= 50_000_000]),
@@ -87,9 +87,8 @@ def test_latency_is_measured_twice_for_each_candidate_and_beside_the_teacher_for
     assert 2 * CANDIDATES * quickest < whole - 3.0 < 2 * CANDIDATES * slowest
 
     polished = request(QUICK, polish={"tokens": 100_000, "top_k": 1})
-    alones = {
-        space.name: alone(space, one) for space, one in finalists(polished, TEACHER, SPACES, {"cpu-1": times}, 1)[0]
-    }
+    (best,) = finalists(polished, TEACHER, SPACES, {"cpu-1": times}, 1)
+    alones = {space.name: single_student_space(space, one) for space, one in best}
     again = plan_of(polished, forwards={"cpu-1": times}, sampled=frozenset({"cpu-1"}), alone=alones)["latency"]
     assert again == pytest.approx(2 * sampled), "the polished is measured again"
 
@@ -119,7 +118,7 @@ def test_polishing_takes_a_step_of_each_student_and_one_of_the_teacher() -> None
     search = {"heldout_blocks": 8}
     given = request(SMALL, polish={"tokens": 100 * 4 * 128, "top_k": 2}, training=training, search=search)
     best = finalists(given, TEACHER, SPACES, {}, 2)[0]
-    alones = {space.name: alone(space, one) for space, one in reversed(best)}
+    alones = {space.name: single_student_space(space, one) for space, one in reversed(best)}
     shares = [TEACHER.cost(one, 128).flops / TEACHER.cost(alones[space.name].largest, 128).flops for space, one in best]
     expected = TRAIN_START_SECONDS + 100 * (0.25 + 2.0 * sum(shares)) + 8 * (0.25 / 4 + 0.125 * sum(shares))
     assert plan_of(given, alone=alones)["polish"] == pytest.approx(expected)

@@ -13,7 +13,7 @@ from workloads.runs.search.rules import OVER_BUDGET, Candidate
 from workloads.shapes.costs import student_cost
 from workloads.spec.budgets import Budget
 
-ALL = [Candidate(space.name, one) for space in SPACES for one in space.architectures()]
+ALL = [Candidate(space.name, one) for space in SPACES for one in space]
 
 
 def _scored(candidates: list[Candidate]) -> list[Scored]:

@@ -40,7 +40,7 @@ def _inside(candidate: Candidate, spaces: list[SubSpace]) -> bool:
 
 def test_the_exhaustive_searcher_gives_every_candidate_once_in_order() -> None:
     board = play(Exhaustive(SPACES), aim(spec(aim="all")))
-    expected = [Candidate(space.name, one) for space in SPACES for one in space.architectures()]
+    expected = [Candidate(space.name, one) for space in SPACES for one in space]
     assert [entry.candidate for entry in board.entries] == expected
 
 
@@ -73,7 +73,7 @@ def test_a_space_of_millions_is_not_listed(searcher: str, monkeypatch: pytest.Mo
     def fail(space: SubSpace) -> None:
         raise AssertionError("listed")
 
-    monkeypatch.setattr(SubSpace, "architectures", fail)
+    monkeypatch.setattr(SubSpace, "__iter__", fail)
     search = spec(searcher=searcher, candidates=60, population=20)
     board = play(proposer_for(search, [HUGE], 0, _everything), aim(search))
     assert len(HUGE) > 10**8 and len(board.entries) == 60
@@ -100,7 +100,7 @@ def test_where_budgets_are_aimed_at_what_is_drawn_meets_one(searcher: str) -> No
 
 def _quality_lost(searcher: str, kind: str, seed: int) -> float:
     """How much worse the answer to a budget is, with 120 of 528 candidates tried, than with all of them."""
-    everything = [Candidate("wide", one) for one in RANGES[0].architectures()]
+    everything = [Candidate("wide", one) for one in RANGES[0]]
     limit = student_cost(SHAPE, random.Random(seed).choice(everything).architecture).params
     budget = Budget(name="b", max_params=int(limit * 1.1))
     search = spec(searcher=searcher, candidates=120, population=12, aim=kind)

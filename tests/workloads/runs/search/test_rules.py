@@ -25,7 +25,7 @@ from workloads.shapes.spaces import SubSpace, paper_spaces
 from workloads.shapes.teacher_files import named_shape
 from workloads.spec.budgets import Budget
 
-CANDIDATES = dict(enumerate(Candidate(space.name, one) for space in SPACES for one in space.architectures()))
+CANDIDATES = dict(enumerate(Candidate(space.name, one) for space in SPACES for one in space))
 AXES = {number: cost_axes(SHAPE, one.architecture) for number, one in CANDIDATES.items()}
 
 

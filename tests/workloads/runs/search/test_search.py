@@ -125,7 +125,7 @@ def _plain_scores(stage: Stage) -> list[float]:
             superlm = stage.superlm(space.name, wiring_of(stage.teacher)).eval()
             order = HEAD_ORDERS[space.name]
             targets = objective.targets(read, batch, None if order is None else torch.tensor(order))
-            for one in space.architectures():
+            for one in space:
                 signals = superlm(batch, one, objective.student_wants(one))
                 loss = objective.loss(signals, targets, batch, objective.counts(batch), superlm.project)
                 losses.append(loss.item())
@@ -149,7 +149,7 @@ def test_every_candidate_is_scored_as_a_plain_loop_scores_it_and_only_once(
     artifact, seen = stage.search()
     assert "xperiment" not in capsys.readouterr().out, "Tune's own output"
     scored = [row.scored for row in read_scores(stage.storage, artifact)]
-    expected = [(space.name, one) for space in SPACES for one in space.architectures()]
+    expected = [(space.name, one) for space in SPACES for one in space]
     assert [(row.subspace, row.architecture) for row in scored] == expected
     assert [row.heldout_loss for row in scored] == pytest.approx(_plain_scores(stage), rel=1e-5)
     assert seen == [(done, 6) for done in range(7)]
@@ -172,7 +172,7 @@ def test_rungs_of_a_real_search_drop_and_score_what_a_plain_loop_over_them_does(
     stage: Stage, ray_cluster: None
 ) -> None:
     stage.request = _changed(stage, search={"heldout_blocks": 10, "first_rung_blocks": 2})
-    whole = dict(zip([(s.name, a) for s in SPACES for a in s.architectures()], _plain_scores(stage), strict=True))
+    whole = dict(zip([(s.name, a) for s in SPACES for a in s], _plain_scores(stage), strict=True))
     artifact, seen = stage.search()
     rows = _rows(stage, artifact)
     assert artifact.summary["aim"] == "frontier" and artifact.summary["rungs"] == [2, 4, 8, 10]
@@ -224,7 +224,7 @@ def test_the_actors_are_started_once_and_all_of_them_score(
 def test_what_an_attempt_had_scored_is_not_scored_again(stage: Stage, ray_cluster: None) -> None:
     key = scores_key(stage.request, SPACES, stage.superlms, stage.teacher.fingerprint, stage.corpus.fingerprint)
     earlier = Results(stage.storage, key, "cmp_0-1")
-    known = [Candidate(SPACES[0].name, one) for one in SPACES[0].architectures()]
+    known = [Candidate(SPACES[0].name, one) for one in SPACES[0]]
     told = {number: np.full(10, 7.0 + number) for number in range(len(known))}
     earlier.add(Work(0, 0, 10, SPACES[0].name, tuple(enumerate(known))), told)
     earlier.flush()

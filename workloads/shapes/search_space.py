@@ -1,0 +1,322 @@
+"""Search spaces: the sets of student shapes that candidates are taken from. Light to import.
+
+A space is a product of ranges (:class:`ProductSpace`) or an explicit list (:class:`ListedSpace`). What draws, crosses
+or lists candidates knows only the interface :class:`Space`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, ClassVar, Protocol
+
+from workloads.shapes.architecture import Architecture, Layer, spread_layers
+
+Genes = tuple[int, ...]
+"""A place in a space: for each of its genes, the index of a value."""
+LISTED = 10_000
+"""A space of more members than this is never listed where a draw answers the question too."""
+_DRAWS = 2_000
+
+
+class Space(Protocol):
+    """A set of architectures.
+
+    Attributes:
+        kind: Names the form, in the JSON of :meth:`to_json`.
+    """
+
+    kind: ClassVar[str]
+
+    @property
+    def name(self) -> str:
+        """What the space is called, unique among those of a request."""
+        ...
+
+    @property
+    def largest(self) -> Architecture:
+        """The member with the most weights."""
+        ...
+
+    @property
+    def smallest(self) -> Architecture:
+        """The member with the fewest weights."""
+        ...
+
+    @property
+    def smallest_genes(self) -> Genes:
+        """The place of the smallest member."""
+        ...
+
+    @property
+    def extents(self) -> Architecture:
+        """The least architecture that holds every member as leading slices: one layer for each source."""
+        ...
+
+    @property
+    def gene_sizes(self) -> tuple[int, ...]:
+        """How many values each gene has; ``point`` takes one index for each."""
+        ...
+
+    def point(self, genes: Genes) -> Architecture:
+        """Give the member at a place."""
+        ...
+
+    def sample(self, draw: random.Random) -> Architecture:
+        """Draw a member, each gene uniformly."""
+        ...
+
+    def __iter__(self) -> Iterator[Architecture]: ...
+
+    def __len__(self) -> int: ...
+
+    def __contains__(self, architecture: object) -> bool: ...
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the JSON form; :func:`space_from_json` reads it back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProductSpace:
+    """All combinations of a few ranges; the layers of each member are alike.
+
+    Attributes:
+        mlp_ratios: Feed-forward width over hidden size, exact; a float is taken as the decimal that it prints as.
+        heads: Head counts, free of the hidden size (the paper's spaces; students need a modelling file), or
+            None where the attention width equals the hidden size (stock shapes).
+        head_width: Width of a head.
+        teacher_layers: Depth of the teacher, over which kept layers are spread.
+    """
+
+    kind: ClassVar[str] = "product"
+
+    name: str
+    layers: tuple[int, ...]
+    hidden_sizes: tuple[int, ...]
+    mlp_ratios: tuple[Fraction, ...]
+    heads: tuple[int, ...] | None
+    head_width: int
+    teacher_layers: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mlp_ratios", tuple(exact_ratio(ratio) for ratio in self.mlp_ratios))
+
+    def __len__(self) -> int:
+        size = 1
+        for count in self.gene_sizes:
+            size *= count
+        return size
+
+    def __iter__(self) -> Iterator[Architecture]:
+        return map(self.point, itertools.product(*map(range, self.gene_sizes)))
+
+    def __contains__(self, architecture: object) -> bool:
+        if not isinstance(architecture, Architecture) or len(architecture.layers) not in self.layers:
+            return False
+        first, hidden = architecture.layers[0], architecture.hidden_size
+        heads = (hidden // self.head_width,) if self.heads is None else self.heads
+        return (
+            hidden in self.hidden_sizes
+            and first.heads in heads
+            and first.intermediate_size in {_width(hidden, ratio) for ratio in self.mlp_ratios}
+            and architecture == self._member(len(architecture.layers), hidden, first.heads, first.intermediate_size)
+        )
+
+    @property
+    def smallest(self) -> Architecture:
+        """The member at the lower end of every range."""
+        return self.point(self.smallest_genes)
+
+    @property
+    def largest(self) -> Architecture:
+        """The member at the upper end of every range."""
+        heads = None if self.heads is None else max(self.heads)
+        return self._combine(max(self.layers), max(self.hidden_sizes), max(self.mlp_ratios), heads)
+
+    @property
+    def smallest_genes(self) -> Genes:
+        """The indices of the least value of each range."""
+        return tuple(values.index(min(values)) for values in self._ranges)
+
+    @property
+    def extents(self) -> Architecture:
+        """The largest widths, in every layer that some depth starts from."""
+        one = self.largest.layers[0]
+        sources = sorted({source for depth in self.layers for source in spread_layers(depth, self.teacher_layers)})
+        layers = tuple(Layer(one.heads, one.head_width, one.intermediate_size, source) for source in sources)
+        return Architecture(max(self.hidden_sizes), layers)
+
+    @property
+    def gene_sizes(self) -> tuple[int, ...]:
+        """The lengths of the ranges: layers, hidden sizes, feed-forward ratios, and heads where they are free."""
+        return tuple(map(len, self._ranges))
+
+    def point(self, genes: Genes) -> Architecture:
+        """Give the member with these indices into the ranges."""
+        layers, hidden, ratio = self.layers[genes[0]], self.hidden_sizes[genes[1]], self.mlp_ratios[genes[2]]
+        return self._combine(layers, hidden, ratio, None if self.heads is None else self.heads[genes[3]])
+
+    def sample(self, draw: random.Random) -> Architecture:
+        """Draw a member, each range uniformly."""
+        return self.point(draw_genes(self, draw))
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the JSON form; a ratio that no short decimal is equal to is a fraction in a string."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "layers": list(self.layers),
+            "hidden_sizes": list(self.hidden_sizes),
+            "mlp_ratios": [_ratio_to_json(ratio) for ratio in self.mlp_ratios],
+            "heads": None if self.heads is None else list(self.heads),
+            "head_width": self.head_width,
+            "teacher_layers": self.teacher_layers,
+        }
+
+    @property
+    def _ranges(self) -> tuple[tuple[Any, ...], ...]:
+        ranges = self.layers, self.hidden_sizes, self.mlp_ratios
+        return ranges if self.heads is None else (*ranges, self.heads)
+
+    def _combine(self, layers: int, hidden: int, ratio: Fraction, heads: int | None) -> Architecture:
+        heads = hidden // self.head_width if heads is None else heads
+        return self._member(layers, hidden, heads, _width(hidden, ratio))
+
+    def _member(self, layers: int, hidden: int, heads: int, intermediate: int) -> Architecture:
+        return Architecture.alike(
+            layers=layers,
+            hidden_size=hidden,
+            heads=heads,
+            head_width=self.head_width,
+            intermediate_size=intermediate,
+            teacher_layers=self.teacher_layers,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ListedSpace:
+    """Architectures one by one: of any layers, alike or ragged.
+
+    Attributes:
+        members: Each once, at least one.
+    """
+
+    kind: ClassVar[str] = "listed"
+
+    name: str
+    members: tuple[Architecture, ...]
+
+    def __post_init__(self) -> None:
+        assert self.members, self.name
+        assert len(set(self.members)) == len(self.members), f"{self.name} lists an architecture twice"
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __iter__(self) -> Iterator[Architecture]:
+        return iter(self.members)
+
+    def __contains__(self, architecture: object) -> bool:
+        return architecture in self.members
+
+    @property
+    def smallest(self) -> Architecture:
+        """The member with the fewest weights in its layers."""
+        return self.point(self.smallest_genes)
+
+    @property
+    def largest(self) -> Architecture:
+        """The member with the most weights in its layers."""
+        return max(self.members, key=_layer_weights)
+
+    @property
+    def smallest_genes(self) -> Genes:
+        """The index of the smallest member."""
+        return (min(range(len(self.members)), key=lambda index: _layer_weights(self.members[index])),)
+
+    @property
+    def extents(self) -> Architecture:
+        """By source, the largest number of each kind that a member has there."""
+        by_source: dict[int, Layer] = {}
+        for layer in itertools.chain.from_iterable(one.layers for one in self.members):
+            known = by_source.setdefault(layer.source, layer)
+            assert known.head_width == layer.head_width, (self.name, known, layer)
+            by_source[layer.source] = Layer(
+                max(known.heads, layer.heads),
+                layer.head_width,
+                max(known.intermediate_size, layer.intermediate_size),
+                layer.source,
+            )
+        hidden = max(one.hidden_size for one in self.members)
+        return Architecture(hidden, tuple(by_source[source] for source in sorted(by_source)))
+
+    @property
+    def gene_sizes(self) -> tuple[int, ...]:
+        """A single gene: the index into the list."""
+        return (len(self.members),)
+
+    def point(self, genes: Genes) -> Architecture:
+        """Give the member with this index."""
+        return self.members[genes[0]]
+
+    def sample(self, draw: random.Random) -> Architecture:
+        """Draw a member, all with the same chance."""
+        return self.point(draw_genes(self, draw))
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the JSON form."""
+        return {"kind": self.kind, "name": self.name, "members": [one.to_json() for one in self.members]}
+
+
+def space_from_json(document: dict[str, Any]) -> Space:
+    """Read back what :meth:`Space.to_json` gave, or the fields of a product as earlier versions kept them."""
+    kind = document.get("kind", ProductSpace.kind)  # earlier versions knew no other form
+    if kind == ListedSpace.kind:
+        return ListedSpace(document["name"], tuple(Architecture.from_json(one) for one in document["members"]))
+    if kind == ProductSpace.kind:
+        return ProductSpace(
+            document["name"],
+            tuple(document["layers"]),
+            tuple(document["hidden_sizes"]),
+            tuple(exact_ratio(ratio) for ratio in document["mlp_ratios"]),
+            None if document["heads"] is None else tuple(document["heads"]),
+            document["head_width"],
+            document["teacher_layers"],
+        )
+    raise ValueError(f"There is no kind of space {kind!r}.")
+
+
+def draw_genes(space: Space, draw: random.Random) -> Genes:
+    """Draw a place in a space, each gene uniformly."""
+    return tuple(draw.randrange(size) for size in space.gene_sizes)
+
+
+def members_or_draws(space: Space, seed: int = 0) -> Sequence[Architecture]:
+    """Every member of a space, or a fixed number of draws where there are more than :data:`LISTED`."""
+    if len(space) <= LISTED:
+        return list(space)
+    draw = random.Random(f"{seed}/{space.name}")
+    return [space.sample(draw) for _ in range(_DRAWS)]
+
+
+def exact_ratio(value: Fraction | float | str) -> Fraction:
+    """Give a ratio as an exact number; a float stands for the decimal that it prints as."""
+    return value if isinstance(value, Fraction) else Fraction(str(value))
+
+
+def _width(hidden: int, ratio: Fraction) -> int:
+    """Give the feed-forward width: the product rounded down, as in the paper."""
+    return int(hidden * ratio)
+
+
+def _ratio_to_json(ratio: Fraction) -> float | str:
+    return float(ratio) if Fraction(str(float(ratio))) == ratio else str(ratio)
+
+
+def _layer_weights(architecture: Architecture) -> int:
+    widths = (2 * layer.heads * layer.head_width + layer.intermediate_size for layer in architecture.layers)
+    return architecture.hidden_size * sum(widths)
