@@ -12,7 +12,7 @@ STAMP    := $(VENV)/.installed
 BENCHES  := $(shell grep -l '__name__ == "__main__"' benchmarks/*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint bench clean
+.PHONY: help install demo test test-all soak lint bench clean
 
 help:  ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -29,12 +29,19 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## Compress a real teacher over HTTP, in at most 10 minutes; Ctrl-C and again goes on.
 	@$(BIN)/python demo/run.py
 
-test: $(STAMP)  ## The fast lane: first what needs no Ray, then what does.
-	$(BIN)/python -m pytest -m "not slow and not ray"
-	$(BIN)/python -m pytest -m "not slow and ray"
+# Two processes and one thread each: torch's threads would only wait for one another.
+PLAIN := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-test-all: $(STAMP)  ## Every test, the slow lane too.
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## The fast lane, at most 10 minutes on 2 cores: side by side what can be, then what needs the machine alone.
+	$(PLAIN) -m "not slow and not soak and not alone"
+	$(BIN)/python -m pytest -m "alone and not slow and not soak"
+
+test-all: $(STAMP)  ## The slow lane too, at most 60 minutes.
+	$(PLAIN) -m "not soak and not alone"
+	$(BIN)/python -m pytest -m "alone and not soak"
+
+soak: $(STAMP)  ## What shows itself only after many repetitions: kills, loads, every moment of a run.
+	$(BIN)/python -m pytest -m soak
 
 lint: $(STAMP)  ## ruff, mypy and the import directions.
 	$(BIN)/ruff check

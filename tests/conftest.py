@@ -25,6 +25,13 @@ _own_ray_token()
 os.environ |= s3.ENVIRONMENT
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a Ray cluster away from tests that run side by side: it takes every CPU for itself."""
+    for item in items:
+        if item.get_closest_marker("ray"):
+            item.add_marker("alone")
+
+
 @pytest.fixture(scope="session")
 def make_teacher() -> Callable[..., Path]:
     """`make_teacher(folder, family, ...)`; see tests/teachers.py."""

@@ -25,6 +25,7 @@ from services.jobs.work import WorkStore
 from services.service import Service
 from services.settings import load_settings
 from tests import postgres as postgres_server
+from tests.machine import missing
 from tests.services.clients import Awaiting, Blocking, Scripted, scripting
 from tests.services.searched import finished
 from workloads.documents.job_folder import (
@@ -81,7 +82,7 @@ def postgres() -> Iterator[str]:
     """A real PostgreSQL; see tests/postgres.py."""
     programs = postgres_server.binaries()
     if programs is None:
-        pytest.skip("PostgreSQL is not installed")
+        missing("PostgreSQL")
     with postgres_server.serve(programs) as url:
         yield url
 

@@ -144,7 +144,7 @@ def test_the_run_is_the_very_process_that_ray_stops(service, make_request):
     _end(service, job, 10)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_no_run_outlives_a_cancellation_whenever_it_comes(service, make_request):
     for n in range(40):
         job = service.submit(make_request(act="hang", seconds=0))

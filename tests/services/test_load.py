@@ -13,7 +13,7 @@ from tests.services.conftest import wait_until
 from tests.services.replicas import Replica, ray_beside, runs_of
 from workloads.storage.storage import Storage
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.soak]
 
 CLIENTS, SUBMISSIONS, KILLS, RUN = 20, 1000, 5, 20
 NO_RAY = "http://127.0.0.1:9"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.machine import missing
 from tests.services.dashboard.runs import LiveRun
 
 expect.set_options(timeout=15_000)
@@ -23,7 +24,7 @@ def chromium() -> Iterator[Browser]:
     """The browser; of a module only, since Playwright keeps an event loop in this thread while it is there."""
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
-        pytest.skip("Chromium is not installed")
+        missing("Chromium")
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=program)
         yield browser
