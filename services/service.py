@@ -1,10 +1,10 @@
-"""The service put together: settings, storage, lock, database, Ray and controller, opened and closed as one."""
+"""The service: settings, storage, lock, database, Ray and controller, opened and closed as one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import Engine
@@ -15,31 +15,36 @@ from services.access.keys import KeyChecks, KeyStore
 from services.access.limits import REFUSALS_PER_SECOND, RateLimit
 from services.access.quotas import Quotas, Usage
 from services.access.tenants import Quota
-from services.batches import Batches
 from services.embedded.cluster import EmbeddedRay, ExistingRay, RayCluster
 from services.embedded.head import HeadOptions
 from services.embedded.lock import ServiceLock
-from services.evaluations import Evaluations
-from services.jobs.batches import BatchStore
+from services.intake.batch import BatchRequest, accept_batch, parse_batch
+from services.intake.compression import AcceptedCompression, accept_compression
+from services.intake.evaluation import accept_evaluation
+from services.intake.selection import SelectionRequest, accept_selection, parse_selection
+from services.jobs.batches import Batch, BatchStore, Order
 from services.jobs.controller import Controller
 from services.jobs.database import migrate, open_database
 from services.jobs.documents import JobDocument, job_document
 from services.jobs.events import EventLog
-from services.jobs.intake import accept_request
 from services.jobs.records import Job, RequestKey
 from services.jobs.rows import Sessions
 from services.jobs.runner import RetryPolicy, Runner
-from services.jobs.store import JobStore
+from services.jobs.store import MAX_PAGE, JobStore
 from services.jobs.work import Limits, WorkStore
 from services.searches.finished import Searches
 from services.searches.selections import Selections
 from services.settings import Settings
-from workloads.shapes.spaces import polish_tokens, training_tokens
+from workloads.shapes.spaces import polish_tokens
 from workloads.spec.errors import FieldError, InputError
-from workloads.spec.request import CompressionRequest
+from workloads.spec.evaluation import EvaluationRequest, parse_evaluation
+from workloads.spec.part import Part
+from workloads.spec.request import CompressionRequest, parse_request
 from workloads.storage.storage import Storage
 
 DATABASE_FILE = "jobs.sqlite"
+JsonObject = Mapping[str, Any]
+_P = TypeVar("_P", bound=Part)
 
 log = structlog.get_logger(__name__)
 
@@ -76,15 +81,7 @@ class Service:
         self.events = EventLog(self.storage)
         self.searches = Searches(self.storage)
         self.selections = Selections(self.storage, self.searches)
-        self.batches = Batches(
-            BatchStore(self._engine, self.quotas),
-            self.store,
-            self.storage,
-            settings.latency_targets,
-            settings.places,
-            self._wake,
-        )
-        self.evaluations = Evaluations(self.store, self.storage, settings.places, self._wake)
+        self.batches = BatchStore(self._engine, self.quotas)
         self.cluster = self._make_cluster()
         self._controller: Controller | None = None
 
@@ -115,11 +112,13 @@ class Service:
         self._lock.release()
         log.info("service_stopped")
 
-    def submit(self, data: Any, key: RequestKey | None = None, *, caller: Caller = LOCAL) -> Job:
+    def submit(
+        self, request: CompressionRequest | JsonObject, key: RequestKey | None = None, *, caller: Caller = LOCAL
+    ) -> Job:
         """Check a request and queue it; one whose key was sent before gives the job that was made then.
 
         Args:
-            data: JSON-like.
+            request: As parsed, or JSON-like.
             key: Of the request, if it has one.
             caller: Who asks; the job is their tenant's.
 
@@ -130,36 +129,53 @@ class Service:
         """
         if (known := self._keyed(key)) is not None:
             return known
-        request = accept_request(data, self.settings.latency_targets, self.settings.places)
-        plan = self.store.latest_plan(request, caller.tenant)
+        order = self._order(self._accept(_parsed(request, parse_request)), caller)
+        made = self.store.create(order.request, tenant=caller.tenant, parent=order.plan, tokens=order.tokens, key=key)
+        return self._queue(made)
+
+    def plan(
+        self, request: CompressionRequest | JsonObject, key: RequestKey | None = None, *, caller: Caller = LOCAL
+    ) -> Job:
+        """Check a request and queue the measuring of what it would take; see :meth:`submit`."""
+        if (known := self._keyed(key)) is not None:
+            return known
+        accepted = self._accept(_parsed(request, parse_request))
+        kept = accepted.request.model_dump(mode="json")
+        return self._queue(self.store.create(kept, "plan", tenant=caller.tenant, key=key))
+
+    def evaluate(
+        self, request: EvaluationRequest | JsonObject, key: RequestKey | None = None, *, caller: Caller = LOCAL
+    ) -> Job:
+        """Check an evaluation and queue it; see :meth:`submit`.
+
+        An evaluation of a student is that of the student's tenant, any other the caller's.
+        """
+        if (known := self._keyed(key)) is not None:
+            return known
+        accepted = accept_evaluation(_parsed(request, parse_evaluation), self.store, self.settings.places, caller)
         made = self.store.create(
-            request,
-            tenant=caller.tenant,
-            parent=plan.id if plan else None,
-            tokens=training_tokens(CompressionRequest.model_validate(request)),
+            accepted.request.model_dump(mode="json"),
+            "evaluation",
+            tenant=accepted.tenant,
+            parent=accepted.compression,
+            tokens=accepted.tokens,
             key=key,
         )
         return self._queue(made)
 
-    def plan(self, data: Any, key: RequestKey | None = None, *, caller: Caller = LOCAL) -> Job:
-        """Check a request and queue the measuring of what it would take; for the arguments see :meth:`submit`.
-
-        Raises:
-            InputError: It cannot be worked with.
-            KeyReusedError: Its key was sent before, with another request.
-            QuotaExceededError: The tenant may not have more.
-        """
-        if (known := self._keyed(key)) is not None:
-            return known
-        request = accept_request(data, self.settings.latency_targets, self.settings.places)
-        return self._queue(self.store.create(request, "plan", tenant=caller.tenant, key=key))
-
-    def select(self, compression: Job, data: Any, key: RequestKey | None = None, *, caller: Caller = LOCAL) -> Job:
+    def select(
+        self,
+        compression: Job,
+        request: SelectionRequest | JsonObject,
+        key: RequestKey | None = None,
+        *,
+        caller: Caller = LOCAL,
+    ) -> Job:
         """Answer new budgets on a finished compression, and queue the making of files that are not there yet.
 
         Args:
             compression: A succeeded one; the selection is its tenant's.
-            data: ``budgets``, and ``latency_targets`` of the selection's own, JSON-like.
+            request: As parsed, or JSON-like.
             key: See :meth:`submit`.
             caller: Who asks.
 
@@ -170,20 +186,83 @@ class Service:
         """
         if (sent := self._keyed(key)) is not None:
             return sent
-        request = self.selections.request(compression, data, self.settings.latency_targets)
-        answer = self.selections.answer(compression, request, self.with_selections(compression))
+        asked = _parsed(request, parse_selection)
+        longest = self.searches.known(compression).trained.teacher.shape.longest
+        accepted = accept_selection(asked, compression, longest, self.settings.latency_targets)
+        answer = self.selections.answer(compression, accepted, self.with_selections(compression))
         made = self.store.create(
-            request.model_dump(mode="json"),
+            accepted.model_dump(mode="json"),
             "selection",
             tenant=compression.tenant,
             parent=compression.id,
             scores=answer.known.trained.scores.fingerprint,
             answer=answer.at_once,
             result=answer.result if answer.made is not None else None,
-            tokens=polish_tokens(request) if answer.made is None else 0,
+            tokens=polish_tokens(accepted) if answer.made is None else 0,
             key=key,
         )
         return made if made.status.is_terminal else self._queue(made)
+
+    def submit_batch(
+        self, request: BatchRequest | JsonObject, key: RequestKey | None = None, *, caller: Caller = LOCAL
+    ) -> Batch:
+        """Check a batch and queue its compressions, all of them or none; see :meth:`submit`."""
+        if key is not None and (known := self.batches.find_keyed(key)) is not None:
+            return known
+        accepted = accept_batch(_parsed(request, parse_batch), self._accept)
+        asked = accepted.asked
+        batch = self.batches.create(
+            [self._order(one, caller) for one in accepted.compressions],
+            tenant=caller.tenant,
+            name=asked.name,
+            labels=asked.labels,
+            max_running=asked.max_running,
+            key=key,
+        )
+        log.info("batch_queued", batch=batch.id, compressions=len(accepted.compressions))
+        self._wake()
+        return batch
+
+    def cancel_batch(self, batch_id: str) -> Batch:
+        """Ask for the end of its jobs; see :meth:`BatchStore.request_cancel`."""
+        batch = self.batches.request_cancel(batch_id)
+        self._wake()
+        return batch
+
+    def retry_batch(self, batch_id: str) -> Batch:
+        """Queue its failed and cancelled jobs again; see :meth:`BatchStore.retry`."""
+        batch = self.batches.retry(batch_id)
+        log.info("batch_queued", batch=batch_id)
+        self._wake()
+        return batch
+
+    def delete_batch(self, batch_id: str) -> None:
+        """Forget an ended batch, its compressions and all that was made from them, with their folders; artefacts stay.
+
+        Raises:
+            TransitionError: One of them has not ended.
+        """
+        self.batches.delete(batch_id, lambda job: self.storage.remove(f"jobs/{job}"))
+        log.info("batch_deleted", batch=batch_id)
+
+    def evaluation_page(
+        self,
+        *,
+        tenant: str | None,
+        compression: str | None = None,
+        student: str | None = None,
+        limit: int = MAX_PAGE,
+        before: int | None = None,
+    ) -> list[Job]:
+        """Read up to ``limit`` evaluations of a student, newest first; see :meth:`JobStore.page`."""
+        found: list[Job] = []
+        while len(found) < limit:
+            jobs = self.store.page(kind="evaluation", tenant=tenant, parent=compression, limit=MAX_PAGE, before=before)
+            found.extend(job for job in jobs if student in {None, job.request["model"]["student"]})
+            if len(jobs) < MAX_PAGE:
+                break
+            before = jobs[-1].number
+        return found[:limit]
 
     def with_selections(self, compression: Job) -> Iterator[Job]:
         """A compression, then what was selected from it, newest first."""
@@ -219,8 +298,16 @@ class Service:
         plan = self.store.get(job.parent) if job.parent is not None else None
         return job_document(job, self.storage, self.cluster.readiness(), plan)
 
+    def _accept(self, asked: CompressionRequest) -> AcceptedCompression:
+        return accept_compression(asked, self.settings.latency_targets, self.settings.places)
+
+    def _order(self, accepted: AcceptedCompression, caller: Caller) -> Order:
+        request = accepted.request.model_dump(mode="json")
+        plan = self.store.latest_plan(request, caller.tenant)
+        return Order(request, None if plan is None else plan.id, accepted.tokens)
+
     def _keyed(self, key: RequestKey | None) -> Job | None:
-        # Looked for before the request is checked: what it points to may have gone since it was accepted.
+        # Before the request is checked: the files it points to may have gone since it was accepted.
         return None if key is None else self.store.find_keyed(key)
 
     def _queue(self, job: Job) -> Job:
@@ -238,6 +325,10 @@ class Service:
             token = settings.ray_token.get_secret_value() if settings.ray_token else None
             return ExistingRay(settings.ray_address, token)
         return EmbeddedRay(HeadOptions(self.state, settings.ray_cpus, settings.ray_object_store_bytes))
+
+
+def _parsed(request: _P | JsonObject, parse: Callable[[Any], _P]) -> _P:
+    return request if isinstance(request, Part) else parse(request)
 
 
 def ready_database(settings: Settings, state: Path) -> Engine:

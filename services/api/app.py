@@ -54,7 +54,7 @@ def create_app(service: Service) -> FastAPI:
     """Build the application on an open service."""
     app = bare_app()
     app.state.service = service
-    app.state.metrics = metrics = Metrics(service.store, service.batches.store)
+    app.state.metrics = metrics = Metrics(service.store, service.batches)
     app.state.event_streams = EventStreams(service)
     app.add_middleware(UnexpectedErrors)
     if service.settings.insecure_local:

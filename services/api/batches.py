@@ -16,59 +16,45 @@ from services.api.batch_schemas import (
     batch_summary,
     results_csv,
 )
+from services.api.bodies import JsonRoute, RequestKeyDep
 from services.api.conditional import UNCHANGED, document_response
-from services.api.dependencies import (
-    JSON_TYPES,
-    YAML_TYPES,
-    BodyDep,
-    CallerDep,
-    LabelsDep,
-    RequestKeyDep,
-    ServiceDep,
-)
+from services.api.dependencies import CallerDep, LabelsDep, ServiceDep
 from services.api.jobs import follow, followed
 from services.api.negotiation import accepts
-from services.api.openapi import reference_to
 from services.api.paging import PagingDep
 from services.api.problems import RESPONSES
-from services.jobs.batch_requests import BatchRequest
+from services.intake.batch import BatchRequest
 from services.jobs.batches import Batch
 from services.service import Service
 
 PREFIX = "/v1/batches"
 CSV = "text/csv"
-router = APIRouter(prefix=PREFIX, tags=["batches"], responses=RESPONSES)
+router = APIRouter(prefix=PREFIX, tags=["batches"], responses=RESPONSES, route_class=JsonRoute)
 
-_BODY = {kind: {"schema": reference_to(BatchRequest)} for kind in sorted(JSON_TYPES | YAML_TYPES)}
 _RESULTS: dict[int | str, dict[str, Any]] = {
     200: {"description": "With `Accept: text/csv` as CSV.", "content": {CSV: {"schema": {"type": "string"}}}}
 }
 
 
 def _batch(batch_id: str, caller: CallerDep, service: ServiceDep) -> Batch:
-    return service.batches.store.get(batch_id, tenant=caller.sees)
+    return service.batches.get(batch_id, tenant=caller.sees)
 
 
 BatchDep = Annotated[Batch, Depends(_batch)]
 
 
-@router.post(
-    "",
-    status_code=202,
-    responses=followed(202),
-    openapi_extra={"requestBody": {"required": True, "content": _BODY}},
-)
+@router.post("", status_code=202, responses=followed(202))
 def submit(
-    body: BodyDep, key: RequestKeyDep, caller: CallerDep, service: ServiceDep, response: Response
+    body: BatchRequest, key: RequestKeyDep, caller: CallerDep, service: ServiceDep, response: Response
 ) -> BatchDocument:
     """Queue a batch: all of its compressions, or none where one is wrong."""
-    return _accepted(response, service, service.batches.submit(body, key, caller=caller))
+    return _accepted(response, service, service.submit_batch(body, key, caller=caller))
 
 
 @router.get("")
 def page(caller: CallerDep, service: ServiceDep, labels: LabelsDep, paging: PagingDep) -> BatchPage:
     """List batches, newest first."""
-    found = service.batches.store.page(tenant=caller.sees, labels=labels, limit=paging.wanted, before=paging.before)
+    found = service.batches.page(tenant=caller.sees, labels=labels, limit=paging.wanted, before=paging.before)
     batches, following = paging.cut(found)
     return BatchPage(batches=[batch_summary(batch) for batch in batches], next=following)
 
@@ -84,7 +70,7 @@ def results(
     batch: BatchDep, service: ServiceDep, response: Response, accept: Annotated[str, Header()] = ""
 ) -> BatchResults | StreamingResponse:
     """One table over all teachers: a row a student, or a budget that nothing meets; with `Accept: text/csv` as CSV."""
-    found = service.batches.store.results(batch.id)
+    found = service.batches.results(batch.id)
     if not accepts(accept, CSV):
         response.headers["Vary"] = "Accept"
         return batch_results(batch, found, service.storage)
@@ -95,19 +81,19 @@ def results(
 @router.post("/{batch_id}/cancel", status_code=202, responses=followed(202))
 def cancel(batch: BatchDep, service: ServiceDep, response: Response) -> BatchDocument:
     """Ask for the end of all its compressions that have not ended; asking again changes nothing."""
-    return _accepted(response, service, service.batches.cancel(batch.id))
+    return _accepted(response, service, service.cancel_batch(batch.id))
 
 
 @router.post("/{batch_id}/retry", status_code=202, responses=followed(202))
 def retry(batch: BatchDep, service: ServiceDep, response: Response) -> BatchDocument:
     """Queue its failed and cancelled compressions again; what they have finished is not done again."""
-    return _accepted(response, service, service.batches.retry(batch.id))
+    return _accepted(response, service, service.retry_batch(batch.id))
 
 
 @router.delete("/{batch_id}", status_code=204)
 def delete(batch: BatchDep, service: ServiceDep) -> None:
     """Forget an ended batch, its compressions and all made from them, and their folders; artefacts stay for others."""
-    service.batches.delete(batch.id)
+    service.delete_batch(batch.id)
 
 
 def _accepted(response: Response, service: Service, batch: Batch) -> BatchDocument:
@@ -116,4 +102,4 @@ def _accepted(response: Response, service: Service, batch: Batch) -> BatchDocume
 
 
 def _document(service: Service, batch: Batch) -> BatchDocument:
-    return batch_document(batch, service.batches.store.members(batch.id), service.storage)
+    return batch_document(batch, service.batches.members(batch.id), service.storage)

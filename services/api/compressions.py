@@ -7,41 +7,25 @@ from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Response
 
-from services.api.dependencies import (
-    JSON_TYPES,
-    YAML_TYPES,
-    BodyDep,
-    CallerDep,
-    JobDep,
-    LabelsDep,
-    RequestKeyDep,
-    ServiceDep,
-)
+from services.api.bodies import JsonRoute, RequestKeyDep
+from services.api.dependencies import CallerDep, JobDep, LabelsDep, ServiceDep
 from services.api.jobs import PATHS, accepted, add_job_routes, followed
-from services.api.openapi import reference_to
 from services.api.paging import PagingDep
 from services.api.problems import RESPONSES
 from services.api.schemas import JobPage
+from services.intake.compression import teacher_names
 from services.jobs.documents import JobDocument
-from services.jobs.intake import teacher_names
 from services.jobs.states import JobStatus
 from services.service import Service
 from workloads.spec.request import CompressionRequest
 
 PREFIX = PATHS["compression"]
-router = APIRouter(prefix=PREFIX, tags=["compressions"], responses=RESPONSES)
-
-COMPRESSION_BODY = {kind: {"schema": reference_to(CompressionRequest)} for kind in sorted(JSON_TYPES | YAML_TYPES)}
+router = APIRouter(prefix=PREFIX, tags=["compressions"], responses=RESPONSES, route_class=JsonRoute)
 
 
-@router.post(
-    "",
-    status_code=202,
-    responses=followed(202),
-    openapi_extra={"requestBody": {"required": True, "content": COMPRESSION_BODY}},
-)
+@router.post("", status_code=202, responses=followed(202))
 def submit(
-    body: BodyDep, key: RequestKeyDep, caller: CallerDep, service: ServiceDep, response: Response
+    body: CompressionRequest, key: RequestKeyDep, caller: CallerDep, service: ServiceDep, response: Response
 ) -> JobDocument:
     """Queue a compression."""
     job = service.submit(body, key, caller=caller)

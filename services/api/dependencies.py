@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
-import yaml
-from fastapi import Depends, Header, HTTPException, Path, Query, Request, Security
+from fastapi import Depends, HTTPException, Path, Query, Request, Security
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from services.access.caller import LOCAL, Caller, Scope
 from services.access.limits import neighbourhood
 from services.api.event_stream import EventStreams
-from services.jobs.records import Job, RequestKey
+from services.jobs.records import Job
 from services.jobs.students import find_student
 from services.service import Service
 from workloads.documents.job_folder import JobKind, StudentDocument
-from workloads.spec.errors import InputError
 
-MAX_BODY_BYTES = 1 << 20
 _LABEL = re.compile(r"[A-Za-z0-9._-]+")
-JSON_TYPES = frozenset({"application/json"})
-YAML_TYPES = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
 
 
 # Those that only look something up are async: a plain function would cost each request the way to a thread.
@@ -58,11 +50,20 @@ _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 KeyDep = Annotated[HTTPAuthorizationCredentials | None, Security(_KEY)]
 
 
-async def _caller(request: Request, service: ServiceDep, key: KeyDep) -> Caller:
-    """Who asks; who changes something needs the scope ``submit``, who reads ``read``.
+async def identify(request: Request) -> Caller:
+    """The caller of a request; changing something needs the scope ``submit``, reading ``read``.
 
-    It is async so that a key that was seen a moment ago costs no thread.
+    Each request is checked once, and counted once against the key's rate. A key that was seen a moment ago costs no
+    thread.
     """
+    if not hasattr(request.state, "caller"):
+        request.state.caller = await _identified(request, await _service(request), await _KEY(request))
+    caller = request.state.caller
+    assert isinstance(caller, Caller)
+    return caller
+
+
+async def _identified(request: Request, service: Service, key: HTTPAuthorizationCredentials | None) -> Caller:
     if service.settings.insecure_local:
         return LOCAL
     if key is None:
@@ -91,6 +92,10 @@ async def _checked(request: Request, service: Service, text: str) -> Caller:
     return caller
 
 
+async def _caller(request: Request, _key: KeyDep) -> Caller:
+    return await identify(request)  # the key stands above for the document
+
+
 def _too_often(wait: float, detail: str) -> HTTPException:
     return HTTPException(429, detail, {"Retry-After": str(math.ceil(wait))})
 
@@ -104,9 +109,9 @@ CALLER = Depends(_caller)
 CallerDep = Annotated[Caller, CALLER]
 
 
-async def _metrics_reader(request: Request, service: ServiceDep, key: KeyDep) -> None:
+async def _metrics_reader(request: Request, service: ServiceDep, _key: KeyDep) -> None:
     if not service.settings.open_metrics:
-        await _caller(request, service, key)
+        await identify(request)
 
 
 METRICS_READER = Depends(_metrics_reader)
@@ -171,70 +176,3 @@ async def _labels(
 
 
 LabelsDep = Annotated[dict[str, str], Depends(_labels)]
-
-
-@dataclass(frozen=True)
-class _RawBody:
-    kind: str
-    data: bytes
-
-
-async def _raw_body(request: Request) -> _RawBody:
-    """Read the request's body, up to its limit.
-
-    A content type is asked for: web pages of others cannot send these without the browser asking us first.
-    """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind not in JSON_TYPES | YAML_TYPES:
-        raise HTTPException(415, "Send the request with 'Content-Type: application/json' or 'application/yaml'.")
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY_BYTES:
-            raise HTTPException(413, f"A request has at most {MAX_BODY_BYTES} bytes.")
-    return _RawBody(kind, bytes(body))
-
-
-def _body(request: Request, raw: Annotated[_RawBody, Depends(_raw_body)]) -> Any:
-    """Give the body as JSON-like data; not async, so that a large YAML is parsed in a thread of its own."""
-    try:
-        body = json.loads(raw.data) if raw.kind in JSON_TYPES else _load_yaml(raw.data)
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise InputError.of("request", f"It cannot be read: {error}.", "Write it as JSON or YAML.") from None
-    request.state.body = body  # for the pointers of a problem
-    return body
-
-
-async def _request_key(
-    request: Request,
-    caller: CallerDep,
-    raw: Annotated[_RawBody, Depends(_raw_body)],
-    key: Annotated[
-        str | None,
-        Header(
-            alias="Idempotency-Key",
-            min_length=1,
-            max_length=255,
-            description="Any text of your own; sent again with the same body it makes no second job.",
-        ),
-    ] = None,
-) -> RequestKey | None:
-    if key is None:
-        return None
-    # Tenants do not know of each other's keys.
-    return RequestKey(
-        f"{caller.tenant} {request.url.path}", key, hashlib.sha256(raw.kind.encode() + b"\n" + raw.data).hexdigest()
-    )
-
-
-RequestKeyDep = Annotated[RequestKey | None, Depends(_request_key)]
-
-
-def _load_yaml(body: bytes) -> Any:
-    # Aliases can make a small text stand for gigabytes, and no request needs them.
-    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(body, Loader=yaml.SafeLoader)):
-        raise ValueError("YAML aliases are not taken")
-    return yaml.safe_load(body)
-
-
-BodyDep = Annotated[Any, Depends(_body)]

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from services.api.dependencies import JSON_TYPES, YAML_TYPES, BodyDep, CallerDep, RequestKeyDep, ServiceDep
+from services.api.bodies import JsonRoute, RequestKeyDep
+from services.api.dependencies import CallerDep, ServiceDep
 from services.api.jobs import PATHS, accepted, add_job_routes, followed
-from services.api.openapi import reference_to
 from services.api.paging import PagingDep
 from services.api.problems import RESPONSES
 from services.api.schemas import EvaluationPage
@@ -17,26 +17,19 @@ from services.jobs.records import Job
 from services.service import Service
 from workloads.spec.evaluation import EvaluationRequest
 
-router = APIRouter(prefix=PATHS["evaluation"], tags=["evaluations"], responses=RESPONSES)
-
-_BODY = {kind: {"schema": reference_to(EvaluationRequest)} for kind in sorted(JSON_TYPES | YAML_TYPES)}
+router = APIRouter(prefix=PATHS["evaluation"], tags=["evaluations"], responses=RESPONSES, route_class=JsonRoute)
 
 
 def _document(service: Service, job: Job) -> EvaluationDocument:
     return evaluation_document(job, service.storage)
 
 
-@router.post(
-    "",
-    status_code=202,
-    responses=followed(202),
-    openapi_extra={"requestBody": {"required": True, "content": _BODY}},
-)
+@router.post("", status_code=202, responses=followed(202))
 def submit(
-    body: BodyDep, key: RequestKeyDep, caller: CallerDep, service: ServiceDep, response: Response
+    body: EvaluationRequest, key: RequestKeyDep, caller: CallerDep, service: ServiceDep, response: Response
 ) -> EvaluationDocument:
     """Queue an evaluation."""
-    job = service.evaluations.submit(body, key, caller=caller)
+    job = service.evaluate(body, key, caller=caller)
     accepted(response, service, job)
     return _document(service, job)
 
@@ -50,7 +43,7 @@ def page(
     student: Annotated[str | None, Query(description="Those of this student.")] = None,
 ) -> EvaluationPage:
     """List evaluations, newest first."""
-    found = service.evaluations.page(
+    found = service.evaluation_page(
         tenant=caller.sees, compression=compression, student=student, limit=paging.wanted, before=paging.before
     )
     evaluations, following = paging.cut(found)

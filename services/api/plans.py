@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from services.api.compressions import COMPRESSION_BODY
-from services.api.dependencies import BodyDep, CallerDep, RequestKeyDep, ServiceDep
+from services.api.bodies import JsonRoute, RequestKeyDep
+from services.api.dependencies import CallerDep, ServiceDep
 from services.api.jobs import PATHS, accepted, add_job_routes, followed
 from services.api.paging import PagingDep
 from services.api.problems import RESPONSES
@@ -13,9 +13,10 @@ from services.api.schemas import PlanPage
 from services.jobs.documents import PlanJobDocument, plan_document
 from services.jobs.records import Job
 from services.service import Service
+from workloads.spec.request import CompressionRequest
 
-router = APIRouter(prefix=PATHS["plan"], tags=["plans"], responses=RESPONSES)
-asking = APIRouter(prefix=PATHS["compression"], tags=["plans"], responses=RESPONSES)
+router = APIRouter(prefix=PATHS["plan"], tags=["plans"], responses=RESPONSES, route_class=JsonRoute)
+asking = APIRouter(prefix=PATHS["compression"], tags=["plans"], responses=RESPONSES, route_class=JsonRoute)
 
 
 def _document(service: Service, job: Job) -> PlanJobDocument:
@@ -26,10 +27,9 @@ def _document(service: Service, job: Job) -> PlanJobDocument:
     "/plan",
     status_code=202,
     responses=followed(202),
-    openapi_extra={"requestBody": {"required": True, "content": COMPRESSION_BODY}},
 )
 def plan(
-    body: BodyDep, key: RequestKeyDep, caller: CallerDep, service: ServiceDep, response: Response
+    body: CompressionRequest, key: RequestKeyDep, caller: CallerDep, service: ServiceDep, response: Response
 ) -> PlanJobDocument:
     """Queue a short calibration that estimates a compression; nothing is trained for it."""
     job = service.plan(body, key, caller=caller)

@@ -11,17 +11,18 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from services.access.quotas import QuotaExceededError
-from services.api.pointers import pointer_to
 from services.api.schemas import ErrorEntry, Problem
 from services.jobs.batches import UnknownBatchError
 from services.jobs.rows import TransitionError, UnknownJobError
 from services.jobs.store import KeyReusedError
 from workloads.spec.errors import FieldError, InputError
+from workloads.spec.parsing import findings_of, no_object
 from workloads.storage.masking import mask_all
 
 MEDIA_TYPE = "application/problem+json"
@@ -31,6 +32,7 @@ QUOTA_SECONDS = 60
 """When to ask again where a quota may have room by then."""
 
 log = structlog.get_logger(__name__)
+_NO_BODY = object()
 
 
 class ProblemCode(StrEnum):
@@ -96,19 +98,15 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(InputError)
     def _input(request: Request, error: InputError) -> JSONResponse:
-        body = getattr(request.state, "body", None)
-        entries = [_entry(finding, pointer_to(finding.field, body)) for finding in error.errors]
-        return problem_response(422, ProblemCode.INVALID_REQUEST, str(error), entries)
+        return _invalid(ProblemCode.INVALID_REQUEST, [_entry(request, finding) for finding in error.errors])
 
     @app.exception_handler(RequestValidationError)
-    def _parameters(_request: Request, error: RequestValidationError) -> JSONResponse:
-        findings = [
-            FieldError(".".join(str(part) for part in item["loc"][1:]), f"{item['msg']}.", "Correct the parameter.")
-            for item in error.errors()
-        ]
-        detail = "; ".join(str(finding) for finding in findings)
-        entries = [_entry(finding, None) for finding in findings]
-        return problem_response(422, ProblemCode.INVALID_PARAMETER, detail, entries)
+    def _not_as_described(request: Request, error: RequestValidationError) -> JSONResponse:
+        items = [dict(item) for item in error.errors()]
+        of_body = [{**item, "loc": item["loc"][1:]} for item in items if item["loc"][0] == "body"]
+        entries = [_parameter_entry(item) for item in items if item["loc"][0] != "body"]
+        entries += [_entry(request, finding) for finding in _body_findings(request, of_body)]
+        return _invalid(ProblemCode.INVALID_REQUEST if of_body else ProblemCode.INVALID_PARAMETER, entries)
 
     @app.exception_handler(UnknownJobError)
     def _unknown(_request: Request, error: UnknownJobError) -> JSONResponse:
@@ -164,8 +162,50 @@ def methods_of(request: Request) -> list[str]:
     return ["HEAD", *found] if "GET" in found else found
 
 
-def _entry(finding: FieldError, pointer: str | None) -> ErrorEntry:
+def _invalid(code: ProblemCode, entries: Sequence[ErrorEntry]) -> JSONResponse:
+    detail = "; ".join(f"{one.field}: {one.problem} {one.remedy}" for one in entries)
+    return problem_response(422, code, detail, entries)
+
+
+def _parameter_entry(item: dict[str, Any]) -> ErrorEntry:
+    field = ".".join(str(part) for part in item["loc"][1:])
+    return ErrorEntry(field=field, problem=f"{item['msg']}.", remedy="Correct the parameter.")
+
+
+def _body_findings(request: Request, items: list[dict[str, Any]]) -> list[FieldError]:
+    model = _body_model(request)
+    if any(not item["loc"] and not isinstance(item.get("ctx", {}).get("error"), Exception) for item in items):
+        required = [name for name, field in model.model_fields.items() if field.is_required()]
+        return [no_object(f"Send a JSON object with {' and '.join(required)}.")]
+    return findings_of(items, model)
+
+
+def _body_model(request: Request) -> type[BaseModel]:
+    """The model of the body that a request's route takes; an empty one where it takes none."""
+    field = getattr(request.scope.get("route"), "body_field", None)
+    model = None if field is None else field.field_info.annotation
+    return model if isinstance(model, type) and issubclass(model, BaseModel) else BaseModel
+
+
+def _entry(request: Request, finding: FieldError) -> ErrorEntry:
+    pointer = _pointer(finding.parts, getattr(request.state, "body", _NO_BODY), _body_model(request))
     return ErrorEntry(field=finding.field, pointer=pointer, problem=finding.problem, remedy=finding.remedy)
+
+
+def _pointer(parts: Sequence[str], body: Any, model: type[BaseModel]) -> str | None:
+    """The JSON pointer (RFC 6901) to a field of the body, or to where it is missing; None if it is none of the body's.
+
+    Args:
+        parts: Names and indices that lead to the field.
+        body: As it was sent.
+        model: Has the names that it may have.
+    """
+    if body is _NO_BODY:
+        return None
+    names = {*model.model_fields, *(body if isinstance(body, dict) else ())}
+    if isinstance(body, dict) and parts and parts[0] not in names:
+        return None
+    return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 def _unavailable(code: ProblemCode, detail: str) -> JSONResponse:

@@ -19,7 +19,7 @@ from services.jobs.states import JobStatus
 from workloads.answers.latency import Percentile
 from workloads.answers.latency_model import HeldOutError
 from workloads.documents.job_folder import CostDocument, InfeasibleDocument, StudentDocument
-from workloads.spec.budgets import Budget, LatencyTarget
+from workloads.spec.budgets import LatencyTarget
 from workloads.spec.search import Metric
 
 
@@ -43,13 +43,6 @@ class StudentList(BaseModel):
 
     students: list[StudentDocument]
     infeasible: list[InfeasibleDocument]
-
-
-class SelectionRequest(BaseModel):
-    """New budgets on a finished compression."""
-
-    budgets: list[Budget]
-    latency_targets: list[LatencyTarget] = Field(default_factory=list)
 
 
 class SelectionPage(BaseModel):

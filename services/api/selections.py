@@ -6,10 +6,9 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from services.api.compressions import PREFIX
-from services.api.dependencies import JSON_TYPES, YAML_TYPES, BodyDep, CallerDep, JobDep, RequestKeyDep, ServiceDep
-from services.api.jobs import accepted, add_job_routes, followed
-from services.api.openapi import reference_to
+from services.api.bodies import JsonRoute, RequestKeyDep
+from services.api.dependencies import CallerDep, JobDep, ServiceDep
+from services.api.jobs import PATHS, accepted, add_job_routes, followed
 from services.api.paging import PagingDep
 from services.api.problems import RESPONSES
 from services.api.schemas import (
@@ -18,8 +17,8 @@ from services.api.schemas import (
     FrontierDocument,
     FrontierLatency,
     SelectionPage,
-    SelectionRequest,
 )
+from services.intake.selection import SelectionRequest
 from services.jobs.documents import SelectionDocument, selection_document
 from services.jobs.records import Job
 from services.searches import frontier as results
@@ -28,10 +27,9 @@ from services.service import Service
 from workloads.answers.latency import Percentile
 from workloads.spec.errors import InputError
 
-router = APIRouter(tags=["selections"], responses=RESPONSES)
+router = APIRouter(tags=["selections"], responses=RESPONSES, route_class=JsonRoute)
 
-_COMPRESSION = f"{PREFIX}/{{job_id}}"
-_BODY = {kind: {"schema": reference_to(SelectionRequest)} for kind in sorted(JSON_TYPES | YAML_TYPES)}
+_COMPRESSION = f"{PATHS['compression']}/{{job_id}}"
 SequenceLength = Annotated[int, Query(ge=1, le=4096, description="Tokens that flops are counted at.")]
 CostName = Literal["params", "params_without_embeddings", "flops", "weight_bytes", "activation_bytes", "latency"]
 
@@ -44,10 +42,9 @@ def _document(service: Service, job: Job) -> SelectionDocument:
     f"{_COMPRESSION}/selections",
     status_code=201,
     responses=followed(201),
-    openapi_extra={"requestBody": {"required": True, "content": _BODY}},
 )
 def select(
-    body: BodyDep, key: RequestKeyDep, caller: CallerDep, job: JobDep, service: ServiceDep, response: Response
+    body: SelectionRequest, key: RequestKeyDep, caller: CallerDep, job: JobDep, service: ServiceDep, response: Response
 ) -> SelectionDocument:
     """Answer new budgets from the scores table, at once; files that are not there yet follow."""
     selection = service.select(job, body, key, caller=caller)

@@ -7,8 +7,8 @@ from fastapi.responses import StreamingResponse
 
 from services.api import ranges
 from services.api.archive import FolderArchive, entity_tag
-from services.api.compressions import PREFIX
 from services.api.dependencies import JobDep, ServiceDep, StudentDep
+from services.api.jobs import PATHS
 from services.api.problems import RESPONSES
 from services.api.ranges import PartDep
 from services.api.schemas import StudentDetail, StudentEvaluation, StudentFile, StudentList
@@ -16,7 +16,7 @@ from services.jobs.documents import with_place
 from services.jobs.records import Job
 from workloads.documents.job_folder import StudentDocument
 
-router = APIRouter(prefix=f"{PREFIX}/{{job_id}}/students", tags=["students"], responses=RESPONSES)
+router = APIRouter(prefix=f"{PATHS['compression']}/{{job_id}}/students", tags=["students"], responses=RESPONSES)
 
 
 @router.get("")
@@ -34,10 +34,9 @@ def read(job: JobDep, student: StudentDep, service: ServiceDep) -> StudentDetail
         **with_place(student, service.storage).model_dump(),
         contents=[StudentFile(path=file.path, bytes=file.bytes) for file in archive.files],
         evaluations=[
-            _in_short(one)
-            for one in service.evaluations.page(tenant=job.tenant, compression=job.id, student=student.id)
+            _in_short(one) for one in service.evaluation_page(tenant=job.tenant, compression=job.id, student=student.id)
         ],
-        archive=f"{PREFIX}/{job.id}/students/{student.id}/archive",
+        archive=f"{PATHS['compression']}/{job.id}/students/{student.id}/archive",
     )
 
 

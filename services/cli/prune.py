@@ -12,7 +12,7 @@ from services.cli.failures import told_plainly
 from services.cli.options import Json, Storage, read_duration
 
 if TYPE_CHECKING:
-    from services.jobs.pruning import Pruned
+    from services.jobs.sweep import Pruned
 
 
 @told_plainly
@@ -26,7 +26,7 @@ def prune(
 
     It works on the service's database and storage; the service may run meanwhile.
     """
-    from services.jobs.pruning import prune
+    from services.jobs.sweep import prune
     from services.settings import load_settings
     from workloads.storage.storage import Storage
 

@@ -84,9 +84,9 @@ export async function getBlob(path, signal, more = {}) {
 }
 
 /** Send a document, text with a type of its own, or nothing; a new one is sent with a key, so never made twice. */
-export async function post(path, body, { type = "application/json", once } = {}) {
+export async function post(path, body, { once } = {}) {
   const more = once ? { "Idempotency-Key": once } : {};
-  if (body !== undefined) more["Content-Type"] = type;
+  if (body !== undefined) more["Content-Type"] = "application/json";
   const text = body === undefined || typeof body === "string" ? body : JSON.stringify(body);
   return (await answered(path, { method: "POST", body: text, headers: more })).json();
 }

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from services.jobs.intake import with_targets
 from services.jobs.records import Job
 from services.searches.finished import Known, Searches
 from workloads.answers.choosing import Choice, Scored, choose, rank
@@ -20,10 +19,8 @@ from workloads.answers.student_key import student_key
 from workloads.documents.answers import infeasible_documents, pending_documents, student_document
 from workloads.documents.job_folder import ResultDocument
 from workloads.shapes.architecture import Architecture
-from workloads.spec.budgets import Budget, LatencyTarget
-from workloads.spec.errors import InputError
-from workloads.spec.lengths import length_findings
-from workloads.spec.request import CompressionRequest, parse_request
+from workloads.spec.budgets import Budget
+from workloads.spec.request import CompressionRequest
 from workloads.storage import artifacts
 from workloads.storage.artifacts import Artifact
 from workloads.storage.storage import Storage
@@ -87,34 +84,6 @@ class Selections:
 
     def __init__(self, storage: Storage, searches: Searches) -> None:
         self._storage, self._searches = storage, searches
-
-    def request(self, compression: Job, data: Any, targets: Sequence[LatencyTarget]) -> CompressionRequest:
-        """The compression's request with the budgets of a selection.
-
-        Args:
-            compression: A succeeded one.
-            data: ``budgets``, and ``latency_targets`` of the selection's own, JSON-like.
-            targets: The service's latency targets, beside the built-in ones.
-
-        Raises:
-            InputError: ``data`` is not as it should be, or asks for more than the teacher can do; or the compression
-                has no scores.
-        """
-        known = self._searches.known(compression)
-        if not isinstance(data, dict):
-            raise InputError.of("selection", "It is not an object.", 'Send a JSON object such as {"budgets": [...]}.')
-        unknown = sorted(set(data) - {"budgets", "latency_targets"})
-        if unknown:
-            raise InputError.of(unknown[0], "This field is not known.", "Known fields here: budgets, latency_targets.")
-        if "budgets" not in data:
-            raise InputError.of("budgets", "This field is missing.", "Add it to the selection.")
-        own = {"latency_targets": data["latency_targets"]} if "latency_targets" in data else {}
-        request = parse_request(compression.request | {"budgets": data["budgets"]} | own)
-        request, findings = with_targets(request, targets)
-        findings += length_findings(request, known.trained.teacher.shape.longest)
-        if findings:
-            raise InputError(findings)
-        return request
 
     def answer(self, compression: Job, request: CompressionRequest, measured: Iterable[Job]) -> Answer:
         """Answer the budgets of a request, as far as that can be done without a run.
@@ -189,7 +158,7 @@ def _on_task(choices: Sequence[Choice], count: int, scores: Mapping[Candidate, f
         The choices, and whether a run would find just these scores.
     """
     finalists = {(one.subspace, one.architecture): one for choice in choices for one in choice.ranked[:count]}
-    # Who is stopped early depends on all that are fine-tuned, so with others among them a score may be another.
+    # Early stopping depends on the whole set; with another set the scores may differ.
     as_fine_tuned = list(finalists) == list(scores)
     # By identity, for to hash a shape takes as long as all else; the finalists are among the ranked.
     known = {id(one): scores[key] for key, one in finalists.items() if key in scores}

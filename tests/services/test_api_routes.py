@@ -27,7 +27,7 @@ def jobs(service, client, make_request, tmp_path):
         "compression": service.submit(make_request(other=1)),
         "selection": service.store.create(parent.request, "selection", parent=parent.id),
         "plan": service.plan(make_request(other=2)),
-        "evaluation": service.evaluations.submit({"model": {"teacher": {"model": "some/hub-model"}}, "task": task}),
+        "evaluation": service.evaluate({"model": {"teacher": {"model": "some/hub-model"}}, "task": task}),
     }
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from services.jobs.batch_requests import MAX_COMPRESSIONS, accept_batch
-from services.jobs.intake import accept_request
+from services.intake.batch import MAX_COMPRESSIONS, accept_batch, parse_batch
+from services.intake.compression import AcceptedCompression, accept_compression
 from workloads.spec.errors import InputError
 from workloads.spec.request import parse_request
 
@@ -25,25 +25,32 @@ def _teachers(*names):
     return [{"teacher": {"model": name}} for name in names]
 
 
+def _accepted(data):
+    return accept_batch(parse_batch(data), accept_compression)
+
+
+def _one(data):
+    return accept_compression(parse_request(data))
+
+
 def _refused(data):
     with pytest.raises(InputError) as refused:
-        accept_batch(data, accept_request)
+        _accepted(data)
     return [finding.field for finding in refused.value.errors]
 
 
 def test_an_item_replaces_whole_fields_of_the_common_part_and_labels_are_merged(common):
     one, two = _teachers("a/one", "a/two")
     two |= {"seed": 7, "budgets": [{"name": "other", "max_params": 5}], "labels": {"team": "ads", "size": "l"}}
-    accepted = accept_batch({"common": common | {"seed": 3}, "compressions": [one, two]}, accept_request)
-    first, second = accepted.requests
-    assert first == accept_request(common | one | {"seed": 3})
-    assert second == accept_request(common | two)
-    assert (first["labels"], second["labels"]) == ({"team": "search"}, {"team": "ads", "size": "l"})
+    first, second = _accepted({"common": common | {"seed": 3}, "compressions": [one, two]}).compressions
+    assert first == _one(common | one | {"seed": 3})
+    assert second == _one(common | two)
+    assert (first.request.labels, second.request.labels) == ({"team": "search"}, {"team": "ads", "size": "l"})
 
 
 def test_compressions_may_have_nothing_in_common(make_request):
-    accepted = accept_batch({"compressions": [make_request(), make_request(a=1)]}, accept_request)
-    assert accepted.requests == [accept_request(make_request()), accept_request(make_request(a=1))]
+    accepted = _accepted({"compressions": [make_request(), make_request(a=1)]})
+    assert accepted.compressions == (_one(make_request()), _one(make_request(a=1)))
     assert (accepted.asked.name, accepted.asked.max_running, accepted.asked.labels) == (None, None, {})
 
 
@@ -108,15 +115,15 @@ def test_a_body_that_is_no_object_is_refused(body):
 
 def test_the_largest_batch_is_taken(common):
     teachers = [f"a/{n}" for n in range(MAX_COMPRESSIONS)]
-    accepted = accept_batch({"common": common, "compressions": _teachers(*teachers)}, accept_request)
-    assert [request["teacher"]["model"] for request in accepted.requests] == teachers
+    accepted = _accepted({"common": common, "compressions": _teachers(*teachers)})
+    assert [one.request.teacher.model for one in accepted.compressions] == teachers
 
 
 def test_the_documented_request_is_one_and_gives_what_is_said_of_it():
     body = yaml.safe_load(re.search(r"```yaml\n(.*?)```", DOCS.read_text(), re.DOTALL)[1])
-    accepted = accept_batch(body, lambda one: parse_request(one).model_dump(mode="json"))
-    assert [[budget["name"] for budget in one["budgets"]] for one in accepted.requests] == [
+    accepted = accept_batch(parse_batch(body), lambda one: AcceptedCompression(one, 0))
+    assert [[budget.name for budget in one.request.budgets] for one in accepted.compressions] == [
         ["small"],
         ["small", "smallest"],
     ]
-    assert [one["labels"] for one in accepted.requests] == [{"team": "search"}] * 2
+    assert [one.request.labels for one in accepted.compressions] == [{"team": "search"}] * 2

@@ -6,7 +6,7 @@ import io
 import httpx
 import pytest
 
-from services.jobs.batch_requests import MAX_COMPRESSIONS
+from services.intake.batch import MAX_COMPRESSIONS
 from services.jobs.batches import Order
 from services.jobs.states import AttemptStatus, JobStatus
 from tests.services.scripted_run import ARCHITECTURE
@@ -121,19 +121,6 @@ def test_the_compressions_of_a_batch_are_filtered_and_come_page_by_page(http, bo
     assert http.get("/v1/compressions", params={"batch": "bat_none"}).json()["compressions"] == []
 
 
-def test_a_batch_may_be_sent_as_yaml(http, text):
-    sent = f"""
-common:
-  corpus: {{paths: [{text}]}}
-  budgets: [{{name: edge, max_params: 8000000}}]
-compressions:
-  - teacher: {{model: someone/one}}
-  - teacher: {{model: someone/two}}
-"""
-    answer = http.post("/v1/batches", content=sent, headers={"Content-Type": "application/yaml"})
-    assert (answer.status_code, answer.json()["counts"]) == (202, {"queued": 2})
-
-
 def test_nothing_is_made_where_one_is_wrong_and_the_pointers_lead_to_what_was_sent(http, body):
     body["common"]["budgets"].append({"name": "wrong", "max_params": 0})
     body["compressions"][1]["training"] = {"sequence_length": 1}
@@ -234,8 +221,8 @@ def test_the_results_of_all_teachers_are_one_table(http, body, finish):
 def test_a_teachers_name_cannot_make_a_spreadsheet_do_anything(http, service, finish):
     names = ["=HYPERLINK(0)", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", 'a",=1\n=2']
     # No such name is accepted any more, but the database may hold them.
-    batch = service.batches.store.create([Order({"teacher": {"model": name}}) for name in names])
-    for member in service.batches.store.members(batch.id):
+    batch = service.batches.create([Order({"teacher": {"model": name}}) for name in names])
+    for member in service.batches.members(batch.id):
         finish(member.id, infeasible=[])
     text = http.get(f"/v1/batches/{batch.id}/results", headers={"Accept": "text/csv"}).text
     cells = [row["teacher"] for row in csv.DictReader(io.StringIO(text, newline=""))]

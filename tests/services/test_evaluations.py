@@ -215,13 +215,13 @@ def test_an_evaluation_is_cancelled_resumed_and_forgotten(client, service, reque
 
 
 def test_one_tenants_students_and_evaluations_are_unknown_to_another(service, request_of):
-    job = service.evaluations.submit(request_of())
+    job = service.evaluate(request_of())
     stranger = Caller("other", frozenset({Scope.READ, Scope.SUBMIT}))
     with pytest.raises(InputError) as caught:
-        service.evaluations.submit(request_of(), caller=stranger)
+        service.evaluate(request_of(), caller=stranger)
     assert caught.value.errors[0].field == "model.compression"
-    assert service.evaluations.page(tenant="other") == []
-    assert [one.id for one in service.evaluations.page(tenant=job.tenant)] == [job.id]
+    assert service.evaluation_page(tenant="other") == []
+    assert [one.id for one in service.evaluation_page(tenant=job.tenant)] == [job.id]
 
 
 def test_the_events_of_an_evaluation_are_listed_and_streamed_as_a_compressions_are(client, service, request_of):
@@ -253,29 +253,29 @@ def test_an_evaluation_counts_the_tokens_that_it_trains_on_at_most(service, requ
     # Two rows of Parquet; of the CSV, whose one row has a line break, at most two.
     before = tokens()
     settings = {"epochs": 5, "learning_rates": [1e-4, 1e-5, 1e-6], "sequence_length": 16}
-    service.evaluations.submit(request_of(**settings))
+    service.evaluate(request_of(**settings))
     assert tokens() - before == 4 * 5 * 3 * 2 * 16
     before = tokens()
-    service.evaluations.submit(request_of(task=task | {"max_train_rows": 3}, **settings))
+    service.evaluate(request_of(task=task | {"max_train_rows": 3}, **settings))
     assert tokens() - before == 3 * 5 * 3 * 2 * 16
     (tmp_path / "rows.jsonl").write_bytes(b'{"sentence": "a", "label": 1}\r\n{"sentence": "b", "label": 0}')
     before = tokens()
-    service.evaluations.submit(request_of(task=task | {"train": [str(tmp_path / "rows.jsonl")]}, **settings))
+    service.evaluate(request_of(task=task | {"train": [str(tmp_path / "rows.jsonl")]}, **settings))
     assert tokens() - before == 2 * 5 * 3 * 2 * 16
 
 
 def test_rows_that_cannot_be_counted_are_to_be_limited_where_tokens_are(service, request_of, task):
     elsewhere = task | {"train": ["s3://bucket/train.csv"]}
     before = service.standing("local")[1].tokens
-    service.evaluations.submit(request_of(task=elsewhere))
+    service.evaluate(request_of(task=elsewhere))
     assert service.standing("local")[1].tokens == before
     TenantStore(service._engine).set("local", {"max_tokens": before + 10_000})
     with pytest.raises(InputError) as caught:
-        service.evaluations.submit(request_of(task=elsewhere))
+        service.evaluate(request_of(task=elsewhere))
     assert caught.value.errors[0].field == "task.max_train_rows"
     with pytest.raises(QuotaExceededError, match="tokens"):
-        service.evaluations.submit(request_of(task=elsewhere | {"max_train_rows": 100}))
-    service.evaluations.submit(request_of(task=elsewhere | {"max_train_rows": 10}))
+        service.evaluate(request_of(task=elsewhere | {"max_train_rows": 100}))
+    service.evaluate(request_of(task=elsewhere | {"max_train_rows": 10}))
     assert service.standing("local")[1].tokens == before + 10 * 3 * 2 * 128
 
 

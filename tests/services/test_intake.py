@@ -5,8 +5,9 @@ import struct
 
 import pytest
 
-from services.jobs.intake import accept_request
+from services.intake.compression import accept_compression
 from workloads.spec.errors import InputError
+from workloads.spec.request import parse_request
 
 
 @pytest.fixture
@@ -29,13 +30,13 @@ def teacher(tmp_path):
 
 def _findings(request):
     with pytest.raises(InputError) as refused:
-        accept_request(request)
+        accept_compression(parse_request(request))
     return {finding.field: finding for finding in refused.value.errors}
 
 
 def test_a_request_that_fits_its_teacher_is_kept(make_request, teacher):
-    kept = accept_request(make_request() | teacher())
-    assert accept_request(kept) == kept
+    kept = accept_compression(parse_request(make_request() | teacher()))
+    assert accept_compression(parse_request(kept.request.model_dump(mode="json"))) == kept
 
 
 @pytest.mark.parametrize(

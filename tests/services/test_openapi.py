@@ -7,8 +7,8 @@ import httpx
 import jsonschema
 import pytest
 
+from services.api.__main__ import write
 from services.api.app import bare_app
-from services.api.openapi import main
 
 COMMITTED = Path(__file__).parents[2] / "docs" / "openapi.json"
 
@@ -26,7 +26,7 @@ def _nodes(part):
 
 def test_the_committed_document_is_that_of_the_code():
     wanted = json.loads(json.dumps(bare_app().openapi()))
-    hint = "Write it again: python -m services.api.openapi docs/openapi.json"
+    hint = "Write it again: python -m services.api docs/openapi.json"
     assert json.loads(COMMITTED.read_text()) == wanted, hint
 
 
@@ -35,7 +35,7 @@ def test_the_service_serves_the_same_document(client, document):
 
 
 def test_the_document_is_written_as_it_is_committed(tmp_path):
-    main(tmp_path / "openapi.json")
+    write(tmp_path / "openapi.json")
     assert (tmp_path / "openapi.json").read_bytes() == COMMITTED.read_bytes()
 
 
@@ -60,6 +60,6 @@ def test_refusals_are_described_as_problems(document):
 
 @pytest.mark.parametrize(("change", "fits"), [({}, True), ({"budgets": []}, False), ({"seeds": 1}, False)])
 def test_the_described_request_is_the_one_that_is_taken(document, make_request, change, fits):
-    body = document["paths"]["/v1/compressions"]["post"]["requestBody"]["content"]["application/yaml"]["schema"]
+    body = document["paths"]["/v1/compressions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     schema = {**body, "components": document["components"]}
     assert jsonschema.Draft202012Validator(schema).is_valid(make_request() | change) is fits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,11 +15,23 @@ class FieldError:
         field: Dotted path into the request, such as ``budgets.0.max_params``.
         problem: What is wrong, in one sentence.
         remedy: What the user can do about it, in one sentence.
+        path: The names and indices of ``field``, where a name may hold dots itself; None: those between its dots.
     """
 
     field: str
     problem: str
     remedy: str
+    path: tuple[str, ...] | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names and indices that lead to the field; none for the whole request."""
+        return tuple(self.field.split(".")) if self.path is None else self.path
+
+    def below(self, *parts: str) -> FieldError:
+        """The same finding, seen from a whole in which the request stands at ``parts``."""
+        path = (*parts, *self.parts)
+        return FieldError(".".join(path), self.problem, self.remedy, path)
 
     def __str__(self) -> str:
         return f"{self.field}: {self.problem} {self.remedy}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, get_args
 
@@ -12,6 +13,8 @@ from workloads.spec.errors import FieldError, InputError
 from workloads.spec.part import NAME_PATTERN, Part
 
 _P = TypeVar("_P", bound=Part)
+MOST = 100
+"""Errors that are told at once; a request of a megabyte may have more than anybody reads."""
 _SHOWN = 120
 """Characters of a wrong value that are repeated to the user, at most."""
 
@@ -53,26 +56,36 @@ def parse_as(kind: type[_P], data: Any, holding: str) -> _P:
         InputError: One finding a field, with the remedy.
     """
     if not isinstance(data, dict):
-        raise InputError.of("request", "It is not an object.", f"Send a JSON object with {holding}.")
+        raise InputError([no_object(f"Send a JSON object with {holding}.")])
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        findings = [finding for item in error.errors() for finding in _findings(dict(item), kind)]
-        # A field that may be one of two things has a finding for each; the first will do.
-        raise InputError(list({finding.field: finding for finding in reversed(findings)}.values())[::-1]) from None
+        raise InputError(findings_of([dict(item) for item in error.errors()], kind)) from None
 
 
-def _findings(item: dict[str, Any], root: type[Part]) -> list[FieldError]:
+def no_object(remedy: str) -> FieldError:
+    """The finding about a request that is a number, a list or anything else but an object."""
+    return FieldError("request", "It is not an object.", remedy, path=())
+
+
+def findings_of(items: Sequence[dict[str, Any]], kind: type[BaseModel]) -> list[FieldError]:
+    """The findings in pydantic's errors about a request of some kind: one a field, of at most :data:`MOST` errors."""
+    findings = [finding for item in items[:MOST] for finding in _findings(item, kind)]
+    # A field that may be one of two things has a finding for each; the first will do.
+    return list({finding.field: finding for finding in reversed(findings)}.values())[::-1]
+
+
+def _findings(item: dict[str, Any], root: type[BaseModel]) -> list[FieldError]:
     # pydantic puts the tried type between the names where there are several: "placement.list[list[str]].0".
     parts = [str(part) for part in item["loc"]]
     parts = [part for part in parts if part != "int" and "[" not in part]
     raised = item.get("ctx", {}).get("error")
     if isinstance(raised, InputError):  # a check of ours; its fields are seen from the part that it stands in
-        return [replace(one, field=".".join([*parts, one.field])) for one in raised.errors]
-    return [_finding(item, ".".join(parts) or "request", root)]
+        return [one.below(*parts) for one in raised.errors]
+    return [replace(_finding(item, ".".join(parts) or "request", root), path=tuple(parts))]
 
 
-def _finding(item: dict[str, Any], field: str, root: type[Part]) -> FieldError:
+def _finding(item: dict[str, Any], field: str, root: type[BaseModel]) -> FieldError:
     kind, context, given = item["type"], item.get("ctx", {}), item["input"]
     if kind == "extra_forbidden":
         known = _fields_at(item["loc"][:-1], root)
@@ -121,7 +134,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
-def _fields_at(location: tuple[int | str, ...], root: type[Part]) -> list[str]:
+def _fields_at(location: tuple[int | str, ...], root: type[BaseModel]) -> list[str]:
     model: Any = root
     for part in location:
         if isinstance(part, int):

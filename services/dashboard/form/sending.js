@@ -39,8 +39,8 @@ export class Sending {
   }
 
   /** Send a new document, and say so. */
-  async submit(place, body, type) {
-    const made = await post(place, body, { type, once: this.once });
+  async submit(place, body) {
+    const made = await post(place, body, { once: this.once });
     announce("Submitted.");
     return made;
   }

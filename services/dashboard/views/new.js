@@ -1,4 +1,4 @@
-/** A new compression: as a form, or as JSON or YAML; a plan before it, if one likes. */
+/** A new compression: as a form, or as JSON; a plan before it, if one likes. */
 
 import { get, getIfThere, path } from "../api.js";
 import { freshId, h, replace } from "../dom.js";
@@ -47,8 +47,8 @@ class Submission {
     this.summary = this.sending.summary;
     const id = freshId("raw");
     this.text = h("textarea", { id, rows: 20, spellcheck: "false", class: "raw", "aria-describedby": `${id}-hint` });
-    this.rawPart = h("div", { hidden: true, class: "field" }, h("label", { for: id }, "The request as JSON or YAML"), this.text, h("p", { class: "hint", id: `${id}-hint` }, "Going back to the form takes JSON; YAML is sent as it is."));
-    this.switch = h("button", { type: "button", class: "quiet", onclick: () => this.change() }, "Write it as JSON or YAML");
+    this.rawPart = h("div", { hidden: true, class: "field" }, h("label", { for: id }, "The request as JSON"), this.text, h("p", { class: "hint", id: `${id}-hint` }, "A YAML file is sent by `stillroom submit`."));
+    this.switch = h("button", { type: "button", class: "quiet", onclick: () => this.change() }, "Write it as JSON");
     const submit = this.sending.button("Submit", { type: "submit", class: "main" });
     const plan = this.sending.button("Plan first", { type: "button", onclick: () => this.sending.send(() => this.makePlan()) });
     this.node = h(
@@ -83,28 +83,24 @@ class Submission {
     this.raw = !this.raw;
     this.form.node.hidden = this.raw;
     this.rawPart.hidden = !this.raw;
-    this.switch.textContent = this.raw ? "Back to the form" : "Write it as JSON or YAML";
+    this.switch.textContent = this.raw ? "Back to the form" : "Write it as JSON";
     this.sending.changed();
   }
 
   body() {
-    if (!this.raw) return { body: this.form.request(), type: "application/json" };
-    const text = this.text.value;
-    return { body: text, type: text.trimStart().startsWith("{") ? "application/json" : "application/yaml" };
+    return this.raw ? this.text.value : this.form.request();
   }
 
   submit(event) {
     event.preventDefault();
     this.sending.send(async () => {
-      const { body, type } = this.body();
-      const job = await this.sending.submit("/v1/compressions", body, type);
+      const job = await this.sending.submit("/v1/compressions", this.body());
       go(`/compressions/${encodeURIComponent(job.id)}`);
     });
   }
 
   async makePlan() {
-    const { body, type } = this.body();
-    this.plan.follow(await this.sending.submit("/v1/compressions/plan", body, type));
+    this.plan.follow(await this.sending.submit("/v1/compressions/plan", this.body()));
     this.plan.node.scrollIntoView({ block: "nearest" });
   }
 }

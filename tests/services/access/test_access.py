@@ -87,8 +87,8 @@ def scene(locked, make_request, tmp_path):
         "name": "frontier.png",
         "selection_id": service.select(job, {"budgets": [{"name": "b", "max_params": 9_000_000}]}, caller=ours).id,
         "plan_id": service.plan(make_request(), caller=ours).id,
-        "evaluation_id": service.evaluations.submit({"model": model, "task": task}, caller=ours).id,
-        "batch_id": service.batches.submit({"compressions": [make_request()]}, caller=ours).id,
+        "evaluation_id": service.evaluate({"model": model, "task": task}, caller=ours).id,
+        "batch_id": service.submit_batch({"compressions": [make_request()]}, caller=ours).id,
     }
 
 

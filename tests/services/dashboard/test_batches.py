@@ -83,9 +83,9 @@ def test_a_batch_is_submitted_from_its_form_with_errors_at_their_fields(client, 
     page.get_by_label("At the same time").fill("1")
     page.keyboard.press("Enter")
     expect(page.locator("tbody .badge")).to_have_text(["queued"] * 2)
-    (batch,) = service.batches.store.page()
+    (batch,) = service.batches.page()
     assert (batch.name, batch.max_running) == ("three", 1)
-    assert [one.teacher for one in service.batches.store.members(batch.id)] == [
+    assert [one.teacher for one in service.batches.members(batch.id)] == [
         "someone/teacher-0",
         "someone/teacher-1",
     ]

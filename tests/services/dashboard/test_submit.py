@@ -81,8 +81,8 @@ def test_what_is_missing_or_about_a_whole_budget_finds_its_place_too(page, text)
 
 def test_form_and_text_are_two_sides_of_one_request(client, page, text):
     _fill(page, text)
-    page.get_by_role("button", name="Write it as JSON or YAML").click()
-    raw = page.get_by_label("The request as JSON or YAML")
+    page.get_by_role("button", name="Write it as JSON").click()
+    raw = page.get_by_label("The request as JSON")
     request = json.loads(raw.input_value())
     assert request["budgets"] == [{"name": "small", "max_params": 8_000_000}]
     request["objective"] = {"relation": "raw-mse"}  # no field of the form
@@ -98,11 +98,10 @@ def test_form_and_text_are_two_sides_of_one_request(client, page, text):
     assert kept["budgets"][0]["max_params"] == 9_000_000
 
 
-def test_yaml_is_sent_as_it_is_and_its_errors_are_listed(client, page, text):
-    page.get_by_role("button", name="Write it as JSON or YAML").click()
-    raw = page.get_by_label("The request as JSON or YAML")
-    source = f"teacher: {{model: someone/some-hub-model}}\ncorpus: {{paths: [{text}]}}"
-    body = f"{source}\nbudgets: [{{name: x, max_parms: 8}}]\n"
+def test_json_is_sent_as_it_is_and_its_errors_are_listed(client, page, make_request):
+    page.get_by_role("button", name="Write it as JSON").click()
+    raw = page.get_by_label("The request as JSON")
+    body = json.dumps(make_request() | {"budgets": [{"name": "x", "max_parms": 8}]})
     raw.fill(body)
     page.get_by_role("button", name="Submit").click()
     expect(page.locator(".summary")).to_contain_text("budgets.0.max_parms: This field is not known. Did you mean")

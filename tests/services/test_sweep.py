@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from services.access.quotas import QuotaExceededError, Quotas, give_back
 from services.access.tenants import Quota, TenantStore
 from services.cli.main import app
-from services.jobs.pruning import prune
 from services.jobs.rows import Sessions
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.store import JobStore
+from services.jobs.sweep import prune
 from services.jobs.tables import AttemptRow, TenantRow
 from services.service import Service
 from services.settings import load_settings
@@ -272,7 +272,7 @@ def test_the_verb_prunes_an_object_store(s3_server, tmp_path, monkeypatch):
         service.delete(job.id)
         # An object's time cannot be set, so a day goes by for the pruning instead.
         tomorrow = datetime.now(UTC) + timedelta(days=2)
-        monkeypatch.setattr("services.jobs.pruning.now", lambda: tomorrow)
+        monkeypatch.setattr("services.jobs.sweep.now", lambda: tomorrow)
         done = CliRunner().invoke(app, ["prune", "--storage", storage.url, "--json"])
         assert done.exit_code == 0, done.stderr
         assert json.loads(done.stdout)["given_back"] == {"ours": 100}

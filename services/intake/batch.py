@@ -1,4 +1,4 @@
-"""What a batch's request says, and its checking: a common part, and what each compression has of its own.
+"""Batches accepted: a common part, and the fields that each compression has of its own.
 
 A compression of a batch is the common part with the item's top-level fields in place of the common ones; only
 labels are merged. Each is checked as a request of its own. What is wrong with the common part is wrong with all
@@ -7,20 +7,20 @@ that have it, and is told once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
 
+from services.intake.compression import AcceptedCompression
 from workloads.spec.errors import FieldError, InputError
 from workloads.spec.parsing import parse_as
 from workloads.spec.part import Name, Part
+from workloads.spec.request import CompressionRequest, parse_request
 
 MAX_COMPRESSIONS = 200
 _LABELS = "labels"
-_WHOLE = "request"
-"""The field of a finding that is about a request as a whole."""
 
 
 class BatchRequest(Part):
@@ -49,33 +49,41 @@ class AcceptedBatch:
 
     Attributes:
         asked: As it was sent.
-        requests: Its compressions, each as it is kept.
+        compressions: In their order.
     """
 
     asked: BatchRequest
-    requests: list[dict[str, Any]]
+    compressions: tuple[AcceptedCompression, ...]
 
 
-def accept_batch(data: Any, accept: Callable[[Any], dict[str, Any]]) -> AcceptedBatch:
-    """Check a batch and all its compressions.
+def parse_batch(data: Any) -> BatchRequest:
+    """Check the form of JSON-like data and build the request.
+
+    Raises:
+        InputError: One finding a field, with the remedy.
+    """
+    return parse_as(BatchRequest, data, "common and compressions")
+
+
+def accept_batch(asked: BatchRequest, accept: Callable[[CompressionRequest], AcceptedCompression]) -> AcceptedBatch:
+    """Check all compressions of a batch.
 
     Args:
-        data: JSON-like.
-        accept: Checks one compression and gives it as it is kept; see :func:`services.jobs.intake.accept_request`.
+        asked: Of the right form; its compressions may be of any.
+        accept: Checks one compression.
 
     Raises:
         InputError: The findings of all compressions, each at the field that was sent.
     """
-    asked = parse_as(BatchRequest, data, "common and compressions")
-    requests, wrong = [], {}
+    accepted, wrong = [], {}
     for index, item in enumerate(asked.compressions):
         try:
-            requests.append(accept(merged(asked.common, item)))
+            accepted.append(accept(parse_request(merged(asked.common, item))))
         except InputError as error:
             wrong[index] = error.errors
     if wrong:
         raise InputError(_findings(asked, wrong))
-    return AcceptedBatch(asked, requests)
+    return AcceptedBatch(asked, tuple(accepted))
 
 
 def merged(common: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,28 +99,29 @@ def _findings(asked: BatchRequest, wrong: Mapping[int, tuple[FieldError, ...]]) 
     found: dict[tuple[str, str], FieldError] = {}
     for index, errors in wrong.items():
         for error in errors:
-            field = _place(asked, wrong, index, error)
-            found.setdefault((field, error.problem), FieldError(field, error.problem, error.remedy))
+            placed = error.below(*_place(asked, wrong, index, error))
+            found.setdefault((placed.field, placed.problem), placed)
     return list(found.values())
 
 
-def _place(asked: BatchRequest, wrong: Mapping[int, tuple[FieldError, ...]], index: int, error: FieldError) -> str:
-    """Where in the batch the finding of one compression belongs."""
-    items = asked.compressions
-    if error.field == _WHOLE:
+def _place(
+    asked: BatchRequest, wrong: Mapping[int, tuple[FieldError, ...]], index: int, error: FieldError
+) -> list[str]:
+    """The part of the batch that the finding of one compression is about."""
+    items, own = asked.compressions, ["compressions", str(index)]
+    if not error.parts:  # it is about the compression as a whole
         shared = len(items) > 1 and all(error in wrong.get(each, ()) for each in range(len(items)))
-        return "common" if shared else f"compressions.{index}"
-    if _has(items[index], error.field):
-        return f"compressions.{index}.{error.field}"
-    if _has(asked.common, error.field) or not any(_has(item, error.field) for item in items):
-        return f"common.{error.field}"
-    return f"compressions.{index}.{error.field}"
+        return ["common"] if shared else own
+    if _has(items[index], error.parts):
+        return own
+    if _has(asked.common, error.parts) or not any(_has(item, error.parts) for item in items):
+        return ["common"]
+    return own
 
 
-def _has(part: Mapping[str, Any], field: str) -> bool:
+def _has(part: Mapping[str, Any], path: Sequence[str]) -> bool:
     """Whether it is this part of the batch that gives a compression the field."""
-    top, _, name = field.partition(".")
-    held = part.get(top)
-    if top == _LABELS and name and isinstance(held, dict):
-        return name in held
-    return top in part
+    held = part.get(path[0])
+    if path[0] == _LABELS and len(path) > 1 and isinstance(held, dict):
+        return path[1] in held
+    return path[0] in part

@@ -1,43 +1,54 @@
-"""Accepting a request: everything that can be told at once is told at once, before anything is started."""
+"""Compressions accepted: whatever can be checked without starting anything is checked at once."""
 
 from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from services.intake.files import absolute, missing_files, outside_files
 from workloads.answers.latency import known_targets
 from workloads.shapes.fitting import fitting_spaces
+from workloads.shapes.spaces import training_tokens
 from workloads.shapes.teacher_files import check_teacher, is_path, shape_of
 from workloads.spec.budgets import LatencyTarget
 from workloads.spec.errors import FieldError, InputError
-from workloads.spec.part import Part
-from workloads.spec.request import ENDINGS, OTHER_ENDING, CompressionRequest, parse_request
+from workloads.spec.request import ENDINGS, OTHER_ENDING, CompressionRequest
 from workloads.storage.places import EVERYWHERE, Places
 
 TASK_SIDES = ("train", "validation")
 
 
-def accept_request(
-    data: Any,
-    targets: Sequence[LatencyTarget] = (),
-    places: Places = EVERYWHERE,
-) -> dict[str, Any]:
-    """Check a request and give it as it is kept: all fields, local paths absolute, latency targets written out.
+@dataclass(frozen=True, slots=True)
+class AcceptedCompression:
+    """A compression that can be worked with.
+
+    Attributes:
+        request: As it is kept: all fields, local paths absolute, latency targets written out.
+        tokens: Tokens that it trains on.
+    """
+
+    request: CompressionRequest
+    tokens: int
+
+
+def accept_compression(
+    asked: CompressionRequest, targets: Sequence[LatencyTarget] = (), places: Places = EVERYWHERE
+) -> AcceptedCompression:
+    """Check what a request points to on this machine.
 
     Relative paths are those of this process; a run has another working folder.
 
     Args:
-        data: JSON-like.
+        asked: Of the right form.
         targets: The service's latency targets, beside the built-in ones.
         places: Where it may read.
 
     Raises:
-        InputError: One finding a field, of the form first, then of what it points to on this machine.
+        InputError: One finding a field.
     """
-    request = _with_absolute_paths(parse_request(data))
-    request, findings = with_targets(request, targets)
+    request, findings = with_targets(_with_absolute_paths(asked), targets)
     try:
         check_teacher(request.teacher, places)
         if is_path(request.teacher.model) and "://" not in request.teacher.model:
@@ -45,7 +56,7 @@ def accept_request(
     except InputError as error:
         findings.extend(error.errors)
     outside = _outside(request, places)
-    # Of what is outside nothing else is told, not even whether it is there.
+    # For paths outside the allowed roots report only that; never reveal whether they exist.
     refused = {finding.field for finding in outside}
     there = _corpus_findings(request)
     if request.proxy_task is not None:
@@ -53,13 +64,13 @@ def accept_request(
     findings.extend([*outside, *(finding for finding in there if finding.field not in refused)])
     if findings:
         raise InputError(findings)
-    return request.model_dump(mode="json")
+    return AcceptedCompression(request, training_tokens(request))
 
 
 def with_targets(
     request: CompressionRequest, targets: Sequence[LatencyTarget]
 ) -> tuple[CompressionRequest, list[FieldError]]:
-    """Write the definitions of all targets that budgets name into the request, so that a run needs nothing else."""
+    """The request with the definitions of all targets that its budgets name, so that a run needs nothing else."""
     known = known_targets(targets) | {target.name: target for target in request.latency_targets}
     named = {budget.latency_target for budget in request.budgets if budget.latency_target is not None}
     findings = [
@@ -91,21 +102,11 @@ def _with_absolute_paths(request: CompressionRequest) -> CompressionRequest:
 
 
 def teacher_names(model: str) -> tuple[str, str]:
-    """How kept requests name a teacher that a request names so: as it is, or as a folder's path.
+    """The names that kept requests may have for a teacher: the name itself, or the folder's absolute path.
 
-    Which of them does not depend on whether the folder is still there.
+    The folder need not be there any more.
     """
     return model, absolute(model)
-
-
-def absolute(path: str) -> str:
-    """A local path as another process finds it, and any other as it is."""
-    if "://" in path:
-        return path
-    try:
-        return str(Path(path).expanduser().absolute())
-    except RuntimeError:  # there is no such user; then it is a name like any other
-        return str(Path(path).absolute())
 
 
 def _corpus_findings(request: CompressionRequest) -> list[FieldError]:
@@ -138,7 +139,7 @@ def _corpus_findings(request: CompressionRequest) -> list[FieldError]:
 
 
 def _outside(request: CompressionRequest, places: Places) -> list[FieldError]:
-    """What of the corpus and of the proxy task the request may not read."""
+    """Paths of the corpus and of the proxy task outside of what the request may read."""
     corpus, dataset = request.corpus, request.corpus.dataset
     found = [places.finding(path, f"corpus.paths.{index}") for index, path in enumerate(corpus.paths)]
     if dataset is not None:
@@ -146,31 +147,3 @@ def _outside(request: CompressionRequest, places: Places) -> list[FieldError]:
         found.append(find(dataset, "corpus.dataset"))
     tasks = [] if request.proxy_task is None else outside_files(request.proxy_task, "proxy_task", TASK_SIDES, places)
     return [*(finding for finding in found if finding is not None), *tasks]
-
-
-def outside_files(task: Part, field: str, sides: Sequence[str], places: Places) -> list[FieldError]:
-    """Files of a labelled dataset that the request may not read; for the arguments see :func:`missing_files`."""
-    found = (
-        places.finding(path, f"{field}.{side}.{index}")
-        for side in sides
-        for index, path in enumerate(getattr(task, side))
-    )
-    return [finding for finding in found if finding is not None]
-
-
-def missing_files(task: Part, field: str, sides: Sequence[str]) -> list[FieldError]:
-    """Local files of a labelled dataset that are not there.
-
-    Args:
-        task: Has lists of paths.
-        field: What the request calls it.
-        sides: The names of these lists.
-    """
-    return [
-        FieldError(
-            f"{field}.{side}.{index}", f"There is no file {path} on the server.", "Give a path that exists there."
-        )
-        for side in sides
-        for index, path in enumerate(getattr(task, side))
-        if "://" not in path and not Path(path).exists()
-    ]

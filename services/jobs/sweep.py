@@ -1,4 +1,4 @@
-"""Giving storage back, on the service's side: what the database holds on to, and whose bytes become free."""
+"""Storage given back, on the service's side: which artefacts jobs in the database need, and whose bytes become free."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ def prune(engine: Engine, storage: Storage, older_than: timedelta, *, dry_run: b
         for job_id, holder, since in _holders(session):
             holders[job_id] = holder
             if since is not None:
-                # What it has found since was noted since, or so shortly before that it was not noted again.
+                # The run's artefacts were marked used after it began, or up to MARK_SECONDS before, when a fresh mark
+                # is not rewritten.
                 unused_since = min(unused_since, since - SHORTEST)
     _check_same(storage, holders)
     found = survey(storage, holders, unused_since)

@@ -1,0 +1,94 @@
+"""Bodies as JSON-like data: what JSON can say and a request cannot mean is refused, in time that grows with its length.
+
+Python's reader alone takes NaN, the last of two equal names, and halves of characters that no UTF-8 has.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+from workloads.spec.errors import FieldError, InputError
+
+MAX_DEPTH = 64
+MAX_VALUES = 100_000
+"""Values in a body, those inside of others too; a batch of 200 full requests has some 20,000."""
+_REMEDY = "Send JSON (RFC 8259) in UTF-8."
+
+_Trail = tuple[Any, ...] | None
+"""The way to a value, from its end: the last name, then the trail before it."""
+
+
+def parse(body: bytes) -> Any:
+    """Read a body.
+
+    Raises:
+        InputError: It is no JSON, or holds what no request can.
+    """
+    try:
+        data = json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
+    except UnicodeDecodeError:
+        raise _refused((), "It is not in UTF-8.") from None
+    except RecursionError:
+        raise _refused((), f"It is nested more than {MAX_DEPTH} deep.") from None
+    except ValueError as error:  # of json, of int for thousands of digits, and of ours
+        raise _refused((), f"It cannot be read: {error}.") from None
+    _check(data)
+    return data
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        doubled = next(name for name in names if names.count(name) > 1) if len(names) < 1000 else "a name"
+        raise ValueError(f"{doubled!r} stands twice in one object")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _check(data: Any) -> None:
+    left: list[tuple[Any, int, _Trail]] = [(data, 0, None)]
+    seen = 0
+    while left:
+        value, depth, trail = left.pop()
+        seen += 1
+        if isinstance(value, dict | list):
+            if depth >= MAX_DEPTH:
+                raise _refused(_path(trail), f"It is nested more than {MAX_DEPTH} deep.")
+            if seen + len(left) + len(value) > MAX_VALUES:
+                raise _refused((), f"It holds more than {MAX_VALUES:,} values.", "Send less at once.")
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            for name, inner in items:
+                if isinstance(name, str) and not _is_text(name):
+                    raise _refused(_path(trail), "A name holds half of a surrogate pair, which is no character.")
+                left.append((inner, depth + 1, (name, trail)))
+        elif isinstance(value, str):
+            if not _is_text(value):
+                raise _refused(_path(trail), "It holds half of a surrogate pair, which is no character.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise _refused(_path(trail), "The number is too large.", "Use a finite number.")
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _path(trail: _Trail) -> tuple[str, ...]:
+    path: list[str] = []
+    while trail is not None:
+        name, trail = trail
+        path.append(str(name))
+    return tuple(reversed(path))
+
+
+def _refused(path: tuple[str, ...], problem: str, remedy: str = _REMEDY) -> InputError:
+    return InputError([FieldError(".".join(path) or "request", problem, remedy, path)])

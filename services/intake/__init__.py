@@ -1,0 +1,1 @@
+"""Requests accepted: checked against this machine and the database, and made into what is kept."""

@@ -1,0 +1,179 @@
+"""Evaluations accepted: the model found, the task's files looked at; the run does the rest."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from services.access.caller import Caller
+from services.intake.files import absolute, missing_files, outside_files
+from services.jobs.records import Job
+from services.jobs.rows import UnknownJobError
+from services.jobs.store import JobStore
+from services.jobs.students import find_student
+from workloads.documents.job_folder import StudentDocument
+from workloads.shapes.teacher_files import check_teacher, is_path
+from workloads.spec.errors import FieldError, InputError
+from workloads.spec.evaluation import TASK, AcceptedEvaluation, EvaluationRequest, EvaluationTask, renamed
+from workloads.storage.places import Places
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An evaluation that can be worked with.
+
+    Attributes:
+        request: As it is kept.
+        tenant: The tenant of the student; of a model that is no student, the caller's.
+        compression: The id of the student's compression, if it is a student.
+        tokens: Tokens that it trains on at most.
+    """
+
+    request: AcceptedEvaluation
+    tenant: str
+    compression: str | None
+    tokens: int
+
+
+def accept_evaluation(asked: EvaluationRequest, jobs: JobStore, places: Places, caller: Caller) -> Accepted:
+    """Check what a request points to.
+
+    Args:
+        asked: Of the right form.
+        jobs: The compressions, with their students.
+        places: Where it may read.
+        caller: Who asks.
+
+    Raises:
+        InputError: One finding a field.
+    """
+    asked = with_absolute_paths(asked)
+    findings: list[FieldError] = []
+    compression, student = None, None
+    try:
+        if asked.model.teacher is not None:
+            check_teacher(asked.model.teacher, places)
+        else:
+            compression, student = _student(asked, jobs, caller)
+    except InputError as error:
+        findings.extend(renamed(error, "teacher", "model.teacher").errors)
+    findings.extend(task_findings(asked.task, places))
+    if findings:
+        raise InputError(findings)
+    tenant = caller.tenant if compression is None else compression.tenant
+    return Accepted(
+        AcceptedEvaluation(**dict(asked), files=None if student is None else student.files),
+        tenant,
+        None if compression is None else compression.id,
+        _tokens(asked, jobs.limits_tokens(tenant)),
+    )
+
+
+def _tokens(asked: EvaluationRequest, limited: bool) -> int:
+    """Tokens that it trains on at most; where these are limited, files in buckets need a bound."""
+    task = asked.task
+    known = [path for path in task.train if "://" not in path]
+    rows = sum(_most_rows(Path(path)) for path in known)
+    if task.max_train_rows is not None and (rows > task.max_train_rows or len(known) < len(task.train)):
+        rows = task.max_train_rows
+    elif len(known) < len(task.train) and limited:
+        raise InputError.of(
+            f"{TASK}.max_train_rows",
+            "The files in buckets have an unknown number of rows, and tokens to train on are limited.",
+            "Set it.",
+        )
+    return asked.training_tokens(rows)
+
+
+def _student(asked: EvaluationRequest, jobs: JobStore, caller: Caller) -> tuple[Job, StudentDocument]:
+    assert asked.model.compression is not None
+    assert asked.model.student is not None
+    try:
+        compression = jobs.get(asked.model.compression, "compression", tenant=caller.sees)
+    except UnknownJobError as error:
+        raise InputError.of(
+            "model.compression", f"There is no compression {error}.", "Give the id of one that has succeeded."
+        ) from error
+    student = find_student(jobs, compression, asked.model.student)
+    if student is None:
+        raise InputError.of(
+            "model.student",
+            f"{compression.id} is {compression.status} and has no student {asked.model.student}.",
+            "Give the id of a student whose files are ready, of the compression or of a selection from it.",
+        )
+    return compression, student
+
+
+def with_absolute_paths(asked: EvaluationRequest) -> EvaluationRequest:
+    """The request with absolute local paths; a run has another working folder."""
+    task, teacher = asked.task, asked.model.teacher
+    sides = {side: [absolute(path) for path in getattr(task, side)] for side in ("train", task.scored_on)}
+    model = asked.model
+    if teacher is not None and is_path(teacher.model):
+        model = model.model_copy(update={"teacher": teacher.model_copy(update={"model": absolute(teacher.model)})})
+    return asked.model_copy(update={"task": task.model_copy(update=sides), "model": model})
+
+
+def task_findings(task: EvaluationTask, places: Places) -> list[FieldError]:
+    """Findings about the task's files on this machine; the run looks at those in buckets."""
+    sides = ("train", task.scored_on)
+    if outside := outside_files(task, TASK, sides, places):
+        return outside
+    findings = missing_files(task, TASK, sides)
+    wanted = [
+        *((f"text_columns.{index}", name) for index, name in enumerate(task.text_columns)),
+        ("label_column", task.label_column),
+    ]
+    told: set[str] = set()
+    for side in ("train", task.scored_on):
+        for index, path in enumerate(getattr(task, side)):
+            if "://" in path or not Path(path).exists():
+                continue
+            try:
+                columns = _columns(Path(path))
+            except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
+                field = f"{TASK}.{side}.{index}"
+                findings.append(FieldError(field, f"{path} cannot be read: {error}.", "Mend or replace the file."))
+                continue
+            for field, name in wanted:
+                if name not in columns and field not in told:
+                    told.add(field)
+                    findings.append(_no_column(field, name, path, columns))
+    return findings
+
+
+def _no_column(field: str, name: str, path: str, columns: Sequence[str]) -> FieldError:
+    return FieldError(f"{TASK}.{field}", f"{path} has no {name!r}.", f"Use one of: {', '.join(columns) or 'none'}.")
+
+
+def _most_rows(path: Path) -> int:
+    """An upper bound of a file's rows; a text's line breaks may be inside of a row."""
+    if path.suffix.lower() == ".parquet":
+        return int(pq.read_metadata(path).num_rows)
+    breaks, last = 0, b"\n"
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            breaks += piece.count(b"\n") + piece.count(b"\r") - piece.count(b"\r\n")
+            last = piece[-1:]
+    rows = breaks + (last not in b"\r\n")
+    return rows - 1 if rows and path.suffix.lower() == ".csv" else rows
+
+
+def _columns(path: Path) -> list[str]:
+    """The names of a file's columns, from its beginning alone."""
+    ending = path.suffix.lower()
+    if ending == ".parquet":
+        return list(pq.read_schema(path).names)
+    if ending == ".csv":
+        with path.open(encoding="utf-8-sig", newline="") as rows:
+            return next(csv.reader(rows), [])
+    with path.open(encoding="utf-8-sig") as file:
+        first = next((line for line in file if line.strip()), "{}")
+    row = json.loads(first)
+    return list(row) if isinstance(row, dict) else []
