@@ -10,8 +10,6 @@ import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from workloads.shapes.architecture import Architecture
-
 FAMILIES = ("bert", "roberta", "xlm-roberta", "mpnet")
 
 SENTENCES = [
@@ -106,35 +104,3 @@ def make_tokenizer(family: str, vocab_size: int = 200) -> PreTrainedTokenizerFas
         model_input_names=inputs,
         **{f"{name}_token": token for name, token in names.items()},
     )
-
-
-def prefix_slices(teacher: dict[str, torch.Tensor], architecture: Architecture) -> dict[str, torch.Tensor]:
-    """Cut a teacher's canonical weights to a student's shape: leading rows and columns everywhere."""
-    hidden, cuts = architecture.hidden_size, {}
-    for name, tensor in teacher.items():
-        if name.startswith("layers."):
-            continue
-        if name == "relative_bias":
-            cuts[name] = tensor[:, : max(layer.heads for layer in architecture.layers)]
-        elif name.startswith("embeddings.") and tensor.ndim == 2:
-            cuts[name] = tensor[:, :hidden]
-        else:
-            cuts[name] = tensor[tuple(slice(hidden) for _ in tensor.shape)]
-    for index, layer in enumerate(architecture.layers):
-        width, inner = layer.heads * layer.head_width, layer.intermediate_size
-        for part in (
-            "query",
-            "key",
-            "value",
-            "attention_output",
-            "attention_norm",
-            "intermediate",
-            "output",
-            "output_norm",
-        ):
-            rows = {"query": width, "key": width, "value": width, "intermediate": inner}.get(part, hidden)
-            columns = {"attention_output": width, "output": inner}.get(part, hidden)
-            weight = teacher[f"layers.{layer.source}.{part}.weight"]
-            cuts[f"layers.{index}.{part}.weight"] = weight[:rows, :columns] if weight.ndim == 2 else weight[:rows]
-            cuts[f"layers.{index}.{part}.bias"] = teacher[f"layers.{layer.source}.{part}.bias"][:rows]
-    return cuts

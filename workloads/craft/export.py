@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from workloads.craft import stillroom_model
 from workloads.craft.card import CardFacts, render
+from workloads.craft.families.stillroom import LAYOUT
 from workloads.craft.stillroom_model.configuration_stillroom import StillroomConfig
 from workloads.craft.stillroom_model.modeling_stillroom import StillroomModel
 from workloads.craft.teacher import Teacher
@@ -30,7 +31,6 @@ _AUTO_MAP = {
     "AutoModel": "modeling_stillroom.StillroomModel",
     "AutoModelForSequenceClassification": "modeling_stillroom.StillroomForSequenceClassification",
 }
-_TABLES = ("embeddings.word", "embeddings.position", "embeddings.token_type", "relative_bias")
 
 
 def build_student(teacher: Teacher, architecture: Architecture, weights: dict[str, Tensor]) -> PreTrainedModel:
@@ -72,8 +72,8 @@ def stillroom_student(teacher: Teacher, architecture: Architecture, weights: dic
     )
     with torch.random.fork_rng(devices=[]):  # the initial values are random, and replaced below
         student = StillroomModel(student_config)
-    state = {f"{name}.weight" if name in _TABLES else name: tensor for name, tensor in weights.items()}
-    student.load_state_dict(state, strict=True)
+    names = LAYOUT.parameters(weights)
+    student.load_state_dict({names[name]: tensor for name, tensor in weights.items()}, strict=True)
     return student.eval()
 
 

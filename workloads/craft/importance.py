@@ -22,6 +22,7 @@ from transformers.activations import ACT2FN
 
 from workloads.craft.signals import Batch, Wants
 from workloads.craft.teacher import Teacher
+from workloads.shapes.parameters import Axis, place_of
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,13 @@ class Order:
         """The order of a layer's attention width ``[A]`` that its head order makes."""
         offsets = torch.arange(self.head_width)
         return (self.heads[layer][:, None] * self.head_width + offsets).reshape(-1)
+
+    def along(self, axis: Axis, layer: int) -> Tensor | None:
+        """The order along an axis of a layer's weights (what layers share is of layer 0), None where it stays."""
+        if axis == "attention":
+            return self.width_order(layer)
+        places = {"hidden": self.hidden, "ffn": self.neurons[layer], "heads": self.heads[layer]}
+        return places.get(axis)
 
 
 @dataclass(frozen=True)
@@ -103,25 +111,14 @@ def measure_importance(teacher: Teacher, batches: Iterable[Batch]) -> Importance
     return Importance(hidden_power.sqrt() * readers.sqrt(), heads, neurons)
 
 
-def apply_order(weights: dict[str, Tensor], order: Order, head_width: int) -> dict[str, Tensor]:
+def apply_order(weights: dict[str, Tensor], order: Order) -> dict[str, Tensor]:
     """Reorder canonical weights; the model they make gives the same outputs, with hidden dimensions reordered."""
-    assert head_width == order.head_width
-    hidden = order.hidden
     new: dict[str, Tensor] = {}
     for name, tensor in weights.items():
-        parts = name.split(".")
-        if parts[0] == "layers":
-            layer, part, kind = int(parts[1]), parts[2], parts[3]
-            width, neurons = order.width_order(layer), order.neurons[layer]
-            rows = {"query": width, "key": width, "value": width, "intermediate": neurons}.get(part, hidden)
-            columns = {"attention_output": width, "output": neurons}.get(part, hidden)
-            new[name] = tensor[rows][:, columns] if tensor.ndim == 2 and kind == "weight" else tensor[rows]
-        elif parts[0] == "embeddings":
-            new[name] = tensor[..., hidden]
-        elif parts[0] == "pooler":
-            new[name] = tensor[hidden][:, hidden] if tensor.ndim == 2 else tensor[hidden]
-        elif name == "relative_bias":
-            new[name] = tensor[:, order.heads[0]]
-        else:
-            new[name] = tensor
+        place = place_of(name)
+        for dimension, axis in enumerate(place.axes):
+            places = order.along(axis, int(place.label or 0))
+            if places is not None:
+                tensor = tensor.index_select(dimension, places)
+        new[name] = tensor
     return new

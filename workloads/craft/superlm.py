@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
+from workloads.craft.cutting import cut, cut_student
 from workloads.craft.elastic import FlatParameters, embedding, layer_norm, linear
 from workloads.craft.signals import Batch, Signals, Wants
 from workloads.shapes.architecture import Architecture, Layer
@@ -63,7 +64,7 @@ class SuperLM(nn.Module):
         """
         extents = space.extents
         layers = {layer.source: (layer.source, layer) for layer in extents.layers}
-        return cls(_cut(teacher, extents.hidden_size, layers), wiring, dropout)
+        return cls(cut(teacher, extents.hidden_size, layers), wiring, dropout)
 
     def forward(self, batch: Batch, architecture: Architecture, wants: Wants) -> Signals:
         """Run one subnet, no further than ``wants`` needs.
@@ -115,8 +116,7 @@ class SuperLM(nn.Module):
         A learned projection comes along as ``projection.weight`` ``[H_teacher, H]`` and ``projection.bias``.
         """
         weights = {name: self.flat[name].detach() for name in self.flat.shapes}
-        layers = {index: (layer.source, layer) for index, layer in enumerate(architecture.layers)}
-        return _cut(weights, architecture.hidden_size, layers)
+        return cut_student(weights, architecture)
 
     def _embed(self, batch: Batch, hidden: int) -> Tensor:
         ids_BL = batch.input_ids_BL
@@ -170,40 +170,3 @@ class SuperLM(nn.Module):
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout) if self.training and self.dropout else x
-
-
-def _cut(weights: dict[str, Tensor], hidden: int, layers: dict[int, tuple[int, Layer]]) -> dict[str, Tensor]:
-    """Take leading slices; ``layers`` gives, by new number, the old number and the extents."""
-    # A slice beyond the end would give what is there, and say nothing.
-    assert hidden <= weights["embeddings.norm.weight"].shape[0], (hidden, weights["embeddings.norm.weight"].shape)
-    cut = {name: weights[name][:, :hidden] for name in _TABLES if name in weights}
-    cut |= {name: weights[name][:hidden] for name in ("embeddings.norm.weight", "embeddings.norm.bias")}
-    for new, (old, layer) in layers.items():
-        width, inner = layer.heads * layer.head_width, layer.intermediate_size
-        extents = {
-            **dict.fromkeys(("query", "key", "value"), (width, hidden)),
-            "attention_output": (hidden, width),
-            "intermediate": (inner, hidden),
-            "output": (hidden, inner),
-        }
-        for part, (rows, columns) in extents.items():
-            there = weights[f"layers.{old}.{part}.weight"].shape
-            assert rows <= there[0] and columns <= there[1], (old, part, (rows, columns), there)
-            cut[f"layers.{new}.{part}.weight"] = weights[f"layers.{old}.{part}.weight"][:rows, :columns]
-            cut[f"layers.{new}.{part}.bias"] = weights[f"layers.{old}.{part}.bias"][:rows]
-        for part in ("attention_norm", "output_norm"):
-            for kind in ("weight", "bias"):
-                cut[f"layers.{new}.{part}.{kind}"] = weights[f"layers.{old}.{part}.{kind}"][:hidden]
-    if "relative_bias" in weights:
-        most = max(layer.heads for _, layer in layers.values())
-        cut["relative_bias"] = weights["relative_bias"][:, :most]
-    if "pooler.weight" in weights:
-        cut["pooler.weight"] = weights["pooler.weight"][:hidden, :hidden]
-        cut["pooler.bias"] = weights["pooler.bias"][:hidden]
-    if "projection.weight" in weights:
-        cut["projection.weight"] = weights["projection.weight"][:, :hidden]
-        cut["projection.bias"] = weights["projection.bias"]
-    return {name: tensor.contiguous() for name, tensor in cut.items()}
-
-
-_TABLES = ("embeddings.word", "embeddings.position", "embeddings.token_type")

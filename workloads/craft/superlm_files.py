@@ -46,7 +46,7 @@ def build_superlm(teacher: Teacher, space: Space, *, order: Order | None, projec
     """
     weights = dict(teacher.weights)
     if order is not None:
-        weights = apply_order(weights, order, teacher.shape.head_width)
+        weights = apply_order(weights, order)
     if projection:
         hidden = teacher.shape.hidden_size
         places = torch.arange(hidden) if order is None else order.hidden

@@ -76,6 +76,11 @@ class Architecture:
         return cls(hidden_size, tuple(Layer(heads, head_width, intermediate_size, source) for source in sources))
 
     @property
+    def most_heads(self) -> int:
+        """Heads of the layer that has the most."""
+        return max(layer.heads for layer in self.layers)
+
+    @property
     def stock(self) -> bool:
         """Whether plain ``transformers`` classes can express it: alike layers, attention width = hidden size."""
         first = self.layers[0]

@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from tests.teachers import FAMILIES, SENTENCES, prefix_slices
+from tests.teachers import FAMILIES, SENTENCES
 from workloads.craft.card import CardFacts, load_lines
+from workloads.craft.cutting import cut_student
 from workloads.craft.export import build_student, export_student, stillroom_student
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.shapes.architecture import Architecture, Layer
@@ -66,7 +67,7 @@ def assert_loaded_whole(info: dict[str, Any]) -> None:
 def test_what_is_saved_loads_with_transformers_and_gives_the_same(
     teacher: Teacher, architecture: Architecture, tmp_path: Path
 ) -> None:
-    weights = prefix_slices(teacher.weights, architecture)
+    weights = cut_student(teacher.weights, architecture)
     export_student(tmp_path / "student", teacher, architecture, weights, card(teacher, architecture))
     trust = {} if architecture.stock else {"trust_remote_code": True}
     loaded, info = AutoModel.from_pretrained(tmp_path / "student", output_loading_info=True, **trust)
@@ -83,7 +84,7 @@ def test_what_is_saved_loads_with_transformers_and_gives_the_same(
 
 @torch.inference_mode()
 def test_our_module_gives_what_the_stock_class_gives(teacher: Teacher) -> None:
-    weights, given = prefix_slices(teacher.weights, STOCK), encode(teacher)
+    weights, given = cut_student(teacher.weights, STOCK), encode(teacher)
     stock, ours = (build(teacher, STOCK, weights)(**given) for build in (build_student, stillroom_student))
     torch.testing.assert_close(ours.last_hidden_state, stock.last_hidden_state)
     torch.testing.assert_close(ours.pooler_output, stock.pooler_output)
@@ -105,7 +106,7 @@ def test_our_module_counts_positions_and_distances_like_the_stock_class_over_lon
 
 @torch.inference_mode()
 def test_eager_and_sdpa_attention_agree_in_our_module(teacher: Teacher) -> None:
-    student, given = stillroom_student(teacher, RAGGED, prefix_slices(teacher.weights, RAGGED)), encode(teacher)
+    student, given = stillroom_student(teacher, RAGGED, cut_student(teacher.weights, RAGGED)), encode(teacher)
     sdpa = student(**given).last_hidden_state
     student.set_attn_implementation("eager")
     torch.testing.assert_close(student(**given).last_hidden_state, sdpa)
@@ -117,7 +118,7 @@ def test_students_with_and_without_a_pooler_cost_what_is_counted(
     make_teacher: Make, tmp_path: Path, architecture: Architecture, pooler: bool
 ) -> None:
     teacher = open_teacher(make_teacher(tmp_path / "teacher", "mpnet", layers=3, pooler=pooler))
-    weights = prefix_slices(teacher.weights, architecture)
+    weights = cut_student(teacher.weights, architecture)
     export_student(tmp_path / "student", teacher, architecture, weights, card(teacher, architecture))
     loaded, info = AutoModel.from_pretrained(tmp_path / "student", trust_remote_code=True, output_loading_info=True)
     assert_loaded_whole(info)
@@ -128,7 +129,7 @@ def test_students_with_and_without_a_pooler_cost_what_is_counted(
 @pytest.mark.parametrize("length", [8, 60])
 @SHAPES
 def test_flops_are_half_of_what_torch_counts(teacher: Teacher, architecture: Architecture, length: int) -> None:
-    student = build_student(teacher, architecture, prefix_slices(teacher.weights, architecture))
+    student = build_student(teacher, architecture, cut_student(teacher.weights, architecture))
     student.set_attn_implementation("eager")  # the counter leaves SDPA out on a CPU
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         student(torch.full((1, length), 10))
@@ -138,7 +139,7 @@ def test_flops_are_half_of_what_torch_counts(teacher: Teacher, architecture: Arc
 def test_a_student_with_our_modelling_file_can_be_fine_tuned_saved_and_loaded_again(
     teacher: Teacher, tmp_path: Path
 ) -> None:
-    weights = prefix_slices(teacher.weights, RAGGED)
+    weights = cut_student(teacher.weights, RAGGED)
     export_student(tmp_path / "student", teacher, RAGGED, weights, card(teacher, RAGGED))
     classifier, info = AutoModelForSequenceClassification.from_pretrained(
         tmp_path / "student", trust_remote_code=True, num_labels=3, output_loading_info=True
@@ -157,7 +158,7 @@ def test_a_student_with_our_modelling_file_can_be_fine_tuned_saved_and_loaded_ag
 
 
 def test_a_stock_student_takes_a_classifier_too(teacher: Teacher, tmp_path: Path) -> None:
-    export_student(tmp_path, teacher, STOCK, prefix_slices(teacher.weights, STOCK), card(teacher, STOCK))
+    export_student(tmp_path, teacher, STOCK, cut_student(teacher.weights, STOCK), card(teacher, STOCK))
     classifier = AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=3)
     assert classifier(**encode(teacher)).logits.shape == (3, 3)
 
@@ -166,7 +167,7 @@ def test_a_stock_student_takes_a_classifier_too(teacher: Teacher, tmp_path: Path
 def test_the_card_loads_the_student_and_its_projection(
     teacher: Teacher, architecture: Architecture, tmp_path: Path
 ) -> None:
-    weights = prefix_slices(teacher.weights, architecture)
+    weights = cut_student(teacher.weights, architecture)
     weights["projection.weight"] = torch.randn(64, architecture.hidden_size)
     weights["projection.bias"] = torch.randn(64)
     folder = tmp_path / "student"
@@ -192,7 +193,7 @@ def test_the_lines_of_the_card_ask_nothing_warn_of_nothing_and_load_what_was_cou
     teacher = open_teacher(make_teacher(tmp_path / "teacher", "roberta", layers=3, head="masked-lm"))
     assert not teacher.shape.pooler
     export_student(
-        tmp_path, teacher, architecture, prefix_slices(teacher.weights, architecture), card(teacher, architecture)
+        tmp_path, teacher, architecture, cut_student(teacher.weights, architecture), card(teacher, architecture)
     )
     lines = load_lines(architecture, str(tmp_path), pooler=False)
     asked: list[object] = []
@@ -212,5 +213,5 @@ def test_exporting_leaves_the_global_random_state_alone(teacher: Teacher, tmp_pa
     torch.manual_seed(0)
     before = torch.get_rng_state()
     for architecture in (STOCK, PAPER):
-        build_student(teacher, architecture, prefix_slices(teacher.weights, architecture))
+        build_student(teacher, architecture, cut_student(teacher.weights, architecture))
     assert torch.equal(torch.get_rng_state(), before)

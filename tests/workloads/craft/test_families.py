@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
-from tests.teachers import FAMILIES, SENTENCES, prefix_slices
+from tests.teachers import FAMILIES, SENTENCES
+from workloads.craft.cutting import cut_student
 from workloads.craft.families import family_of
 from workloads.craft.signals import Batch, Wants
 from workloads.craft.teacher import Teacher, open_teacher
@@ -152,7 +153,7 @@ def test_a_smaller_stock_student_costs_what_is_counted(
     architecture = Architecture.alike(
         layers=1, hidden_size=48, heads=3, head_width=16, intermediate_size=120, teacher_layers=2
     )
-    weights = prefix_slices(teacher.weights, architecture)
+    weights = cut_student(teacher.weights, architecture)
     student = teacher.family.student(teacher.config, architecture, weights)
     assert student.num_parameters() == student_cost(teacher.shape, architecture).params
     assert ("pooler.weight" in weights) == pooler == teacher.shape.pooler

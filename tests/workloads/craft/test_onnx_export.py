@@ -10,9 +10,10 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from tests.teachers import FAMILIES, SENTENCES, prefix_slices
+from tests.teachers import FAMILIES, SENTENCES
 from workloads.craft import onnx_export
 from workloads.craft.card import onnx_lines
+from workloads.craft.cutting import cut_student
 from workloads.craft.export import build_student
 from workloads.craft.onnx_export import OnnxMismatch, export_onnx, measure_quantisation, quantise_onnx, session
 from workloads.craft.signals import Batch
@@ -48,7 +49,7 @@ def bert(make_teacher: Make, tmp_path_factory: pytest.TempPathFactory) -> Teache
 
 
 def student_of(teacher: Teacher, architecture: Architecture) -> PreTrainedModel:
-    return build_student(teacher, architecture, prefix_slices(teacher.weights, architecture))
+    return build_student(teacher, architecture, cut_student(teacher.weights, architecture))
 
 
 def spoil(file: Path, factor: float) -> None:

@@ -15,7 +15,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
-from tests.teachers import FAMILIES, prefix_slices
+from tests.teachers import FAMILIES
+from workloads.craft.cutting import cut_student
 from workloads.craft.export import build_student
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.shapes.architecture import Architecture, Layer
@@ -52,7 +53,7 @@ def teacher(request: pytest.FixtureRequest, make_teacher: Make, tmp_path_factory
 
 
 def student_of(teacher: Teacher, architecture: Architecture) -> PreTrainedModel:
-    return build_student(teacher, architecture, prefix_slices(teacher.weights, architecture))
+    return build_student(teacher, architecture, cut_student(teacher.weights, architecture))
 
 
 class LiveBytes(TorchDispatchMode):

@@ -7,10 +7,12 @@ from transformers import BertForMaskedLM, BertForSequenceClassification, BertMod
 from workloads.craft.families.encoder import Encoder, Layout
 
 LAYOUT = Layout(
-    tables={
+    shared={
         "embeddings.word": "embeddings.word_embeddings",
         "embeddings.position": "embeddings.position_embeddings",
         "embeddings.token_type": "embeddings.token_type_embeddings",
+        "embeddings.norm": "embeddings.LayerNorm",
+        "pooler": "pooler.dense",
     },
     layer={
         "query": "attention.self.query",

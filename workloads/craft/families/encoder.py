@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ from workloads.craft.families.family import Facts, Head, PositionCounting
 from workloads.craft.signals import Batch, Signals, Wants
 from workloads.shapes import teacher_files
 from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.shapes.costs import teacher_architecture
+from workloads.shapes.parameters import Place, parameter_names, place_of
 from workloads.spec.errors import InputError
 
 _RELATIONS = ("query", "key", "value")
@@ -31,25 +33,27 @@ _INSIDES = ("attention_output", "intermediate")
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a stock model keeps its parts.
+    """Where a model keeps the parts that :mod:`workloads.shapes.parameters` names.
 
     Attributes:
-        tables: Canonical name of each table to its module, seen from the encoder model.
-        layer: Canonical name of each linear and norm of a layer to its module, seen from the layer.
+        shared: Canonical name of each part that layers share to its module, seen from the encoder model; a family
+            that never has a part leaves it out.
+        layer: Canonical name of each part of a layer to its module, seen from the layer.
+        layers: The list of layers, seen from the encoder model.
     """
 
-    tables: dict[str, str]
+    shared: dict[str, str]
     layer: dict[str, str]
+    layers: str = "encoder.layer"
 
-    def parameters(self, layers: int, *, pooler: bool) -> dict[str, str]:
-        """Canonical name of every parameter to its stock name."""
-        modules = {"embeddings.norm": "embeddings.LayerNorm"}
-        if pooler:
-            modules["pooler"] = "pooler.dense"
-        for index in range(layers):
-            modules |= {f"layers.{index}.{name}": f"encoder.layer.{index}.{at}" for name, at in self.layer.items()}
-        names = {name: f"{at}.weight" for name, at in self.tables.items()}
-        return names | {f"{name}.{kind}": f"{at}.{kind}" for name, at in modules.items() for kind in ("weight", "bias")}
+    def parameters(self, names: Iterable[str]) -> dict[str, str]:
+        """The model's name of each of these canonical parameters."""
+        return {name: self._parameter(place_of(name)) for name in names}
+
+    def _parameter(self, place: Place) -> str:
+        if place.label is None:
+            return f"{self.shared[place.part.name]}.{place.kind}"
+        return f"{self.layers}.{place.label}.{self.layer[place.part.name]}.{place.kind}"
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ class Encoder:
 
     def read(self, model: PreTrainedModel, batch: Batch, wants: Wants) -> Signals:
         """Run the model no further than needed; see :meth:`Family.read`."""
-        layers = _base(model).encoder.layer
+        layers = list(_base(model).get_submodule(self.layout.layers))
         taken = _Taken(wants, len(layers))
         with ExitStack() as hooks:
             for kind, index in taken.waiting - {("logits", 0)}:
@@ -125,7 +129,8 @@ class Encoder:
         """Give the canonical weights; see :meth:`Family.weights`."""
         base = _base(model)
         state = dict(base.named_parameters())
-        names = self.layout.parameters(len(base.encoder.layer), pooler=_has_pooler(base))
+        shape = self.shape(model)
+        names = self.layout.parameters(parameter_names(shape, teacher_architecture(shape)))
         assert set(names.values()) == set(state), set(names.values()) ^ set(state)
         return {name: state[stock].detach() for name, stock in names.items()}
 
@@ -143,7 +148,7 @@ class Encoder:
     def shape(self, model: PreTrainedModel) -> TeacherShape:
         """Give the dimensions of a loaded model; see :meth:`Family.shape`."""
         base, config = _base(model), model.config
-        tables = self.layout.tables
+        shared = self.layout.shared
         return TeacherShape(
             family=self.name,
             layers=config.num_hidden_layers,
@@ -152,8 +157,8 @@ class Encoder:
             intermediate_size=config.intermediate_size,
             vocab_size=config.vocab_size,
             positions=config.max_position_embeddings,
-            token_types=config.type_vocab_size if "embeddings.token_type" in tables else 0,
-            relative_buckets=config.relative_attention_num_buckets if "relative_bias" in tables else 0,
+            token_types=config.type_vocab_size if "embeddings.token_type" in shared else 0,
+            relative_buckets=config.relative_attention_num_buckets if "relative_bias" in shared else 0,
             pooler=_has_pooler(base),
             reserved_positions=0 if self.position_counting == "from-zero" else self.facts(config).pad_token_id + 1,
         )
@@ -177,8 +182,7 @@ class Encoder:
         pooler = "pooler.weight" in weights
         with torch.random.fork_rng(devices=[]):  # the initial values are random, and replaced below
             model = self.classes[None](config, add_pooling_layer=pooler)
-        names = self.layout.parameters(config.num_hidden_layers, pooler=pooler)
-        assert set(names) == set(weights), set(names) ^ set(weights)
+        names = self.layout.parameters(weights)
         model.load_state_dict({names[name]: tensor for name, tensor in weights.items()}, strict=True)
         return model.eval()
 
@@ -186,7 +190,7 @@ class Encoder:
         inputs = {"input_ids": batch.input_ids_BL}
         if batch.mask_BL is not None:
             inputs["attention_mask"] = batch.mask_BL
-        if batch.token_types_BL is not None and "embeddings.token_type" in self.layout.tables:
+        if batch.token_types_BL is not None and "embeddings.token_type" in self.layout.shared:
             inputs["token_type_ids"] = batch.token_types_BL
         return inputs
 

@@ -24,10 +24,12 @@ MPNET = Encoder(
     name="mpnet",
     classes={None: MPNetModel, "masked-lm": MPNetForMaskedLM, "classification": MPNetForSequenceClassification},
     layout=Layout(
-        tables={
+        shared={
             "embeddings.word": "embeddings.word_embeddings",
             "embeddings.position": "embeddings.position_embeddings",
             "relative_bias": "encoder.relative_attention_bias",
+            "embeddings.norm": "embeddings.LayerNorm",
+            "pooler": "pooler.dense",
         },
         layer={
             "query": "attention.attn.q",

@@ -12,7 +12,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from tests.teachers import FAMILIES, prefix_slices
+from tests.teachers import FAMILIES
+from workloads.craft.cutting import cut_student
 from workloads.craft.export import build_student
 from workloads.craft.latency.measure import measure, time_alone
 from workloads.craft.latency.runtimes import load_model
@@ -52,7 +53,7 @@ def test_one_wide_layer_among_narrow_ones_is_seen(make_teacher: Callable[..., Pa
 
     def student(*inner: int) -> PreTrainedModel:
         shape = Architecture(64, tuple(Layer(4, 16, size, index) for index, size in enumerate(inner)))
-        return build_student(teacher, shape, prefix_slices(teacher.weights, shape))
+        return build_student(teacher, shape, cut_student(teacher.weights, shape))
 
     found = measure(_target(sequence_length=100), lambda: student(32, 32), lambda: student(32, 8192))
     assert found.p50_ms > 1.5 * found.teacher_p50_ms

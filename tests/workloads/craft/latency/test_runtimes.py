@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.teachers import prefix_slices
+from workloads.craft.cutting import cut_student
 from workloads.craft.export import build_student
 from workloads.craft.latency.runtimes import check_compiler, load_model, make_ready
 from workloads.craft.stillroom_model.modeling_stillroom import StillroomModel
@@ -52,7 +52,7 @@ def test_students_of_either_kind_are_loaded_as_they_were_saved(
 ) -> None:
     teacher = open_teacher(make_teacher(tmp_path / "teacher"))
     architecture = Architecture(32, tuple(Layer(2, 16, size, index) for index, size in enumerate(inner)))
-    student = build_student(teacher, architecture, prefix_slices(teacher.weights, architecture))
+    student = build_student(teacher, architecture, cut_student(teacher.weights, architecture))
     student.save_pretrained(tmp_path / "student")
     loaded = load_model(tmp_path / "student")
     assert isinstance(loaded, StillroomModel) != architecture.stock

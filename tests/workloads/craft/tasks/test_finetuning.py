@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.teachers import FAMILIES, prefix_slices
+from tests.teachers import FAMILIES
+from workloads.craft.cutting import cut_student
 from workloads.craft.export import build_student
 from workloads.craft.tasks.data import LabelledRows, TaskData
 from workloads.craft.tasks.encoding import EncodedTask, encode_task
@@ -69,7 +70,7 @@ def student_of(teacher: Teacher, *, heads: int = 2) -> Any:
     one = Architecture.alike(
         layers=2, hidden_size=32, heads=heads, head_width=16, intermediate_size=64, teacher_layers=4
     )
-    return build_student(teacher, one, prefix_slices(teacher.weights, one))
+    return build_student(teacher, one, cut_student(teacher.weights, one))
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def test_a_student_of_every_family_learns_a_word_and_keeps_its_encoder(
     assert epochs[-1].train_loss < epochs[0].train_loss
     assert before < 0.75 < 0.9 < epochs[-1].score
     assert student.state_dict()["embeddings.word.weight" if heads == 3 else "embeddings.word_embeddings.weight"].equal(
-        prefix_slices(teacher.weights, _shape(heads))["embeddings.word"]
+        cut_student(teacher.weights, _shape(heads))["embeddings.word"]
     ), "the student itself was trained"
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.teachers import prefix_slices
 from workloads.answers.latency_model import fit
 from workloads.answers.trained import TeacherStage
+from workloads.craft.cutting import cut_student
 from workloads.craft.export import build_student
 from workloads.craft.teacher import open_teacher
 from workloads.runs.attempt.leases import lease
@@ -65,7 +65,7 @@ def home(make_teacher: Callable[..., Path], tmp_path: Path) -> Home:
     folder = make_teacher(tmp_path / "teacher")
     teacher = open_teacher(folder)
     shape = Architecture(32, (Layer(2, 16, 32, 0), Layer(2, 16, 64, 2)))
-    build_student(teacher, shape, prefix_slices(teacher.weights, shape)).save_pretrained(tmp_path / "student")
+    build_student(teacher, shape, cut_student(teacher.weights, shape)).save_pretrained(tmp_path / "student")
     storage = Storage.open(str(tmp_path / "storage"))
     storage.upload(folder, "teacher")
     storage.upload(tmp_path / "student", "student")

@@ -1,0 +1,167 @@
+"""The parameters of an encoder by canonical name, and the axes of each.
+
+Cutting, ordering, counting and exporting weights, and the families' names, follow from this table. Light to import.
+
+Canonical names: ``embeddings.word``; ``embeddings.norm.weight``; ``layers.3.query.weight``; ``relative_bias``. A table
+is one parameter of its own name, a linear map and a norm have ``.weight`` and ``.bias``. The label of a layer
+(``3``) is the teacher's number in a SuperLM, and the layer's own number in a model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from workloads.shapes.architecture import Architecture, Layer, TeacherShape
+
+Axis = Literal[
+    "hidden", "attention", "ffn", "heads", "vocabulary", "positions", "token_types", "buckets", "teacher_hidden"
+]
+Axes = tuple[Axis, ...]
+Extents = Mapping[Axis, int]
+
+LAYERS = "layers"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A module with parameters.
+
+    Attributes:
+        name: Canonical, within its block.
+        kind: Linear maps and norms have a bias beside their weight, along its first axis.
+        axes: Of the weight; a linear map's are its outputs, then its inputs.
+        of: The axis whose width is 0 where the part is left out, if the axes do not tell: a norm belongs to the part
+            of the layer that it follows.
+    """
+
+    name: str
+    kind: Literal["table", "linear", "norm"]
+    axes: Axes
+    of: Axis | None = None
+
+    @property
+    def parameters(self) -> dict[str, Axes]:
+        """The axes of each of its parameters by canonical name."""
+        if self.kind == "table":
+            return {self.name: self.axes}
+        return {f"{self.name}.weight": self.axes, f"{self.name}.bias": self.axes[:1]}
+
+    def within(self, extents: Extents) -> bool:
+        """Whether it is there, and not left out with a width of 0."""
+        return all(extents.get(axis, 1) for axis in (*self.axes, *([self.of] if self.of else [])))
+
+
+EMBEDDINGS = (
+    Part("embeddings.word", "table", ("vocabulary", "hidden")),
+    Part("embeddings.position", "table", ("positions", "hidden")),
+    Part("embeddings.token_type", "table", ("token_types", "hidden")),
+    Part("embeddings.norm", "norm", ("hidden",)),
+)
+LAYER = (
+    Part("query", "linear", ("attention", "hidden")),
+    Part("key", "linear", ("attention", "hidden")),
+    Part("value", "linear", ("attention", "hidden")),
+    Part("attention_output", "linear", ("hidden", "attention")),
+    Part("intermediate", "linear", ("ffn", "hidden")),
+    Part("output", "linear", ("hidden", "ffn")),
+    Part("attention_norm", "norm", ("hidden",), of="attention"),
+    Part("output_norm", "norm", ("hidden",), of="ffn"),
+)
+RELATIVE_BIAS = Part("relative_bias", "table", ("buckets", "heads"))
+POOLER = Part("pooler", "linear", ("hidden", "hidden"))
+PROJECTION = Part("projection", "linear", ("teacher_hidden", "hidden"))
+"""A learned map of the output to the teacher's width, kept beside the model."""
+
+SHARED = (*EMBEDDINGS, RELATIVE_BIAS, POOLER, PROJECTION)
+"""What all layers share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a parameter belongs.
+
+    Attributes:
+        label: Of its layer; None for what layers share.
+        part: The part that has it.
+        kind: Which of the part's parameters it is.
+        axes: Its own.
+    """
+
+    label: str | None
+    part: Part
+    kind: Literal["weight", "bias"]
+    axes: Axes
+
+
+def place_of(name: str) -> Place:
+    """Find a parameter by its canonical name."""
+    label = None
+    parts = _SHARED
+    if name.startswith(f"{LAYERS}."):
+        _, label, name = name.split(".", 2)
+        parts = _OF_LAYER
+    part = parts[name]
+    return Place(label, part, "bias" if name.endswith(".bias") else "weight", part.parameters[name])
+
+
+_OF_LAYER = {name: part for part in LAYER for name in part.parameters}
+_SHARED = {name: part for part in SHARED for name in part.parameters}
+
+
+def parameter_names(shape: TeacherShape, architecture: Architecture) -> list[str]:
+    """Give the canonical name of every parameter of a model."""
+    own = [name for part in shared_parts(shape, architecture) for name in part.parameters]
+    for index, layer in enumerate(architecture.layers):
+        own += [layer_name(index, name) for part in layer_parts(layer) for name in part.parameters]
+    return own
+
+
+def shared_parts(shape: TeacherShape, architecture: Architecture) -> list[Part]:
+    """Give the parts that the layers of a model share."""
+    extents = shared_extents(shape, architecture)
+    return [part for part in (*EMBEDDINGS, RELATIVE_BIAS, *([POOLER] if shape.pooler else [])) if part.within(extents)]
+
+
+def shared_extents(shape: TeacherShape, architecture: Architecture) -> Extents:
+    """Give the axes that the layers of a model share."""
+    return {
+        "vocabulary": shape.vocab_size,
+        "positions": shape.positions,
+        "token_types": shape.token_types,
+        "buckets": shape.relative_buckets,
+        "hidden": architecture.hidden_size,
+        "heads": architecture.most_heads,
+    }
+
+
+def layer_name(label: int | str, name: str) -> str:
+    """Give the canonical name of a parameter of a layer."""
+    return f"{LAYERS}.{label}.{name}"
+
+
+def widths(layer: Layer) -> Extents:
+    """The axes that are a layer's own."""
+    return {"attention": layer.heads * layer.head_width, "ffn": layer.intermediate_size}
+
+
+def layer_parts(layer: Layer) -> list[Part]:
+    """The parts of a layer; one without heads has no attention, one without neurons no feed-forward network."""
+    extents = widths(layer)
+    return [part for part in LAYER if part.within(extents)]
+
+
+def numbers(parts: Iterable[Part], extents: Extents) -> int:
+    """Count the numbers that parts hold."""
+    return sum(_product(axes, extents) for part in parts for axes in part.parameters.values())
+
+
+def macs(parts: Iterable[Part], extents: Extents) -> int:
+    """Count the multiply-accumulates of one vector through each linear map."""
+    return sum(_product(part.axes, extents) for part in parts if part.kind == "linear")
+
+
+def _product(axes: Axes, extents: Extents) -> int:
+    return math.prod(extents[axis] for axis in axes)
