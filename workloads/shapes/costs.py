@@ -6,11 +6,13 @@ included). ``flops`` are multiply-accumulates of one sequence at a stated length
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
-from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.shapes import parameters
+from workloads.shapes.architecture import Architecture, Layer, TeacherShape
 from workloads.spec.budgets import Dtype
 
 PAPER_SEQUENCE_LENGTH = 128
@@ -91,24 +93,35 @@ def student_cost(shape: TeacherShape, architecture: Architecture, sequence_lengt
 
 def cost_by_length(shape: TeacherShape, architecture: Architecture) -> CostByLength:
     """Count what :func:`student_cost` does, for all sequence lengths at once."""
-    hidden = architecture.hidden_size
-    tables = (shape.vocab_size + shape.positions + shape.token_types) * hidden
-    params = 2 * hidden  # the embeddings' LayerNorm
-    per_token = per_pair = once = 0
+    embeddings, params, once = _shared_counts(shape, architecture.hidden_size, architecture.most_heads)
+    per_token = per_pair = 0
     for layer in architecture.layers:
-        width, inner = layer.heads * layer.head_width, layer.intermediate_size
-        params += 3 * (hidden * width + width) + (width * hidden + hidden)
-        params += (hidden * inner + inner) + (inner * hidden + hidden)
-        params += 4 * hidden  # two LayerNorms
-        per_token += 4 * hidden * width + 2 * hidden * inner
-        per_pair += 2 * width
-    if shape.relative_buckets:
-        params += shape.relative_buckets * max(layer.heads for layer in architecture.layers)
-    if shape.pooler:
-        params += hidden * hidden + hidden
-        once += hidden * hidden
+        numbers, macs = _layer_counts(architecture.hidden_size, layer.heads, layer.head_width, layer.intermediate_size)
+        params += numbers
+        per_token += macs
+        per_pair += 2 * layer.heads * layer.head_width
     flops = Quadratic(per_pair, per_token, once)
-    return CostByLength(tables + params, params, flops, _activation_bytes(shape, architecture))
+    return CostByLength(embeddings + params, params, flops, _activation_bytes(shape, architecture))
+
+
+# Costs are asked for by the thousand, of few widths.
+@functools.lru_cache(maxsize=4096)
+def _shared_counts(shape: TeacherShape, hidden_size: int, heads: int) -> tuple[int, int, int]:
+    """Count, in what the layers share, the numbers of the embeddings, the others, and multiply-accumulates."""
+    extents = parameters.shared_extents(shape, hidden_size, heads)
+    parts = parameters.shared_parts(shape, extents)
+    embeddings = [part for part in parts if part in parameters.EMBEDDINGS and part.kind == "table"]
+    count = parameters.numbers(embeddings, extents)
+    return count, parameters.numbers(parts, extents) - count, parameters.macs(parts, extents)
+
+
+@functools.lru_cache(maxsize=4096)
+def _layer_counts(hidden_size: int, heads: int, head_width: int, intermediate_size: int) -> tuple[int, int]:
+    """Count the numbers of a layer, and its multiply-accumulates with weights a token."""
+    layer = Layer(heads, head_width, intermediate_size, 0)
+    parts = parameters.layer_parts(layer)
+    extents: parameters.Extents = {"hidden": hidden_size, **parameters.widths(layer)}
+    return parameters.numbers(parts, extents), parameters.macs(parts, extents)
 
 
 def _activation_bytes(
@@ -119,7 +132,7 @@ def _activation_bytes(
     A relative bias ``[heads, L, L]`` lives through all layers.
     """
     hidden, relative, stock = architecture.hidden_size, shape.relative_buckets > 0, architecture.stock
-    most_heads = max(layer.heads for layer in architecture.layers)
+    most_heads = architecture.most_heads
     bias = most_heads if relative else 0
     forward = unfused = 0  # floats a token
     for index, layer in enumerate(architecture.layers):

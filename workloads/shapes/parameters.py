@@ -113,27 +113,27 @@ _SHARED = {name: part for part in SHARED for name in part.parameters}
 
 def parameter_names(shape: TeacherShape, architecture: Architecture) -> list[str]:
     """Give the canonical name of every parameter of a model."""
-    own = [name for part in shared_parts(shape, architecture) for name in part.parameters]
+    shared = shared_parts(shape, shared_extents(shape, architecture.hidden_size, architecture.most_heads))
+    names = [name for part in shared for name in part.parameters]
     for index, layer in enumerate(architecture.layers):
-        own += [layer_name(index, name) for part in layer_parts(layer) for name in part.parameters]
-    return own
+        names += [layer_name(index, name) for part in layer_parts(layer) for name in part.parameters]
+    return names
 
 
-def shared_parts(shape: TeacherShape, architecture: Architecture) -> list[Part]:
+def shared_parts(shape: TeacherShape, extents: Extents) -> list[Part]:
     """Give the parts that the layers of a model share."""
-    extents = shared_extents(shape, architecture)
     return [part for part in (*EMBEDDINGS, RELATIVE_BIAS, *([POOLER] if shape.pooler else [])) if part.within(extents)]
 
 
-def shared_extents(shape: TeacherShape, architecture: Architecture) -> Extents:
-    """Give the axes that the layers of a model share."""
+def shared_extents(shape: TeacherShape, hidden_size: int, heads: int) -> Extents:
+    """Give the axes that the layers of a model share; ``heads`` are those of the layer that has the most."""
     return {
         "vocabulary": shape.vocab_size,
         "positions": shape.positions,
         "token_types": shape.token_types,
         "buckets": shape.relative_buckets,
-        "hidden": architecture.hidden_size,
-        "heads": architecture.most_heads,
+        "hidden": hidden_size,
+        "heads": heads,
     }
 
 
