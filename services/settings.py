@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -12,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.access.tenants import Quota
+from services.network import is_loopback
 from workloads.spec.budgets import LatencyTarget
 from workloads.spec.errors import FieldError, InputError
 from workloads.storage.places import Places, root_of
@@ -57,6 +57,13 @@ class Settings(BaseSettings):
         None,
         ge=MIN_OBJECT_STORE_BYTES,
         description="Its object store; none: 20 % of RAM, at most 2 GB.",
+    )
+
+    ray_niceness: int = Field(
+        0,
+        ge=0,
+        le=19,
+        description="How far the embedded Ray's workers stand back behind other processes; 0: not at all.",
     )
 
     latency_targets: list[LatencyTarget] = Field(
@@ -108,6 +115,19 @@ class Settings(BaseSettings):
             )
         return value
 
+    @field_validator("host")
+    @classmethod
+    def _host_without_brackets(cls, value: str) -> str:
+        return value[1:-1] if value.startswith("[") and value.endswith("]") else value
+
+    @field_validator("state_folder")
+    @classmethod
+    def _state_folder_in_a_home(cls, value: Path | None) -> Path | None:
+        try:
+            return None if value is None else value.expanduser()
+        except RuntimeError:
+            raise ValueError("'state_folder' begins with ~, and this user has no home. Give the whole path.") from None
+
     @field_validator("allowed_roots")
     @classmethod
     def _roots_are_places(cls, value: list[str] | None) -> list[str] | None:
@@ -132,9 +152,10 @@ class Settings(BaseSettings):
             )
         if self.ray_address is None and self.ray_token is not None:
             raise ValueError("'ray_token' is for an existing Ray. Set 'ray_address' too, or leave both out.")
-        if self.ray_address is not None and (self.ray_cpus or self.ray_object_store_bytes):
+        if self.ray_address is not None and (self.ray_cpus or self.ray_object_store_bytes or self.ray_niceness):
             raise ValueError(
-                "'ray_cpus' and 'ray_object_store_bytes' are for the embedded Ray. Leave them out with 'ray_address'."
+                "'ray_cpus', 'ray_object_store_bytes' and 'ray_niceness' are for the embedded Ray. "
+                "Leave them out with 'ray_address'."
             )
         return self
 
@@ -154,11 +175,19 @@ class Settings(BaseSettings):
     def state_path(self, storage: Storage) -> Path:
         """The folder of the database, the lock and Ray's record; always on this machine."""
         if self.state_folder is not None:
-            return self.state_folder.expanduser().resolve()
+            return self.state_folder.resolve()
         if storage.local:
             return Path(storage.root) / "service"
         digest = hashlib.sha256(storage.url.encode()).hexdigest()[:12]
-        return Path.home() / ".local" / "state" / "stillroom" / digest
+        try:
+            home = Path.home()
+        except RuntimeError:
+            raise InputError.of(
+                "state_folder",
+                "This user has no home folder, where the state of a remote storage is kept.",
+                "Set STILLROOM_STATE_FOLDER to a local folder, or set HOME.",
+            ) from None
+        return home / ".local" / "state" / "stillroom" / digest
 
 
 def load_settings(**given: Any) -> Settings:
@@ -182,13 +211,3 @@ def _finding(item: dict[str, Any]) -> FieldError:
     remedy = f"It is: {description}" if description else "Remove it."
     given = "What was given" if field in _SECRET else repr(item.get("input"))
     return FieldError(field, f"{given} does not fit: {item['msg']}.", remedy)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.api.metrics import NO_ROUTE, Metrics
 from services.api.problems import ProblemCode, problem_response, unexpected_response
-from services.settings import is_loopback
+from services.network import is_loopback
 
 log = structlog.get_logger(__name__)
 

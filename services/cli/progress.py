@@ -136,9 +136,9 @@ def starting(
     there, and that is told at once.
     """
     if patience is not None:
-        client.wait_for_server(patience, told)
+        client.set_patience(patience, told)
     yield
-    client.wait_for_server(DEFAULT_PATIENCE if patience is None else patience, told)
+    client.set_patience(DEFAULT_PATIENCE if patience is None else patience, told)
 
 
 @contextmanager

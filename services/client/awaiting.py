@@ -5,14 +5,11 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-import httpx
-
 from services.client.calls import Calls
 from services.client.connection import PATIENCE_SECONDS, Connection
 from services.client.downloads import Downloads
 from services.client.following import Following
 from services.client.shared import AwaitingSide
-from services.client.wires import AwaitingWire
 
 
 class AsyncStillroomClient(AwaitingSide, Calls, Following, Downloads):
@@ -33,7 +30,7 @@ class AsyncStillroomClient(AwaitingSide, Calls, Following, Downloads):
     def __init__(
         self, server: str, timeout: float = 30.0, *, api_key: str | None = None, patience: float = PATIENCE_SECONDS
     ) -> None:
-        self._connection = Connection(server.rstrip("/"), AwaitingWire(httpx.AsyncClient()), api_key, timeout, patience)
+        self._connection = Connection(server, api_key, timeout, patience)
 
     async def __aenter__(self) -> Self:
         return self
@@ -45,4 +42,4 @@ class AsyncStillroomClient(AwaitingSide, Calls, Following, Downloads):
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._connection.wire.close()
+        await self._connection.aclose()

@@ -5,18 +5,16 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-import httpx
-
 from services.client.calls import Calls
 from services.client.connection import PATIENCE_SECONDS, Connection
 from services.client.downloads import Downloads
 from services.client.following import Following
+from services.client.portal import Portal
 from services.client.shared import BlockingSide
-from services.client.wires import BlockingWire, at_once
 
 
 class StillroomClient(BlockingSide, Calls, Following, Downloads):
-    """Talks to one server.
+    """Talks to one server. It may be used by several threads.
 
     Args:
         server: Its URL, such as ``http://127.0.0.1:8000``.
@@ -32,7 +30,8 @@ class StillroomClient(BlockingSide, Calls, Following, Downloads):
     def __init__(
         self, server: str, timeout: float = 30.0, *, api_key: str | None = None, patience: float = PATIENCE_SECONDS
     ) -> None:
-        self._connection = Connection(server.rstrip("/"), BlockingWire(httpx.Client()), api_key, timeout, patience)
+        self._connection = Connection(server, api_key, timeout, patience)
+        self._portal = Portal()
 
     def __enter__(self) -> Self:
         return self
@@ -44,4 +43,5 @@ class StillroomClient(BlockingSide, Calls, Following, Downloads):
 
     def close(self) -> None:
         """Close all connections."""
-        at_once(self._connection.wire.close())
+        self._portal.run_sync(self._connection.aclose)
+        self._portal.close()

@@ -10,9 +10,8 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
-from services.api.schemas import Problem
-from services.client.connection import Connection, Message
-from services.client.errors import ApiError
+from services.client.connection import MAX_DOCUMENT_BYTES, Connection, Message
+from services.client.errors import not_understood
 from services.client.shared import A, P, Shared
 
 
@@ -73,10 +72,9 @@ class Call(Shared[P, A]):
         if issubclass(self.answer, BaseModel):
             try:
                 found = self.answer.model_validate_json(answer.content)
-            except ValidationError:
-                detail = f"{connection.server} answers {self.method} {self.path} as no stillroom of this version does."
-                problem = Problem(code="other", title="Unknown answer", status=answer.status_code, detail=detail)
-                raise ApiError(problem) from None
+            except ValidationError as error:
+                reason = error.errors(include_url=False, include_input=False)[0]["msg"]
+                raise not_understood(connection.server, self.method, self.path, reason) from None
         return cast(A, found if self.answer is not type(None) else None)
 
     def message(self, *args: P.args, **kwargs: P.kwargs) -> Message:
@@ -91,6 +89,7 @@ class Call(Shared[P, A]):
             body=given.body,
             repeatable=self.keyed or self.method == "GET",
             accepted=self._accepted,
+            most_bytes=None if self.answer is bytes else MAX_DOCUMENT_BYTES,
         )
 
 

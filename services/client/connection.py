@@ -1,7 +1,8 @@
-"""A connection to one server: who asks, how often it is asked again, and what a refusal becomes."""
+"""A connection to one server: the key, the retries, and what a refusal becomes. Nothing that it says is trusted."""
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import time
@@ -12,12 +13,13 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+import anyio
 import httpx
 from pydantic import ValidationError
 
 from services.api.schemas import Problem
-from services.client.errors import ApiError, ServerUnreachableError
-from services.client.wires import Wire
+from services.client.errors import ApiError, ServerUnreachableError, not_understood
+from services.network import route_to
 from workloads.spec.errors import InputError
 
 KEY_VARIABLE = "STILLROOM_API_KEY"
@@ -25,6 +27,8 @@ AWAY = frozenset({429, 502, 503})
 """Statuses of a server that is busy, or of what stands before one that is away."""
 PATIENCE_SECONDS = 3.0
 PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.25, 5.0
+MAX_DOCUMENT_BYTES = 64 << 20
+"""A longer document is no answer of a stillroom's; only files may be longer."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Message:
         body: JSON-like, or None.
         repeatable: Whether it may be sent twice to the effect of once.
         accepted: Statuses of errors that are answers nevertheless.
+        most_bytes: Size of the longest answer that is read into memory; None for no limit.
     """
 
     method: str
@@ -48,6 +53,20 @@ class Message:
     body: Any = None
     repeatable: bool = False
     accepted: frozenset[int] = frozenset()
+    most_bytes: int | None = MAX_DOCUMENT_BYTES
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer.
+
+    Attributes:
+        status: Of HTTP.
+        content: The body.
+    """
+
+    status: int
+    content: bytes
 
 
 class Connection:
@@ -55,63 +74,83 @@ class Connection:
 
     Args:
         server: Its URL.
-        wire: What sends.
-        api_key: What it knows us by; None: ``STILLROOM_API_KEY``.
+        api_key: The caller's key; None: ``STILLROOM_API_KEY``.
         timeout: Seconds to wait for an answer.
         patience: Seconds to go on asking a server that does not answer or is busy.
 
     Attributes:
-        told: Is told why a message is sent again, each time.
+        on_retry: Called with the reason before a message is sent again.
 
     Raises:
-        InputError: The key cannot be one.
+        InputError: The key cannot be one, or the environment's proxy or certificates cannot be used.
     """
 
-    def __init__(self, server: str, wire: Wire, api_key: str | None, timeout: float, patience: float) -> None:
-        self.server = server
-        self.wire = wire
+    def __init__(self, server: str, api_key: str | None, timeout: float, patience: float) -> None:
+        self.server = server.rstrip("/")
         self.patience = patience
-        self.told: Callable[[str], None] = lambda _: None
+        self.on_retry: Callable[[str], None] = lambda _: None
         self._timeout = timeout
         self._key = _sound_key(api_key if api_key is not None else os.environ.get(KEY_VARIABLE, ""))
+        try:
+            self._route = route_to(self.server)
+        except ValueError as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError.of("server", f"{self.server} is no URL: {error}.", "Use http://host:port.") from None
+        headers = {"Accept-Encoding": "identity", "User-Agent": "stillroom"}
+        self._http = httpx.AsyncClient(headers=headers, **self._route.options())
 
-    async def ask(self, message: Message) -> httpx.Response:
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+    async def ask(self, message: Message) -> Answer:
         """Send a message and give the whole answer.
 
         Raises:
-            ApiError: It is refused.
+            ApiError: It is refused, or the answer cannot be read.
             ServerUnreachableError: There is no answer.
         """
-        return await self._send(message, self._timeout, whole=True)
+        answer = await self._send(message, self._timeout, whole=True)
+        assert isinstance(answer, Answer)
+        return answer
 
     @asynccontextmanager
     async def open(self, message: Message, silence: float | None = None) -> AsyncIterator[httpx.Response]:
         """Send a message and give the answer as it begins; ``silence`` is how long it may then say nothing.
 
         Raises:
-            ApiError: It is refused.
+            ApiError: It is refused, or the answer cannot be read.
             ServerUnreachableError: There is no answer.
         """
         answer = await self._send(message, silence or self._timeout, whole=False)
+        assert isinstance(answer, httpx.Response)
         try:
             yield answer
+        except httpx.DecodingError as error:
+            raise not_understood(self.server, message.method, message.path, str(error)) from error
         finally:
-            await self.wire.done(answer)
+            await answer.aclose()
 
     def unreachable(self, error: httpx.TransportError) -> ServerUnreachableError:
-        """What a broken connection is called for people."""
-        return ServerUnreachableError(f"{self.server} does not answer: {str(error) or type(error).__name__}.")
+        """Word a broken connection for people."""
+        reason = str(error) or type(error).__name__
+        return ServerUnreachableError(f"{self.server} does not answer: {reason}.{self._route.note}")
 
-    async def _send(self, message: Message, silence: float, *, whole: bool) -> httpx.Response:
+    async def _send(self, message: Message, silence: float, *, whole: bool) -> Answer | httpx.Response:
         request, began, tries = self._request(message, silence), time.monotonic(), 0
         while True:
             asked: float | None = None
             try:
-                answer = await self._try(request, message.accepted, whole=whole)
-                if answer.is_success or answer.status_code in message.accepted:
+                found = await self._http.send(request, stream=True)
+                passed = found.is_success or found.status_code in message.accepted
+                if passed and not whole:
+                    return found
+                answer = await self._whole(found, message)
+                if passed:
                     return answer
-                error: ApiError | ServerUnreachableError = _refusal(answer)
-                again, asked = answer.status_code in AWAY, _asked_pause(answer)
+                error: ApiError | ServerUnreachableError = self._refusal(found, answer.content)
+                again, asked = found.status_code in AWAY, _asked_pause(found)
             except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as failure:
                 raise InputError.of(
                     "server", f"{self.server} cannot be asked: {failure}", "Use http://host:port."
@@ -122,33 +161,46 @@ class Connection:
             pause = asked if asked is not None else _pause(tries)
             if not again or not message.repeatable or time.monotonic() - began + pause > self.patience:
                 raise error
-            self.told(str(error))
-            await self.wire.pause(pause)
+            self.on_retry(str(error))
+            await anyio.sleep(pause)
 
-    async def _try(self, request: httpx.Request, accepted: frozenset[int], *, whole: bool) -> httpx.Response:
-        answer = await self.wire.send(request)
-        if not whole and (answer.is_success or answer.status_code in accepted):
-            return answer
+    async def _whole(self, found: httpx.Response, message: Message) -> Answer:
+        content = bytearray()
         try:
-            await self.wire.read(answer)
+            async for piece in found.aiter_bytes():
+                content += piece
+                if message.most_bytes is not None and len(content) > message.most_bytes:
+                    reason = f"it is longer than {message.most_bytes >> 20} MiB"
+                    raise not_understood(self.server, message.method, message.path, reason)
+        except httpx.DecodingError as error:
+            raise not_understood(self.server, message.method, message.path, str(error)) from error
         finally:
-            await self.wire.done(answer)
-        return answer
+            await found.aclose()
+        return Answer(found.status_code, bytes(content))
 
     def _request(self, message: Message, silence: float) -> httpx.Request:
         headers = dict(message.headers)
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         query = {name: value for name, value in message.query.items() if value is not None}
-        timeout = httpx.Timeout(self._timeout, read=silence).as_dict()
+        timeout = httpx.Timeout(self._timeout, read=silence)
         body = {} if message.body is None else {"json": message.body}
         url = f"{self.server}{message.path}"
         try:
-            return httpx.Request(
-                message.method, url, params=query, headers=headers, extensions={"timeout": timeout}, **body
-            )
+            return self._http.build_request(message.method, url, params=query, headers=headers, timeout=timeout, **body)
         except httpx.InvalidURL as error:
             raise InputError.of("server", f"{self.server} is no URL: {error}.", "Use http://host:port.") from None
+
+    def _refusal(self, found: httpx.Response, content: bytes) -> ApiError:
+        try:
+            return ApiError(Problem.model_validate_json(content))
+        except ValidationError:  # something else than a stillroom answers there, or stands in between
+            text = content[:500].decode(errors="replace").strip()
+            detail = text or f"{self.server} answers {found.status_code} {found.reason_phrase}"
+            if found.has_redirect_location:
+                detail = f"The server is elsewhere: {found.headers['Location'][:500]}"
+            detail += self._route.note
+            return ApiError(Problem(code="other", title=found.reason_phrase, status=found.status_code, detail=detail))
 
 
 def _sound_key(key: str) -> str:
@@ -159,33 +211,24 @@ def _sound_key(key: str) -> str:
     return key
 
 
-def _refusal(answer: httpx.Response) -> ApiError:
-    try:
-        return ApiError(Problem.model_validate_json(answer.content))
-    except ValidationError:  # something else than a stillroom answers there, or stands in between
-        detail = answer.text[:500] or f"{answer.status_code} {answer.reason_phrase}"
-        if answer.has_redirect_location:
-            detail = f"The server is elsewhere: {answer.headers['Location']}"
-        return ApiError(Problem(code="other", title=answer.reason_phrase, status=answer.status_code, detail=detail))
-
-
 def _pause(tries: int) -> float:
     """Twice as long each time; scattered, so that many clients do not come back at once."""
-    longest: float = min(MAX_PAUSE_SECONDS, PAUSE_SECONDS * 2.0 ** (tries - 1))
+    longest: float = min(MAX_PAUSE_SECONDS, PAUSE_SECONDS * 2.0 ** min(tries - 1, 16))
     return longest * random.uniform(0.5, 1.0)
 
 
 def _asked_pause(answer: httpx.Response) -> float | None:
-    """What ``Retry-After`` says, as seconds or as a date."""
+    """What ``Retry-After`` says, as seconds or as a date; None where it says nothing that makes sense."""
     given = answer.headers.get("Retry-After")
     if given is None:
         return None
     try:
-        return max(0.0, float(given))
+        seconds = float(given)
+        return max(0.0, seconds) if math.isfinite(seconds) else None
     except ValueError:
         pass
     try:
         date = parsedate_to_datetime(given)
-    except ValueError:
+        return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError, OverflowError):
         return None
-    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

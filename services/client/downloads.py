@@ -1,23 +1,24 @@
-"""Students on disk: all of one or nothing, whatever becomes of the connection meanwhile."""
+"""Downloads of students: all of one or nothing, however often the connection breaks."""
 
 from __future__ import annotations
 
 import contextlib
 import glob
 import re
-import tarfile
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import httpx
 
 from services.client.calls import Calls
 from services.client.connection import Connection, Message
+from services.client.errors import not_understood
 from services.client.shared import Shared, Side
-from workloads.spec.errors import InputError
+from services.client.student_archive import BadArchiveError, check_archive, sound_student_id, unpack
 
 TRIES = 4
 """How often a download is tried without getting any further before it is given up."""
@@ -40,7 +41,8 @@ class Downloads(Side):
 
         It goes straight to disk, and is put in its place when it is complete; one that was there before is replaced.
         A connection that breaks is made again and goes on where it was; what cannot be finished is kept as a hidden
-        file, which the next call goes on from. The archive's names cannot lead out of ``folder``.
+        file, which the next call goes on from. An archive that is broken, or holds anything but a student's folder, is
+        not taken.
 
         Args:
             job_id: The compression.
@@ -53,34 +55,37 @@ class Downloads(Side):
             ``folder / student_id``, or ``folder / <student_id>.tar``.
 
         Raises:
-            ApiError: There is no such student.
+            ApiError: There is no such student, or the server sends something else.
             InputError: ``student_id`` cannot be one.
             ServerUnreachableError: There is no answer, or the connection broke again and again.
         """
-        if Path(student_id).name != student_id:
-            raise InputError.of("student_id", f"{student_id!r} is no student's id.", "Give stu_….")
+        sound_student_id(student_id)
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / (student_id if extract else f"{student_id}.tar")
+        message = Calls.archive.message(job_id, student_id)
         with tempfile.TemporaryDirectory(prefix=".stillroom-", dir=folder) as name:
             workshop = Path(name)
-            archive = workshop / "archive.tar"
-            left = _Left.claim(folder, student_id, archive)
+            archive, unpacked = workshop / "archive.tar", workshop / "unpacked"
+            partial_download = _PartialDownload.claim(folder, student_id, archive)
             try:
-                await _fetch(self._connection, Calls.archive.message(job_id, student_id), left, progress)
+                await _fetch(self._connection, message, partial_download, progress)
             except BaseException:
-                left.keep(folder, student_id)
+                partial_download.keep(folder, student_id)
                 raise
-            if not extract:
-                return archive.replace(target)
-            await self._connection.wire.elsewhere(partial(_unpack, archive, workshop / "unpacked"))
-            if target.exists():
+            try:
+                await anyio.to_thread.run_sync(check_archive, archive, student_id)
+                if extract:
+                    await anyio.to_thread.run_sync(unpack, archive, unpacked)
+            except BadArchiveError as error:
+                raise not_understood(self.server, message.method, message.path, str(error)) from error
+            if target.exists() or target.is_symlink():
                 target.rename(workshop / "former")
-            return (workshop / "unpacked" / student_id).rename(target)
+            return (unpacked / student_id if extract else archive).rename(target)
 
 
 @dataclass
-class _Left:
-    """What is there of an archive so far.
+class _PartialDownload:
+    """The part of an archive that is on disk.
 
     Attributes:
         file: Where it is; nobody else writes there.
@@ -91,8 +96,8 @@ class _Left:
     tag: str | None = None
 
     @classmethod
-    def claim(cls, folder: Path, student_id: str, file: Path) -> _Left:
-        """Take over what an earlier call has left, by moving it, so that no other call does too."""
+    def claim(cls, folder: Path, student_id: str, file: Path) -> _PartialDownload:
+        """Take over the part that an earlier call has left, by moving it, so that no other call does too."""
         for found in folder.glob(f".{glob.escape(student_id)}.*.part"):
             with contextlib.suppress(FileNotFoundError):  # another was faster
                 found.replace(file)
@@ -110,39 +115,45 @@ class _Left:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What asks for the rest, or for all if it has changed since."""
+        """Headers that ask for the rest, or for all of it if it has changed since."""
         return {"Range": f"bytes={self.bytes}-", "If-Range": f'"{self.tag}"'} if self.bytes else {}
 
 
-async def _fetch(connection: Connection, message: Message, left: _Left, progress: Progress | None) -> None:
-    tries, furthest = 0, left.bytes
+async def _fetch(connection: Connection, message: Message, part: _PartialDownload, progress: Progress | None) -> None:
+    tries, furthest = 0, part.bytes
     while True:
-        asked = replace(message, headers=left.headers, accepted=frozenset({_NO_SUCH_PART}))
+        begin = part.bytes
+        asked = replace(message, headers=part.headers, accepted=frozenset({_NO_SUCH_PART} if begin else ()))
         try:
             async with connection.open(asked) as answer:
-                if answer.status_code == _NO_SUCH_PART:  # it is no part of what there is now
-                    left.tag = None
+                if answer.status_code == _NO_SUCH_PART or not _continues(answer, begin):
+                    part.tag = None  # what is here is no part of what is there now
+                    if not begin:
+                        reason = "it gives a part where the whole was asked for"
+                        raise not_understood(connection.server, message.method, message.path, reason)
                     continue
-                done = left.bytes if answer.status_code == httpx.codes.PARTIAL_CONTENT else 0
-                length = answer.headers.get("Content-Length")
-                total = None if length is None else done + int(length)
+                done = begin if answer.status_code == httpx.codes.PARTIAL_CONTENT else 0
+                length = answer.headers.get("Content-Length", "")
+                total = done + int(length) if length.isdigit() else None
                 tag = _TAG.fullmatch(answer.headers.get("ETag", ""))
-                left.tag = tag[1] if tag is not None else None
-                with left.file.open("ab" if done else "wb") as out:
-                    async for piece in connection.wire.pieces(answer):
+                part.tag = tag[1] if tag is not None else None
+                with part.file.open("ab" if done else "wb") as out:
+                    async for piece in answer.aiter_bytes():
                         done += out.write(piece)
                         if progress is not None:
                             progress(done, total)
             return
         except httpx.TransportError as error:  # a part that is missing is one too
             broken = connection.unreachable(error)
-            tries = 1 if left.bytes > furthest else tries + 1
-            furthest = max(furthest, left.bytes)
+            tries = 1 if part.bytes > furthest else tries + 1
+            furthest = max(furthest, part.bytes)
             if tries == TRIES:
                 raise broken from error
-            connection.told(str(broken))
+            connection.on_retry(str(broken))
 
 
-def _unpack(archive: Path, folder: Path) -> None:
-    with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
+def _continues(answer: httpx.Response, begin: int) -> bool:
+    """Whether an answer is the whole, or the part that begins where we are."""
+    if answer.status_code != httpx.codes.PARTIAL_CONTENT:
+        return True
+    return begin > 0 and answer.headers.get("Content-Range", "").startswith(f"bytes {begin}-")

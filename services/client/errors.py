@@ -24,3 +24,9 @@ class ApiError(RuntimeError):
     def errors(self) -> list[ErrorEntry]:
         """What is wrong with which field, and the remedy."""
         return self.problem.errors
+
+
+def not_understood(server: str, method: str, path: str, reason: str) -> ApiError:
+    """Make the error for an answer that no stillroom gives."""
+    detail = f"{server} answers {method} {path} as no stillroom of this version does: {reason}."
+    return ApiError(Problem(code="other", title="Unknown answer", status=200, detail=detail))

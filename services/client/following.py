@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
+import anyio
 import httpx
+from pydantic import ValidationError
 
 from services.api.schemas import EventPage
 from services.client.call import Call
 from services.client.calls import Calls
 from services.client.connection import Connection, Message
+from services.client.errors import ApiError, not_understood
 from services.client.shared import SharedStream, Side
 from services.jobs.documents import EventEntry
 from workloads.spec.errors import InputError
@@ -22,10 +26,16 @@ STREAM = "text/event-stream"
 SILENCE_SECONDS = 45.0
 """Silence after which a stream is taken for broken; the service says something every 15 s."""
 BARREN_STREAMS = 2
-"""After so many streams in a row that say nothing, something in between holds them up."""
+"""After so many streams in a row that bring no event and break soon, something in between holds them up."""
+LASTING_SECONDS = 10.0
+"""A stream that lasts for so long comes through, whether or not there is an event to tell."""
+LOOK_SECONDS = 60.0
+"""A stream that brings no event for so long may have missed the job's end: the job is asked for."""
 RECONNECT_SECONDS = 0.5
 POLL_SECONDS = 1.0
 PAGE = 1000
+MAX_LINE_BYTES = 4 << 20
+MAX_FIELDS = 100
 
 _Place = tuple[int, int]
 _CALLS: dict[str, tuple[Call[[str], Any], Call[..., EventPage]]] = {
@@ -37,7 +47,7 @@ _CALLS: dict[str, tuple[Call[[str], Any], Call[..., EventPage]]] = {
 
 
 def place_of(event: EventEntry) -> str:
-    """What to give as ``after`` to get what comes after an event."""
+    """Give the value of ``after`` that asks for the events after this one."""
     return f"{event.attempt}-{event.sequence}"
 
 
@@ -80,31 +90,72 @@ async def _followed(
     last, barren = _place(after), 0
     while barren < BARREN_STREAMS:
         barren += 1
+        began = looked = time.monotonic()
         try:
             async with connection.open(_message(page, job_id, last), SILENCE_SECONDS) as answer:
                 if answer.status_code == httpx.codes.NO_CONTENT:
                     return
                 if not answer.headers.get("Content-Type", "").startswith(STREAM):
                     break
-                fields: dict[str, str] = {}
-                async for line in connection.wire.lines(answer):
-                    barren = 0
-                    name, _, value = line.partition(": ")
-                    if line:
-                        fields[name] = value
-                    elif fields.get("event") == "end":
+                async for fields in _messages(connection, answer):
+                    if fields.get("event") == "end":
                         return
-                    else:  # the end of a message; one that was cut off never gets here
-                        event = EventEntry.model_validate_json(fields["data"]) if "data" in fields else None
-                        fields = {}
-                        if event is not None and (event.attempt, event.sequence) > last:
-                            last = event.attempt, event.sequence
-                            yield event
+                    now = time.monotonic()
+                    event = _event(connection, fields["data"]) if "data" in fields else None
+                    if event is not None and (event.attempt, event.sequence) > last:
+                        last, barren, looked = (event.attempt, event.sequence), 0, now
+                        yield event
+                    elif now - looked > LOOK_SECONDS:
+                        looked = now
+                        if (await read.ask(connection, job_id)).status.is_terminal:
+                            barren = BARREN_STREAMS
+                            break
         except httpx.TransportError:
             pass  # it was there a moment ago; whether it still is, the next connection tells
-        await connection.wire.pause(RECONNECT_SECONDS)
+        if barren < BARREN_STREAMS and time.monotonic() - began > LASTING_SECONDS:
+            barren = 0
+        if barren < BARREN_STREAMS:
+            await anyio.sleep(RECONNECT_SECONDS)
     async for event in _asked_for(connection, read, page, job_id, last):
         yield event
+
+
+async def _messages(connection: Connection, answer: httpx.Response) -> AsyncGenerator[dict[str, str], None]:
+    """Give the messages of an event stream; a comment is one without fields. One that was cut off is left out."""
+    fields: dict[str, str] = {}
+    async for line in _lines(connection, answer):
+        name, _, value = line.partition(":")
+        if name:
+            fields[name] = value.removeprefix(" ")
+            if len(fields) > MAX_FIELDS:
+                raise _garbage(connection, f"a message of its event stream has more than {MAX_FIELDS} fields")
+        elif line:
+            yield {}
+        elif fields:
+            yield fields
+            fields = {}
+
+
+async def _lines(connection: Connection, answer: httpx.Response) -> AsyncGenerator[str, None]:
+    rest = b""
+    async for piece in answer.aiter_bytes():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield line.removesuffix(b"\r").decode(errors="replace")
+        if len(rest) > MAX_LINE_BYTES:
+            raise _garbage(connection, f"a line of its event stream is longer than {MAX_LINE_BYTES >> 20} MiB")
+
+
+def _event(connection: Connection, data: str) -> EventEntry:
+    try:
+        return EventEntry.model_validate_json(data)
+    except ValidationError as error:
+        reason = error.errors(include_url=False, include_input=False)[0]["msg"]
+        raise _garbage(connection, f"its event stream holds what is no event ({reason})") from None
+
+
+def _garbage(connection: Connection, reason: str) -> ApiError:
+    return not_understood(connection.server, "GET", "a job's events", reason)
 
 
 async def _asked_for(
@@ -117,21 +168,28 @@ async def _asked_for(
             yield event
         if job.status.is_terminal:
             return
-        await connection.wire.pause(POLL_SECONDS)
+        await anyio.sleep(POLL_SECONDS)
 
 
 async def _past(
-    connection: Connection, page: Call[..., EventPage], job_id: str, after: str | None
+    connection: Connection, page: Call[..., EventPage], job_id: str, after: str
 ) -> AsyncGenerator[EventEntry, None]:
-    while after is not None:
-        found = await page.ask(connection, job_id, after, limit=PAGE)
+    following: str | None = after
+    last = (-1, -1)
+    while following is not None:
+        found = await page.ask(connection, job_id, following, limit=PAGE)
+        before = last
         for event in found.events:
-            yield event
-        after = found.next
+            if (event.attempt, event.sequence) > last:
+                last = event.attempt, event.sequence
+                yield event
+        following = found.next
+        if following is not None and last == before:
+            raise _garbage(connection, "its pages of events lead in a circle")
 
 
 def _calls_of(job_id: str) -> tuple[Call[[str], Any], Call[..., EventPage]]:
-    """What reads a job, and what reads its events."""
+    """Find the calls that read a job and its events, by the beginning of its id."""
     return _CALLS.get(job_id.partition("_")[0], (Calls.get, Calls.events))
 
 

@@ -1,14 +1,14 @@
-"""Methods that are written once and that both clients have: the one waits in them, the other's are awaited."""
+"""Methods that are written once, as coroutines: the blocking client runs them, the other client's are awaited."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from services.client.connection import Connection
-from services.client.wires import at_once, one_by_one
+from services.client.portal import Portal
 
 P = ParamSpec("P")
 A = TypeVar("A")
@@ -27,24 +27,26 @@ class Side:
         """The server's URL."""
         return self._connection.server
 
-    def wait_for_server(self, seconds: float, told: Callable[[str], None] | None = None) -> None:
-        """Have more patience from now on.
+    def set_patience(self, seconds: float, on_retry: Callable[[str], None] | None = None) -> None:
+        """Set how long a server is asked again that does not answer or is busy.
 
         Args:
-            seconds: To go on asking a server that does not answer or is busy.
-            told: Is told why, each time that it is asked again.
+            seconds: From now on, for each request.
+            on_retry: Called with the reason before each retry; the blocking client calls it in its own thread.
         """
         self._connection.patience = seconds
-        if told is not None:
-            self._connection.told = told
+        if on_retry is not None:
+            self._connection.on_retry = on_retry
 
 
 class BlockingSide(Side):
-    """The kind whose methods return when they are done."""
+    """The client whose methods return when they are done."""
+
+    _portal: Portal
 
 
 class AwaitingSide(Side):
-    """The kind whose methods are awaited."""
+    """The client whose methods are awaited."""
 
 
 class Shared(Generic[P, A]):
@@ -52,10 +54,7 @@ class Shared(Generic[P, A]):
 
     Args:
         work: The coroutine.
-        described: Whose signature and words the method has; None: the coroutine's.
-
-    Attributes:
-        described: That.
+        described: The function whose signature and docstring the method has; None: the coroutine.
     """
 
     def __init__(
@@ -64,8 +63,9 @@ class Shared(Generic[P, A]):
         described: Callable[..., Any] | None = None,
     ) -> None:
         def method(client: Side, *args: P.args, **kwargs: P.kwargs) -> Any:
-            doing = work(client, *args, **kwargs)
-            return at_once(doing) if isinstance(client, BlockingSide) else doing
+            if isinstance(client, BlockingSide):
+                return client._portal.run_sync(partial(work, client, *args, **kwargs))
+            return work(client, *args, **kwargs)
 
         self.described = described or work
         self._method = update_wrapper(method, self.described)
@@ -92,7 +92,7 @@ class SharedStream(Generic[P, A]):
     def __init__(self, work: Callable[Concatenate[Any, P], AsyncGenerator[A, None]]) -> None:
         def method(client: Side, *args: P.args, **kwargs: P.kwargs) -> Any:
             items = work(client, *args, **kwargs)
-            return one_by_one(items) if isinstance(client, BlockingSide) else items
+            return client._portal.iterate_sync(items) if isinstance(client, BlockingSide) else items
 
         self._method = update_wrapper(method, work)
         self.__doc__ = work.__doc__

@@ -11,6 +11,8 @@ from typing import Any, Self
 
 import httpx
 
+from services.network import route_to
+
 # The first submission waits until the head's job agent is up: seconds on an idle machine, more on a busy one.
 _SUBMIT_SECONDS = 60.0
 _CALL_SECONDS = 10.0
@@ -54,8 +56,8 @@ class RayJobs:
     def __init__(self, url: str, token: str | None) -> None:
         self.url = url
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        # trust_env=False: a proxy of the environment must not get between us and a token.
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=_CALL_SECONDS, trust_env=False)
+        self._route = route_to(url)
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=_CALL_SECONDS, **self._route.options())
 
     def __enter__(self) -> Self:
         return self
@@ -75,7 +77,7 @@ class RayJobs:
         Raises:
             RayUnreachableError: It does not answer, or refuses the token.
         """
-        return str(self._call("GET", "/api/version", timeout=timeout).json()["ray_version"])
+        return str(self._document(self._send("GET", "/api/version", timeout=timeout), "ray_version")["ray_version"])
 
     def submit(self, submission_id: str, command: Sequence[str], metadata: dict[str, str] | None = None) -> None:
         """Start a job; one of that id which is there already is left as it is.
@@ -87,7 +89,8 @@ class RayJobs:
             return
         # exec: Ray stops the shell that it starts and the children it has then, and so would miss a command that the
         # shell is just forking; this way the command is the process that Ray knows.
-        entrypoint = f"exec {shlex.join(command)}"
+        # cd: Ray has workers import from the driver's current folder, which is where somebody has started Ray.
+        entrypoint = f"cd / && exec {shlex.join(command)}"
         body = {"entrypoint": entrypoint, "submission_id": submission_id, "metadata": metadata or {}}
         response = self._send("POST", "/api/jobs/", json=body, timeout=_SUBMIT_SECONDS)
         # Ray answers 500 for an id used twice, as for its own troubles; the question tells them apart.
@@ -103,8 +106,10 @@ class RayJobs:
         response = self._send("GET", f"/api/jobs/{submission_id}")
         if response.status_code == httpx.codes.NOT_FOUND:
             return None
-        document = self._checked(response).json()
-        return RayJob(RayJobStatus(document["status"]), document.get("message") or "")
+        document = self._document(response, "status")
+        if document["status"] not in set(RayJobStatus):
+            raise RayUnreachableError(f"Ray at {self.url} gives the job a state that is unknown here.")
+        return RayJob(RayJobStatus(document["status"]), str(document.get("message") or ""))
 
     def stop(self, submission_id: str) -> None:
         """Ask Ray to end a job; one that has ended, or is not there, is fine.
@@ -125,22 +130,31 @@ class RayJobs:
         response = self._send("GET", f"/api/jobs/{submission_id}/logs")
         if response.status_code == httpx.codes.NOT_FOUND:
             return ""
-        return str(self._checked(response).json().get("logs") or "")[-characters:]
-
-    def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
-        return self._checked(self._send(method, path, **options))
+        return str(self._document(response, "logs")["logs"] or "")[-characters:]
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             return self._http.request(method, path, **options)
         except httpx.HTTPError as error:
-            raise RayUnreachableError(f"Ray at {self.url} does not answer: {error or type(error).__name__}.") from error
+            reason = str(error) or type(error).__name__
+            raise RayUnreachableError(f"Ray at {self.url} does not answer: {reason}.{self._route.note}") from error
+
+    def _document(self, response: httpx.Response, member: str) -> dict[str, Any]:
+        """Read an answer that is an object with a member of this name."""
+        try:
+            document = self._checked(response).json()
+        except ValueError:  # not JSON, or not UTF-8
+            document = None
+        if not isinstance(document, dict) or member not in document:
+            raise RayUnreachableError(f"{self.url} answers, but not as Ray does.{self._route.note}")
+        return document
 
     def _checked(self, response: httpx.Response) -> httpx.Response:
         if response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             raise RayUnreachableError(f"Ray at {self.url} refuses the token. Set STILLROOM_RAY_TOKEN to its own.")
         if response.is_error:
-            raise RayUnreachableError(f"Ray at {self.url} answers {response.status_code}: {_short(response)}")
+            reason = f"{response.status_code}: {_short(response)}"
+            raise RayUnreachableError(f"Ray at {self.url} answers {reason}{self._route.note}")
         return response
 
 

@@ -66,7 +66,7 @@ def test_a_server_that_is_not_there_is_asked_as_long_as_the_patience_says(drive,
     told = []
 
     def work(client):
-        client.wait_for_server(1.5, told.append)
+        client.set_patience(1.5, told.append)
         return client.ready()
 
     begun = time.monotonic()

@@ -1,0 +1,136 @@
+"""Proxies and certificates of the environment, for every HTTP client of ours.
+
+A loopback address is asked directly, whatever the environment says. ``NO_PROXY`` holds names, suffixes, addresses and
+networks (``10.0.0.0/8``).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment
+
+from workloads.spec.errors import InputError
+
+_PROXY_SCHEMES = frozenset({"http", "https"})
+_CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The way to a server.
+
+    Attributes:
+        url: The server.
+        proxy: URL of the proxy in between; None where the server is asked directly.
+        variable: The environment variable that names the proxy.
+    """
+
+    url: str
+    proxy: str | None = None
+    variable: str | None = None
+
+    @property
+    def note(self) -> str:
+        """A sentence that names the proxy, without its password; empty where there is none."""
+        if self.proxy is None:
+            return ""
+        parts = urlsplit(self.proxy)
+        shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        return (
+            f" The proxy {shown} of {self.variable} is in between; "
+            f"to ask the server directly, add {urlsplit(self.url).hostname} to NO_PROXY."
+        )
+
+    def options(self) -> dict[str, Any]:
+        """Arguments for a client of httpx.
+
+        Raises:
+            InputError: The certificates of the environment cannot be read.
+        """
+        schemes = {urlsplit(self.url).scheme, urlsplit(self.proxy or "").scheme}
+        # Over plain HTTP no certificate is ever looked at, and loading them costs tens of milliseconds.
+        verify: ssl.SSLContext | bool = _certificates() if "https" in schemes else False
+        return {"trust_env": False, "proxy": self.proxy, "verify": verify}
+
+
+def route_to(url: str) -> Route:
+    """Find the way to a server by ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``.
+
+    Raises:
+        InputError: The proxy is of a kind that we cannot talk to.
+    """
+    parts = urlsplit(url)
+    proxies: dict[str, str] = getproxies_environment()
+    kind = next((kind for kind in (parts.scheme, "all") if proxies.get(kind)), None)
+    if (
+        kind is None
+        or not parts.hostname
+        or is_loopback(parts.hostname)
+        or _is_exempt(parts.hostname, proxies.get("no", ""))
+    ):
+        return Route(url)
+    proxy, variable = proxies[kind], _variable(f"{kind}_proxy")
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    if urlsplit(proxy).scheme not in _PROXY_SCHEMES or not urlsplit(proxy).hostname:
+        raise InputError.of(
+            variable,
+            f"{urlsplit(proxy).scheme}://… is a proxy that cannot be used to ask {url}.",
+            f"Give an http:// or https:// proxy, or add {parts.hostname} to NO_PROXY.",
+        )
+    return Route(url, proxy, variable)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    name = host.lower().strip("[]")
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _variable(name: str) -> str:
+    """The variable as it is spelled in the environment; lower case wins, as in curl and Python."""
+    return name if os.environ.get(name) else name.upper()
+
+
+def _is_exempt(host: str, no_proxy: str) -> bool:
+    return any(_matches(host.lower(), entry.strip().lower().strip("[]")) for entry in no_proxy.split(","))
+
+
+def _matches(host: str, entry: str) -> bool:
+    """Whether an entry of ``NO_PROXY`` means a host: all, a network, an address, a name or the end of one."""
+    if entry == "*":
+        return True
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        name = re.sub(r":\d+$", "", entry).removeprefix("*").lstrip(".")
+        return bool(name) and (host == name or host.endswith(f".{name}"))
+
+
+def _certificates() -> ssl.SSLContext:
+    """The certificates that the environment names, or those that come with httpx."""
+    import certifi
+
+    variable = next((name for name in _CERTIFICATE_VARIABLES if os.environ.get(name)), None)
+    place = Path(os.environ[variable] if variable else certifi.where())
+    try:
+        if place.is_dir():
+            return ssl.create_default_context(capath=str(place))
+        return ssl.create_default_context(cafile=str(place))
+    except (OSError, ssl.SSLError) as error:
+        raise InputError.of(
+            variable or "certificates",
+            f"The certificates in {place} cannot be read: {error}.",
+            "Name a file of certificates in PEM form, or unset the variable.",
+        ) from None
