@@ -54,7 +54,7 @@ def make_search(
             "teacher": teacher,
             "corpus": corpus.fingerprint,
             "superlms": {name: artifact.fingerprint for name, artifact in superlms.items()},
-            "spaces": {space.name: json.loads(json.dumps(asdict(space))) for space in spaces},
+            "spaces": {space.name: space.to_json() for space in spaces},
         },
     )
     rows = [(space.name, one) for space in spaces for one in space]

@@ -88,7 +88,7 @@ def test_the_answer_comes_within_50_ms_without_a_latency_term(client, searched_j
 @pytest.mark.parametrize(
     ("selection", "field"),
     [
-        ([], "selection"),
+        ([], "request"),
         ({}, "budgets"),
         ({"budgets": []}, "budgets"),
         ({"budgets": [{"name": "x"}]}, "budgets.0"),
