@@ -61,13 +61,12 @@ def read_document(file: Path) -> Any:
     Raises:
         InputError: It cannot be read.
     """
-    import yaml
-
     from workloads.spec.errors import InputError
+    from workloads.spec.reading import UnreadableTextError, load_text
 
     try:
-        return yaml.safe_load(_read(file))
-    except yaml.YAMLError as error:
+        return load_text(_read(file))
+    except UnreadableTextError as error:
         raise InputError.of("FILE", f"{file} cannot be read: {error}.", "Write it as JSON or YAML.") from None
 
 

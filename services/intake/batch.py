@@ -16,7 +16,7 @@ from pydantic import Field
 from services.intake.compression import AcceptedCompression
 from workloads.spec.errors import FieldError, InputError
 from workloads.spec.parsing import parse_as
-from workloads.spec.part import Name, Part
+from workloads.spec.part import Labels, Part
 from workloads.spec.request import CompressionRequest, parse_request
 
 MAX_COMPRESSIONS = 200
@@ -30,7 +30,7 @@ class BatchRequest(Part):
         None, min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$", description="Free text to find it by."
     )
     common: dict[str, Any] = Field(
-        default_factory=dict, description="Fields of a CompressionRequest that all of them have."
+        default_factory=dict, max_length=64, description="Fields of a CompressionRequest that all of them have."
     )
     compressions: list[dict[str, Any]] = Field(
         min_length=1,
@@ -40,7 +40,7 @@ class BatchRequest(Part):
     max_running: int | None = Field(
         None, ge=1, le=1000, description="How many of them run at the same time; null: as many as the service lets."
     )
-    labels: dict[Name, str] = Field(default_factory=dict, max_length=16, description="The batch's own.")
+    labels: Labels = Field(default_factory=dict, description="The batch's own.")
 
 
 @dataclass(frozen=True, slots=True)

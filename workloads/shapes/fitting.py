@@ -10,6 +10,7 @@ from workloads.shapes.spaces import spaces_for
 from workloads.spec.errors import FieldError, InputError
 from workloads.spec.lengths import length_findings, too_long
 from workloads.spec.request import CompressionRequest
+from workloads.spec.search import MOST_CANDIDATES
 
 
 def fitting_spaces(request: CompressionRequest, shape: TeacherShape) -> list[Space]:
@@ -32,9 +33,19 @@ def fitting_spaces(request: CompressionRequest, shape: TeacherShape) -> list[Spa
     except InputError as error:
         findings += error.errors
     findings += _relation_heads(request, shape, spaces)
+    findings += _too_many(request, spaces)
     if findings:
         raise InputError(findings)
     return spaces
+
+
+def _too_many(request: CompressionRequest, spaces: Sequence[Space]) -> list[FieldError]:
+    count = sum(map(len, spaces))
+    if request.search.searcher != "exhaustive" or count <= MOST_CANDIDATES:
+        return []
+    problem = f"The sub-spaces hold {count:,} candidates, and 'exhaustive' scores each; at most {MOST_CANDIDATES:,}."
+    remedy = "Use the searcher 'random' or 'evolutionary' with a number of 'candidates', or smaller sub-spaces."
+    return [FieldError("search.searcher", problem, remedy)]
 
 
 def _relation_heads(request: CompressionRequest, shape: TeacherShape, spaces: Sequence[Space]) -> list[FieldError]:

@@ -6,9 +6,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from workloads.spec.part import Name, Part
+from workloads.spec.part import Name, Part, Word
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+MOST_PARAMS, MOST_BYTES = 10**13, 10**15
 
 
 class LatencyTarget(Part):
@@ -23,8 +24,8 @@ class LatencyTarget(Part):
     runtime: Literal["eager", "compiled", "onnx"] = Field(
         "eager", description="PyTorch as it is, torch.compile, or ONNX Runtime."
     )
-    resource: str | None = Field(
-        None, min_length=1, description="Ray resource that only this target's nodes have; none: any node will do."
+    resource: Word | None = Field(
+        None, description="Ray resource that only this target's nodes have; none: any node will do."
     )
     warm_ups: int = Field(10, ge=1, le=10_000, description="Forwards before timing.")
     runs: int = Field(60, ge=10, le=100_000, description="Timed forwards of each model.")
@@ -43,20 +44,23 @@ class Budget(Part):
     """What a student may cost; all limits hold at once."""
 
     name: Name
-    max_params: int | None = Field(None, gt=0, description="Parameters, embeddings included.")
+    max_params: int | None = Field(None, gt=0, le=MOST_PARAMS, description="Parameters, embeddings included.")
     max_params_without_embeddings: int | None = Field(
-        None, gt=0, description="Parameters less the word, position and token-type tables."
+        None, gt=0, le=MOST_PARAMS, description="Parameters less the word, position and token-type tables."
     )
-    max_flops: int | None = Field(None, gt=0, description="Multiply-accumulates at sequence_length.")
+    max_flops: int | None = Field(None, gt=0, le=10**18, description="Multiply-accumulates at sequence_length.")
     sequence_length: int = Field(
         128, ge=1, le=4096, description="Tokens that max_flops and max_activation_bytes are counted at."
     )
-    max_weight_bytes: int | None = Field(None, gt=0, description="Bytes of all weights in weight_dtype.")
+    max_weight_bytes: int | None = Field(None, gt=0, le=MOST_BYTES, description="Bytes of all weights in weight_dtype.")
     weight_dtype: Dtype = Field("float32", description="What max_weight_bytes is counted in.")
     max_activation_bytes: int | None = Field(
-        None, gt=0, description="Peak bytes of activations of one sequence of sequence_length tokens, in float32."
+        None,
+        gt=0,
+        le=MOST_BYTES,
+        description="Peak bytes of activations of one sequence of sequence_length tokens, in float32.",
     )
-    max_latency_ms: float | None = Field(None, gt=0, description="Milliseconds on latency_target, measured.")
+    max_latency_ms: float | None = Field(None, gt=0, le=10**7, description="Milliseconds on latency_target, measured.")
     latency_target: Name | None = Field(None, description="Name of the target that max_latency_ms is measured on.")
     latency_percentile: Literal["p50", "p95"] = Field("p50", description="Which percentile max_latency_ms limits.")
 

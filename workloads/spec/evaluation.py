@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 
 from workloads.spec.errors import InputError
 from workloads.spec.parsing import parse_as
-from workloads.spec.part import Name, Part
+from workloads.spec.part import MOST_FILES, MOST_ROWS, Labels, Location, Name, Part, Word
 from workloads.spec.request import TeacherSpec
 from workloads.spec.search import TASK_FILES, Metric, TaskSpec
 
@@ -23,7 +23,7 @@ def _with_known_ending(url: str) -> str:
     return url
 
 
-TaskFile = Annotated[str, AfterValidator(_with_known_ending)]
+TaskFile = Annotated[Location, AfterValidator(_with_known_ending)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
 
@@ -31,8 +31,8 @@ LearningRate = Annotated[float, Field(gt=0, le=1)]
 class EvaluatedModel(Part):
     """What is evaluated: a student, or any model that could be a teacher."""
 
-    compression: str | None = Field(None, description="The compression that gave the student, or a selection's.")
-    student: str | None = Field(None, description="The student's id.")
+    compression: Word | None = Field(None, description="The compression that gave the student, or a selection's.")
+    student: Word | None = Field(None, description="The student's id.")
     teacher: TeacherSpec | None = Field(None, description="A model that is no student, instead of the two.")
 
     @model_validator(mode="after")
@@ -55,18 +55,26 @@ class EvaluationTask(Part):
     kind: Literal["single", "pair", "similarity"] = Field(
         description="single: a class of one text; pair: a class of two; similarity: a value of two."
     )
-    train: list[TaskFile] = Field(min_length=1, description="Parquet, JSONL or CSV files with labels to fine-tune on.")
-    validation: list[TaskFile] | None = Field(None, min_length=1, description="The same, to score on.")
-    test: list[TaskFile] | None = Field(None, min_length=1, description="The same, instead of 'validation'.")
-    text_columns: list[str] = Field(min_length=1, max_length=2, description="One column, or two for pairs.")
-    label_column: str = Field("label", min_length=1, description="Whole numbers for classes, floats for similarity.")
+    train: list[TaskFile] = Field(
+        min_length=1,
+        max_length=MOST_FILES,
+        description="Parquet, JSONL or CSV files with labels to fine-tune on.",
+    )
+    validation: list[TaskFile] | None = Field(
+        None, min_length=1, max_length=MOST_FILES, description="The same, to score on."
+    )
+    test: list[TaskFile] | None = Field(
+        None, min_length=1, max_length=MOST_FILES, description="The same, instead of 'validation'."
+    )
+    text_columns: list[Word] = Field(min_length=1, max_length=2, description="One column, or two for pairs.")
+    label_column: Word = Field("label", description="Whole numbers for classes, floats for similarity.")
     metric: Metric = Field(
         "accuracy", validate_default=True, description="What it is scored and the epoch is chosen by."
     )
     set_aside: float = Field(
         0.1, gt=0, le=0.5, description="Share of the training rows that the epoch is chosen on, and not trained on."
     )
-    max_train_rows: int | None = Field(None, ge=1, description="Use the first so many training rows.")
+    max_train_rows: int | None = Field(None, ge=1, le=MOST_ROWS, description="Use the first so many training rows.")
 
     @field_validator("text_columns")
     @classmethod
@@ -117,9 +125,9 @@ class EvaluationRequest(Part):
     learning_rates: list[LearningRate] = Field(
         [5e-5], min_length=1, max_length=8, description="Each seed tries them all, and keeps the best like the epoch."
     )
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1, le=4096)
     sequence_length: int = Field(128, ge=8, le=4096, description="Tokens; longer texts are cut.")
-    labels: dict[Name, str] = Field(default_factory=dict, max_length=16, description="Free labels to find it by.")
+    labels: Labels = Field(default_factory=dict, description="Free labels to find it by.")
 
     @field_validator("seeds", "learning_rates")
     @classmethod
@@ -153,7 +161,9 @@ class EvaluationRequest(Part):
 class AcceptedEvaluation(EvaluationRequest):
     """A request as it is kept for the run."""
 
-    files: str | None = Field(None, description="The student's folder, relative to the storage; none for a teacher.")
+    files: Location | None = Field(
+        None, description="The student's folder, relative to the storage; none for a teacher."
+    )
 
 
 def parse_evaluation(data: Any) -> EvaluationRequest:

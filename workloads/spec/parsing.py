@@ -78,7 +78,7 @@ def findings_of(items: Sequence[dict[str, Any]], kind: type[BaseModel]) -> list[
 def _findings(item: dict[str, Any], root: type[BaseModel]) -> list[FieldError]:
     # pydantic puts the tried type between the names where there are several: "placement.list[list[str]].0".
     parts = [str(part) for part in item["loc"]]
-    parts = [part for part in parts if part != "int" and "[" not in part]
+    parts = [part for part in parts if part not in {"int", "constrained-int"} and "[" not in part]
     raised = item.get("ctx", {}).get("error")
     if isinstance(raised, InputError):  # a check of ours; its fields are seen from the part that it stands in
         return [one.below(*parts) for one in raised.errors]
@@ -116,6 +116,8 @@ def _remedy(kind: str, given: Any, context: dict[str, Any]) -> str:
         if context["pattern"] == NAME_PATTERN:
             return "Begin with a letter or a digit and go on with at most 62 letters, digits, '.', '_' or '-'."
         return f"Match the pattern {context['pattern']}."
+    if kind == "int_parsing_size":
+        return "Use a smaller number."
     if isinstance(given, str) and kind in {"int_parsing", "int_type"} and (number := _whole(given)) is not None:
         return f"Write {number}; YAML takes {given} for text."
     return next((remedy for prefix, remedy in _REMEDIES.items() if kind.startswith(prefix)), "Correct the value.")

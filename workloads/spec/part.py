@@ -1,14 +1,35 @@
-"""What all parts of a request have in common."""
+"""What all parts of a request have in common: names, bounds, and checks of every value."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from workloads.spec.errors import InputError
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Location = Annotated[str, Field(min_length=1, max_length=4096)]
+"""A path, URL, glob or hub id."""
+Word = Annotated[str, Field(min_length=1, max_length=255)]
+"""A column, a revision, a resource and the like."""
+Labels = Annotated[dict[Name, Annotated[str, Field(max_length=1000)]], Field(max_length=16)]
+"""Free labels by name."""
+
+MOST_TOKENS = 10**13
+MOST_ROWS = 10**9
+"""Of a labelled dataset."""
+MOST_HELDOUT_ROWS = 10**6
+MOST_FILES = 10_000
+"""Entries of a list of paths."""
+MOST_BATCH = 2**20
+"""Rows of a batch."""
+MOST_LEVELS = 32
+"""How deep lists and objects may stand in one another."""
+MOST_VALUES = 200_000
+"""How many values a request may hold in all, those in lists and objects included."""
 
 _PLAIN = (bool, int, float)
 
@@ -18,12 +39,12 @@ class Part(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    @field_validator("*", mode="after")
+    @model_validator(mode="before")
     @classmethod
-    def _no_nul(cls, value: Any) -> Any:
-        if _holds_nul(value):
-            raise ValueError("It holds a NUL character, which no path, no name and no database takes. Leave it out.")
-        return value
+    def _readable(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            check_values(data)
+        return data
 
     @field_validator("*", mode="before")
     @classmethod
@@ -33,20 +54,66 @@ class Part(BaseModel):
             kinds = [kind for kind in _kinds(cls.model_fields[info.field_name].annotation) if kind in _PLAIN]
             if kinds and bool not in kinds:
                 raise ValueError("true and false are no numbers. Use a number.")
-        return value
+        return _with_whole_numbers(value)
 
 
-def _holds_nul(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(_holds_nul(one) for pair in value.items() for one in pair)
-    if isinstance(value, list | tuple):
-        return any(_holds_nul(one) for one in value)
-    return isinstance(value, str) and "\0" in value
+def check_values(data: dict[str, Any]) -> None:
+    """Refuse data that is nested too deep or holds too much, and text that no path, no UTF-8 and no database takes.
+
+    Args:
+        data: JSON-like.
+
+    Raises:
+        InputError: It names the first of such fields.
+    """
+    pending: list[tuple[Any, tuple[str, ...]]] = [(data, ())]
+    seen = 0
+    while pending:
+        value, path = pending.pop()
+        seen += 1
+        if seen > MOST_VALUES:
+            raise InputError.of("request", f"It holds more than {MOST_VALUES:,} values.", "Send less at once.")
+        if isinstance(value, str):
+            if (wrong := _unreadable(value)) is not None:
+                raise InputError.of(_field(path), f"It holds {wrong}.", "Leave it out.")
+        elif isinstance(value, dict | list | tuple):
+            if len(path) >= MOST_LEVELS:
+                # The top of the path tells which field it is; all of it would be no help.
+                raise InputError.of(_field(path[:1]), f"It is nested deeper than {MOST_LEVELS} levels.", "Flatten it.")
+            if isinstance(value, dict):
+                for name in value:
+                    if isinstance(name, str) and (wrong := _unreadable(name)) is not None:
+                        raise InputError.of(_field(path), f"One of its names holds {wrong}.", "Leave it out.")
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            pending.extend((inner, (*path, str(name))) for name, inner in items)
+
+
+def _unreadable(text: str) -> str | None:
+    if "\0" in text:
+        return "a NUL character, which no path, no name and no database takes"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "half of a surrogate pair, which is no character and no UTF-8"
+    return None
+
+
+def _field(path: tuple[str, ...]) -> str:
+    return ".".join(path) or "request"
 
 
 def _holds_truth(value: Any) -> bool:
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
     return isinstance(value, bool) or any(_holds_truth(one) for one in inner)
+
+
+def _with_whole_numbers(value: Any) -> Any:
+    """Write whole floats as integers: of one beyond 64 bits pydantic would not say which bound it breaks."""
+    if isinstance(value, list):
+        return [_with_whole_numbers(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _with_whole_numbers(one) for name, one in value.items()}
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:

@@ -6,23 +6,33 @@ Light to import (pydantic only). :func:`parse_request` turns JSON-like data into
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, model_validator
 
 from workloads.spec.budgets import Budget, LatencyTarget
 from workloads.spec.errors import FieldError, InputError
 from workloads.spec.parsing import parse_as
-from workloads.spec.part import Name, Part
+from workloads.spec.part import MOST_BATCH, MOST_FILES, MOST_TOKENS, Labels, Location, Name, Part, Word
+from workloads.spec.reading import UnreadableTextError, load_text
 from workloads.spec.search import ExportSpec, PolishSpec, ProxyTaskSpec, SearchSpec
 
 ENDINGS = (".txt", ".jsonl", ".json", ".parquet")
 """Of the files that a corpus may be made of."""
 OTHER_ENDING = "Convert or rename it, or pick the other files by a glob such as folder/**/*.txt."
 RelationForm = Literal["softmax-mse", "raw-mse", "kl"]
-_Count = Annotated[int, Field(ge=1)]
+_Depth = Annotated[int, Field(ge=1, le=1000)]
+_Width = Annotated[int, Field(ge=1, le=2**17)]
+_Ratio = Annotated[float, Field(gt=0, le=1000)]
+_Weight = Annotated[float, Field(le=1e6)]
+_Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
+_MOST_VALUES = 1024
+"""Values of a range."""
+_MOST_SPACES = 16
+_Groups = Annotated[
+    list[Annotated[list[Name], Field(max_length=_MOST_SPACES)]],
+    Field(max_length=_MOST_SPACES),
+]
 _SPACE_NAMES = {1: ["all"], 2: ["small", "base"], 3: ["tiny", "small", "base"]}
 _PAPER_SPACES = 3
 
@@ -30,20 +40,22 @@ _PAPER_SPACES = 3
 class TeacherSpec(Part):
     """The model to compress."""
 
-    model: str = Field(min_length=1, description="A folder (local, s3://, gs://) or a hub id.")
-    revision: str | None = Field(None, description="Branch, tag or commit of a hub id.")
+    model: Location = Field(description="A folder (local, s3://, gs://) or a hub id.")
+    revision: Word | None = Field(None, description="Branch, tag or commit of a hub id.")
 
 
 class CorpusSpec(Part):
     """The unlabelled text to distil on."""
 
-    paths: list[str] = Field(
-        default_factory=list, description="Files, folders or globs of .txt, .jsonl or .parquet; local, s3:// or gs://."
+    paths: list[Location] = Field(
+        default_factory=list,
+        max_length=MOST_FILES,
+        description="Files, folders or globs of .txt, .jsonl or .parquet; local, s3:// or gs://.",
     )
-    dataset: str | None = Field(None, description="A folder saved by `datasets`, or a hub id, instead of paths.")
-    dataset_config: str | None = Field(None, description="Configuration name of a hub dataset.")
-    split: str = Field("train", description="Split of the dataset.")
-    text_column: str = Field("text", description="Column (Parquet, dataset) or key (JSONL) that holds the text.")
+    dataset: Location | None = Field(None, description="A folder saved by `datasets`, or a hub id, instead of paths.")
+    dataset_config: Word | None = Field(None, description="Configuration name of a hub dataset.")
+    split: Word = Field("train", description="Split of the dataset.")
+    text_column: Word = Field("text", description="Column (Parquet, dataset) or key (JSONL) that holds the text.")
     documents: Literal["file", "paragraph", "line"] = Field(
         "file", description="What one document is in a .txt file; paragraphs are parted by empty lines."
     )
@@ -60,14 +72,15 @@ class SubspaceSpec(Part):
     """One sub-space written out by hand; all its layers are alike."""
 
     name: Name
-    layers: list[_Count] = Field(min_length=1, description="Depths.")
-    hidden_sizes: list[_Count] = Field(min_length=1, description="Hidden sizes.")
-    mlp_ratios: list[Annotated[float, Field(gt=0)]] = Field(
-        min_length=1, description="Feed-forward width over hidden size."
+    layers: list[_Depth] = Field(min_length=1, max_length=_MOST_VALUES, description="Depths.")
+    hidden_sizes: list[_Width] = Field(min_length=1, max_length=_MOST_VALUES, description="Hidden sizes.")
+    mlp_ratios: list[_Ratio] = Field(
+        min_length=1, max_length=_MOST_VALUES, description="Feed-forward width over hidden size."
     )
-    heads: list[_Count] | None = Field(
+    heads: list[_Width] | None = Field(
         None,
         min_length=1,
+        max_length=_MOST_VALUES,
         description="Head counts, free of the hidden size; left out: hidden size / the teacher's head width.",
     )
 
@@ -75,12 +88,12 @@ class SubspaceSpec(Part):
 class SubspacesSpec(Part):
     """Which architectures students are chosen from."""
 
-    count: int = Field(3, ge=1, le=16, description="K, the number of compact sub-spaces (and of SuperLMs).")
+    count: int = Field(3, ge=1, le=_MOST_SPACES, description="K, the number of compact sub-spaces (and of SuperLMs).")
     preset: Literal["relative", "autodistil-paper"] = Field(
         "relative", description="Ranges relative to the teacher, or the paper's three for 12 x 768 teachers."
     )
     spaces: list[SubspaceSpec] | None = Field(
-        None, min_length=1, max_length=16, description="Sub-spaces by hand, instead of count and preset."
+        None, min_length=1, max_length=_MOST_SPACES, description="Sub-spaces by hand, instead of count and preset."
     )
     importance: bool | None = Field(
         None,
@@ -144,18 +157,20 @@ class OutputSpec(Part):
     """A term on the model's output, for teachers whose output is the product (embedding models)."""
 
     kind: Literal["pooled", "token"] = Field(description="Mean-pooled output of a document, or every token's output.")
-    weight: float = Field(1.0, gt=0, description="Weight of the term beside the relation loss.")
+    weight: float = Field(1.0, gt=0, le=1e6, description="Weight of the term beside the relation loss.")
 
 
 class ObjectiveSpec(Part):
     """What a student is trained to match."""
 
     relation: RelationForm | None = Field("kl", description="Self-attention relation distillation; null for none.")
-    relation_heads: int | None = Field(None, ge=1, description="Relation heads; default: the teacher's heads.")
+    relation_heads: int | None = Field(
+        None, ge=1, le=2**17, description="Relation heads; default: the teacher's heads."
+    )
     remainder: Literal["spread", "drop"] = Field(
         "spread", description="Widths that the relation heads do not divide: uneven heads, or drop the rest (paper)."
     )
-    relation_weights: tuple[float, float, float] = Field(
+    relation_weights: tuple[_Weight, _Weight, _Weight] = Field(
         (1.0, 1.0, 1.0), description="Weights of the query, key and value relations."
     )
     output: OutputSpec | None = Field(None, description="An output term beside, or instead of, the relations.")
@@ -172,25 +187,27 @@ class ObjectiveSpec(Part):
 class TrainingSpec(Part):
     """How the SuperLMs are trained."""
 
-    tokens_per_superlm: int | dict[str, int] = Field(
+    tokens_per_superlm: _Tokens | Annotated[dict[Name, _Tokens], Field(max_length=_MOST_SPACES)] = Field(
         20_000_000, description="Training length in tokens; one number, or one for each sub-space by name."
     )
     sequence_length: int = Field(128, ge=8, le=4096, description="Tokens of a training block.")
-    batch_size: int = Field(32, ge=1, description="Blocks of a step, over all workers.")
+    batch_size: int = Field(32, ge=1, le=MOST_BATCH, description="Blocks of a step, over all workers.")
     learning_rate: float = Field(1e-3, gt=0, le=1)
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_fraction: float = Field(0.05, ge=0, lt=1)
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's; none on biases and LayerNorm.")
-    clip_norm: float = Field(1.0, gt=0)
+    weight_decay: float = Field(0.01, ge=0, le=10, description="AdamW's; none on biases and LayerNorm.")
+    clip_norm: float = Field(1.0, gt=0, le=1e6)
     dropout: float = Field(0.1, ge=0, lt=1)
     random_subnets: int = Field(2, ge=0, le=16, description="Subnets of a step beside the smallest and the largest.")
-    workers: int = Field(1, ge=1, description="Data-parallel workers of each training run.")
-    placement: Literal["auto", "together", "apart"] | list[list[str]] = Field(
+    workers: int = Field(1, ge=1, le=4096, description="Data-parallel workers of each training run.")
+    placement: Literal["auto", "together", "apart"] | _Groups = Field(
         "auto", description="How the SuperLMs are grouped into training runs; or the groups, by sub-space name."
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where it is native.")
-    checkpoint_every_steps: int = Field(200, ge=1)
-    max_failures: int = Field(2, ge=0, description="Restarts of a training run whose worker died, in one attempt.")
+    checkpoint_every_steps: int = Field(200, ge=1, le=10**6)
+    max_failures: int = Field(
+        2, ge=0, le=1000, description="Restarts of a training run whose worker died, in one attempt."
+    )
 
     @model_validator(mode="after")
     def _sizes(self) -> TrainingSpec:
@@ -255,7 +272,7 @@ class CompressionRequest(Part):
     )
     budgets: list[Budget] = Field(min_length=1, max_length=64)
     seed: int = Field(0, ge=0, lt=2**31)
-    labels: dict[Name, str] = Field(default_factory=dict, max_length=16, description="Free labels to find it by.")
+    labels: Labels = Field(default_factory=dict, description="Free labels to find it by.")
 
     @model_validator(mode="after")
     def _parts_agree(self) -> CompressionRequest:
@@ -317,7 +334,6 @@ def parse_request_text(text: str) -> CompressionRequest:
         InputError: The text is neither, or a field is wrong.
     """
     try:
-        data = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        return parse_request(load_text(text))
+    except UnreadableTextError as error:
         raise InputError.of("request", f"It cannot be read: {error}.", "Write it as JSON or YAML.") from None
-    return parse_request(data)

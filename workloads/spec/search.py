@@ -6,22 +6,26 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from workloads.spec.part import Part
+from workloads.spec.part import MOST_FILES, MOST_HELDOUT_ROWS, MOST_ROWS, MOST_TOKENS, Location, Part, Word
 
 Metric = Literal["accuracy", "f1", "matthews", "spearman"]
 TASK_FILES = (".parquet", ".jsonl", ".csv")
 """Endings of files with labelled rows."""
+MOST_CANDIDATES = 1_000_000
+"""Of a search; a space of more is drawn from, or narrowed."""
 
 
 class SearchSpec(Part):
     """Which candidates are scored, on how much text."""
 
-    heldout_blocks: int = Field(128, ge=1, description="Held-out rows that a candidate is scored on in the last rung.")
+    heldout_blocks: int = Field(
+        128, ge=1, le=MOST_HELDOUT_ROWS, description="Held-out rows that a candidate is scored on in the last rung."
+    )
     searcher: Literal["exhaustive", "random", "evolutionary"] = Field(
         "exhaustive", description="Every candidate, a random sample, or generations of mutation and crossover."
     )
     candidates: int | None = Field(
-        None, ge=1, description="How many candidates the random and the evolutionary searcher try."
+        None, ge=1, le=MOST_CANDIDATES, description="How many candidates the random and the evolutionary searcher try."
     )
     aim: Literal["frontier", "budgets", "all"] = Field(
         "frontier",
@@ -30,9 +34,9 @@ class SearchSpec(Part):
         "and what is clearly worse than the best; "
         "all: nothing goes, every candidate is scored on all rows.",
     )
-    first_rung_blocks: int = Field(16, ge=1, description="Held-out rows of the first rung.")
+    first_rung_blocks: int = Field(16, ge=1, le=MOST_HELDOUT_ROWS, description="Held-out rows of the first rung.")
     growth: int = Field(2, ge=2, le=16, description="Each rung has this many times the rows of the one before.")
-    population: int = Field(24, ge=4, description="Candidates of a generation (evolutionary).")
+    population: int = Field(24, ge=4, le=10_000, description="Candidates of a generation (evolutionary).")
     mutation: float = Field(0.3, ge=0, le=1, description="Chance that a range of a child is drawn anew (evolutionary).")
 
     @model_validator(mode="after")
@@ -59,16 +63,20 @@ class SearchSpec(Part):
 class TaskSpec(Part):
     """A labelled dataset: single sentences, pairs, or pairs with a similarity."""
 
-    train: list[str] = Field(min_length=1, description="Parquet, JSONL or CSV files with labels to fine-tune on.")
-    validation: list[str] = Field(min_length=1, description="The same, to score on.")
-    text_columns: list[str] = Field(min_length=1, max_length=2, description="One column, or two for sentence pairs.")
-    label_column: str = Field("label", min_length=1, description="Whole numbers for classes, floats for similarity.")
+    train: list[Location] = Field(
+        min_length=1,
+        max_length=MOST_FILES,
+        description="Parquet, JSONL or CSV files with labels to fine-tune on.",
+    )
+    validation: list[Location] = Field(min_length=1, max_length=MOST_FILES, description="The same, to score on.")
+    text_columns: list[Word] = Field(min_length=1, max_length=2, description="One column, or two for sentence pairs.")
+    label_column: Word = Field("label", description="Whole numbers for classes, floats for similarity.")
     metric: Metric = Field("accuracy", description="What it is scored by.")
     epochs: int = Field(3, ge=1, le=100)
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1, le=4096)
     learning_rate: float = Field(5e-5, gt=0, le=1)
     sequence_length: int = Field(128, ge=8, le=4096, description="Tokens; longer texts are cut.")
-    max_train_rows: int | None = Field(None, ge=1, description="Use the first so many training rows.")
+    max_train_rows: int | None = Field(None, ge=1, le=MOST_ROWS, description="Use the first so many training rows.")
 
 
 class ProxyTaskSpec(TaskSpec):
@@ -82,7 +90,7 @@ class ProxyTaskSpec(TaskSpec):
 class PolishSpec(Part):
     """Distilling chosen students alone, after the search."""
 
-    tokens: int = Field(ge=1, description="Training length of each, in tokens.")
+    tokens: int = Field(ge=1, le=MOST_TOKENS, description="Training length of each, in tokens.")
     top_k: int = Field(1, ge=1, le=64, description="Polish so many of the best of each budget, then choose.")
     learning_rate: float | None = Field(None, gt=0, le=1, description="Default: training.learning_rate.")
 

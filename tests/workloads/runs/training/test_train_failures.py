@@ -119,7 +119,9 @@ def test_a_teacher_with_infinite_weights_is_told_at_once(scene: Scene) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_training_that_diverges_is_told_at_once(scene: Scene, workers: int) -> None:
     # Each step multiplies the weights by -1e29, which is past the largest float in two.
-    request = scene.request(learning_rate=0.1, weight_decay=1e30, max_failures=2, workers=workers, warmup_fraction=0.0)
+    request = scene.request(learning_rate=0.1, max_failures=2, workers=workers, warmup_fraction=0.0)
+    training = request.training.model_copy(update={"weight_decay": 1e30})  # more than a request may ask for
+    request = request.model_copy(update={"training": training})
     error = _refused(scene, request, workers)
     assert error.field == "training.learning_rate"
     assert "step 5" in error.message
