@@ -60,7 +60,7 @@ class DemoScene:
         """A fresh group of SuperLMs."""
         members = {}
         for space in spaces:
-            built = build_superlm(self.teacher, space, order=order, projection=False, dropout=0.0)
+            built = build_superlm(self.teacher, space, order=order, projection=False)
             members[space.name] = Member(space, built.superlm, built.head_order, steps)
         device = torch.device("cpu")
         return GroupTrainer(self.teacher, members, self.objective, self.training(steps), seed=SEED, device=device)

@@ -90,9 +90,7 @@ def calibrate(
     steps: dict[str, float] = {}
     scores: dict[str, float] = {}
     for space in spaces:
-        built = build_superlm(
-            teacher, space, order=None, projection=objective.needs_projection, dropout=training.dropout
-        )
+        built = build_superlm(teacher, space, order=None, projection=objective.needs_projection)
         member = Member(space, built.superlm.to(device), None, STEPS + 1)
         trainer = GroupTrainer(teacher, {space.name: member}, objective, training, seed=request.seed, device=device)
         steps[space.name] = _step_seconds(trainer, space, batch, request, teacher_seconds)

@@ -30,6 +30,11 @@ class Batch:
         moved = (None if part is None else part.to(device, non_blocking=True) for part in self._parts())
         return Batch(*moved)  # type: ignore[arg-type]
 
+    def rows(self, rows: range) -> Batch:
+        """Take some consecutive rows."""
+        part = slice(rows.start, rows.stop)
+        return Batch(*(None if one is None else one[part] for one in self._parts()))  # type: ignore[arg-type]
+
     def _parts(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
         return self.input_ids_BL, self.mask_BL, self.token_types_BL
 

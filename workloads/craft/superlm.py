@@ -8,6 +8,7 @@ Shape letters: B rows, L tokens, H hidden size of the subnet, A attention width,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from workloads.craft.cutting import cut, cut_student
+from workloads.craft.dropout import Dropout
 from workloads.craft.elastic import FlatParameters, embedding, layer_norm, linear
 from workloads.craft.signals import Batch, Signals, Wants
 from workloads.shapes.architecture import Architecture, Layer
@@ -46,33 +48,34 @@ class SuperLM(nn.Module):
     Args:
         weights: Canonical weights of the largest extents; layers are named by the teacher's numbers.
         wiring: What the family's forward needs.
-        dropout: Probability, applied where BERT applies it; only in training mode.
     """
 
-    def __init__(self, weights: dict[str, Tensor], wiring: Wiring, dropout: float = 0.0) -> None:
+    def __init__(self, weights: dict[str, Tensor], wiring: Wiring) -> None:
         super().__init__()
         self.flat = FlatParameters(weights)
         self.wiring = wiring
-        self.dropout = dropout
         self._activation = ACT2FN[wiring.activation]
 
     @classmethod
-    def from_teacher(cls, teacher: dict[str, Tensor], space: Space, wiring: Wiring, dropout: float = 0.0) -> SuperLM:
+    def from_teacher(cls, teacher: dict[str, Tensor], space: Space, wiring: Wiring) -> SuperLM:
         """Cut the teacher's (ordered) canonical weights, or a wider SuperLM's, to the extents of a sub-space.
 
         Layers that no member of the sub-space starts from are left out.
         """
         extents = space.extents
         layers = {layer.source: (layer.source, layer) for layer in extents.layers}
-        return cls(cut(teacher, extents.hidden_size, layers), wiring, dropout)
+        return cls(cut(teacher, extents.hidden_size, layers), wiring)
 
-    def forward(self, batch: Batch, architecture: Architecture, wants: Wants) -> Signals:
+    def forward(
+        self, batch: Batch, architecture: Architecture, wants: Wants, dropout: Dropout | None = None
+    ) -> Signals:
         """Run one subnet, no further than ``wants`` needs.
 
         Args:
             batch: Token rows ``[B, L]``.
             architecture: The subnet.
             wants: Which signals to give; layers are numbered as in the subnet.
+            dropout: Masks for these rows and this subnet, applied where BERT applies dropout; None for none.
 
         Returns:
             The signals, widths being those of the subnet.
@@ -83,18 +86,25 @@ class SuperLM(nn.Module):
         values: dict[int, Tensor] = {}
         hidden: dict[int, Tensor] = {}
         x_BLH = self._embed(batch, architecture.hidden_size)
+        if dropout is not None:
+            x_BLH = dropout.embeddings(x_BLH)
         bias = self._attention_bias(batch, max(layer.heads for layer in architecture.layers), x_BLH.dtype)
         last = len(architecture.layers) - 1
         through = last if wants.output else max(wants.hidden, default=-1)
         for index, layer in enumerate(architecture.layers):
             if index > max(through, max(wants.relations, default=-1)):
                 break
-            q_BLA, k_BLA, v_BLA = self._project(x_BLH, layer)
+            # A part without heads or neurons is skipped with its bias and its norm.
+            projected = self._project(x_BLH, layer) if layer.heads else None
             if index in wants.relations:
-                queries[index], keys[index], values[index] = q_BLA, k_BLA, v_BLA
+                assert projected is not None, f"layer {index} has no heads and so no relations"
+                queries[index], keys[index], values[index] = projected
             if index > through and index >= max(wants.relations, default=-1):
                 break  # nothing wanted lies beyond these projections
-            x_BLH = self._finish_layer(x_BLH, q_BLA, k_BLA, v_BLA, layer, bias)
+            if projected is not None:
+                x_BLH = self._attend(x_BLH, projected, architecture, index, bias, dropout)
+            if layer.intermediate_size:
+                x_BLH = self._feed_forward(x_BLH, layer, index, dropout)
             if index in wants.hidden:
                 hidden[index] = x_BLH
         return Signals(queries, keys, values, hidden, output_BLH=x_BLH if wants.output else None)
@@ -121,20 +131,21 @@ class SuperLM(nn.Module):
     def _embed(self, batch: Batch, hidden: int) -> Tensor:
         ids_BL = batch.input_ids_BL
         x_BLH = embedding(ids_BL, self.flat["embeddings.word"], hidden)
-        x_BLH = x_BLH + embedding(self.wiring.positions(ids_BL), self.flat["embeddings.position"], hidden)
         if "embeddings.token_type" in self.flat:
             types = batch.token_types_BL
             if types is None:
                 types = torch.zeros(1, 1, dtype=torch.long, device=ids_BL.device)
             x_BLH = x_BLH + embedding(types, self.flat["embeddings.token_type"], hidden)
-        return self._drop(self._norm(x_BLH, "embeddings.norm"))
+        # After the token types, as the stock classes add them: low precision keeps the order.
+        x_BLH = x_BLH + embedding(self.wiring.positions(ids_BL), self.flat["embeddings.position"], hidden)
+        return self._norm(x_BLH, "embeddings.norm")
 
     def _attention_bias(self, batch: Batch, heads: int, dtype: torch.dtype) -> Tensor | None:
         """The mask, the relative bias, or their sum: ``[B or 1, N or 1, L, L]``, None where there is neither."""
         mask = None if batch.mask_BL is None else batch.mask_BL[:, None, None, :]
         length = batch.input_ids_BL.shape[1]
         buckets = self.wiring.relative_buckets(length)
-        if buckets is None:
+        if buckets is None or heads == 0:
             return mask
         table = self.flat["relative_bias"][:, :heads]
         bias = F.embedding(buckets.to(table.device), table).permute(2, 0, 1)[None].to(dtype)
@@ -145,21 +156,38 @@ class SuperLM(nn.Module):
         q_BLA = self._linear(x_BLH, f"{prefix}.query", width)
         return q_BLA, self._linear(x_BLH, f"{prefix}.key", width), self._linear(x_BLH, f"{prefix}.value", width)
 
-    def _finish_layer(
-        self, x_BLH: Tensor, q_BLA: Tensor, k_BLA: Tensor, v_BLA: Tensor, layer: Layer, bias: Tensor | None
+    def _attend(
+        self,
+        x_BLH: Tensor,
+        projected: tuple[Tensor, Tensor, Tensor],
+        architecture: Architecture,
+        index: int,
+        bias: Tensor | None,
+        dropout: Dropout | None,
     ) -> Tensor:
-        prefix, hidden = f"layers.{layer.source}", x_BLH.shape[-1]
-        shape = (*q_BLA.shape[:2], layer.heads, layer.head_width)
-        q_BNLD, k_BNLD, v_BNLD = (part.view(shape).transpose(1, 2) for part in (q_BLA, k_BLA, v_BLA))
+        layer, prefix = architecture.layers[index], f"layers.{architecture.layers[index].source}"
+        shape = (*x_BLH.shape[:2], layer.heads, layer.head_width)
+        q_BNLD, k_BNLD, v_BNLD = (part.view(shape).transpose(1, 2) for part in projected)
         if bias is not None and bias.shape[1] > layer.heads:
             bias = bias[:, : layer.heads]
-        drop = self.dropout if self.training else 0.0
-        context_BNLD = F.scaled_dot_product_attention(q_BNLD, k_BNLD, v_BNLD, attn_mask=bias, dropout_p=drop)
-        context_BLA = context_BNLD.transpose(1, 2).reshape(q_BLA.shape)
-        attended = self._drop(self._linear(context_BLA, f"{prefix}.attention_output", hidden))
-        x_BLH = self._norm(attended + x_BLH, f"{prefix}.attention_norm")
+        if dropout is None:
+            context_BNLD = F.scaled_dot_product_attention(q_BNLD, k_BNLD, v_BNLD, attn_mask=bias)
+        else:
+            # The fused kernels draw dropout from the device's global generator, by their own layout of the rows.
+            probabilities = _attention(q_BNLD, k_BNLD, bias).to(v_BNLD.dtype)
+            context_BNLD = dropout.attention(probabilities, index) @ v_BNLD
+        context_BLA = context_BNLD.transpose(1, 2).reshape(projected[0].shape)
+        attended = self._linear(context_BLA, f"{prefix}.attention_output", x_BLH.shape[-1])
+        if dropout is not None:
+            attended = dropout.attention_output(attended, index)
+        return self._norm(attended + x_BLH, f"{prefix}.attention_norm")
+
+    def _feed_forward(self, x_BLH: Tensor, layer: Layer, index: int, dropout: Dropout | None) -> Tensor:
+        prefix = f"layers.{layer.source}"
         inner = self._activation(self._linear(x_BLH, f"{prefix}.intermediate", layer.intermediate_size))
-        fed = self._drop(self._linear(inner, f"{prefix}.output", hidden))
+        fed = self._linear(inner, f"{prefix}.output", x_BLH.shape[-1])
+        if dropout is not None:
+            fed = dropout.output(fed, index)
         return self._norm(fed + x_BLH, f"{prefix}.output_norm")
 
     def _linear(self, x: Tensor, name: str, outputs: int) -> Tensor:
@@ -168,5 +196,11 @@ class SuperLM(nn.Module):
     def _norm(self, x: Tensor, name: str) -> Tensor:
         return layer_norm(x, self.flat[f"{name}.weight"], self.flat[f"{name}.bias"], self.wiring.layer_norm_eps)
 
-    def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout) if self.training and self.dropout else x
+
+def _attention(q_BNLD: Tensor, k_BNLD: Tensor, bias: Tensor | None) -> Tensor:
+    """Give the attention probabilities ``[B, N, L, L]``; ``bias`` masks the scores (bool) or is added to them."""
+    scores = (q_BNLD * (1 / math.sqrt(q_BNLD.shape[-1]))) @ k_BNLD.transpose(-1, -2)
+    if bias is not None:
+        masks = bias.dtype == torch.bool
+        scores = scores.masked_fill(~bias, torch.finfo(scores.dtype).min) if masks else scores + bias
+    return scores.softmax(-1)

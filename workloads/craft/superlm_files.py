@@ -33,7 +33,7 @@ def wiring_of(teacher: Teacher) -> Wiring:
     return Wiring(facts.layer_norm_eps, facts.activation, positions, teacher.family.relative_buckets)
 
 
-def build_superlm(teacher: Teacher, space: Space, *, order: Order | None, projection: bool, dropout: float) -> Built:
+def build_superlm(teacher: Teacher, space: Space, *, order: Order | None, projection: bool) -> Built:
     """Start a SuperLM from the teacher.
 
     Args:
@@ -42,7 +42,6 @@ def build_superlm(teacher: Teacher, space: Space, *, order: Order | None, projec
         order: The importance order, or None to slice the weights as they lie.
         projection: Whether it carries an output projection to the teacher's width; it starts as the map of each
             kept dimension onto its own place.
-        dropout: In training.
     """
     weights = dict(teacher.weights)
     if order is not None:
@@ -52,7 +51,7 @@ def build_superlm(teacher: Teacher, space: Space, *, order: Order | None, projec
         places = torch.arange(hidden) if order is None else order.hidden
         weights["projection.weight"] = torch.eye(hidden)[:, places]
         weights["projection.bias"] = torch.zeros(hidden)
-    superlm = SuperLM.from_teacher(weights, space, wiring_of(teacher), dropout)
+    superlm = SuperLM.from_teacher(weights, space, wiring_of(teacher))
     return Built(superlm, None if order is None else order.width_order(teacher.shape.layers - 1))
 
 
@@ -63,11 +62,11 @@ def save_superlm(folder: Path, superlm: SuperLM) -> None:
     save_file(weights, folder / FILE, {"format": "pt"})
 
 
-def load_superlm(folder: Path, wiring: Wiring, dropout: float = 0.0) -> SuperLM:
+def load_superlm(folder: Path, wiring: Wiring) -> SuperLM:
     """Read the weights back."""
-    return SuperLM(load_file(folder / FILE), wiring, dropout)
+    return SuperLM(load_file(folder / FILE), wiring)
 
 
-def continue_superlm(folder: Path, space: Space, wiring: Wiring, dropout: float = 0.0) -> SuperLM:
+def continue_superlm(folder: Path, space: Space, wiring: Wiring) -> SuperLM:
     """Start the SuperLM of a sub-space that lies within a trained one's from that one's weights."""
-    return SuperLM.from_teacher(load_file(folder / FILE), space, wiring, dropout)
+    return SuperLM.from_teacher(load_file(folder / FILE), space, wiring)

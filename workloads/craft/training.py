@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from workloads.craft.objectives.objective import Objective
+from workloads.craft.dropout import Dropout, DropoutKey
+from workloads.craft.objectives.objective import Counts, Objective
 from workloads.craft.sandwich import sandwich
 from workloads.craft.signals import Batch
 from workloads.craft.superlm import SuperLM
 from workloads.craft.teacher import Teacher
+from workloads.shapes.architecture import Architecture
 from workloads.shapes.search_space import Space
 from workloads.spec.request import TrainingSpec
 
@@ -45,6 +47,9 @@ class Member:
 
 class GroupTrainer:
     """Trains the members of a group, step by step.
+
+    The weights of a member are a function of its sub-space, the data, the settings and the seed. The other members,
+    the number of workers and the micro-batches change them by no more than the rounding of sums.
 
     Args:
         teacher: Opened, on ``device``.
@@ -73,6 +78,14 @@ class GroupTrainer:
         self.seed, self.device, self.rank, self.world = seed, device, rank, world
         self.low_precision = _uses_bfloat16(training.precision, device)
         self.optimizers = {name: _optimizer(member.superlm, training) for name, member in self.members.items()}
+        self._diverged = {name: torch.zeros((), dtype=torch.bool, device=device) for name in self.members}
+        self._rows_at_once = training.micro_batch_rows
+        # Members that read the teacher's heads in one order share the targets of a batch.
+        orders = {
+            name: None if member.head_order is None else tuple(member.head_order.tolist())
+            for name, member in self.members.items()
+        }
+        self._sharing = [[name for name in orders if orders[name] == order] for order in dict.fromkeys(orders.values())]
 
     @property
     def steps(self) -> int:
@@ -84,33 +97,22 @@ class GroupTrainer:
 
         Args:
             step: The global step, from 0.
-            batch: The whole batch, the same on all workers; each takes its slice.
+            batch: The whole batch, the same on all workers; each takes its share of the rows.
 
         Returns:
             By member, this worker's share of the losses ``[subnets]``, the largest's and the smallest's first;
-            the shares of all workers add up to the loss of the batch. Left on the device.
+            the shares of all workers add up to the loss of the batch. Left on the device. NaN once a gradient of the
+            member was not finite; such a gradient changes no weight.
         """
-        counts = self.objective.counts(batch)
-        part = _slice(batch, self.rank, self.world).to(self.device)
-        torch.manual_seed(hash((self.seed, step, self.rank)) & 0x7FFFFFFF)
-        with torch.no_grad(), self._autocast():
-            signals = self.teacher.family.read(self.teacher.model, part, self.objective.teacher_wants)
-        losses: dict[str, Tensor] = {}
-        for name, member in self.members.items():
-            if step >= member.steps:
-                continue
-            superlm = member.superlm.train()
-            superlm.flat.zero_grad()
-            targets = self.objective.targets(signals, part, member.head_order)
-            shares = []
-            for architecture in sandwich(member.space, seed=self.seed, step=step, randoms=self.training.random_subnets):
-                with self._autocast():
-                    given = superlm(part, architecture, self.objective.student_wants(architecture))
-                    loss = self.objective.loss(given, targets, part, counts, superlm.project)
-                loss.backward()  # type: ignore[no-untyped-call]
-                shares.append(loss.detach())
-            self._update(name, member, step)
-            losses[name] = torch.stack(shares)
+        subnets = {
+            name: sandwich(member.space, seed=self.seed, step=step, randoms=self.training.random_subnets)
+            for name, member in self.members.items()
+            if step < member.steps
+        }
+        losses = self._losses_and_gradients(step, batch, subnets)
+        for name in subnets:
+            self._update(name, step)
+            losses[name].masked_fill_(self._diverged[name], math.nan)
         return losses
 
     def state(self) -> dict[str, Tensor]:
@@ -137,19 +139,84 @@ class GroupTrainer:
                 # The step counter must stay where the fused kernel expects it: beside the weights.
                 optimizer.state[flat] = {key: value.to(flat.device).clone() for key, value in moments.items()}
 
-    def _update(self, name: str, member: Member, step: int) -> None:
+    def _losses_and_gradients(
+        self, step: int, batch: Batch, subnets: Mapping[str, Sequence[Architecture]]
+    ) -> dict[str, Tensor]:
+        """Go over this worker's rows in micro-batches; halve these where the device's memory does not hold one."""
+        counts = self.objective.counts(batch)
+        share = share_of_rows(len(batch.input_ids_BL), self.rank, self.world)
+        while True:
+            at_once = self._rows_at_once or max(1, len(share))
+            losses = {name: torch.zeros(len(ones), device=self.device) for name, ones in subnets.items()}
+            for name in subnets:
+                self.members[name].superlm.flat.zero_grad()
+            try:
+                for start in range(share.start, share.stop, at_once):
+                    rows = range(start, min(start + at_once, share.stop))
+                    self._add_rows(step, batch.rows(rows).to(self.device), rows, counts, subnets, losses)
+                return losses
+            except torch.OutOfMemoryError:
+                if at_once == 1:
+                    raise
+            self._rows_at_once = -(-at_once // 2)  # outside of the handler, which holds the tensors of the failed try
+            torch.cuda.empty_cache()
+
+    def _add_rows(
+        self,
+        step: int,
+        part: Batch,
+        rows: range,
+        counts: Counts,
+        subnets: Mapping[str, Sequence[Architecture]],
+        losses: dict[str, Tensor],
+    ) -> None:
+        """Add the losses of some rows, and their gradients."""
+        with torch.no_grad(), self._autocast():
+            signals = self.teacher.family.read(self.teacher.model, part, self.objective.teacher_wants)
+        for names in self._sharing:
+            names = [name for name in names if name in subnets]
+            if not names:
+                continue
+            targets = self.objective.targets(signals, part, self.members[names[0]].head_order)
+            for name in names:
+                superlm = self.members[name].superlm
+                for index, architecture in enumerate(subnets[name]):
+                    dropout = self._dropout(DropoutKey(self.seed, name, step, index), architecture, rows)
+                    with self._autocast():
+                        given = superlm(part, architecture, self.objective.student_wants(architecture), dropout)
+                    # In float32: what low precision rounds off a student near its teacher is more than its loss.
+                    loss = self.objective.loss(given, targets, part, counts, self._project(superlm))
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    losses[name][index] += loss.detach()
+
+    def _dropout(self, key: DropoutKey, architecture: Architecture, rows: range) -> Dropout | None:
+        probability = self.training.dropout
+        return Dropout(probability, key, rows, len(architecture.layers), self.device) if probability else None
+
+    def _project(self, superlm: SuperLM) -> Callable[[Tensor], Tensor]:
+        def project(x: Tensor) -> Tensor:
+            with self._autocast():
+                return superlm.project(x)
+
+        return project
+
+    def _update(self, name: str, step: int) -> None:
+        member, optimizer = self.members[name], self.optimizers[name]
+        flats = member.superlm.flat.flats
         grads = []
-        for flat in member.superlm.flat.flats:
+        for flat in flats:
             assert flat.grad is not None
             if self.world > 1:
                 dist.all_reduce(flat.grad)
             grads.append(flat.grad)
-        torch.nn.utils.clip_grads_with_norm_(
-            member.superlm.flat.flats, self.training.clip_norm, torch.nn.utils.get_total_norm(grads)
-        )
-        optimizer = self.optimizers[name]
+        norm = torch.nn.utils.get_total_norm(grads)
+        broken = ~norm.isfinite()
+        self._diverged[name] |= broken
+        torch.nn.utils.clip_grads_with_norm_(flats, self.training.clip_norm, norm)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(self.training, step, member.steps)
+        # The fused kernel leaves weights and moments as they are where this is 1; the host need not know.
+        optimizer.found_inf = broken.float()  # type: ignore[attr-defined]
         optimizer.step()
 
     def _autocast(self) -> contextlib.AbstractContextManager[None]:
@@ -179,10 +246,6 @@ def _uses_bfloat16(precision: str, device: torch.device) -> bool:
     return precision == "bfloat16" or (precision == "auto" and native)
 
 
-def _slice(batch: Batch, rank: int, world: int) -> Batch:
-    if world == 1:
-        return batch
-    rows = batch.input_ids_BL.shape[0] // world
-    part = slice(rank * rows, (rank + 1) * rows)
-    mask, types = batch.mask_BL, batch.token_types_BL
-    return Batch(batch.input_ids_BL[part], None if mask is None else mask[part], None if types is None else types[part])
+def share_of_rows(rows: int, rank: int, world: int) -> range:
+    """Give the rows of a batch that a worker takes: consecutive, and as many as the others' but for one."""
+    return range(rows * rank // world, rows * (rank + 1) // world)

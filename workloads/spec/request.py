@@ -192,6 +192,12 @@ class TrainingSpec(Part):
     )
     sequence_length: int = Field(128, ge=8, le=4096, description="Tokens of a training block.")
     batch_size: int = Field(32, ge=1, le=MOST_BATCH, description="Blocks of a step, over all workers.")
+    micro_batch_rows: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_BATCH,
+        description="Blocks that a worker takes at once; none: its share of a step, or what memory holds.",
+    )
     learning_rate: float = Field(1e-3, gt=0, le=1)
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_fraction: float = Field(0.05, ge=0, lt=1)
@@ -218,14 +224,6 @@ class TrainingSpec(Part):
             for name, value in named.items()
             if value < self.step_tokens
         ]
-        if self.batch_size % self.workers:
-            findings.append(
-                FieldError(
-                    "batch_size",
-                    f"{self.batch_size} cannot be shared by {self.workers} workers.",
-                    "Make it a multiple of 'workers'.",
-                )
-            )
         if findings:
             raise InputError(findings)
         return self

@@ -19,7 +19,7 @@ from typing import Any
 
 from workloads.storage.storage import Storage
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 ROOT, MANIFEST, MARK = "artifacts", "manifest.json", "used"
 MARK_SECONDS = 600.0
 """A use is noted where the last one noted, or the making, is older than this."""

@@ -36,7 +36,7 @@ def test_a_student_begins_polishing_as_what_it_is_in_its_superlm(
     make_teacher: Callable[..., Path], tmp_path: Path, family: str
 ) -> None:
     teacher = open_teacher(make_teacher(tmp_path / "teacher", family))
-    superlm = build_superlm(teacher, FREE, order=None, projection=True, dropout=0.0).superlm.eval()
+    superlm = build_superlm(teacher, FREE, order=None, projection=True).superlm.eval()
     save_superlm(tmp_path, superlm)
     batch = Batch(torch.randint(5, 60, (2, 9)))
     for one in FREE:

@@ -40,7 +40,7 @@ def _rows(count: int = 7, length: int = 12, padded: int = 3) -> TokenRows:
 
 def _superlm(teacher: Teacher, objective: Objective) -> SuperLM:
     projection = objective.needs_projection
-    return build_superlm(teacher, SPACE, order=None, projection=projection, dropout=0.5).superlm
+    return build_superlm(teacher, SPACE, order=None, projection=projection).superlm
 
 
 def _score(teacher: Teacher, superlm: SuperLM, objective: Objective, one: Architecture, batch_size: int) -> float:

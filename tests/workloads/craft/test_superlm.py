@@ -10,12 +10,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tests.teachers import FAMILIES, SENTENCES
+from workloads.craft.dropout import Dropout, DropoutKey
 from workloads.craft.export import build_student, stillroom_student
 from workloads.craft.signals import Batch, Signals, Wants
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import load_superlm, save_superlm, wiring_of
 from workloads.craft.teacher import Teacher, open_teacher
-from workloads.shapes.architecture import Architecture
+from workloads.shapes.architecture import Architecture, Layer
 from workloads.shapes.spaces import SubSpace
 
 Make = Callable[..., Path]
@@ -36,8 +37,8 @@ def bert(make_teacher: Make, tmp_path_factory: pytest.TempPathFactory) -> Teache
     return open_teacher(make_teacher(tmp_path_factory.mktemp("teacher"), "bert"))
 
 
-def superlm_of(teacher: Teacher, space: SubSpace, dropout: float = 0.0) -> SuperLM:
-    superlm = SuperLM.from_teacher(teacher.weights, space, wiring_of(teacher), dropout)
+def superlm_of(teacher: Teacher, space: SubSpace) -> SuperLM:
+    superlm = SuperLM.from_teacher(teacher.weights, space, wiring_of(teacher))
     superlm.flat.zero_grad()
     return superlm.eval()
 
@@ -207,24 +208,47 @@ def test_a_subnets_gradients_are_those_of_the_extracted_student(teacher: Teacher
         torch.testing.assert_close(got[:, : expected.shape[1]], expected, rtol=1e-3, atol=1e-6)
 
 
-def test_dropout_differs_in_training_and_is_absent_in_evaluation(teacher: Teacher) -> None:
-    batch, architecture = encode(teacher), STOCK.largest
-    dry, wet = superlm_of(teacher, STOCK), superlm_of(teacher, STOCK, dropout=0.3)
+def test_dropout_is_a_function_of_its_key_and_the_row(teacher: Teacher) -> None:
+    superlm, batch, architecture = superlm_of(teacher, STOCK), encode(teacher), STOCK.largest
+    key = DropoutKey(0, "stock", 3, 1)
 
-    def output(superlm: SuperLM) -> Tensor:
+    def output(probability: float, key: DropoutKey, rows: range) -> Tensor:
+        dropout = Dropout(probability, key, rows, len(architecture.layers), torch.device("cpu"))
         with torch.no_grad():
-            return last_of(superlm(batch, architecture, everything(architecture)))[-1]
+            return last_of(superlm(batch.rows(rows), architecture, everything(architecture), dropout))[-1]
 
-    assert torch.equal(output(wet), output(wet)) and torch.equal(output(wet), output(dry))
-    wet.train()
-    dry.train()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        first, second = output(wet), output(wet)
-        torch.manual_seed(1)
-        again = output(wet)
-    assert not torch.allclose(first, second) and torch.equal(first, again)
-    assert torch.equal(output(dry), output(dry.eval()))
+    with torch.no_grad():
+        dry = last_of(superlm(batch, architecture, everything(architecture)))[-1]
+    wet = output(0.3, key, range(3))
+    assert torch.equal(wet, output(0.3, key, range(3))) and not torch.allclose(wet, dry, atol=0.1)
+    torch.testing.assert_close(output(0.0, key, range(3)), dry, rtol=1e-4, atol=1e-5)
+    for rows in (range(1), range(1, 3)):
+        torch.testing.assert_close(output(0.3, key, rows), wet[rows.start : rows.stop], rtol=1e-4, atol=1e-5)
+    for other in ("seed", "step", "subnet"):
+        assert not torch.allclose(wet, output(0.3, dataclasses.replace(key, **{other: 7}), range(3)), atol=0.1)
+    assert not torch.allclose(wet, output(0.3, dataclasses.replace(key, space="paper"), range(3)), atol=0.1)
+
+
+@pytest.mark.parametrize("skipped", ["heads", "intermediate_size"])
+def test_a_layer_without_heads_or_neurons_adds_nothing(teacher: Teacher, skipped: str) -> None:
+    """The one part is skipped with its norm; without both, the layer is not there at all."""
+    superlm, batch = superlm_of(teacher, STOCK), encode(teacher)
+    first, *rest = STOCK.largest.layers
+    lacking = dataclasses.replace(first, **{skipped: 0})
+    nothing = dataclasses.replace(first, heads=0, intermediate_size=0)
+
+    def output(*layers: Layer) -> Tensor:
+        architecture, last = Architecture(STOCK.largest.hidden_size, layers), len(layers) - 1
+        with torch.no_grad():
+            return superlm(batch, architecture, Wants(hidden=frozenset([last]))).hidden[last]
+
+    torch.testing.assert_close(output(nothing, *rest), output(*rest), rtol=1e-4, atol=1e-5)
+    got = output(lacking)
+    with torch.no_grad():
+        superlm.flat[
+            f"layers.{first.source}.{'attention_output' if skipped == 'heads' else 'output'}.bias"
+        ].detach().fill_(9.0)
+    assert torch.equal(output(lacking), got) and not torch.allclose(output(first), got)
 
 
 def test_no_mask_is_a_mask_of_real_tokens(teacher: Teacher) -> None:

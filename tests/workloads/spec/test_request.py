@@ -113,7 +113,6 @@ def test_an_unknown_objective_is_answered_with_the_choices() -> None:
         ({"budgets": [{"name": "a", "max_params": 1}] * 2}, "'a'"),
         ({"training": {"tokens_per_superlm": 4095}}, "at least 4096"),
         ({"training": {"tokens_per_superlm": {"tiny": 5}}}, "tokens_per_superlm.tiny"),
-        ({"training": {"workers": 3}}, "multiple of 'workers'"),
         ({"polish": {"tokens": 4095}}, "polish.tokens: 4095 is less than one step of 32 x 128 tokens"),
         ({"subspaces": {"count": 5, "preset": "autodistil-paper"}}, "subspaces.count: The paper's preset has 3"),
         ({"subspaces": {"count": 5, "spaces": [SPACE]}}, "subspaces.count: It is 5, and 'spaces' holds 1"),

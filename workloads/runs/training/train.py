@@ -24,7 +24,15 @@ from workloads.spec.request import CompressionRequest
 from workloads.storage.artifacts import Artifact, Key, build_folder, commit, find
 from workloads.storage.storage import Storage
 
-NOT_IN_FINGERPRINT = {"tokens_per_superlm", "placement", "checkpoint_every_steps", "max_failures"}
+NOT_IN_FINGERPRINT = {
+    "tokens_per_superlm",
+    "placement",
+    "workers",
+    "micro_batch_rows",
+    "checkpoint_every_steps",
+    "max_failures",
+}
+"""Settings of the training that change no weight; ``tokens_per_superlm`` goes in as steps."""
 
 
 Report = Callable[[str, int, int, dict[str, float]], None]

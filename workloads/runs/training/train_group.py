@@ -174,11 +174,9 @@ def _start(
     members = {}
     for space in job.spaces:
         if (origin := job.origins.get(space.name)) is None:
-            built = build_superlm(
-                teacher, space, order=order, projection=objective.needs_projection, dropout=training.dropout
-            )
+            built = build_superlm(teacher, space, order=order, projection=objective.needs_projection)
         else:
-            built = _continue(origin, space, storage, wiring_of(teacher), training.dropout)
+            built = _continue(origin, space, storage, wiring_of(teacher))
         head_order = built.head_order if state is None else state.get(f"{space.name}/head_order")
         built.superlm.to(device)
         if world > 1:  # the orders were measured on each worker; float noise must not tell them apart
@@ -200,9 +198,9 @@ def _start(
     return trainer, found[0] if found else 0, last
 
 
-def _continue(origin: Artifact, space: Space, storage: Storage, wiring: Wiring, dropout: float) -> Built:
+def _continue(origin: Artifact, space: Space, storage: Storage, wiring: Wiring) -> Built:
     with tempfile.TemporaryDirectory() as temporary:
-        superlm = continue_superlm(storage.fetch(origin.files, Path(temporary)), space, wiring, dropout)
+        superlm = continue_superlm(storage.fetch(origin.files, Path(temporary)), space, wiring)
     order = origin.summary["head_order"]
     return Built(superlm, None if order is None else torch.tensor(order))
 
