@@ -1,11 +1,9 @@
 """What is refused before anything is started: what the teacher's and the corpus's files tell at once."""
 
-import json
-import struct
-
 import pytest
 
 from services.intake.compression import accept_compression
+from tests.teacher_files import write_teacher
 from workloads.spec.errors import InputError
 from workloads.spec.request import parse_request
 
@@ -13,19 +11,7 @@ from workloads.spec.request import parse_request
 @pytest.fixture
 def teacher(tmp_path):
     """Files that tell a shape, and hold no weights."""
-
-    def make(**config):
-        whole = {
-            "model_type": "bert", "num_hidden_layers": 6, "hidden_size": 384, "num_attention_heads": 12,
-            "intermediate_size": 1536, "vocab_size": 100, "max_position_embeddings": 128, "type_vocab_size": 2,
-        } | config  # fmt: skip
-        (tmp_path / "config.json").write_text(json.dumps(whole))
-        header = json.dumps({"a": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}).encode()
-        (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
-        (tmp_path / "tokenizer.json").write_text("{}")
-        return {"teacher": {"model": str(tmp_path)}}
-
-    return make
+    return lambda **config: {"teacher": {"model": str(write_teacher(tmp_path, **config))}}
 
 
 def _findings(request):

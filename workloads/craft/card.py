@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from workloads.shapes.architecture import Architecture
 from workloads.shapes.costs import Cost
 
 RUNTIMES = {"eager": "PyTorch", "compiled": "torch.compile", "onnx": "ONNX Runtime"}
+_CARD_CHARACTERS = 64 << 10
+"""Of a teacher's card that are looked at; its front matter stands first."""
 _FOLDER = "path/to/this/folder"
 
 
@@ -44,6 +46,7 @@ class CardFacts:
         latency: Measured on the target of the budget that the student was chosen for, if it has one.
         onnx: Whether ``model.onnx`` lies beside it.
         int8: What ``model.int8.onnx`` loses, where that lies beside it.
+        tried_with: Versions of the libraries that the saved student was loaded with.
     """
 
     name: str
@@ -69,17 +72,17 @@ class CardFacts:
     latency: LatencyMeasure | None = None
     onnx: bool = False
     int8: QuantisationReport | None = None
+    tried_with: dict[str, str] = field(default_factory=dict)
 
 
 def license_of(teacher_folder: Path) -> str | None:
     """Read the licence from the front matter of a teacher's model card, None where it says nothing."""
-    card = teacher_folder / "README.md"
-    if not card.is_file():
-        return None
-    match = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
     try:
+        with (teacher_folder / "README.md").open(encoding="utf-8", errors="replace") as file:
+            text = file.read(_CARD_CHARACTERS)
+        match = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
         header = yaml.safe_load(match.group(1)) if match else None
-    except yaml.YAMLError:
+    except (OSError, RecursionError, ValueError, yaml.YAMLError):  # a card may hold anything, and decides nothing
         return None
     found = header.get("license") if isinstance(header, dict) else None
     return found if isinstance(found, str) else None
@@ -152,6 +155,7 @@ def render(facts: CardFacts, folder: str = _FOLDER) -> str:
         "Objective": facts.objective,
         "Held-out loss": f"{loss} (of that objective)",
         "Seed": facts.seed,
+        **({"Loaded with": _versions(facts.tried_with)} if facts.tried_with else {}),
     } | {f"Fingerprint: {stage}": f"`{value}`" for stage, value in facts.fingerprints.items()}
     parts = [
         f"---\n{yaml.safe_dump(_front_matter(facts), sort_keys=False)}---",
@@ -173,6 +177,10 @@ def render(facts: CardFacts, folder: str = _FOLDER) -> str:
 def _text(facts: CardFacts) -> str:
     polish = "" if facts.polish_tokens is None else f", then alone for {facts.polish_tokens:,}"
     return f"{', '.join(facts.corpus)}: {facts.documents:,} documents, trained for {facts.tokens:,} tokens{polish}"
+
+
+def _versions(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _memory(cost: Cost) -> str:
@@ -203,7 +211,7 @@ def _latency(facts: CardFacts) -> list[str]:
         "Spread": f"{measure.spread:.1%} (interquartile range over the median)",
         "Teacher's median": f"{measure.teacher_p50_ms:.3g} ms",
         "Speed-up": f"{measure.speed_up:.2f} times as fast as the teacher",
-        "Measured": f"{measure.measured_at}, {', '.join(f'{name} {one}' for name, one in measure.versions.items())}",
+        "Measured": f"{measure.measured_at}, {_versions(measure.versions)}",
     }
     noisy = "Its two repeats differ by more than 10 %: the machine was not quiet."
     return ["## Latency", "Of one forward.", _table(("", ""), rows.items()), *([] if measure.agrees else [noisy])]

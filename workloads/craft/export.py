@@ -6,6 +6,7 @@ size, layers that differ) are saved with the modelling files of ``stillroom_mode
 
 from __future__ import annotations
 
+import importlib.metadata
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from workloads.craft.families.stillroom import LAYOUT
 from workloads.craft.stillroom_model.configuration_stillroom import StillroomConfig
 from workloads.craft.stillroom_model.modeling_stillroom import StillroomModel
 from workloads.craft.teacher import Teacher
+from workloads.craft.text.tokenizer import open_tokenizer
+from workloads.shapes import teacher_files
 from workloads.shapes.architecture import Architecture, Layer
 
 PROJECTION_FILE = "projection.safetensors"
@@ -31,6 +34,14 @@ _AUTO_MAP = {
     "AutoModel": "modeling_stillroom.StillroomModel",
     "AutoModelForSequenceClassification": "modeling_stillroom.StillroomForSequenceClassification",
 }
+
+_TOKENIZERS = {
+    "bert": "BertTokenizer",
+    "roberta": "RobertaTokenizer",
+    "xlm-roberta": "XLMRobertaTokenizer",
+    "mpnet": "MPNetTokenizer",
+}
+"""The class that transformers takes for a family where no file names one; it knows none for our own model type."""
 
 
 def build_student(teacher: Teacher, architecture: Architecture, weights: dict[str, Tensor]) -> PreTrainedModel:
@@ -68,6 +79,7 @@ def stillroom_student(teacher: Teacher, architecture: Architecture, weights: dic
         initializer_range=config.initializer_range,
         layer_norm_eps=facts.layer_norm_eps,
         pad_token_id=facts.pad_token_id,
+        tokenizer_class=getattr(config, "tokenizer_class", None) or _TOKENIZERS[shape.family],
         auto_map=dict(_AUTO_MAP),
     )
     with torch.random.fork_rng(devices=[]):  # the initial values are random, and replaced below
@@ -84,7 +96,7 @@ def export_student(
 
     Args:
         folder: A local folder, made if need be.
-        teacher: For the configuration and the tokenizer.
+        teacher: For the configuration and the tokenizer's files.
         architecture: The student's shape.
         weights: Its canonical weights, layers numbered from 0, float32. A learned output projection among them
             (``projection.weight`` ``[H_teacher, H]``, ``projection.bias``) goes to ``projection.safetensors``.
@@ -99,7 +111,9 @@ def export_student(
     if not architecture.stock:
         for name in _MODEL_FILES:
             shutil.copyfile(Path(stillroom_model.__file__).parent / name, folder / name)
-    teacher.tokenizer.save_pretrained(folder)
+    for name in teacher_files.TOKENIZER_FILES:  # byte for byte: a student's tokenizer loads wherever its teacher's does
+        if (teacher.folder / name).is_file():
+            shutil.copyfile(teacher.folder / name, folder / name)
     projection = {
         name.removeprefix(_PROJECTION): tensor.detach().cpu().contiguous()
         for name, tensor in weights.items()
@@ -107,7 +121,22 @@ def export_student(
     }
     if projection:
         save_file(projection, folder / PROJECTION_FILE)
+    _try_loading(folder, student)
     (folder / "README.md").write_text(render(card), encoding="utf-8")
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of the libraries that load a student, in this process."""
+    return {name: importlib.metadata.version(name) for name in ("transformers", "tokenizers", "torch")}
+
+
+def _try_loading(folder: Path, student: PreTrainedModel) -> None:
+    """Load what was saved, for the card says that it loads with these versions."""
+    _, info = type(student).from_pretrained(
+        folder, add_pooling_layer=student.pooler is not None, local_files_only=True, output_loading_info=True
+    )
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")), info
+    open_tokenizer(folder)
 
 
 def _number_or_list(layers: Sequence[Layer], name: str) -> int | list[int]:

@@ -18,11 +18,13 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from workloads.craft.families import Facts, Family, Head, family_of
+from workloads.craft.text.tokenizer import open_tokenizer
 from workloads.shapes import teacher_files
 from workloads.shapes.architecture import TeacherShape
+from workloads.shapes.teacher_folder import TeacherFolder
 from workloads.spec.errors import InputError
 from workloads.spec.request import TeacherSpec
 from workloads.storage.outages import cannot_use, is_outage
@@ -80,43 +82,34 @@ def open_teacher(folder: Path, head: Head | None = None) -> Teacher:
     Raises:
         InputError: It cannot be used; see :func:`workloads.shapes.teacher_files.check_teacher`.
     """
-    teacher_files.check_teacher(TeacherSpec(model=str(folder.resolve())))
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except ValueError as error:
-        raise InputError.of(
-            teacher_files.FIELD, f"{folder}/config.json cannot be read: {error}", "Write it with save_pretrained."
-        ) from error
-    family = family_of(config.model_type)
+    spec = TeacherSpec(model=str(folder.resolve()))
+    teacher_files.check_teacher(spec)
+    folder = Path(teacher_files.locate(spec))
+    family = family_of(str(teacher_files.encoder_of(folder).config["model_type"]))
     model = family.load(folder, head)
-    shape = family.shape(model)
+    shape, config = family.shape(model), model.config
     tokenizer = open_tokenizer(folder)
-    if len(tokenizer) > shape.vocab_size:
+    _check_ids(folder, tokenizer, family, config)
+    return Teacher(folder, family, model, shape, config, tokenizer, teacher_files.fingerprint(folder))
+
+
+def _check_ids(folder: Path, tokenizer: PreTrainedTokenizerBase, family: Family, config: PreTrainedConfig) -> None:
+    token, number = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if number >= config.vocab_size:
         raise InputError.of(
             teacher_files.FIELD,
-            f"The tokenizer of {folder} has {len(tokenizer)} tokens, the model {shape.vocab_size}.",
-            "Use the tokenizer that belongs to the model.",
+            f"The tokenizer of {folder} has {number + 1} tokens, the model {config.vocab_size}: {token!r} has the id "
+            f"{number}.",
+            "Use the tokenizer that belongs to the model, or resize the model's table and save it.",
         )
-    return Teacher(folder, family, model, shape, model.config, tokenizer, teacher_files.fingerprint(folder))
-
-
-def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Load the fast tokenizer of a teacher or student in a local folder.
-
-    Raises:
-        InputError: It cannot be read, has no fast form, or has no padding token.
-    """
-    remedy = "Write it again with AutoTokenizer.from_pretrained(...).save_pretrained(folder)."
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # what a damaged tokenizer raises is anything, a bare Exception included
+    padding = family.facts(config).pad_token_id
+    if family.position_counting == "after-padding" and tokenizer.pad_token_id != padding:
         raise InputError.of(
-            teacher_files.FIELD, f"The tokenizer of {folder} cannot be read: {error}.", remedy
-        ) from error
-    if not tokenizer.is_fast or tokenizer.pad_token_id is None:
-        lack = "fast form" if not tokenizer.is_fast else "padding token"
-        raise InputError.of(teacher_files.FIELD, f"The tokenizer of {folder} has no {lack}.", remedy)
-    return tokenizer
+            teacher_files.FIELD,
+            f"The tokenizer of {folder} pads with the id {tokenizer.pad_token_id}, and the model counts positions from "
+            f"behind pad_token_id: {padding}.",
+            "Use the tokenizer that belongs to the model, or correct pad_token_id in config.json.",
+        )
 
 
 def fetch_teacher(spec: TeacherSpec, into: Path) -> Path:
@@ -135,14 +128,14 @@ def fetch_teacher(spec: TeacherSpec, into: Path) -> Path:
         InputError: The teacher cannot be had or used.
     """
     into.mkdir(parents=True, exist_ok=True)
-    if teacher_files.is_path(spec.model):
-        source, places = spec.model, confined()
-    else:
-        confined().require_hub(spec.model, teacher_files.FIELD)
-        source, places = str(_download(spec)), EVERYWHERE
-    teacher_files.check_teacher(TeacherSpec(model=source), places)
+    places = confined()
+    if not teacher_files.is_path(spec.model):
+        places.require_hub(spec.model, teacher_files.FIELD)
+        spec, places = TeacherSpec(model=str(_download(spec))), EVERYWHERE
+    teacher_files.check_teacher(spec, places)
+    folder = TeacherFolder.open(spec.model, places, spec.revision)
     try:
-        _copy(Storage.open(source, places), teacher_files.files_to_copy(source, places), into)
+        _copy(folder.storage, teacher_files.files_to_copy(folder), into)
     except OutsideError as error:
         raise InputError.of(teacher_files.FIELD, f"{error}.", "Put the file itself there, not a link.") from error
     return into

@@ -106,7 +106,7 @@ def _model_folder(storage: Storage, request: AcceptedEvaluation, work: Path) -> 
     try:
         if teacher_files.is_path(spec.model) and "://" not in spec.model and confined().roots is None:
             teacher_files.check_teacher(spec)
-            return Path(spec.model).expanduser()
+            return Path(teacher_files.locate(spec))
         return fetch_teacher(spec, work / "model")
     except InputError as error:
         raise renamed(error, "teacher", "model.teacher") from error

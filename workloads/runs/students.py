@@ -16,7 +16,7 @@ from workloads.answers.scores_table import ScoredRow
 from workloads.craft.blocks import Blocks
 from workloads.craft.card import CardFacts, license_of, render
 from workloads.craft.export import build_student as build_module
-from workloads.craft.export import export_student
+from workloads.craft.export import export_student, library_versions
 from workloads.craft.onnx_export import FILE as ONNX_FILE
 from workloads.craft.onnx_export import INT8_FILE, export_onnx, measure_quantisation, quantise_onnx
 from workloads.craft.scoring import heldout_batches
@@ -149,6 +149,7 @@ def _card(origin: Origin, chosen: Scored, quantised: QuantisationReport | None, 
         picture_alt=alt,
         onnx=origin.request.export.onnx,
         int8=quantised,
+        tried_with=library_versions(),
         fingerprints={stage: artifact.fingerprint for stage, artifact in origin.stages.items()},
     )
 

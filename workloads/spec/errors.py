@@ -33,6 +33,12 @@ class FieldError:
         path = (*parts, *self.parts)
         return FieldError(".".join(path), self.problem, self.remedy, path)
 
+    def __post_init__(self) -> None:
+        # Names of files may be any bytes, and JSON can spell half of a character; neither can be sent as UTF-8.
+        for name in ("field", "problem", "remedy"):
+            text: str = getattr(self, name)
+            object.__setattr__(self, name, text.encode("utf-8", "backslashreplace").decode())
+
     def __str__(self) -> str:
         return f"{self.field}: {self.problem} {self.remedy}"
 

@@ -58,11 +58,17 @@ class Storage:
         """
         places.require(url, "storage")
         if "://" not in url:
-            path = str(Path(url).expanduser().resolve())
+            try:
+                path = str(Path(url).expanduser().resolve())
+            except (ValueError, RuntimeError, OSError) as error:  # a NUL, an unknown user, links in a circle
+                problem = f"{url!r} cannot be a path: {error}."
+                raise InputError.of(
+                    "storage", problem, "Use a folder, s3://bucket/path or gs://bucket/path."
+                ) from error
             return cls(path, pafs.LocalFileSystem(), path, places)
         try:
             filesystem, path = pafs.FileSystem.from_uri(url)
-        except (pa.ArrowInvalid, ValueError, OSError) as error:
+        except (pa.ArrowException, ValueError, OSError) as error:
             raise InputError.of(
                 "storage", f"{url!r} cannot be opened: {error}.", "Use a folder, s3://bucket/path or gs://bucket/path."
             ) from error

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import yaml
 
 from workloads.answers.exports import QuantisationReport
@@ -176,3 +177,16 @@ def test_the_int8_file_comes_with_what_it_saves_and_loses() -> None:
         "| Mean-pooled | 0.9912 | 12.01% |",
     ):
         assert part in text
+
+
+def test_the_card_says_which_versions_loaded_the_student() -> None:
+    assert "Loaded with" not in render(FACTS)
+    assert "| Loaded with | transformers 9.8, torch 7.6 |" in render(
+        replace(FACTS, tried_with={"transformers": "9.8", "torch": "7.6"})
+    )
+
+
+@pytest.mark.parametrize("front", [b"license: \xff\xfe", b"a: " + b"[" * 5000, b"license: [1]", b"&a [*a]"])
+def test_a_card_of_the_teacher_that_says_nothing_is_no_error(tmp_path: Path, front: bytes) -> None:
+    (tmp_path / "README.md").write_bytes(b"---\n" + front + b"\n---\n")
+    assert license_of(tmp_path) in {None, "\ufffd\ufffd"}

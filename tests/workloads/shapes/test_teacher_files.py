@@ -92,7 +92,7 @@ def test_a_configuration_that_is_no_json_is_refused(folder: Path) -> None:
         ({"quantization_config": {"bits": 4}}, "quantised"),
         ({"is_decoder": True}, "decoder"),
         ({"position_embedding_type": "relative_key"}, "position embeddings"),
-        ({"model_type": "mpnet", "relative_attention_num_buckets": 64}, "relative buckets"),
+        ({"model_type": "mpnet", "relative_attention_num_buckets": 64}, "relative_attention_num_buckets: 64"),
     ],
 )
 def test_a_configuration_that_is_not_supported_is_refused(

@@ -8,8 +8,9 @@ Shape letters: B rows, L tokens, A attention width, H hidden size.
 from __future__ import annotations
 
 import copy
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,41 +20,18 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from workloads.craft.families.configuration import stock_config
 from workloads.craft.families.family import Facts, Head, PositionCounting
 from workloads.craft.signals import Batch, Signals, Wants
 from workloads.shapes import teacher_files
 from workloads.shapes.architecture import Architecture, TeacherShape
 from workloads.shapes.costs import teacher_architecture
-from workloads.shapes.parameters import Place, parameter_names, place_of
+from workloads.shapes.layouts import Layout
+from workloads.shapes.parameters import parameter_names
 from workloads.spec.errors import InputError
 
 _RELATIONS = ("query", "key", "value")
 _INSIDES = ("attention_output", "intermediate")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where a model keeps the parts that :mod:`workloads.shapes.parameters` names.
-
-    Attributes:
-        shared: Canonical name of each part that layers share to its module, seen from the encoder model; a family
-            that never has a part leaves it out.
-        layer: Canonical name of each part of a layer to its module, seen from the layer.
-        layers: The list of layers, seen from the encoder model.
-    """
-
-    shared: dict[str, str]
-    layer: dict[str, str]
-    layers: str = "encoder.layer"
-
-    def parameters(self, names: Iterable[str]) -> dict[str, str]:
-        """The model's name of each of these canonical parameters."""
-        return {name: self._parameter(place_of(name)) for name in names}
-
-    def _parameter(self, place: Place) -> str:
-        if place.label is None:
-            return f"{self.shared[place.part.name]}.{place.kind}"
-        return f"{self.layers}.{place.label}.{self.layer[place.part.name]}.{place.kind}"
 
 
 @dataclass(frozen=True)
@@ -80,11 +58,16 @@ class Encoder:
 
     def load(self, folder: Path, head: Head | None = None) -> PreTrainedModel:
         """Load a frozen teacher; see :meth:`Family.load`."""
+        files = teacher_files.encoder_of(folder)
         # A pooler that the checkpoint lacks would be made up of random numbers.
-        extra = {"add_pooling_layer": teacher_files.shape_of(folder).pooler} if head is None else {}
+        extra: dict[str, Any] = {"add_pooling_layer": files.tensors.pooler} if head is None else {}
+        if files.tensors.wrapper:
+            extra["key_mapping"] = {f"^{re.escape(files.tensors.wrapper)}": ""}
+        config = stock_config(files, head=head == "classification")
         try:
             model, info = self.classes[head].from_pretrained(
-                folder,
+                files.folder,
+                config=config,
                 dtype=torch.float32,
                 attn_implementation=self.attention,
                 local_files_only=True,
@@ -93,8 +76,10 @@ class Encoder:
                 output_loading_info=True,
                 **extra,
             )
-        except (RuntimeError, ValueError, OSError) as error:
-            reason = str(error).splitlines()[0]
+        except MemoryError:
+            raise
+        except Exception as error:  # transformers and safetensors have exceptions of their own
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError.of(
                 teacher_files.FIELD, f"{folder} cannot be loaded: {reason}", "Write it again with save_pretrained."
             ) from error

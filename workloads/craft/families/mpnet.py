@@ -9,7 +9,8 @@ from torch import Tensor
 from transformers import MPNetForMaskedLM, MPNetForSequenceClassification, MPNetModel
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
-from workloads.craft.families.encoder import Encoder, Layout
+from workloads.craft.families.encoder import Encoder
+from workloads.shapes.layouts import MPNET_LAYOUT
 
 
 @functools.lru_cache(maxsize=16)
@@ -23,25 +24,7 @@ def _buckets(length: int) -> Tensor:
 MPNET = Encoder(
     name="mpnet",
     classes={None: MPNetModel, "masked-lm": MPNetForMaskedLM, "classification": MPNetForSequenceClassification},
-    layout=Layout(
-        shared={
-            "embeddings.word": "embeddings.word_embeddings",
-            "embeddings.position": "embeddings.position_embeddings",
-            "relative_bias": "encoder.relative_attention_bias",
-            "embeddings.norm": "embeddings.LayerNorm",
-            "pooler": "pooler.dense",
-        },
-        layer={
-            "query": "attention.attn.q",
-            "key": "attention.attn.k",
-            "value": "attention.attn.v",
-            "attention_output": "attention.attn.o",
-            "attention_norm": "attention.LayerNorm",
-            "intermediate": "intermediate.dense",
-            "output": "output.dense",
-            "output_norm": "output.LayerNorm",
-        },
-    ),
+    layout=MPNET_LAYOUT,
     position_counting="after-padding",
     attention="eager",  # the stock model has no other
     pad_token_id=1,  # fixed in the stock model's embeddings

@@ -11,13 +11,13 @@ from transformers import (
     XLMRobertaModel,
 )
 
-from workloads.craft.families.bert import LAYOUT
 from workloads.craft.families.encoder import Encoder
+from workloads.shapes.layouts import BERT_LAYOUT
 
 ROBERTA = Encoder(
     name="roberta",
     classes={None: RobertaModel, "masked-lm": RobertaForMaskedLM, "classification": RobertaForSequenceClassification},
-    layout=LAYOUT,
+    layout=BERT_LAYOUT,
     position_counting="after-padding",
 )
 
@@ -28,6 +28,6 @@ XLM_ROBERTA = Encoder(
         "masked-lm": XLMRobertaForMaskedLM,
         "classification": XLMRobertaForSequenceClassification,
     },
-    layout=LAYOUT,
+    layout=BERT_LAYOUT,
     position_counting="after-padding",
 )

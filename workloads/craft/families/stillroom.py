@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workloads.craft.families.encoder import Layout
+from workloads.shapes.layouts import Layout
 from workloads.shapes.parameters import LAYER, LAYERS, SHARED
 
 LAYOUT = Layout(

@@ -30,7 +30,8 @@ from workloads.craft.tasks.data import LabelledRows, read_task
 from workloads.craft.tasks.encoding import EncodedRows, EncodedTask, encode_rows
 from workloads.craft.tasks.finetuning import FineTuning, classifier
 from workloads.craft.tasks.metrics import Values, scores
-from workloads.craft.teacher import open_teacher, open_tokenizer
+from workloads.craft.teacher import open_teacher
+from workloads.craft.text.tokenizer import open_tokenizer
 from workloads.spec.errors import InputError
 from workloads.spec.evaluation import TASK, BaselineDocument, EvaluationRequest, SeedScore, renamed
 

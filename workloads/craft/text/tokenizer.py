@@ -11,15 +11,23 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer as Backend
 
 from workloads.craft.text.lines import parts_of
+from workloads.shapes.teacher_config import FAMILIES, encoder_settings
+from workloads.shapes.teacher_folder import CONFIG, TeacherFolder
 from workloads.spec.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 _PIECE = 64 << 10
 """Characters tokenised at once: a MiB at once takes 100 MB more and half as long again, for the same tokens."""
 
+_FIELD = "teacher.model"
+_REMEDY = "Write it again with AutoTokenizer.from_pretrained(...).save_pretrained(folder)."
 _BACKENDS: dict[str, Backend] = {}  # by fingerprint; a worker process lives through many tasks
 
 
@@ -44,24 +52,10 @@ class Tokenizer:
         """Read the tokenizer of a teacher's local folder.
 
         Raises:
-            InputError: There is none, or it has no start, separator or padding token.
+            InputError: It cannot be read, or has no start, separator or padding token.
         """
-        from transformers import AutoTokenizer
-
-        problem = "it has no tokenizer files"
-        try:
-            loaded = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-            backend = Backend.from_str(loaded.backend_tokenizer.to_str())
-            # Without any file transformers builds a tokenizer that knows its special tokens alone.
-            found = any((folder / str(name)).is_file() for name in loaded.vocab_files_names.values())
-        except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
-            found, problem = False, " ".join(str(error).split())
-        if not found:
-            raise InputError.of(
-                "teacher.model",
-                f"The tokenizer of {folder} cannot be loaded: {problem}.",
-                "Put the teacher's tokenizer files (tokenizer.json, tokenizer_config.json) into its folder.",
-            )
+        loaded = open_tokenizer(folder)
+        backend = Backend.from_str(loaded.backend_tokenizer.to_str())
         ids = {"cls": loaded.cls_token_id, "sep": loaded.sep_token_id, "pad": loaded.pad_token_id}
         if missing := [name for name, value in ids.items() if value is None]:
             raise InputError.of(
@@ -86,3 +80,41 @@ class Tokenizer:
             backend = _BACKENDS[self.fingerprint] = Backend.from_str(self.backend_json)
         for part in parts_of(text, _PIECE):
             yield backend.encode_batch_fast([part], add_special_tokens=False)[0].ids
+
+
+def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load the fast tokenizer of a teacher or a student in a local folder.
+
+    Raises:
+        InputError: It cannot be read, has no files, no fast form, or no padding token.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(folder), config=_model_config(folder), local_files_only=True, trust_remote_code=False
+        )
+        # Without any file transformers builds a tokenizer that knows its special tokens alone.
+        found = any((folder / str(name)).is_file() for name in tokenizer.vocab_files_names.values())
+    except (KeyboardInterrupt, SystemExit, MemoryError, InputError):
+        raise
+    except BaseException as error:  # a bare Exception of the `tokenizers` library, or a panic of its Rust
+        problem = " ".join(str(error).split()) or type(error).__name__
+        raise InputError.of(_FIELD, f"The tokenizer of {folder} cannot be read: {problem}.", _REMEDY) from error
+    lack = "files" if not found else "fast form" if not tokenizer.is_fast else "padding token"
+    if not found or not tokenizer.is_fast or tokenizer.pad_token_id is None:
+        raise InputError.of(_FIELD, f"The tokenizer of {folder} has no {lack}.", _REMEDY)
+    return tokenizer
+
+
+def _model_config(folder: Path) -> PreTrainedConfig | None:
+    """The configuration that decides the tokenizer's class; None has transformers read the file.
+
+    Of a stock family only the settings that matter here are read: others could keep transformers from reading any.
+    """
+    from transformers import AutoConfig
+
+    config = TeacherFolder.open(str(folder)).json(CONFIG)
+    if config.get("model_type") not in FAMILIES:
+        return None
+    return AutoConfig.for_model(config["model_type"], **encoder_settings(config))

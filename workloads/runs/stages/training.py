@@ -12,7 +12,7 @@ from pathlib import Path
 from workloads.answers.latency import known_targets
 from workloads.answers.trained import TeacherStage
 from workloads.craft.objectives.objective import objective_for
-from workloads.craft.teacher import fetch_teacher
+from workloads.craft.teacher import fetch_teacher, open_teacher
 from workloads.craft.text.tokenizer import Tokenizer
 from workloads.runs.attempt.attempt import Attempt
 from workloads.runs.attempt.steps import CORPUS, SEARCH, TEACHER, train_step
@@ -49,7 +49,9 @@ class StoredTraining:
         # Where a request may not read everywhere, what was looked at is what is read from then on: a copy of our own.
         if teacher_files.is_path(spec.model) and "://" not in spec.model and confined().roots is None:
             teacher_files.check_teacher(spec)
-            folder = Path(spec.model).expanduser()
+            folder = Path(teacher_files.locate(spec))
+            if folder != Path(spec.model).expanduser():
+                self._progress.note(TEACHER, f"The model was found in {folder}.")
         else:
             folder = fetch_teacher(spec, fetched)
         fingerprint = teacher_files.fingerprint(folder)
@@ -58,6 +60,7 @@ class StoredTraining:
         def build() -> Artifact:
             if folder != fetched:
                 fetch_teacher(spec, fetched)
+            open_teacher(fetched)  # what only loading shows is found before anything is trained
             self._storage.upload(fetched, artifacts.build_folder(key, self._builder))
             shape = asdict(teacher_files.shape_of(folder))
             summary = {"model": spec.model, "fingerprint": fingerprint, "shape": shape}

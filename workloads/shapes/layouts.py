@@ -1,0 +1,75 @@
+"""Where the stock models of the families keep their parts, by the names of :mod:`workloads.shapes.parameters`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from workloads.shapes.parameters import Place, place_of
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a model keeps the parts that :mod:`workloads.shapes.parameters` names.
+
+    Attributes:
+        shared: Canonical name of each part that layers share to its module, seen from the encoder model; a family
+            that never has a part leaves it out.
+        layer: Canonical name of each part of a layer to its module, seen from the layer.
+        layers: The list of layers, seen from the encoder model.
+    """
+
+    shared: dict[str, str]
+    layer: dict[str, str]
+    layers: str = "encoder.layer"
+
+    def parameters(self, names: Iterable[str]) -> dict[str, str]:
+        """The model's name of each of these canonical parameters."""
+        return {name: self._parameter(place_of(name)) for name in names}
+
+    def _parameter(self, place: Place) -> str:
+        if place.label is None:
+            return f"{self.shared[place.part.name]}.{place.kind}"
+        return f"{self.layers}.{place.label}.{self.layer[place.part.name]}.{place.kind}"
+
+
+BERT_LAYOUT = Layout(
+    shared={
+        "embeddings.word": "embeddings.word_embeddings",
+        "embeddings.position": "embeddings.position_embeddings",
+        "embeddings.token_type": "embeddings.token_type_embeddings",
+        "embeddings.norm": "embeddings.LayerNorm",
+        "pooler": "pooler.dense",
+    },
+    layer={
+        "query": "attention.self.query",
+        "key": "attention.self.key",
+        "value": "attention.self.value",
+        "attention_output": "attention.output.dense",
+        "attention_norm": "attention.output.LayerNorm",
+        "intermediate": "intermediate.dense",
+        "output": "output.dense",
+        "output_norm": "output.LayerNorm",
+    },
+)
+MPNET_LAYOUT = Layout(
+    shared={
+        "embeddings.word": "embeddings.word_embeddings",
+        "embeddings.position": "embeddings.position_embeddings",
+        "relative_bias": "encoder.relative_attention_bias",
+        "embeddings.norm": "embeddings.LayerNorm",
+        "pooler": "pooler.dense",
+    },
+    layer={
+        "query": "attention.attn.q",
+        "key": "attention.attn.k",
+        "value": "attention.attn.v",
+        "attention_output": "attention.attn.o",
+        "attention_norm": "attention.LayerNorm",
+        "intermediate": "intermediate.dense",
+        "output": "output.dense",
+        "output_norm": "output.LayerNorm",
+    },
+)
+LAYOUTS = {"bert": BERT_LAYOUT, "roberta": BERT_LAYOUT, "xlm-roberta": BERT_LAYOUT, "mpnet": MPNET_LAYOUT}
+"""By family."""

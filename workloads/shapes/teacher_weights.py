@@ -1,0 +1,170 @@
+"""A teacher's stored tensors against its configuration, by names and shapes alone.
+
+transformers leaves a tensor that it does not know aside and makes up one that it misses, so every difference within
+the encoder is refused here, before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from workloads.shapes.architecture import TeacherShape
+from workloads.shapes.costs import teacher_architecture
+from workloads.shapes.layouts import LAYOUTS
+from workloads.shapes.parameters import Axis, parameter_names, place_of
+from workloads.shapes.safetensors_header import StoredTensor
+from workloads.shapes.teacher_config import BUCKETS, FIELD, reserved_positions
+from workloads.spec.errors import InputError
+from workloads.spec.json_text import shown
+
+WRAPPERS = ("_orig_mod.", "module.", "model.")
+"""Prefixes that wrappers leave before every name: torch.compile, DataParallel, a class around the model."""
+POOLER = "pooler.dense.weight"
+
+_WORD_TABLE = "embeddings.word_embeddings.weight"
+_BASES = {"bert": "bert.", "roberta": "roberta.", "xlm-roberta": "roberta.", "mpnet": "mpnet."}
+"""What a model with a head puts before the names of its encoder."""
+_DTYPES = ("F16", "BF16", "F32", "F64")
+_OLD_NORMS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+"""Names of early TensorFlow checkpoints, which transformers renames as it loads."""
+_BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
+_KEYS: dict[Axis, str] = {
+    "hidden": "hidden_size",
+    "attention": "hidden_size",
+    "ffn": "intermediate_size",
+    "heads": "num_attention_heads",
+    "vocabulary": "vocab_size",
+    "positions": "max_position_embeddings",
+    "token_types": "type_vocab_size",
+    "buckets": "relative_attention_num_buckets",
+}
+"""The setting of the configuration that an axis follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderTensors:
+    """Where a checkpoint keeps its encoder.
+
+    Attributes:
+        wrapper: A prefix of every name, to be taken off; empty where there is none.
+        pooler: Whether it carries a pooler.
+    """
+
+    wrapper: str
+    pooler: bool
+
+
+def check_weights(where: str, tensors: Mapping[str, StoredTensor], config: Mapping[str, Any]) -> EncoderTensors:
+    """Compare the stored tensors with those that the configuration asks for.
+
+    Args:
+        where: The folder, for messages.
+        tensors: All that its files hold.
+        config: A configuration that ``check_config`` passes.
+
+    Raises:
+        InputError: Naming the first tensor that is missing, unknown, of another shape than the configuration says
+            (with both sizes and the key), or not of floats.
+    """
+    root, wrapper = _root(where, tensors, str(config["model_type"]))
+    own = {_new_name(name.removeprefix(root)): tensor for name, tensor in tensors.items() if name.startswith(root)}
+    _check_depth(where, own, config["num_hidden_layers"])
+    found = EncoderTensors(wrapper, POOLER in own)
+    shape = shape_from(config, pooler=found.pooler)
+    names = LAYOUTS[shape.family].parameters(parameter_names(shape, teacher_architecture(shape)))
+    expected = {stock: place_of(name).axes for name, stock in names.items()}
+    for name, axes in expected.items():
+        if name not in own:
+            raise InputError.of(FIELD, f"{where} lacks some weights: {root}{name}.", "Use a checkpoint with them all.")
+        _check_tensor(where, root + name, own[name], [_KEYS[axis] for axis in axes], config)
+    inside = ("embeddings.", "encoder.", "pooler.")
+    for name in own:
+        if name not in expected and name not in _BUFFERS and name.startswith(inside):
+            problem = f"{where} holds the tensor {shown(root + name)}, which a {shape.family} encoder has not."
+            remedy = "Merge adapters into the weights and save the plain model, or correct config.json."
+            raise InputError.of(FIELD, problem, remedy)
+    return found
+
+
+def shape_from(config: Mapping[str, Any], *, pooler: bool) -> TeacherShape:
+    """The shape that a checked configuration says, of a checkpoint with or without a pooler."""
+    family = str(config["model_type"])
+    return TeacherShape(
+        family=family,
+        layers=config["num_hidden_layers"],
+        hidden_size=config["hidden_size"],
+        heads=config["num_attention_heads"],
+        intermediate_size=config["intermediate_size"],
+        vocab_size=config["vocab_size"],
+        positions=config["max_position_embeddings"],
+        token_types=0 if family == "mpnet" else config["type_vocab_size"],
+        relative_buckets=BUCKETS if family == "mpnet" else 0,
+        pooler=pooler,
+        reserved_positions=reserved_positions(config),
+    )
+
+
+def _root(where: str, tensors: Mapping[str, StoredTensor], family: str) -> tuple[str, str]:
+    """Give what stands before the encoder's names, and the wrapper's part of it."""
+    roots = [name.removesuffix(_WORD_TABLE) for name in tensors if name.endswith(_WORD_TABLE)]
+    if not roots:
+        first = shown(next(iter(tensors), "none"))
+        problem = f"{where} lacks some weights: {_WORD_TABLE} (the first tensor is {first})."
+        raise InputError.of(FIELD, problem, f"Use the weights of a {family} encoder.")
+    root = min(roots, key=len)
+    wrapper = root.removesuffix(_BASES[family])
+    rest = wrapper
+    while known := next((prefix for prefix in WRAPPERS if rest.startswith(prefix)), None):
+        rest = rest.removeprefix(known)
+    if rest or not all(name.startswith(wrapper) for name in tensors):
+        how = "begin" if rest else "begin in part"
+        problem = f"The names of the weights of {where} {how} with {shown(wrapper)}, as in {shown(root + _WORD_TABLE)}."
+        remedy = (
+            f"Save the inner model, or take that prefix off: expected is {_WORD_TABLE}, or {_BASES[family]} before."
+        )
+        raise InputError.of(FIELD, problem, remedy)
+    return root, wrapper
+
+
+def _check_tensor(where: str, name: str, tensor: StoredTensor, keys: Sequence[str], config: Mapping[str, Any]) -> None:
+    if tensor.dtype not in _DTYPES:
+        raise InputError.of(
+            FIELD, f"{where} holds {shown(name)} in {tensor.dtype}, not in floats.", "Save it in floats."
+        )
+    said = tuple(config.get(key, BUCKETS) for key in keys)
+    if tensor.shape == said:
+        return
+    if len(tensor.shape) == len(said):
+        key, there, wanted = next(
+            (key, there, wanted) for key, there, wanted in zip(keys, tensor.shape, said, strict=True) if there != wanted
+        )
+        problem = f"The tensor {name} of {where} has {there:,} where config.json says {key}: {wanted:,}"
+        raise InputError.of(
+            FIELD,
+            f"{problem} (its shape is {list(tensor.shape)}, not {list(said)}).",
+            f"Set {key} to {there} in config.json if the weights are right, or use the weights that belong to it.",
+        )
+    raise InputError.of(
+        FIELD, f"The tensor {name} of {where} has the shape {list(tensor.shape)}, not {list(said)}.",
+        "Use the weights that belong to config.json.",
+    )  # fmt: skip
+
+
+def _check_depth(where: str, own: Mapping[str, StoredTensor], layers: int) -> None:
+    found = {int(match.group(1)) for name in own if (match := re.match(r"encoder\.layer\.(\d{1,6})\.", name))}
+    stored = max(found, default=-1) + 1
+    if stored != layers:
+        raise InputError.of(
+            FIELD, f"The weights of {where} have {stored} layers, and config.json says num_hidden_layers: {layers}.",
+            f"Set num_hidden_layers to {stored} if the weights are right, or use the weights that belong to it.",
+        )  # fmt: skip
+
+
+def _new_name(name: str) -> str:
+    for old, new in _OLD_NORMS.items():
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
