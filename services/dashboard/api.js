@@ -83,7 +83,7 @@ export async function getBlob(path, signal, more = {}) {
   return (await answered(path, { signal, headers: more })).blob();
 }
 
-/** Send a document, text with a type of its own, or nothing; a new one is sent with a key, so never made twice. */
+/** Send a document, JSON as text, or nothing; a new document is sent with a key, so it is never made twice. */
 export async function post(path, body, { once } = {}) {
   const more = once ? { "Idempotency-Key": once } : {};
   if (body !== undefined) more["Content-Type"] = "application/json";

@@ -82,6 +82,41 @@ export function dotsPath(points) {
   return points.map(([px, py]) => `M${px.toFixed(1)} ${py.toFixed(1)}h0`).join("");
 }
 
+const LETTER = { width: 6.8, height: 15 }; // of a label, in pixels
+
+/**
+ * Places for labels beside their points, so that none covers another where there is room.
+ *
+ * @param {{at: number[], text: string}[]} labels
+ * @returns {{x: number, y: number, anchor: string}[]} in the same order
+ */
+export function placeLabels(labels, width, height) {
+  const taken = [];
+  const covers = (one) => taken.some((other) => one.left < other.right && other.left < one.right && one.top < other.bottom && other.top < one.bottom);
+  return labels.map(({ at: [px, py], text }) => {
+    const size = LETTER.width * text.length;
+    let first = null;
+    for (let distance = 0; distance < height; distance += LETTER.height) {
+      for (const dy of distance ? [-distance, distance] : [0]) {
+        for (const side of [1, -1]) {
+          const left = side > 0 ? px + 11 : px - 11 - size;
+          const base = py - 6 + dy;
+          const box = { left, right: left + size, top: base - LETTER.height + 3, bottom: base + 3 };
+          if (box.left < MARGIN.left || box.right > width || box.top < 0 || box.bottom > height - MARGIN.bottom) continue;
+          const place = { x: side > 0 ? left : px - 11, y: base, anchor: side > 0 ? "start" : "end" };
+          first ??= [place, box];
+          if (covers(box)) continue;
+          taken.push(box);
+          return place;
+        }
+      }
+    }
+    const [place, box] = first ?? [{ x: px + 11, y: py - 6, anchor: "start" }, null];
+    if (box) taken.push(box);
+    return place;
+  });
+}
+
 /** Call `draw(width)` now and whenever the node's width changes. */
 export function fitted(node, draw) {
   let last = 0;

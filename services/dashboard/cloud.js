@@ -1,6 +1,6 @@
 /** The candidates of a search: loss against a cost, with the frontier, the chosen, the teacher's cost and a budget. */
 
-import { MARGIN, axes, dotsPath, fitted, frame, linear, logarithmic, stairsPath } from "./chart.js";
+import { MARGIN, axes, dotsPath, fitted, frame, linear, logarithmic, placeLabels, stairsPath } from "./chart.js";
 import { h, replace, s } from "./dom.js";
 import { loss, shape, short } from "./format.js";
 
@@ -55,6 +55,8 @@ export class Cloud {
     const at = (one) => [x(one[cost]), y(one.heldout_loss)];
     const subspaces = [...new Set(candidates.map((one) => one.subspace))];
     const marked = candidates.filter((one) => chosen.has(identity(one)));
+    const names = marked.map((one) => chosen.get(identity(one)).join(", "));
+    const labels = placeLabels(marked.map((one, index) => ({ at: at(one), text: names[index] })), width, height);
     this.budgetMarks = s("g", { class: "budget" });
     const label = `${candidates.length} candidates, held-out loss against ${costName}; ${front.length} on the frontier, ${marked.length} chosen. The table below has the frontier.`;
     replace(
@@ -74,7 +76,7 @@ export class Cloud {
         s("path", { class: "front", d: stairsPath(front.map(at)) }),
         teacher && this.vertical("teacher", teacher, "teacher"),
         this.budgetMarks,
-        marked.map((one) => this.star(at(one), chosen.get(identity(one)))),
+        marked.map((one, index) => this.star(at(one), names[index], labels[index])),
       ),
     );
     replace(
@@ -99,14 +101,12 @@ export class Cloud {
     );
   }
 
-  star([px, py], names) {
-    const { width } = this.scales;
-    const left = px > width - 90;
+  star([px, py], name, { x, y, anchor }) {
     return s(
       "g",
       { class: "chosen" },
       s("path", { d: `M${px} ${py - 7}L${px + 7} ${py}L${px} ${py + 7}L${px - 7} ${py}Z` }),
-      s("text", { x: px + (left ? -11 : 11), y: py - 6, "text-anchor": left ? "end" : "start" }, names.join(", ")),
+      s("text", { x, y, "text-anchor": anchor }, name),
     );
   }
 

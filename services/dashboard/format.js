@@ -30,8 +30,15 @@ export function bytes(value) {
   return `${value} B`;
 }
 
+/** A loss in four significant digits: 0.9256, 0.0003124, 3.124e-5. */
 export function loss(value) {
-  return value === null || value === undefined ? "–" : value.toFixed(4);
+  if (value === null || value === undefined) return "–";
+  return value !== 0 && Math.abs(value) < 1e-4 ? value.toExponential(3) : value.toPrecision(4);
+}
+
+/** How much larger a loss is than the best beside it, in two significant digits. */
+export function lossOverBest(value, best) {
+  return value > best ? `+${trimmed(value - best, 2)}` : "the best";
 }
 
 export function percent(fraction) {

@@ -1,7 +1,7 @@
 /** The rows of budgets: any number of them, each with a name and the limits that all hold. */
 
 import { announce, freshId, h } from "../dom.js";
-import { Field } from "./fields.js";
+import { Field, moreFields } from "./fields.js";
 import { setAt, valueAt } from "./pointers.js";
 
 export class BudgetRows {
@@ -46,7 +46,8 @@ export class BudgetRows {
     const row = { base: Object.fromEntries(Object.entries(budget).filter(([, value]) => value !== null)) };
     row.problem = h("p", { class: "problem", id: freshId("row"), hidden: true });
     row.list = h("div", { class: "fields" });
-    row.node = h("fieldset", { class: "budget", "aria-describedby": row.problem.id }, row.list, row.problem);
+    row.others = h("div");
+    row.node = h("fieldset", { class: "budget", "aria-describedby": row.problem.id }, row.list, row.others, row.problem);
     this.rows.push(row);
     this.fill(row, this.rows.length - 1);
     this.list.append(row.node);
@@ -57,7 +58,7 @@ export class BudgetRows {
   fill(row, index) {
     const at = (name) => `/budgets/${index}/${name}`;
     row.pointer = `/budgets/${index}`;
-    row.fields = [
+    const main = [
       new Field({ pointer: at("name"), label: "Name" }),
       new Field({ pointer: at("max_params"), label: "Most parameters", kind: "number" }),
       new Field({ pointer: at("max_flops"), label: "Most FLOPs", kind: "number" }),
@@ -65,9 +66,20 @@ export class BudgetRows {
       new Field({ pointer: at("max_latency_ms"), label: "Most latency in ms", kind: "number" }),
       new Field({ pointer: at("latency_target"), label: "… measured on", list: this.targets }),
     ];
+    const more = [
+      new Field({ pointer: at("latency_percentile"), label: "… at percentile", choices: [["", "p50"], ["p95", "p95"]] }),
+      new Field({ pointer: at("max_params_without_embeddings"), label: "Parameters without embeddings", kind: "number" }),
+      new Field({ pointer: at("max_weight_bytes"), label: "Bytes of weights", kind: "number" }),
+      new Field({ pointer: at("max_activation_bytes"), label: "Bytes of activations", kind: "number" }),
+      new Field({ pointer: at("weight_dtype"), label: "… in", choices: [["", "float32"], ["bfloat16", "bfloat16"], ["float16", "float16"]] }),
+    ];
+    row.fields = [...main, ...more];
     for (const field of row.fields) field.show({ budgets: { [index]: row.base } });
     const away = h("button", { type: "button", class: "quiet", "aria-label": `Remove budget ${index + 1}`, onclick: () => this.remove(row) }, "Remove");
-    row.list.replaceChildren(h("legend", { class: "unseen" }, `Budget ${index + 1}`), ...row.fields.map((field) => field.node), away);
+    const others = moreFields(more, "More limits");
+    others.open = more.some((field) => field.input.value);
+    row.list.replaceChildren(h("legend", { class: "unseen" }, `Budget ${index + 1}`), ...main.map((field) => field.node), away);
+    row.others.replaceChildren(others);
   }
 
   remove(row) {

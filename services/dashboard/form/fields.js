@@ -45,14 +45,15 @@ export function fieldset(title, fields) {
 }
 
 /** Fields that are seldom needed. */
-export function moreFields(fields) {
-  return h("details", {}, h("summary", {}, "More"), h("div", { class: "fields" }, fields.map((field) => field.node)));
+export function moreFields(fields, title = "More") {
+  return h("details", {}, h("summary", {}, title), h("div", { class: "fields" }, fields.map((field) => field.node)));
 }
 
 /** A field with its label, its hint and a place for what is wrong with it. */
 export class Field {
   constructor({ pointer, label, hint, kind = "text", choices, required = false, list }) {
     this.pointer = pointer;
+    this.label = label;
     this.kind = KINDS[kind];
     this.id = freshId("field");
     const many = kind === "lines" || kind === "labels";

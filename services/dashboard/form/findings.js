@@ -11,13 +11,25 @@ export function placeOf(pointer, places) {
   return around[0] ?? places.find((one) => one.pointer.startsWith(`${pointer}/`)) ?? null;
 }
 
+/** A service's sentence in the form's words: names of the request's fields become the labels of the form's. */
+export function inFormWords(text, places) {
+  let said = text;
+  for (const { pointer, label } of places) {
+    if (!label) continue;
+    const path = pointer.slice(1).replaceAll("/", ".");
+    const last = path.slice(path.lastIndexOf(".") + 1);
+    for (const name of new Set([`'${path}'`, `'${last}'`])) said = said.replaceAll(name, `“${label}”`);
+  }
+  return said;
+}
+
 /** Show the errors of a refusal; gives the summary for above the form. */
 export function showFindings(error, places, summary) {
   const byPlace = new Map();
   const others = [];
   for (const finding of error.errors ?? []) {
     const place = placeOf(finding.pointer, places);
-    const text = `${finding.problem} ${finding.remedy}`;
+    const text = inFormWords(`${finding.problem} ${finding.remedy}`, places);
     if (place) byPlace.set(place, [...(byPlace.get(place) ?? []), text]);
     else others.push(`${finding.field}: ${text}`);
   }

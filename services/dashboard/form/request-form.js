@@ -13,6 +13,8 @@ const MAIN = {
     { pointer: "/corpus/paths", label: "Files", hint: "One a line: files, folders or globs of .txt, .jsonl or .parquet on the server, s3:// or gs://.", kind: "lines" },
     { pointer: "/corpus/dataset", label: "Or a dataset", hint: "A saved folder or a hub id, instead of files." },
     { pointer: "/corpus/text_column", label: "Text column", hint: "Left empty: text." },
+    { pointer: "/corpus/dataset_config", label: "Configuration", hint: "Of a hub dataset." },
+    { pointer: "/corpus/split", label: "Split", hint: "Of a dataset; left empty: train." },
     { pointer: "/corpus/documents", label: "One document of a .txt is", choices: [["", "the file"], ["paragraph", "a paragraph"], ["line", "a line"]] },
   ],
   "Sub-spaces and training": [
@@ -23,9 +25,12 @@ const MAIN = {
 };
 
 const MORE = [
-  { pointer: "/training/sequence_length", label: "Tokens of a block", hint: "Left empty: 128.", kind: "number" },
+  { pointer: "/training/sequence_length", label: "Tokens of a block", hint: "Left empty: 128, or what the teacher reads.", kind: "number" },
   { pointer: "/training/batch_size", label: "Blocks of a step", hint: "Left empty: 32.", kind: "number" },
   { pointer: "/training/learning_rate", label: "Learning rate", hint: "Left empty: 0.001.", kind: "number" },
+  { pointer: "/training/dropout", label: "Dropout", hint: "Left empty: 0.1.", kind: "number" },
+  { pointer: "/training/workers", label: "Workers", hint: "Data-parallel workers of each training run; left empty: 1.", kind: "number" },
+  { pointer: "/corpus/heldout_fraction", label: "Share of documents held out", hint: "Left empty: 0.02.", kind: "number" },
   { pointer: "/search/heldout_blocks", label: "Held-out rows for the search", hint: "Left empty: 128.", kind: "number" },
   { pointer: "/polish/tokens", label: "Polish the chosen for tokens", hint: "Left empty: not at all.", kind: "number" },
   { pointer: "/seed", label: "Seed", kind: "number" },

@@ -35,7 +35,7 @@ export function jobView({ id }, _query, signal) {
   const drawStudents = whenChanged(({ job, evaluations }) => replace(place.students, results(job, evaluations)));
   const drawPictures = whenChanged((job) => {
     const found = pictures(job, signal);
-    replace(place.pictures, found.length > 0 && section("Pictures", found));
+    replace(place.pictures, found.length > 0 && opens("The frontier as a picture, to save", found));
   });
   const drawRequest = whenChanged((request) =>
     replace(place.request, opens("The request", copyable("the request as JSON", JSON.stringify(request, null, 2)))),

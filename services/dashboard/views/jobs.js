@@ -12,7 +12,7 @@ const PAGE = 25;
 const COLUMNS = ["Compression", "Status", "Teacher", "Progress", "Submitted", "Took"];
 
 export function jobsView(_found, query, signal) {
-  const list = h("div", { "aria-live": "off" }, h("p", { class: "empty" }, "Loading …"));
+  const list = h("div", { class: "compact", "aria-live": "off" }, h("p", { class: "empty" }, "Loading …"));
   const pages = h("nav", { class: "pages", "aria-label": "Pages" });
   const draw = whenChanged((page) => drawPage(page, list, pages, query));
   poll(

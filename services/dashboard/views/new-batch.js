@@ -30,7 +30,7 @@ function batchForm(targets) {
   common.show({});
   return sendingForm({
     parts: [fieldset("Batch", own), common.node],
-    places: () => [...own, ...common.places().map((one) => ({ pointer: COMMON + one.pointer, fault: (text) => one.fault(text), focus: () => one.focus() }))],
+    places: () => [...own, ...common.places().map((one) => ({ pointer: COMMON + one.pointer, label: one.label, fault: (text) => one.fault(text), focus: () => one.focus() }))],
     verb: "Submit the batch",
     place: "/v1/batches",
     body: () => {

@@ -74,6 +74,32 @@ def test_nothing_is_wider_than_a_phone(client, job, open_page):
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, place
 
 
+def test_a_long_list_is_short_on_a_phone(client, make_request, open_page):
+    for number in range(25):
+        client.submit(make_request(number=number))
+    page = open_page(f"{client.server}/#/compressions", wait_for="tbody tr", **PHONE)
+    expect(page.locator("tbody tr")).to_have_count(25)
+    assert page.evaluate("document.documentElement.scrollHeight") < 3200
+
+
+def test_labels_of_neighbours_in_the_chart_do_not_cover_each_other(client, open_page):
+    page = open_page(client.server)
+    boxes = page.evaluate(
+        """async () => {
+            const { placeLabels } = await import("/static/chart.js");
+            const names = ["quick-and-small", "edge", "params-6000000", "best"];
+            const labels = names.map((text, index) => ({ at: [200 + 3 * index, 100], text }));
+            return placeLabels(labels, 640, 320).map(({ x, y, anchor }, index) => {
+                const width = 6.8 * names[index].length;
+                return [anchor === "end" ? x - width : x, y, width];
+            });
+        }"""
+    )
+    for n, (x, y, width) in enumerate(boxes):
+        for other_x, other_y, other_width in boxes[:n]:
+            assert abs(y - other_y) >= 15 or x + width <= other_x or other_x + other_width <= x
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_its_ground(client, job, open_page, scheme):
     page = open_page(client.server, color_scheme=scheme)

@@ -22,10 +22,15 @@ def page(client, job, open_page):
     return open_page(f"{client.server}/#/compressions/{job.id}", wait_for="#best:not(:empty)")
 
 
+def _told(loss):
+    """A loss in four significant digits, trailing zeros kept."""
+    return f"{loss:#.4g}"
+
+
 def _best(cost, limit):
     """What the page says of the best candidate within a limit, from the formula of the scores."""
     within = [one for one in SHAPES if getattr(student_cost(SHAPE, one), cost) <= limit]
-    return f"loss {min(map(loss_of, within)):.4f}"
+    return f"loss {_told(min(map(loss_of, within)))}"
 
 
 def test_the_cloud_shows_all_candidates_the_frontier_the_chosen_and_the_teacher(page):
@@ -111,6 +116,9 @@ def test_a_budget_becomes_a_selection_and_its_student_a_download(page, client, s
 def test_students_show_costs_beside_the_teacher_s_how_to_load_them_and_what_was_out_of_reach(page):
     edge = page.locator("[data-student=stu_one]")
     expect(edge).to_contain_text("teacher: ")
+    small, large = loss_of(SHAPES[3]), loss_of(SHAPES[-1])
+    expect(edge).to_contain_text(f"{_told(small)} (+{small - large:.2g})")
+    expect(page.locator("[data-student=stu_two]")).to_contain_text(f"{_told(large)} (the best)")
     expect(edge).to_contain_text("4.2 ms, 95 % within 5.1 ms; 5 times as fast as the teacher")
     expect(edge).to_contain_text("on cpu-1: Some CPU, 1 thread, batch 1, 128 tokens, float32, eager")
     edge.get_by_text("How to load it").click()

@@ -71,6 +71,31 @@ def test_an_error_is_shown_at_its_field_with_the_remedy_and_goes_when_mended(cli
     expect(page.locator(".head .badge")).to_have_text("queued")
 
 
+def test_an_error_names_the_form_s_fields_by_their_labels(page, text):
+    _fill(page, text)
+    page.get_by_label("Most latency in ms").fill("5")
+    page.get_by_role("button", name="Submit").click()
+    problem = page.locator(".budget .problem").last
+    expect(problem).to_contain_text("“Most latency in ms” means nothing without the place it is measured on.")
+    expect(problem).to_contain_text("Set “… measured on”")
+
+
+def test_every_limit_of_a_budget_has_a_place_in_the_form(client, page, text):
+    _fill(page, text)
+    page.get_by_text("More limits").click()
+    limits = {
+        "Parameters without embeddings": "max_params_without_embeddings",
+        "Bytes of weights": "max_weight_bytes",
+        "Bytes of activations": "max_activation_bytes",
+    }
+    for number, label in enumerate(limits, start=1):
+        page.get_by_label(label).fill(f"{number}G")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator(".head .badge")).to_have_text("queued")
+    (budget,) = client.page().compressions[0].request["budgets"]
+    assert [budget[name] for name in limits.values()] == [1e9, 2e9, 3e9]
+
+
 def test_what_is_missing_or_about_a_whole_budget_finds_its_place_too(page, text):
     page.get_by_role("button", name="Submit").click()
     expect(page.get_by_label("Model")).to_have_attribute("aria-invalid", "true")
