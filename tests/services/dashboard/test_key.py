@@ -109,6 +109,7 @@ def test_pictures_are_shown_with_a_key_too(server, large, key, open_page):
     picture.scroll_into_view_if_needed()
     expect(picture).to_have_attribute("src", re.compile("^blob:"))
     page.wait_for_function("document.querySelector('figure img').naturalWidth === 40")
+    page.get_by_text("The frontier as a picture").click()
     expect(page.get_by_role("link", name="Save")).to_have_text(["Save frontier.png", "Save frontier.svg"])
 
 
