@@ -11,7 +11,7 @@ from services.service import Service
 from services.settings import load_settings
 from tests.services.conftest import HERE, RUN_MODULE, serving, wait_until
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 MAX_RUNNING = 2
 

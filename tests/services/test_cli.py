@@ -184,6 +184,7 @@ class _Serve:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_killed_service_finds_its_run_again_and_ctrl_c_leaves_nothing(storage, make_request, unused_port):
     serve = _Serve(storage, unused_port)
     with StillroomClient(f"http://127.0.0.1:{unused_port}") as client:
@@ -327,6 +328,7 @@ def test_compress_prints_the_final_document_and_leaves_other_jobs_and_no_process
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_ctrl_c_on_compress_cancels_the_job_and_leaves_nothing(storage, request_file):
     command = [STILLROOM, "compress", request_file(act="hang"), "--storage", str(storage), "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)

@@ -101,12 +101,14 @@ def test_a_run_that_dies_without_a_result_is_tried_again_and_its_output_kept(ser
     assert b"about to die" in service.storage.read_bytes(f"jobs/{job.id}/attempts/1/driver.log")
 
 
+@pytest.mark.slow
 def test_a_run_that_found_the_hub_away_is_tried_again(service, make_request):
     job = _end(service, service.submit(make_request(act="unreachable", good_attempt=2)))
     assert [attempt.status for attempt in job.attempts] == [AttemptStatus.FAILED, AttemptStatus.SUCCEEDED]
 
 
 @pytest.mark.parametrize(("act", "code"), [("internal", "internal"), ("garbage", "internal")])
+@pytest.mark.slow
 def test_a_run_that_keeps_failing_is_given_up_after_three_attempts(service, make_request, act, code):
     job = _end(service, service.submit(make_request(act=act)), 120)
     assert (job.status, job.attempt) == (JobStatus.FAILED, 3)
@@ -127,6 +129,7 @@ def test_a_running_job_is_cancelled_within_ten_seconds_and_nothing_of_it_is_left
     assert alive == []
 
 
+@pytest.mark.slow
 def test_a_job_is_cancelled_while_it_is_being_submitted(service, make_request):
     job = service.submit(make_request(act="hang"))
     wait_until(lambda: service.store.get(job.id).attempt, 10, "the first attempt")
@@ -173,6 +176,7 @@ def test_ray_asks_for_the_token_of_this_storage(service):
     assert (service.state / "ray.token").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.slow
 def test_when_the_head_dies_in_mid_run_another_is_started_and_the_job_goes_on(service, make_request):
     job = service.submit(make_request(act="hang", good_attempt=2))
     driver = _run_process(service, job)

@@ -95,6 +95,7 @@ def test_when_one_of_two_is_killed_the_other_ends_its_jobs_and_none_runs_twice(h
     assert house.owner_of(ids[0]) is None
 
 
+@pytest.mark.slow
 def test_a_job_is_cancelled_through_the_service_that_does_not_look_after_it(house, make_request):
     job_id = house.clients[0].submit(make_request(act="hang")).id
     wait_until(lambda: house.runs_of(job_id) == {1: 1}, 60, "the start of the run")
@@ -107,6 +108,7 @@ def test_a_job_is_cancelled_through_the_service_that_does_not_look_after_it(hous
     assert time.monotonic() - begun < 10
 
 
+@pytest.mark.slow
 def test_a_service_that_was_held_up_for_longer_than_its_claim_changes_nothing(house, make_request):
     job_id = house.clients[0].submit(make_request(act="succeed", seconds=6)).id
     wait_until(lambda: house.runs_of(job_id) == {1: 1}, 60, "the start of the run")
@@ -120,6 +122,7 @@ def test_a_service_that_was_held_up_for_longer_than_its_claim_changes_nothing(ho
     assert house.runs_of(job_id) == {1: 1}
 
 
+@pytest.mark.slow
 def test_a_service_that_is_stopped_in_order_leaves_its_runs_to_the_other_at_once(house, make_request):
     job_id = house.clients[0].submit(make_request(act="succeed", seconds=6)).id
     wait_until(lambda: house.runs_of(job_id) == {1: 1}, 60, "the start of the run")

@@ -35,6 +35,7 @@ def test_settings_show_no_secret_in_their_text():
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_planted_secrets_are_found_nowhere(postgres, tmp_path, monkeypatch, make_request, unused_port):
     name, password = f"secrets_{os.getpid()}", "planted-database-password"
     bare = postgres.format(name)

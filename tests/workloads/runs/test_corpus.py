@@ -297,6 +297,7 @@ def _splitting_workers() -> Iterator[psutil.Process]:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.slow
 def test_on_ray_a_killed_worker_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = _speeches(tmp_path / "text", 130)
     killed: list[int] = []
@@ -316,6 +317,7 @@ def test_on_ray_a_killed_worker_changes_nothing(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.slow
 def test_on_ray_a_storage_that_cannot_be_written_is_told_as_such(tmp_path: Path) -> None:
     spec = _speeches(tmp_path / "text", 100)
     (tmp_path / "storage").mkdir()
@@ -327,6 +329,7 @@ def test_on_ray_a_storage_that_cannot_be_written_is_told_as_such(tmp_path: Path)
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.slow
 def test_corpus_and_storage_may_lie_in_s3(tmp_path: Path, s3_server: S3Server) -> None:
     local = Storage.open(str(tmp_path / "local"))
     spec = _speeches(tmp_path / "text", 100)

@@ -33,6 +33,7 @@ def house(tmp_path: Path, make_teacher: Callable[..., Path], ray_cluster: str) -
     return House.furnish(tmp_path, str(tmp_path / "storage"), make_teacher, ray_cluster)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_asked_to_end_does_so_at_once_and_the_job_that_waits_goes_on(house: House) -> None:
     request = house.longer_request(_FOREVER)
     first = house.start("cmp_end", 1, request)

@@ -175,6 +175,7 @@ def test_candidates_are_measured_once_with_progress_and_a_predictor_can_be_fitte
     assert model.error is not None
 
 
+@pytest.mark.slow
 def test_a_few_forwards_tell_what_a_measurement_takes(ray_cluster: str, home: Home) -> None:
     shape = teacher_files.shape_of(Path(home.storage.path("teacher")))
     teacher = TeacherStage(artifacts.Artifact("teacher", "t", "teacher", {}, {}), home.fingerprint, shape)
@@ -190,12 +191,14 @@ def test_a_few_forwards_tell_what_a_measurement_takes(ray_cluster: str, home: Ho
     assert not home.storage.exists("artifacts"), "nothing of it is kept"
 
 
+@pytest.mark.slow
 def test_what_is_wrong_on_the_node_is_an_input_error_here(ray_cluster: str, home: Home) -> None:
     home.storage.write_json("odd/config.json", {"model_type": "gpt2"})
     with pytest.raises(InputError, match="gpt2"):
         build_measure(**home.measure(_target(), student="odd"))
 
 
+@pytest.mark.slow
 def test_two_are_never_measured_on_a_node_at_once(ray_cluster: str, home: Home) -> None:
     waits, done = threading.Event(), threading.Event()
     place = find_place(_target())
