@@ -15,7 +15,7 @@ import torch
 from benchmarks.demo_scene import LENGTH, DemoScene
 from benchmarks.record import record
 from workloads.runs.training.placement import step_flops
-from workloads.shapes.costs import student_cost, teacher_architecture
+from workloads.shapes.costs import student_cost
 from workloads.shapes.spaces import SubSpace
 
 STEPS, PAIRS, BAR = 6, 4, 0.90
@@ -30,7 +30,7 @@ def main() -> None:
     _cpu_seconds(scene, everything)  # warm-up
     ratios = [_cpu_seconds(scene, everything) / _cpu_seconds(scene, apart) for _ in range(PAIRS)]
     shape = scene.teacher.shape
-    teacher = student_cost(shape, teacher_architecture(shape), LENGTH).flops
+    teacher = student_cost(shape, shape.architecture, LENGTH).flops
     units = {space.name: step_flops(space, shape, scene.training(STEPS)) / teacher for space in scene.spaces}
     record(
         "placement_cost",

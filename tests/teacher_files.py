@@ -8,9 +8,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from workloads.shapes.costs import teacher_architecture
 from workloads.shapes.layouts import LAYOUTS
-from workloads.shapes.parameters import parameter_names, place_of
+from workloads.shapes.parameters import parameter_sizes
 from workloads.shapes.teacher_weights import shape_from
 
 CONFIG = {
@@ -46,12 +45,8 @@ def write_teacher(folder: Path, **changes: Any) -> Path:
 def expected_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """The stock name and the shape of every tensor of an encoder without a pooler."""
     shape = shape_from(config, pooler=False)
-    names = LAYOUTS[shape.family].parameters(parameter_names(shape, teacher_architecture(shape)))
-    widths = {
-        "hidden": shape.hidden_size, "attention": shape.hidden_size, "ffn": shape.intermediate_size,
-        "vocabulary": shape.vocab_size, "positions": shape.positions, "token_types": shape.token_types,
-    }  # fmt: skip
-    return {stock: tuple(widths[axis] for axis in place_of(name).axes) for name, stock in names.items()}
+    sizes = parameter_sizes(shape)
+    return {stock: sizes[name] for name, stock in LAYOUTS[shape.vocabulary.family].parameters(sizes).items()}
 
 
 def write_weights(file: Path, shapes: dict[str, tuple[int, ...]], **entries: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +17,7 @@ from workloads.answers.latency import LatencySample, LatencySamples
 from workloads.answers.student_key import student_key
 from workloads.answers.trained import recall
 from workloads.documents.job_folder import ResultDocument, StudentDocument
-from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
 from workloads.shapes.costs import student_cost
 from workloads.shapes.spaces import SubSpace, relative_spaces
 from workloads.spec.budgets import LatencyTarget
@@ -26,7 +25,7 @@ from workloads.spec.search import ExportSpec
 from workloads.storage.artifacts import Artifact, Key, build_folder, commit
 from workloads.storage.storage import Storage
 
-SHAPE = TeacherShape("bert", 6, 384, 12, 1536, 30522, 512, 2, 0, True)
+SHAPE = TeacherShape(Architecture.of_teacher(6, 384, 12, 1536), Vocabulary("bert", 30522, 512, 2, 0, True))
 SPACES = relative_spaces(SHAPE, 3)
 
 
@@ -44,7 +43,7 @@ def make_search(
 ) -> Artifact:
     """Commit a teacher, a corpus, SuperLMs and the scores of all candidates, some of them dropped early."""
     builder, teacher = "cmp_x-1", f"{shape.layers} x {shape.hidden_size}"
-    summary = {"model": "m", "fingerprint": teacher, "shape": asdict(shape)}
+    summary = {"model": "m", "fingerprint": teacher, "shape": shape.to_json()}
     commit(storage, Key("teacher", {"files": teacher}), builder, summary)
     corpus = commit(storage, Key("corpus", {"text": "c"}), builder, {})
     superlms = {space.name: commit(storage, Key("superlm", {"space": space.name}), builder, {}) for space in spaces}

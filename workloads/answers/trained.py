@@ -81,7 +81,7 @@ def _recall(storage: Storage, scores: Artifact) -> Trained:
     inputs = scores.inputs
     teacher = artifacts.load(storage, "teacher", artifacts.Key("teacher", {"files": inputs["teacher"]}).fingerprint)
     return Trained(
-        TeacherStage(teacher, inputs["teacher"], TeacherShape(**teacher.summary["shape"])),
+        TeacherStage(teacher, inputs["teacher"], TeacherShape.from_json(teacher.summary["shape"])),
         artifacts.load(storage, "corpus", inputs["corpus"]),
         tuple(space_from_json(given) for given in inputs["spaces"].values()),
         {name: artifacts.load(storage, "superlm", found) for name, found in inputs["superlms"].items()},

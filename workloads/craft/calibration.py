@@ -76,7 +76,7 @@ def calibrate(
     """
     training = request.training
     objective = objective_for(request.objective, teacher.shape)
-    ids_BL = torch.randint(0, teacher.shape.vocab_size, (rows, training.sequence_length))
+    ids_BL = torch.randint(0, teacher.shape.vocabulary.vocab_size, (rows, training.sequence_length))
     batch = Batch(ids_BL, None if objective.layout == "packed" else torch.ones_like(ids_BL, dtype=torch.bool))
     teacher.model.to(device)
     on_device = batch.to(device)

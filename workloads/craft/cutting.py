@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from workloads.shapes.architecture import Architecture, Layer
+from workloads.shapes.architecture import Architecture
 from workloads.shapes.parameters import (
     EMBEDDINGS,
     POOLER,
@@ -20,20 +20,15 @@ from workloads.shapes.parameters import (
     widths,
 )
 
-Labels = Mapping[int, tuple[int, Layer]]
-"""By a layer's new label its old one, and its widths."""
-
 
 def cut_student(weights: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
     """Cut a student out of the weights of its teacher or SuperLM; its layers are numbered from 0."""
-    layers = {index: (layer.source, layer) for index, layer in enumerate(architecture.layers)}
-    return cut(weights, architecture.hidden_size, layers)
+    return cut(weights, architecture, range(len(architecture.layers)))
 
 
-def cut(weights: Mapping[str, Tensor], hidden_size: int, layers: Labels) -> dict[str, Tensor]:
-    """Cut canonical weights to a hidden size and to the widths of each layer."""
-    heads = max(layer.heads for _, layer in layers.values())
-    whole: Extents = {"hidden": hidden_size, "heads": heads}
+def cut(weights: Mapping[str, Tensor], architecture: Architecture, labels: Sequence[int]) -> dict[str, Tensor]:
+    """Cut canonical weights to a shape, and number its layers by ``labels``."""
+    whole: Extents = {"hidden": architecture.hidden_size, "heads": architecture.most_heads}
     result: dict[str, Tensor] = {}
 
     def take(new: str, old: str, axes: Axes, extents: Extents) -> None:
@@ -46,7 +41,7 @@ def cut(weights: Mapping[str, Tensor], hidden_size: int, layers: Labels) -> dict
                     take(name, name, axes, whole)
 
     take_shared(*EMBEDDINGS)
-    for new, (old, layer) in layers.items():
+    for new, old, layer in zip(labels, architecture.labels, architecture.layers, strict=True):
         for part in layer_parts(layer):
             for name, axes in part.parameters.items():
                 take(layer_name(new, name), layer_name(old, name), axes, {**whole, **widths(layer)})

@@ -62,7 +62,7 @@ def stillroom_student(teacher: Teacher, architecture: Architecture, weights: dic
     """Build a student of any shape, stock or not, as our own module; see :func:`build_student`."""
     shape, facts, config, layers = teacher.shape, teacher.facts, teacher.config, architecture.layers
     student_config = StillroomConfig(
-        vocab_size=shape.vocab_size,
+        vocab_size=shape.vocabulary.vocab_size,
         hidden_size=architecture.hidden_size,
         num_hidden_layers=len(layers),
         num_attention_heads=_number_or_list(layers, "heads"),
@@ -71,15 +71,15 @@ def stillroom_student(teacher: Teacher, architecture: Architecture, weights: dic
         hidden_act=facts.activation,
         hidden_dropout_prob=config.hidden_dropout_prob,
         attention_probs_dropout_prob=config.attention_probs_dropout_prob,
-        max_position_embeddings=shape.positions,
+        max_position_embeddings=shape.vocabulary.positions,
         position_counting=teacher.family.position_counting,
-        type_vocab_size=shape.token_types,
-        relative_attention_num_buckets=shape.relative_buckets,
+        type_vocab_size=shape.vocabulary.token_types,
+        relative_attention_num_buckets=shape.vocabulary.relative_buckets,
         has_pooler="pooler.weight" in weights,
         initializer_range=config.initializer_range,
         layer_norm_eps=facts.layer_norm_eps,
         pad_token_id=facts.pad_token_id,
-        tokenizer_class=getattr(config, "tokenizer_class", None) or _TOKENIZERS[shape.family],
+        tokenizer_class=getattr(config, "tokenizer_class", None) or _TOKENIZERS[shape.vocabulary.family],
         auto_map=dict(_AUTO_MAP),
     )
     with torch.random.fork_rng(devices=[]):  # the initial values are random, and replaced below

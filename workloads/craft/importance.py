@@ -106,7 +106,7 @@ def measure_importance(teacher: Teacher, batches: Iterable[Batch]) -> Importance
         for part in ("query", "key", "value", "intermediate"):
             readers += weights[f"{prefix}.{part}.weight"].square().sum(0)
         neurons[layer] *= weights[f"{prefix}.output.weight"].norm(dim=0)
-    if shape.relative_buckets:  # one bias table serves all layers, so their heads can only move alike
+    if shape.vocabulary.relative_buckets:  # one bias table serves all layers, so their heads can only move alike
         heads = heads.mean(0, keepdim=True).expand_as(heads)
     return Importance(hidden_power.sqrt() * readers.sqrt(), heads, neurons)
 

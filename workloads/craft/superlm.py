@@ -63,8 +63,7 @@ class SuperLM(nn.Module):
         Layers that no member of the sub-space starts from are left out.
         """
         extents = space.extents
-        layers = {layer.source: (layer.source, layer) for layer in extents.layers}
-        return cls(cut(teacher, extents.hidden_size, layers), wiring)
+        return cls(cut(teacher, extents, extents.labels), wiring)
 
     def forward(
         self, batch: Batch, architecture: Architecture, wants: Wants, dropout: Dropout | None = None

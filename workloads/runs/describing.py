@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from workloads.answers.scores_table import read_scores
 from workloads.answers.trained import TeacherStage
 from workloads.documents.answers import infeasible_documents, student_document
@@ -11,7 +9,6 @@ from workloads.documents.job_folder import CostDocument, JobFolder, ResultDocume
 from workloads.methods.answering import Answer
 from workloads.methods.stages import Student
 from workloads.runs.drawing import draw_answer
-from workloads.shapes.costs import teacher_architecture
 from workloads.spec.request import CompressionRequest
 from workloads.storage.storage import Storage
 
@@ -55,5 +52,7 @@ def _student(job: str, request: CompressionRequest, found: Answer, student: Stud
 
 
 def _teacher(teacher: TeacherStage) -> TeacherDocument:
-    cost = teacher.cost(teacher_architecture(teacher.shape), 128)
-    return TeacherDocument(fingerprint=teacher.fingerprint, shape=asdict(teacher.shape), **CostDocument.fields_of(cost))
+    cost = teacher.cost(teacher.shape.architecture, 128)
+    return TeacherDocument(
+        fingerprint=teacher.fingerprint, shape=teacher.shape.to_json(), **CostDocument.fields_of(cost)
+    )

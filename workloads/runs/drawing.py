@@ -11,7 +11,7 @@ from workloads.answers.scores_table import ScoredRow
 from workloads.craft.pictures import Aside, Limit, Panel, Picture, Point, frontier_picture
 from workloads.methods.answering import Answer
 from workloads.shapes.architecture import Architecture, TeacherShape
-from workloads.shapes.costs import Cost, student_cost, teacher_architecture
+from workloads.shapes.costs import Cost, student_cost
 from workloads.spec.budgets import Budget
 
 PICTURE = "frontier.png"
@@ -73,7 +73,7 @@ def _counted_axes(shape: TeacherShape, length: int) -> list[_Axis]:
     def cost(one: Architecture) -> Cost:
         return known.setdefault(one, student_cost(shape, one, length))
 
-    teacher = cost(teacher_architecture(shape))
+    teacher = cost(shape.architecture)
     return [
         _Axis(
             f"FLOPs of {length} tokens",

@@ -1,79 +1,91 @@
-"""What a Transformer encoder looks like: the teacher's shape and a student's architecture."""
+"""The shape of a Transformer encoder: its architecture, and the vocabulary that it reads. Light to import."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class TeacherShape:
-    """The dimensions of a teacher, enough to count costs and to lay out sub-spaces.
-
-    Attributes:
-        family: ``bert``, ``roberta``, ``xlm-roberta`` or ``mpnet``.
-        positions: Rows of the position table (RoBERTa-like families start counting after the padding id).
-        token_types: Rows of the token-type table; 0 where the family has none.
-        relative_buckets: Rows of the relative attention bias table; 0 where the family has none.
-        pooler: Whether the checkpoint carries a pooler (a dense layer over the first token).
-        reserved_positions: Rows of the position table before the first token's.
-    """
-
-    family: str
-    layers: int
-    hidden_size: int
-    heads: int
-    intermediate_size: int
-    vocab_size: int
-    positions: int
-    token_types: int
-    relative_buckets: int = 0
-    pooler: bool = True
-    reserved_positions: int = 0
-
-    @property
-    def longest(self) -> int:
-        """Tokens that it, and so each of its students, reads at most."""
-        return self.positions - self.reserved_positions
-
-    @property
-    def head_width(self) -> int:
-        """Width of one attention head."""
-        return self.hidden_size // self.heads
-
-
-@dataclass(frozen=True, slots=True)
 class Layer:
-    """One encoder layer of a student.
+    """One encoder layer.
 
     Attributes:
-        heads: Attention heads.
+        heads: Attention heads; with 0 the layer has no attention.
         head_width: Width of each head; ``heads * head_width`` is the attention width.
-        intermediate_size: Neurons of the feed-forward network.
-        source: The teacher layer (from 0) whose weights it starts from.
+        intermediate_size: Neurons of the feed-forward network; with 0 the layer has none.
+        source: The teacher layer (from 0) whose weights it starts from; None where it starts from no teacher's.
     """
 
     heads: int
     head_width: int
     intermediate_size: int
-    source: int
+    source: int | None = None
+
+    @property
+    def widths(self) -> tuple[int, int, int]:
+        """Heads, their width, and neurons: the layer without its source."""
+        return self.heads, self.head_width, self.intermediate_size
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """A student's shape: a hidden size and a list of layers, alike (AutoDistil) or ragged (AutoDisc)."""
+    """A hidden size and a list of layers, alike (AutoDistil) or ragged (AutoDisc).
+
+    Attributes:
+        layers: All of them start from a teacher layer, or none does.
+        activation: Name of the feed-forward activation, as ``transformers`` has it; None for the teacher's.
+    """
 
     hidden_size: int
     layers: tuple[Layer, ...]
+    activation: str | None = None
+
+    def __post_init__(self) -> None:
+        assert len({layer.source is None for layer in self.layers}) == 1, self.layers
 
     @classmethod
     def alike(
-        cls, *, layers: int, hidden_size: int, heads: int, head_width: int, intermediate_size: int, teacher_layers: int
+        cls,
+        *,
+        layers: int,
+        hidden_size: int,
+        heads: int,
+        head_width: int,
+        intermediate_size: int,
+        teacher_layers: int | None,
     ) -> Architecture:
-        """Build a student whose layers are all the same, started from evenly spread teacher layers."""
-        sources = spread_layers(layers, teacher_layers)
+        """Build a shape whose layers are all the same.
+
+        Args:
+            layers: How many.
+            hidden_size: Of the residual stream.
+            heads: Of each layer.
+            head_width: Of each head.
+            intermediate_size: Of each layer.
+            teacher_layers: Depth of the teacher that the layers are spread over; None where they start from none.
+        """
+        sources = [None] * layers if teacher_layers is None else spread_layers(layers, teacher_layers)
         return cls(hidden_size, tuple(Layer(heads, head_width, intermediate_size, source) for source in sources))
+
+    @classmethod
+    def of_teacher(cls, layers: int, hidden_size: int, heads: int, intermediate_size: int) -> Architecture:
+        """Build the shape of a stock teacher, whose heads share out the hidden size."""
+        return cls.alike(
+            layers=layers,
+            hidden_size=hidden_size,
+            heads=heads,
+            head_width=hidden_size // heads,
+            intermediate_size=intermediate_size,
+            teacher_layers=layers,
+        )
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The number of each layer among the weights that it shares: its source, or its own place without one."""
+        return tuple(index if layer.source is None else layer.source for index, layer in enumerate(self.layers))
 
     @property
     def most_heads(self) -> int:
@@ -84,16 +96,12 @@ class Architecture:
     def stock(self) -> bool:
         """Whether plain ``transformers`` classes can express it: alike layers, attention width = hidden size."""
         first = self.layers[0]
-        alike = all(
-            (layer.heads, layer.head_width, layer.intermediate_size)
-            == (first.heads, first.head_width, first.intermediate_size)
-            for layer in self.layers
-        )
-        return alike and first.heads * first.head_width == self.hidden_size
+        alike = all(layer.widths == first.widths for layer in self.layers)
+        return alike and first.heads * first.head_width == self.hidden_size and first.intermediate_size > 0
 
     def to_json(self) -> dict[str, Any]:
         """Give the JSON form: a number where all layers agree, a list where they differ."""
-        return {
+        document = {
             "layers": len(self.layers),
             "hidden_size": self.hidden_size,
             "intermediate_size": _number_or_list([layer.intermediate_size for layer in self.layers]),
@@ -101,6 +109,7 @@ class Architecture:
             "head_width": _number_or_list([layer.head_width for layer in self.layers]),
             "source_layers": [layer.source for layer in self.layers],
         }
+        return document if self.activation is None else {**document, "activation": self.activation}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Architecture:
@@ -108,14 +117,104 @@ class Architecture:
         count = int(document["layers"])
         columns = [_as_list(document[key], count) for key in ("heads", "head_width", "intermediate_size")]
         layers = zip(*columns, document["source_layers"], strict=True)
-        return cls(int(document["hidden_size"]), tuple(Layer(*layer) for layer in layers))
+        return cls(int(document["hidden_size"]), tuple(Layer(*layer) for layer in layers), document.get("activation"))
 
     def describe(self) -> str:
-        """Give a short human form such as ``4 x 128, heads 4, ffn 384``."""
-        document = self.to_json()
-        return (
-            f"{document['layers']} x {self.hidden_size}, heads {document['heads']}, ffn {document['intermediate_size']}"
-        )
+        """Give a short human form such as ``4 x 128, heads 4, ffn 384``; ragged: ``heads 4x2-3-0``."""
+        heads = _in_short([layer.heads for layer in self.layers])
+        neurons = _in_short([layer.intermediate_size for layer in self.layers])
+        words = f"{len(self.layers)} x {self.hidden_size}, heads {heads}, ffn {neurons}"
+        return words if self.activation is None else f"{words}, {self.activation}"
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What a model reads, and what it has beside its layers: the same for a teacher and each of its students.
+
+    Attributes:
+        family: ``bert``, ``roberta``, ``xlm-roberta`` or ``mpnet``: whose stock classes compute what it computes.
+        vocab_size: Rows of the word table.
+        positions: Rows of the position table (RoBERTa-like families start counting after the padding id).
+        token_types: Rows of the token-type table; 0 where the family has none.
+        relative_buckets: Rows of the relative attention bias table; 0 where the family has none.
+        pooler: Whether the checkpoint carries a pooler (a dense layer over the first token).
+        reserved_positions: Rows of the position table before the first token's.
+    """
+
+    family: str
+    vocab_size: int
+    positions: int
+    token_types: int
+    relative_buckets: int = 0
+    pooler: bool = True
+    reserved_positions: int = 0
+
+    @property
+    def longest(self) -> int:
+        """Tokens that a model reads at most."""
+        return self.positions - self.reserved_positions
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherShape:
+    """The shape of a model to distil: a stock teacher, or a student of ours as the teacher of others.
+
+    Attributes:
+        architecture: Each layer's source is its own place.
+        vocabulary: What it reads.
+    """
+
+    architecture: Architecture
+    vocabulary: Vocabulary
+
+    @property
+    def layers(self) -> int:
+        """How many layers it has."""
+        return len(self.architecture.layers)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of its residual stream."""
+        return self.architecture.hidden_size
+
+    @property
+    def heads(self) -> int:
+        """Heads that each of its layers has at least: what any layer of a student can start from."""
+        return min(layer.heads for layer in self.architecture.layers)
+
+    @property
+    def head_width(self) -> int:
+        """Width of its heads, of the widest where they differ."""
+        return max(layer.head_width for layer in self.architecture.layers)
+
+    @property
+    def intermediate_size(self) -> int:
+        """Neurons that each of its layers has at least."""
+        return min(layer.intermediate_size for layer in self.architecture.layers)
+
+    @property
+    def longest(self) -> int:
+        """Tokens that it, and so each of its students, reads at most."""
+        return self.vocabulary.longest
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the JSON form, flat: a number where all layers agree, a list where they differ."""
+        facts, shape = asdict(self.vocabulary), self.architecture.to_json()
+        document = {"family": facts.pop("family")}
+        document |= {name: shape[name] for name in ("layers", "hidden_size", "heads", "intermediate_size")}
+        document |= facts
+        return document if self.architecture.stock else {**document, "head_width": shape["head_width"]}
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> TeacherShape:
+        """Read back what :meth:`to_json` gave."""
+        facts = dict(document)
+        count, hidden = int(facts.pop("layers")), int(facts.pop("hidden_size"))
+        heads = _as_list(facts.pop("heads"), count)
+        head_widths = _as_list(facts.pop("head_width", None) or hidden // heads[0], count)
+        neurons = _as_list(facts.pop("intermediate_size"), count)
+        layers = tuple(Layer(*widths) for widths in zip(heads, head_widths, neurons, range(count), strict=True))
+        return cls(Architecture(hidden, layers), Vocabulary(**facts))
 
 
 def spread_layers(depth: int, teacher_layers: int) -> list[int]:
@@ -133,3 +232,10 @@ def _number_or_list(values: Sequence[int]) -> int | list[int]:
 
 def _as_list(value: int | list[int], count: int) -> list[int]:
     return value if isinstance(value, list) else [value] * count
+
+
+def _in_short(values: Sequence[int]) -> str:
+    if len(set(values)) == 1:
+        return str(values[0])
+    runs = [(value, len(list(run))) for value, run in itertools.groupby(values)]
+    return "-".join(str(value) if count == 1 else f"{value}x{count}" for value, count in runs)

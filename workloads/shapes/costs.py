@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from workloads.shapes import parameters
-from workloads.shapes.architecture import Architecture, Layer, TeacherShape
+from workloads.shapes.architecture import Architecture, Layer, TeacherShape, Vocabulary
 from workloads.spec.budgets import Dtype
 
 PAPER_SEQUENCE_LENGTH = 128
@@ -93,7 +93,7 @@ def student_cost(shape: TeacherShape, architecture: Architecture, sequence_lengt
 
 def cost_by_length(shape: TeacherShape, architecture: Architecture) -> CostByLength:
     """Count what :func:`student_cost` does, for all sequence lengths at once."""
-    embeddings, params, once = _shared_counts(shape, architecture.hidden_size, architecture.most_heads)
+    embeddings, params, once = _shared_counts(shape.vocabulary, architecture.hidden_size, architecture.most_heads)
     per_token = per_pair = 0
     for layer in architecture.layers:
         numbers, macs = _layer_counts(architecture.hidden_size, layer.heads, layer.head_width, layer.intermediate_size)
@@ -101,15 +101,15 @@ def cost_by_length(shape: TeacherShape, architecture: Architecture) -> CostByLen
         per_token += macs
         per_pair += 2 * layer.heads * layer.head_width
     flops = Quadratic(per_pair, per_token, once)
-    return CostByLength(embeddings + params, params, flops, _activation_bytes(shape, architecture))
+    return CostByLength(embeddings + params, params, flops, _activation_bytes(shape.vocabulary, architecture))
 
 
 # Costs are asked for by the thousand, of few widths.
 @functools.lru_cache(maxsize=4096)
-def _shared_counts(shape: TeacherShape, hidden_size: int, heads: int) -> tuple[int, int, int]:
+def _shared_counts(vocabulary: Vocabulary, hidden_size: int, heads: int) -> tuple[int, int, int]:
     """Count, in what the layers share, the numbers of the embeddings, the others, and multiply-accumulates."""
-    extents = parameters.shared_extents(shape, hidden_size, heads)
-    parts = parameters.shared_parts(shape, extents)
+    extents = parameters.shared_extents(vocabulary, hidden_size, heads)
+    parts = parameters.shared_parts(vocabulary, extents)
     embeddings = [part for part in parts if part in parameters.EMBEDDINGS and part.kind == "table"]
     count = parameters.numbers(embeddings, extents)
     return count, parameters.numbers(parts, extents) - count, parameters.macs(parts, extents)
@@ -125,13 +125,13 @@ def _layer_counts(hidden_size: int, heads: int, head_width: int, intermediate_si
 
 
 def _activation_bytes(
-    shape: TeacherShape, architecture: Architecture
+    vocabulary: Vocabulary, architecture: Architecture
 ) -> tuple[Quadratic, Quadratic, Quadratic, Quadratic]:
     """Count the live tensors at each possible peak, as the lifetimes of the modules' variables have it.
 
     A relative bias ``[heads, L, L]`` lives through all layers.
     """
-    hidden, relative, stock = architecture.hidden_size, shape.relative_buckets > 0, architecture.stock
+    hidden, relative, stock = architecture.hidden_size, vocabulary.relative_buckets > 0, architecture.stock
     most_heads = architecture.most_heads
     bias = most_heads if relative else 0
     forward = unfused = 0  # floats a token
@@ -152,18 +152,6 @@ def _activation_bytes(
         in_attention = Quadratic(size * (bias + 2 * most_heads), size * unfused)
         return in_layer, in_attention, Quadratic(49, 16 + size * hidden), Quadratic()
     return in_layer, Quadratic(), Quadratic(37, 8 + size * hidden), Quadratic(8 + size * most_heads, size * hidden)
-
-
-def teacher_architecture(shape: TeacherShape) -> Architecture:
-    """Give the teacher's own shape as an architecture."""
-    return Architecture.alike(
-        layers=shape.layers,
-        hidden_size=shape.hidden_size,
-        heads=shape.heads,
-        head_width=shape.head_width,
-        intermediate_size=shape.intermediate_size,
-        teacher_layers=shape.layers,
-    )
 
 
 def paper_params(layers: int, hidden: int, mlp_ratio: float, heads: int) -> int:

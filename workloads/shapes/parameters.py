@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from workloads.shapes.architecture import Architecture, Layer, TeacherShape
+from workloads.shapes.architecture import Layer, TeacherShape, Vocabulary
 
 Axis = Literal[
     "hidden", "attention", "ffn", "heads", "vocabulary", "positions", "token_types", "buckets", "teacher_hidden"
@@ -111,27 +111,36 @@ _OF_LAYER = {name: part for part in LAYER for name in part.parameters}
 _SHARED = {name: part for part in SHARED for name in part.parameters}
 
 
-def parameter_names(shape: TeacherShape, architecture: Architecture) -> list[str]:
+def parameter_names(shape: TeacherShape) -> list[str]:
     """Give the canonical name of every parameter of a model."""
-    shared = shared_parts(shape, shared_extents(shape, architecture.hidden_size, architecture.most_heads))
-    names = [name for part in shared for name in part.parameters]
-    for index, layer in enumerate(architecture.layers):
-        names += [layer_name(index, name) for part in layer_parts(layer) for name in part.parameters]
-    return names
+    return list(parameter_sizes(shape))
 
 
-def shared_parts(shape: TeacherShape, extents: Extents) -> list[Part]:
+def parameter_sizes(shape: TeacherShape) -> dict[str, tuple[int, ...]]:
+    """Give the size of every parameter of a model along its axes, by canonical name."""
+    whole = shared_extents(shape.vocabulary, shape.hidden_size, shape.architecture.most_heads)
+    sizes = {name: _sizes(axes, whole) for part in shared_parts(shape.vocabulary, whole)
+             for name, axes in part.parameters.items()}  # fmt: skip
+    for index, layer in enumerate(shape.architecture.layers):
+        extents = {**whole, **widths(layer)}
+        for part in layer_parts(layer):
+            sizes |= {layer_name(index, name): _sizes(axes, extents) for name, axes in part.parameters.items()}
+    return sizes
+
+
+def shared_parts(vocabulary: Vocabulary, extents: Extents) -> list[Part]:
     """Give the parts that the layers of a model share."""
-    return [part for part in (*EMBEDDINGS, RELATIVE_BIAS, *([POOLER] if shape.pooler else [])) if part.within(extents)]
+    possible = (*EMBEDDINGS, RELATIVE_BIAS, POOLER) if vocabulary.pooler else (*EMBEDDINGS, RELATIVE_BIAS)
+    return [part for part in possible if part.within(extents)]
 
 
-def shared_extents(shape: TeacherShape, hidden_size: int, heads: int) -> Extents:
+def shared_extents(vocabulary: Vocabulary, hidden_size: int, heads: int) -> Extents:
     """Give the axes that the layers of a model share; ``heads`` are those of the layer that has the most."""
     return {
-        "vocabulary": shape.vocab_size,
-        "positions": shape.positions,
-        "token_types": shape.token_types,
-        "buckets": shape.relative_buckets,
+        "vocabulary": vocabulary.vocab_size,
+        "positions": vocabulary.positions,
+        "token_types": vocabulary.token_types,
+        "buckets": vocabulary.relative_buckets,
         "hidden": hidden_size,
         "heads": heads,
     }
@@ -163,5 +172,9 @@ def macs(parts: Iterable[Part], extents: Extents) -> int:
     return sum(_product(part.axes, extents) for part in parts if part.kind == "linear")
 
 
+def _sizes(axes: Axes, extents: Extents) -> tuple[int, ...]:
+    return tuple(extents[axis] for axis in axes)
+
+
 def _product(axes: Axes, extents: Extents) -> int:
-    return math.prod(extents[axis] for axis in axes)
+    return math.prod(_sizes(axes, extents))

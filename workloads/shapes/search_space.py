@@ -241,18 +241,15 @@ class ListedSpace:
     @property
     def extents(self) -> Architecture:
         """By source, the largest number of each kind that a member has there."""
-        by_source: dict[int, Layer] = {}
-        for layer in itertools.chain.from_iterable(one.layers for one in self.members):
-            known = by_source.setdefault(layer.source, layer)
-            assert known.head_width == layer.head_width, (self.name, known, layer)
-            by_source[layer.source] = Layer(
-                max(known.heads, layer.heads),
-                layer.head_width,
-                max(known.intermediate_size, layer.intermediate_size),
-                layer.source,
-            )
+        by_label: dict[int, Layer] = {}
+        for one in self.members:
+            for label, layer in zip(one.labels, one.layers, strict=True):
+                known = by_label.setdefault(label, layer)
+                assert known.head_width == layer.head_width, (self.name, known, layer)
+                heads, neurons = max(known.heads, layer.heads), max(known.intermediate_size, layer.intermediate_size)
+                by_label[label] = Layer(heads, layer.head_width, neurons, layer.source)
         hidden = max(one.hidden_size for one in self.members)
-        return Architecture(hidden, tuple(by_source[source] for source in sorted(by_source)))
+        return Architecture(hidden, tuple(by_label[label] for label in sorted(by_label)))
 
     @property
     def gene_sizes(self) -> tuple[int, ...]:

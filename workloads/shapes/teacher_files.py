@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workloads.shapes.architecture import TeacherShape
+from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
 from workloads.shapes.teacher_config import FAMILIES, FIELD, check_config
 from workloads.shapes.teacher_folder import CONFIG, MODULES, WEIGHTS, WEIGHTS_INDEX, TeacherFolder
 from workloads.shapes.teacher_tokenizer import TOKENIZER_FILES, check_tokenizer
@@ -25,13 +25,14 @@ __all__ = [
     "files_to_copy", "fingerprint", "is_path", "locate", "named_shape", "shape_of",
 ]  # fmt: skip
 
+_BASE = Architecture.of_teacher(12, 768, 12, 3072)
 _NAMED = {
-    "bert-base": TeacherShape("bert", 12, 768, 12, 3072, 30522, 512, 2),
-    "bert-large": TeacherShape("bert", 24, 1024, 16, 4096, 30522, 512, 2),
-    "roberta-base": TeacherShape("roberta", 12, 768, 12, 3072, 50265, 514, 1, pooler=False, reserved_positions=2),
-    "xlm-roberta-base": TeacherShape("xlm-roberta", 12, 768, 12, 3072, 250002, 514, 1, reserved_positions=2),
-    "mpnet-base": TeacherShape("mpnet", 12, 768, 12, 3072, 30527, 514, 0, relative_buckets=32, reserved_positions=2),
-    "minilm-l6": TeacherShape("bert", 6, 384, 12, 1536, 30522, 512, 2),
+    "bert-base": TeacherShape(_BASE, Vocabulary("bert", 30522, 512, 2)),
+    "bert-large": TeacherShape(Architecture.of_teacher(24, 1024, 16, 4096), Vocabulary("bert", 30522, 512, 2)),
+    "roberta-base": TeacherShape(_BASE, Vocabulary("roberta", 50265, 514, 1, pooler=False, reserved_positions=2)),
+    "xlm-roberta-base": TeacherShape(_BASE, Vocabulary("xlm-roberta", 250002, 514, 1, reserved_positions=2)),
+    "mpnet-base": TeacherShape(_BASE, Vocabulary("mpnet", 30527, 514, 0, relative_buckets=32, reserved_positions=2)),
+    "minilm-l6": TeacherShape(Architecture.of_teacher(6, 384, 12, 1536), Vocabulary("bert", 30522, 512, 2)),
 }
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _CONVERT = "Convert it once with AutoModel.from_pretrained(...).save_pretrained(folder), which writes safetensors."

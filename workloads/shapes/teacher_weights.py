@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workloads.shapes.architecture import TeacherShape
-from workloads.shapes.costs import teacher_architecture
+from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
 from workloads.shapes.layouts import LAYOUTS
 from workloads.shapes.parameters import Axis, parameter_names, place_of
 from workloads.shapes.safetensors_header import StoredTensor
@@ -74,7 +73,8 @@ def check_weights(where: str, tensors: Mapping[str, StoredTensor], config: Mappi
     _check_depth(where, own, config["num_hidden_layers"])
     found = EncoderTensors(wrapper, POOLER in own)
     shape = shape_from(config, pooler=found.pooler)
-    names = LAYOUTS[shape.family].parameters(parameter_names(shape, teacher_architecture(shape)))
+    family = shape.vocabulary.family
+    names = LAYOUTS[family].parameters(parameter_names(shape))
     expected = {stock: place_of(name).axes for name, stock in names.items()}
     for name, axes in expected.items():
         if name not in own:
@@ -83,7 +83,7 @@ def check_weights(where: str, tensors: Mapping[str, StoredTensor], config: Mappi
     inside = ("embeddings.", "encoder.", "pooler.")
     for name in own:
         if name not in expected and name not in _BUFFERS and name.startswith(inside):
-            problem = f"{where} holds the tensor {shown(root + name)}, which a {shape.family} encoder has not."
+            problem = f"{where} holds the tensor {shown(root + name)}, which a {family} encoder has not."
             remedy = "Merge adapters into the weights and save the plain model, or correct config.json."
             raise InputError.of(FIELD, problem, remedy)
     return found
@@ -92,12 +92,11 @@ def check_weights(where: str, tensors: Mapping[str, StoredTensor], config: Mappi
 def shape_from(config: Mapping[str, Any], *, pooler: bool) -> TeacherShape:
     """The shape that a checked configuration says, of a checkpoint with or without a pooler."""
     family = str(config["model_type"])
-    return TeacherShape(
+    architecture = Architecture.of_teacher(
+        config["num_hidden_layers"], config["hidden_size"], config["num_attention_heads"], config["intermediate_size"]
+    )
+    vocabulary = Vocabulary(
         family=family,
-        layers=config["num_hidden_layers"],
-        hidden_size=config["hidden_size"],
-        heads=config["num_attention_heads"],
-        intermediate_size=config["intermediate_size"],
         vocab_size=config["vocab_size"],
         positions=config["max_position_embeddings"],
         token_types=0 if family == "mpnet" else config["type_vocab_size"],
@@ -105,6 +104,7 @@ def shape_from(config: Mapping[str, Any], *, pooler: bool) -> TeacherShape:
         pooler=pooler,
         reserved_positions=reserved_positions(config),
     )
+    return TeacherShape(architecture, vocabulary)
 
 
 def _root(where: str, tensors: Mapping[str, StoredTensor], family: str) -> tuple[str, str]:

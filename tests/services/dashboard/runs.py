@@ -23,7 +23,7 @@ from workloads.documents.job_folder import (
     now,
 )
 from workloads.shapes.architecture import Architecture
-from workloads.shapes.costs import student_cost, teacher_architecture
+from workloads.shapes.costs import student_cost
 from workloads.storage.storage import Storage
 
 TOTAL = 1000
@@ -87,7 +87,7 @@ def finish_with_students(service: Service, job: str) -> Job:
     """Have a queued compression succeed so."""
     scores = make_search(service.storage)
     shapes = [one for space in SPACES for one in space]
-    teacher = student_cost(SHAPE, teacher_architecture(SHAPE))
+    teacher = student_cost(SHAPE, SHAPE.architecture)
     nearest = NearestDocument(
         architecture=shapes[0].to_json(), subspace=SPACES[0].name, heldout_loss=1.0, misses={"max_params": 1.07},
         **CostDocument.fields_of(student_cost(SHAPE, shapes[0])),

@@ -9,13 +9,13 @@ import pytest
 
 from workloads.answers.latency import LatencySample, LatencySamples
 from workloads.answers.latency_model import FEATURES, LatencyModel, candidates_to_measure, features, fit
-from workloads.shapes.architecture import Architecture, Layer, TeacherShape
+from workloads.shapes.architecture import Architecture, Layer, TeacherShape, Vocabulary
 from workloads.shapes.costs import student_cost
 from workloads.shapes.spaces import SubSpace, paper_spaces, relative_spaces
 from workloads.spec.budgets import LatencyTarget
 
 _TARGET = LatencyTarget(name="t", batch_size=2, sequence_length=128)
-_TEACHER = TeacherShape("bert", 12, 768, 12, 3072, 30522, 512, 2, pooler=False)
+_TEACHER = TeacherShape(Architecture.of_teacher(12, 768, 12, 3072), Vocabulary("bert", 30522, 512, 2, pooler=False))
 # Milliseconds of each unit, about those of a core.
 _UNITS = dict(zip(FEATURES, (0.5, 0.2, 2e-8, 4e-8, 3e-7, 2e-7, 1e-7), strict=True))
 

@@ -20,7 +20,7 @@ from workloads.craft.cutting import cut_student
 from workloads.craft.export import build_student, export_student, stillroom_student
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.shapes.architecture import Architecture, Layer
-from workloads.shapes.costs import student_cost, teacher_architecture
+from workloads.shapes.costs import student_cost
 
 Make = Callable[..., Path]
 
@@ -43,14 +43,14 @@ def card(teacher: Teacher, architecture: Architecture, **changes: Any) -> CardFa
         documents=240,
         tokens=160_000,
         method="autodistil",
-        family=teacher.shape.family,
+        family=teacher.shape.vocabulary.family,
         architecture=architecture,
         cost=student_cost(teacher.shape, architecture),
         objective="kl relations",
         heldout_loss=0.25,
         output_trained=False,
         seed=1,
-        pooler=teacher.shape.pooler,
+        pooler=teacher.shape.vocabulary.pooler,
     )
     return replace(facts, **changes)
 
@@ -119,8 +119,8 @@ def test_our_module_counts_positions_and_distances_like_the_stock_class_over_lon
     make_teacher: Make, tmp_path: Path
 ) -> None:
     teacher = open_teacher(make_teacher(tmp_path, "mpnet", layers=1, positions=514))
-    whole = teacher_architecture(teacher.shape)
-    ids = torch.randint(5, teacher.shape.vocab_size, (2, 512), generator=torch.Generator().manual_seed(0))
+    whole = teacher.shape.architecture
+    ids = torch.randint(5, teacher.shape.vocabulary.vocab_size, (2, 512), generator=torch.Generator().manual_seed(0))
     ours = stillroom_student(teacher, whole, teacher.weights)(ids).last_hidden_state
     torch.testing.assert_close(ours, teacher.model(ids).last_hidden_state)
 
@@ -212,7 +212,7 @@ def test_the_lines_of_the_card_ask_nothing_warn_of_nothing_and_load_what_was_cou
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     teacher = open_teacher(make_teacher(tmp_path / "teacher", "roberta", layers=3, head="masked-lm"))
-    assert not teacher.shape.pooler
+    assert not teacher.shape.vocabulary.pooler
     export_student(
         tmp_path, teacher, architecture, cut_student(teacher.weights, architecture), card(teacher, architecture)
     )

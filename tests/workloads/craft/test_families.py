@@ -13,7 +13,7 @@ from workloads.craft.families import family_of
 from workloads.craft.signals import Batch, Wants
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.shapes.architecture import Architecture
-from workloads.shapes.costs import student_cost, teacher_architecture
+from workloads.shapes.costs import student_cost
 from workloads.spec.errors import InputError
 
 # Shape letters: B rows, L tokens.
@@ -40,7 +40,7 @@ def inputs(batch: Batch) -> dict[str, torch.Tensor]:
 
 @torch.inference_mode()
 def test_a_student_of_the_teachers_shape_with_its_weights_is_the_teacher(teacher: Teacher) -> None:
-    student = teacher.family.student(teacher.config, teacher_architecture(teacher.shape), teacher.weights)
+    student = teacher.family.student(teacher.config, teacher.shape.architecture, teacher.weights)
     given = inputs(encode(teacher))
     ours, theirs = student(**given), teacher.model(**given)
     assert torch.equal(ours.last_hidden_state, theirs.last_hidden_state)
@@ -50,7 +50,7 @@ def test_a_student_of_the_teachers_shape_with_its_weights_is_the_teacher(teacher
 
 @torch.inference_mode()
 def test_a_student_has_a_memory_of_its_own(teacher: Teacher) -> None:
-    student = teacher.family.student(teacher.config, teacher_architecture(teacher.shape), teacher.weights)
+    student = teacher.family.student(teacher.config, teacher.shape.architecture, teacher.weights)
     before = teacher.weights["embeddings.word"].clone()
     student.get_input_embeddings().weight.zero_()
     assert torch.equal(teacher.weights["embeddings.word"], before)
@@ -114,12 +114,12 @@ def test_half_precision_checkpoints_load_as_float32(make_teacher: Make, tmp_path
 
 def test_weights_carry_their_canonical_names_and_count(teacher: Teacher) -> None:
     weights, shape = teacher.weights, teacher.shape
-    assert weights["embeddings.word"].shape == (shape.vocab_size, 64)
+    assert weights["embeddings.word"].shape == (shape.vocabulary.vocab_size, 64)
     assert weights["layers.1.intermediate.weight"].shape == (256, 64)
     assert weights["layers.0.attention_output.bias"].shape == (64,)
-    assert ("embeddings.token_type" in weights) == (shape.family != "mpnet")
-    assert ("relative_bias" in weights) == (shape.family == "mpnet")
-    params = student_cost(shape, teacher_architecture(shape)).params
+    assert ("embeddings.token_type" in weights) == (shape.vocabulary.family != "mpnet")
+    assert ("relative_bias" in weights) == (shape.vocabulary.family == "mpnet")
+    params = student_cost(shape, shape.architecture).params
     assert sum(tensor.numel() for tensor in weights.values()) == params
 
 
@@ -136,7 +136,7 @@ def test_positions_are_those_of_the_stock_model(teacher: Teacher) -> None:
 
 def test_only_mpnet_has_relative_buckets(teacher: Teacher) -> None:
     buckets = teacher.family.relative_buckets(100)
-    if teacher.shape.family != "mpnet":
+    if teacher.shape.vocabulary.family != "mpnet":
         assert buckets is None
         return
     assert buckets is not None
@@ -156,7 +156,7 @@ def test_a_smaller_stock_student_costs_what_is_counted(
     weights = cut_student(teacher.weights, architecture)
     student = teacher.family.student(teacher.config, architecture, weights)
     assert student.num_parameters() == student_cost(teacher.shape, architecture).params
-    assert ("pooler.weight" in weights) == pooler == teacher.shape.pooler
+    assert ("pooler.weight" in weights) == pooler == teacher.shape.vocabulary.pooler
 
 
 @pytest.mark.parametrize("head", ["masked-lm", "classification"])

@@ -12,11 +12,11 @@ from torch import Tensor
 from workloads.craft.objectives.objective import Counts, Objective, objective_for
 from workloads.craft.objectives.relation import RelationCounts, RelationLoss, relation_scores
 from workloads.craft.signals import Batch, Signals, Wants
-from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
 from workloads.spec.errors import InputError
 from workloads.spec.request import ObjectiveSpec, RelationForm
 
-SHAPE = TeacherShape("bert", 6, 12, 3, 48, 100, 32, 2)
+SHAPE = TeacherShape(Architecture.of_teacher(6, 12, 3, 48), Vocabulary("bert", 100, 32, 2))
 FORMS = pytest.mark.parametrize("form", ["softmax-mse", "raw-mse", "kl"])
 OUTPUTS = pytest.mark.parametrize("kind", ["pooled", "token"])
 MASK = torch.tensor([[True] * 5, [True] * 3 + [False] * 2, [True, True, False, False, False]])
@@ -248,4 +248,6 @@ def test_relation_heads_default_to_the_teachers_and_may_not_outnumber_its_width(
     assert relation is not None and relation.heads == 3
     with pytest.raises(InputError, match=r"objective\.relation_heads: 13"):
         objective(relation_heads=13)
-    assert objective_for(ObjectiveSpec.model_validate({}), replace(SHAPE, layers=2)).teacher_wants.relations == {1}
+    assert objective_for(
+        ObjectiveSpec.model_validate({}), replace(SHAPE, architecture=Architecture.of_teacher(2, 12, 3, 48))
+    ).teacher_wants.relations == {1}

@@ -20,7 +20,7 @@ from workloads.craft.cutting import cut_student
 from workloads.craft.export import build_student
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.shapes.architecture import Architecture, Layer
-from workloads.shapes.costs import student_cost, teacher_architecture
+from workloads.shapes.costs import student_cost
 from workloads.spec.budgets import Dtype
 
 Make = Callable[..., Path]
@@ -149,7 +149,7 @@ def test_activations_are_the_peak_of_live_tensors_to_the_byte(
 def test_a_model_of_real_size_costs_what_is_counted(make_teacher: Make, tmp_path: Path, family: str) -> None:
     sizes = {"layers": 6, "hidden_size": 384, "heads": 12, "intermediate_size": 1536, "positions": 514}
     teacher = open_teacher(make_teacher(tmp_path, family, **sizes))
-    whole = teacher_architecture(teacher.shape)
+    whole = teacher.shape.architecture
     assert teacher.model.num_parameters() == student_cost(teacher.shape, whole).params
     for length in (128, 512):
         assert peak_bytes(teacher.model, length) == student_cost(teacher.shape, whole, length).activation_bytes

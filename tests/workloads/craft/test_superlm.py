@@ -97,8 +97,8 @@ def test_a_slice_gives_what_the_extracted_student_gives(teacher: Teacher, space:
         assert_close_where_real(got, expected, batch)
         if architecture.stock:
             stock = build_student(teacher, architecture, weights)
-            names = ("q", "k", "v") if teacher.shape.family == "mpnet" else ("query", "key", "value")
-            inner = "attn" if teacher.shape.family == "mpnet" else "self"
+            names = ("q", "k", "v") if teacher.shape.vocabulary.family == "mpnet" else ("query", "key", "value")
+            inner = "attn" if teacher.shape.vocabulary.family == "mpnet" else "self"
             expected = read(stock, batch, f"encoder.{layer.replace('layers', 'layer')}.attention.{inner}", names)
             assert_close_where_real(got, expected, batch)
 

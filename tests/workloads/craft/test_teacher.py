@@ -17,7 +17,6 @@ from workloads.craft.export import build_student
 from workloads.craft.signals import Batch, Wants
 from workloads.craft.teacher import Teacher, fetch_teacher, open_teacher
 from workloads.shapes import teacher_files
-from workloads.shapes.costs import teacher_architecture
 from workloads.spec.errors import InputError
 from workloads.spec.request import TeacherSpec
 
@@ -127,7 +126,7 @@ def test_settings_for_other_uses_neither_break_a_run_nor_reach_a_student(
 
 
 def export(teacher: Teacher, folder: Path) -> Path:
-    build_student(teacher, teacher_architecture(teacher.shape), teacher.weights).save_pretrained(folder)
+    build_student(teacher, teacher.shape.architecture, teacher.weights).save_pretrained(folder)
     return folder
 
 

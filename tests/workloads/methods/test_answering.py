@@ -16,14 +16,14 @@ from workloads.documents.answers import infeasible_documents
 from workloads.methods.answering import answer
 from workloads.methods.latencies import Latencies
 from workloads.methods.stages import Polished
-from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
 from workloads.shapes.costs import student_cost
 from workloads.shapes.spaces import SubSpace, relative_spaces
 from workloads.spec.budgets import Budget, LatencyTarget
 from workloads.spec.request import CompressionRequest, parse_request
 from workloads.storage.artifacts import Artifact, Key
 
-SHAPE = TeacherShape("bert", 6, 384, 12, 1536, 30522, 512, 2, 0, True)
+SHAPE = TeacherShape(Architecture.of_teacher(6, 384, 12, 1536), Vocabulary("bert", 30522, 512, 2, 0, True))
 SPACES = relative_spaces(SHAPE, 2)
 
 

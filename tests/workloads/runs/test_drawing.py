@@ -18,13 +18,13 @@ from workloads.methods.latencies import Latencies
 from workloads.methods.stages import Student
 from workloads.runs import drawing
 from workloads.runs.drawing import draw_answer, draw_student
-from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
 from workloads.shapes.costs import student_cost
 from workloads.shapes.spaces import relative_spaces
 from workloads.spec.budgets import Budget, LatencyTarget
 from workloads.storage.artifacts import Artifact
 
-SHAPE = TeacherShape("bert", 6, 384, 12, 1536, 30522, 512, 2, 0, True)
+SHAPE = TeacherShape(Architecture.of_teacher(6, 384, 12, 1536), Vocabulary("bert", 30522, 512, 2, 0, True))
 (SPACE,) = relative_spaces(SHAPE, 1)
 ROWS = [ScoredRow(Scored(SPACE.name, one, 1e7 / student_cost(SHAPE, one).flops), 8, 0, None) for one in SPACE]
 CANDIDATES = [row.scored for row in ROWS]

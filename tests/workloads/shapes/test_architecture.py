@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from workloads.shapes.architecture import Architecture, Layer, spread_layers
+from workloads.shapes.architecture import Architecture, Layer, TeacherShape, Vocabulary, spread_layers
 
 ALIKE = Architecture.alike(layers=4, hidden_size=128, heads=4, head_width=32, intermediate_size=384, teacher_layers=12)
 RAGGED = Architecture(40, (Layer(1, 16, 30, 0), Layer(4, 16, 200, 1), Layer(2, 16, 77, 2)))
@@ -45,3 +46,57 @@ def test_only_alike_layers_of_the_hidden_sizes_width_are_stock() -> None:
 
 def test_an_architecture_describes_itself_shortly() -> None:
     assert ALIKE.describe() == "4 x 128, heads 4, ffn 384"
+    assert RAGGED.describe() == "3 x 40, heads 1-4-2, ffn 30-200-77"
+    deep = Architecture(768, tuple(Layer(heads, 64, inner) for heads, inner in [(12, 9)] * 3 + [(0, 9)] * 2 + [(7, 0)]))
+    assert deep.describe() == "6 x 768, heads 12x3-0x2-7, ffn 9x5-0"
+    assert replace(ALIKE, activation="relu").describe() == "4 x 128, heads 4, ffn 384, relu"
+
+
+@pytest.mark.parametrize("architecture", [
+    replace(ALIKE, activation="silu"),
+    Architecture(40, (Layer(1, 16, 30), Layer(2, 8, 30))),
+    Architecture(40, (Layer(0, 16, 30, 0), Layer(2, 16, 0, 1))),
+], ids=["activation", "no source", "no heads, no neurons"])  # fmt: skip
+def test_every_kind_of_architecture_comes_back_from_its_json(architecture: Architecture) -> None:
+    assert Architecture.from_json(json.loads(json.dumps(architecture.to_json()))) == architecture
+
+
+def test_the_json_of_before_is_read_and_nothing_is_added_that_it_does_not_need() -> None:
+    before = {
+        "layers": 2,
+        "hidden_size": 8,
+        "intermediate_size": 16,
+        "heads": 2,
+        "head_width": 4,
+        "source_layers": [0, 3],
+    }
+    assert Architecture.from_json(before).activation is None
+    assert Architecture.from_json(before).to_json() == before
+
+
+def test_layers_share_weights_by_their_source_and_by_their_place_without_one() -> None:
+    assert ALIKE.labels == (0, 3, 6, 9)
+    assert Architecture(40, (Layer(1, 16, 30), Layer(2, 16, 30))).labels == (0, 1)
+
+
+def test_layers_that_start_from_a_teacher_and_such_that_do_not_do_not_mix() -> None:
+    with pytest.raises(AssertionError):
+        Architecture(40, (Layer(1, 16, 30, 1), Layer(2, 16, 30)))
+
+
+def test_a_teachers_shape_comes_back_from_its_json_and_from_that_of_before() -> None:
+    before = {
+        "family": "roberta", "layers": 6, "hidden_size": 384, "heads": 12, "intermediate_size": 1536,
+        "vocab_size": 1000, "positions": 514, "token_types": 1, "relative_buckets": 0, "pooler": False,
+        "reserved_positions": 2,
+    }  # fmt: skip
+    shape = TeacherShape.from_json(before)
+    assert shape.to_json() == before and list(shape.to_json()) == list(before)
+    assert shape.architecture == Architecture.of_teacher(6, 384, 12, 1536) and shape.longest == 512
+    assert TeacherShape.from_json({**before, "heads": 6}).head_width == 64
+
+
+def test_a_ragged_teachers_shape_comes_back_too_and_limits_what_any_layer_may_take() -> None:
+    shape = TeacherShape(RAGGED, Vocabulary("mpnet", 500, 130, 0, 32))
+    assert TeacherShape.from_json(json.loads(json.dumps(shape.to_json()))) == shape
+    assert (shape.layers, shape.hidden_size, shape.heads, shape.intermediate_size) == (3, 40, 1, 30)

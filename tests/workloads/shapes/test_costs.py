@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from workloads.shapes.architecture import Architecture
-from workloads.shapes.costs import paper_flops, paper_params, student_cost, teacher_architecture
+from workloads.shapes.costs import paper_flops, paper_params, student_cost
 from workloads.shapes.teacher_files import named_shape
 
 BERT = named_shape("bert-base")
@@ -50,33 +50,33 @@ def test_the_real_costs_of_the_papers_students_are_those_of_the_module(
 
 
 def test_bert_base_counts_as_many_parameters_as_its_checkpoint() -> None:
-    cost = student_cost(BERT, teacher_architecture(BERT))
+    cost = student_cost(BERT, BERT.architecture)
     assert cost.params == 109_482_240
     assert cost.params - cost.params_without_embeddings == (30522 + 512 + 2) * 768
 
 
 def test_a_pooler_and_a_relative_bias_count() -> None:
-    architecture = teacher_architecture(BERT)
+    architecture = BERT.architecture
     with_pooler = student_cost(BERT, architecture)
-    without = student_cost(replace(BERT, pooler=False), architecture)
+    without = student_cost(replace(BERT, vocabulary=replace(BERT.vocabulary, pooler=False)), architecture)
     assert with_pooler.params - without.params == 768 * 768 + 768
     assert with_pooler.flops - without.flops == 768 * 768
-    biased = student_cost(replace(BERT, relative_buckets=32), architecture)
+    biased = student_cost(replace(BERT, vocabulary=replace(BERT.vocabulary, relative_buckets=32)), architecture)
     assert biased.params - with_pooler.params == 32 * 12
 
 
 def test_attention_grows_with_the_square_of_the_length_and_the_rest_with_the_length() -> None:
-    shape = replace(BERT, pooler=False)
-    short, long = (student_cost(shape, teacher_architecture(shape), length).flops for length in (64, 128))
+    shape = replace(BERT, vocabulary=replace(BERT.vocabulary, pooler=False))
+    short, long = (student_cost(shape, shape.architecture, length).flops for length in (64, 128))
     assert long - 2 * short == 12 * 2 * 768 * (128**2 - 2 * 64**2)
 
 
 def test_activations_of_bert_base_peak_in_the_feed_forward_network() -> None:
-    peak = student_cost(BERT, teacher_architecture(BERT)).activation_bytes
+    peak = student_cost(BERT, BERT.architecture).activation_bytes
     assert peak == 128 * 4 * (3 * 768 + 2 * 3072)  # embeddings, the layer's and the network's input; both its sides
 
 
 def test_the_scores_of_unfused_attention_grow_with_the_square_of_the_length() -> None:
     mpnet = named_shape("mpnet-base")
-    short, long = (student_cost(mpnet, teacher_architecture(mpnet), length).activation_bytes for length in (512, 1024))
+    short, long = (student_cost(mpnet, mpnet.architecture, length).activation_bytes for length in (512, 1024))
     assert long - 2 * short == 4 * 3 * 12 * (1024**2 - 2 * 512**2)  # bias, scores and probabilities

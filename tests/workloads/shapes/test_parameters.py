@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from workloads.shapes.architecture import Architecture, Layer
+from workloads.shapes.architecture import Architecture, Layer, TeacherShape
 from workloads.shapes.costs import student_cost
 from workloads.shapes.parameters import parameter_names, place_of
 from workloads.shapes.teacher_files import named_shape
@@ -41,7 +41,7 @@ def test_what_layers_share_has_its_axes_and_no_label() -> None:
 
 
 def test_a_layer_without_heads_has_no_attention_and_one_without_neurons_no_feed_forward_network() -> None:
-    names = [name for name in parameter_names(BERT, SKIPPING) if name.startswith("layers.")]
+    names = [name for name in parameter_names(TeacherShape(SKIPPING, BERT.vocabulary)) if name.startswith("layers.")]
     parts = {(name.split(".")[1], name.split(".")[2]) for name in names}
     assert {part for label, part in parts if label == "0"} == {"intermediate", "output", "output_norm"}
     assert {part for label, part in parts if label == "1"} == {
@@ -55,8 +55,8 @@ def test_a_layer_without_heads_has_no_attention_and_one_without_neurons_no_feed_
 
 
 @pytest.mark.parametrize(("shape", "own"), [(BERT, {"embeddings.token_type"}), (MPNET, {"relative_bias"})])
-def test_a_family_has_the_tables_that_its_vocabulary_tells(shape, own) -> None:  # type: ignore[no-untyped-def]
-    names = set(parameter_names(shape, SKIPPING))
+def test_a_family_has_the_tables_that_its_vocabulary_tells(shape: TeacherShape, own: set[str]) -> None:
+    names = set(parameter_names(TeacherShape(SKIPPING, shape.vocabulary)))
     assert names & {"embeddings.token_type", "relative_bias"} == own
     assert {"embeddings.word", "embeddings.norm.bias", "pooler.weight"} <= names and "projection.weight" not in names
 

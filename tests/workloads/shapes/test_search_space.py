@@ -89,7 +89,7 @@ def test_a_kind_of_space_that_is_not_known_is_refused() -> None:
 
 @pytest.mark.parametrize("inner", [3071, 2049, 1000, 769, 5])
 def test_feed_forward_widths_are_exact_for_teachers_of_any_ratio(inner: int) -> None:
-    for space in relative_spaces(replace(SHAPE, intermediate_size=inner * 4), 3):
+    for space in relative_spaces(replace(SHAPE, architecture=Architecture.of_teacher(12, 768, 12, inner * 4)), 3):
         for one in space:
             exact = [one.hidden_size * halves * inner * 4 // (8 * 768) for halves in range(4, 9)]
             assert one.layers[0].intermediate_size in exact

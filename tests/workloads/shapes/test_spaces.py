@@ -21,7 +21,7 @@ from workloads.spec.errors import InputError
 from workloads.spec.request import SubspacesSpec, parse_request
 
 TWELVE = named_shape("bert-base")
-SIX = replace(TWELVE, layers=6, hidden_size=384, intermediate_size=1536)
+SIX = replace(TWELVE, architecture=Architecture.of_teacher(6, 384, 12, 1536))
 TEACHERS = pytest.mark.parametrize("shape", [SIX, TWELVE], ids=["six", "twelve"])
 COUNTS = pytest.mark.parametrize("count", range(1, 10))
 
@@ -112,14 +112,14 @@ def test_the_papers_preset_is_refused_for_another_teacher() -> None:
 
 def test_the_papers_preset_is_refused_for_a_teacher_that_is_too_narrow_inside() -> None:
     spec = SubspacesSpec.model_validate({"preset": "autodistil-paper"})
-    assert spaces_for(spec, replace(TWELVE, intermediate_size=2560))
+    assert spaces_for(spec, replace(TWELVE, architecture=Architecture.of_teacher(12, 768, 12, 2560)))
     with pytest.raises(InputError, match=r"subspaces.preset: The feed-forward widths 1360 to 2560 .* has 2559"):
-        spaces_for(spec, replace(TWELVE, intermediate_size=2559))
+        spaces_for(spec, replace(TWELVE, architecture=Architecture.of_teacher(12, 768, 12, 2559)))
 
 
 def test_a_teacher_with_next_to_no_feed_forward_network_is_refused() -> None:
     with pytest.raises(InputError, match=r"subspaces.preset: The feed-forward widths 0 .*by hand"):
-        spaces_for(SubspacesSpec(), replace(SIX, intermediate_size=2))
+        spaces_for(SubspacesSpec(), replace(SIX, architecture=Architecture.of_teacher(6, 384, 12, 2)))
 
 
 def test_every_range_that_does_not_fit_is_named_at_once() -> None:

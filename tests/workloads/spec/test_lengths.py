@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 
-from workloads.shapes.architecture import TeacherShape
+from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
 from workloads.shapes.fitting import fitting_spaces
 from workloads.spec.errors import InputError
 from workloads.spec.lengths import length_findings
 from workloads.spec.request import CompressionRequest, parse_request
 
-TEACHER = TeacherShape("roberta", 6, 384, 12, 1536, 1000, 514, 1, reserved_positions=2)
+TEACHER = TeacherShape(
+    Architecture.of_teacher(6, 384, 12, 1536), Vocabulary("roberta", 1000, 514, 1, reserved_positions=2)
+)
 LONG = [{"name": "long", "sequence_length": 513}]
 
 
@@ -22,7 +24,7 @@ def request(budget: dict[str, Any], **more: Any) -> CompressionRequest:
 
 
 def test_what_a_teacher_reads_leaves_out_the_rows_before_the_first_token() -> None:
-    assert (TEACHER.longest, replace(TEACHER, reserved_positions=0).longest) == (512, 514)
+    assert (TEACHER.longest, replace(TEACHER.vocabulary, reserved_positions=0).longest) == (512, 514)
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,7 @@ from workloads.craft.families.configuration import stock_config
 from workloads.craft.families.family import Facts, Head, PositionCounting
 from workloads.craft.signals import Batch, Signals, Wants
 from workloads.shapes import teacher_files
-from workloads.shapes.architecture import Architecture, TeacherShape
-from workloads.shapes.costs import teacher_architecture
+from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
 from workloads.shapes.layouts import Layout
 from workloads.shapes.parameters import parameter_names
 from workloads.spec.errors import InputError
@@ -114,8 +113,7 @@ class Encoder:
         """Give the canonical weights; see :meth:`Family.weights`."""
         base = _base(model)
         state = dict(base.named_parameters())
-        shape = self.shape(model)
-        names = self.layout.parameters(parameter_names(shape, teacher_architecture(shape)))
+        names = self.layout.parameters(parameter_names(self.shape(model)))
         assert set(names.values()) == set(state), set(names.values()) ^ set(state)
         return {name: state[stock].detach() for name, stock in names.items()}
 
@@ -134,12 +132,11 @@ class Encoder:
         """Give the dimensions of a loaded model; see :meth:`Family.shape`."""
         base, config = _base(model), model.config
         shared = self.layout.shared
-        return TeacherShape(
+        architecture = Architecture.of_teacher(
+            config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.intermediate_size
+        )
+        vocabulary = Vocabulary(
             family=self.name,
-            layers=config.num_hidden_layers,
-            hidden_size=config.hidden_size,
-            heads=config.num_attention_heads,
-            intermediate_size=config.intermediate_size,
             vocab_size=config.vocab_size,
             positions=config.max_position_embeddings,
             token_types=config.type_vocab_size if "embeddings.token_type" in shared else 0,
@@ -147,6 +144,7 @@ class Encoder:
             pooler=_has_pooler(base),
             reserved_positions=0 if self.position_counting == "from-zero" else self.facts(config).pad_token_id + 1,
         )
+        return TeacherShape(architecture, vocabulary)
 
     def facts(self, config: PreTrainedConfig) -> Facts:
         """Give what a forward needs of the configuration; see :meth:`Family.facts`."""

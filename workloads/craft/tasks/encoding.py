@@ -106,15 +106,15 @@ def encode_task(
         InputError: ``sequence_length`` is more than the model reads.
     """
     # Some families count positions from behind the padding id.
-    before = 0 if family_of(shape.family).position_counting == "from-zero" else tokenizer.pad_token_id + 1
-    longest = shape.positions - before
+    before = 0 if family_of(shape.vocabulary.family).position_counting == "from-zero" else tokenizer.pad_token_id + 1
+    longest = shape.vocabulary.positions - before
     if spec.sequence_length > longest:
         raise InputError.of(
             f"{field}.sequence_length",
             f"The teacher reads at most {longest} tokens, not {spec.sequence_length}.",
             f"Use at most {longest}.",
         )
-    types, length = shape.token_types > 1, spec.sequence_length
+    types, length = shape.vocabulary.token_types > 1, spec.sequence_length
     train, validation = (encode_rows(side, length, tokenizer, types) for side in (data.train, data.validation))
     return EncodedTask(train, validation, data.outputs, not data.classes, tokenizer.pad_token_id)
 

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from workloads.answers.latency import known_targets
@@ -62,7 +61,7 @@ class StoredTraining:
                 fetch_teacher(spec, fetched)
             open_teacher(fetched)  # what only loading shows is found before anything is trained
             self._storage.upload(fetched, artifacts.build_folder(key, self._builder))
-            shape = asdict(teacher_files.shape_of(folder))
+            shape = teacher_files.shape_of(folder).to_json()
             summary = {"model": spec.model, "fingerprint": fingerprint, "shape": shape}
             return artifacts.commit(self._storage, key, self._builder, summary)
 

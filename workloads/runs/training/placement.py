@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cluster.sizing import Resources
 from workloads.shapes.architecture import Architecture, TeacherShape
-from workloads.shapes.costs import student_cost, teacher_architecture
+from workloads.shapes.costs import student_cost
 from workloads.shapes.search_space import Space, members_or_draws
 from workloads.spec.request import TrainingSpec
 
@@ -40,7 +40,7 @@ def plan_placement(
         return Placement(together, "one sub-space" if len(names) == 1 else "asked for in the request")
     if wish == "apart":
         return Placement(apart, "asked for in the request")
-    teacher = student_cost(shape, teacher_architecture(shape), training.sequence_length).flops
+    teacher = student_cost(shape, shape.architecture, training.sequence_length).flops
     units = [step_flops(space, shape, training) / teacher for space in spaces]
     as_one, slowest = 1 + sum(units), 1 + max(units)
     counts = f"a batch costs {as_one:.1f} teacher forwards together, {slowest:.1f} in the largest group apart"

@@ -22,13 +22,13 @@ from workloads.runs.plans.estimates import (
     halved_epochs,
     make_plan,
 )
-from workloads.shapes.architecture import TeacherShape
+from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
 from workloads.shapes.spaces import relative_spaces
 from workloads.spec.budgets import LatencyTarget
 from workloads.spec.request import CompressionRequest, parse_request
 from workloads.storage.artifacts import Artifact, Key
 
-SHAPE = TeacherShape("bert", 6, 384, 12, 1536, 30522, 512, 2, 0, True)
+SHAPE = TeacherShape(Architecture.of_teacher(6, 384, 12, 1536), Vocabulary("bert", 30522, 512, 2, 0, True))
 SPACES = relative_spaces(SHAPE, 2)
 TEACHER = TeacherStage(Artifact("teacher", Key("teacher", {}).fingerprint, "files", {}, {}), "t", SHAPE)
 RESOURCES = Resources(cluster_cpus=2, gpus=0)

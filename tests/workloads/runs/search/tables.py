@@ -13,13 +13,13 @@ from workloads.craft.scoring import Losses
 from workloads.runs.search.board import Aim, Board, Known
 from workloads.runs.search.proposals import Proposer
 from workloads.runs.search.rules import Candidate
-from workloads.shapes.architecture import TeacherShape
+from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
 from workloads.shapes.costs import student_cost
 from workloads.shapes.spaces import SubSpace
 from workloads.spec.budgets import Budget
 from workloads.spec.search import SearchSpec
 
-SHAPE = TeacherShape("bert", 12, 768, 12, 3072, 1000, 64, 2)
+SHAPE = TeacherShape(Architecture.of_teacher(12, 768, 12, 3072), Vocabulary("bert", 1000, 64, 2))
 ROWS = 32
 SPACES = [
     SubSpace("tiny", (2, 3, 4), (64, 128), (2.0, 3.0, 4.0), None, 64, 12),

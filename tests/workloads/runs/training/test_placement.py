@@ -8,11 +8,11 @@ import pytest
 
 from cluster.sizing import Resources
 from workloads.runs.training.placement import plan_placement, step_flops
-from workloads.shapes.architecture import TeacherShape
+from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
 from workloads.shapes.spaces import SubSpace, paper_spaces
 from workloads.spec.request import TrainingSpec
 
-_TEACHER = TeacherShape("bert", 12, 768, 12, 3072, 30522, 512, 2)
+_TEACHER = TeacherShape(Architecture.of_teacher(12, 768, 12, 3072), Vocabulary("bert", 30522, 512, 2))
 _TINY, _SMALL, _BASE = paper_spaces()
 _TOGETHER, _APART = (("tiny", "small", "base"),), (("tiny",), ("small",), ("base",))
 
