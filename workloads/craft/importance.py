@@ -8,12 +8,13 @@ Measured on a few batches of training text, without labels:
 - a hidden dimension by its root mean square over the outputs of all layers, weighted by the norm of the
   weights that read it.
 
-Shape letters: H hidden size, A attention width, F feed-forward width.
+Shape letters: B rows, L tokens of a row, T real tokens, H hidden size, A attention width, N heads, D head width,
+F feed-forward width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,9 @@ from transformers.activations import ACT2FN
 from workloads.craft.signals import Batch, Wants
 from workloads.craft.teacher import Teacher
 from workloads.shapes.parameters import Axis, place_of
+
+ROWS_AT_ONCE = 32
+"""Rows whose signals of all layers are in memory together."""
 
 
 @dataclass(frozen=True)
@@ -82,33 +86,50 @@ def importance_order(teacher: Teacher, batches: Iterable[Batch]) -> Order:
 
 @torch.no_grad()
 def measure_importance(teacher: Teacher, batches: Iterable[Batch]) -> Importance:
-    """Measure the teacher on ``batches``; padded positions do not count."""
-    shape, weights = teacher.shape, teacher.weights
-    activation = ACT2FN[teacher.facts.activation]
+    """Measure the teacher on ``batches``, on its own device; padded positions do not count."""
+    shape, weights, device = teacher.shape, teacher.weights, teacher.model.device
     layers = range(shape.layers)
-    hidden_power = torch.zeros(shape.hidden_size)
-    heads = torch.zeros(shape.layers, shape.heads)
-    neurons = torch.zeros(shape.layers, shape.intermediate_size)
-    everything = Wants(hidden=frozenset(layers), insides=frozenset(layers))
+    hidden_power = torch.zeros(shape.hidden_size, device=device)
+    heads = torch.zeros(shape.layers, shape.heads, device=device)
+    neurons = torch.zeros(shape.layers, shape.intermediate_size, device=device)
+    products = [_products(weights[f"layers.{layer}.attention_output.weight"], shape.heads) for layer in layers]
     for batch in batches:
-        signals = teacher.family.read(teacher.model, batch, everything)
-        mask = batch.mask_BL if batch.mask_BL is not None else torch.ones_like(batch.input_ids_BL, dtype=torch.bool)
-        for layer in layers:
-            hidden_power += signals.hidden[layer][mask].square().sum(0)
-            context = signals.contexts[layer][mask].view(-1, shape.heads, shape.head_width)
-            out = weights[f"layers.{layer}.attention_output.weight"]
-            added = torch.einsum("tnd,hnd->tnh", context, out.view(shape.hidden_size, shape.heads, shape.head_width))
-            heads[layer] += added.norm(dim=-1).sum(0)
-            neurons[layer] += activation(signals.inner[layer][mask]).abs().sum(0)
-    readers = torch.zeros(shape.hidden_size)
+        count = len(batch.input_ids_BL)
+        for start in range(0, count, ROWS_AT_ONCE):
+            part = batch.rows(range(start, min(start + ROWS_AT_ONCE, count))).to(device)
+            _add_rows(teacher, part, products, (hidden_power, heads, neurons))
+    readers = torch.zeros(shape.hidden_size, device=device)
     for layer in layers:
         prefix = f"layers.{layer}"
-        for part in ("query", "key", "value", "intermediate"):
-            readers += weights[f"{prefix}.{part}.weight"].square().sum(0)
+        for reader in ("query", "key", "value", "intermediate"):
+            readers += weights[f"{prefix}.{reader}.weight"].square().sum(0)
         neurons[layer] *= weights[f"{prefix}.output.weight"].norm(dim=0)
     if shape.vocabulary.relative_buckets:  # one bias table serves all layers, so their heads can only move alike
         heads = heads.mean(0, keepdim=True).expand_as(heads)
-    return Importance(hidden_power.sqrt() * readers.sqrt(), heads, neurons)
+    hidden = hidden_power.sqrt() * readers.sqrt()
+    return Importance(hidden.cpu(), heads.cpu(), neurons.cpu())
+
+
+def _products(weight_HA: Tensor, heads: int) -> Tensor:
+    """Give ``W_n' W_n`` of each head's columns of the output projection, ``[N, D, D]``."""
+    weight_HND = weight_HA.view(weight_HA.shape[0], heads, -1)
+    return torch.einsum("hnd,hne->nde", weight_HND, weight_HND)
+
+
+def _add_rows(teacher: Teacher, part: Batch, products: Sequence[Tensor], sums: tuple[Tensor, Tensor, Tensor]) -> None:
+    """Add what some rows show: powers of the hidden dimensions, norms by head, activations by neuron."""
+    shape, layers = teacher.shape, range(teacher.shape.layers)
+    hidden_power, heads, neurons = sums
+    activation = ACT2FN[teacher.facts.activation]
+    signals = teacher.family.read(teacher.model, part, Wants(hidden=frozenset(layers), insides=frozenset(layers)))
+    mask_BL = part.mask_BL if part.mask_BL is not None else torch.ones_like(part.input_ids_BL, dtype=torch.bool)
+    for layer in layers:
+        hidden_power += signals.hidden[layer][mask_BL].square().sum(0)
+        context_TND = signals.contexts[layer][mask_BL].view(-1, shape.heads, shape.head_width)
+        # A head adds W c to the residual stream; |W c| is the root of c' (W' W) c, which needs no [T, N, H].
+        squares_TN = (torch.einsum("tnd,nde->tne", context_TND, products[layer]) * context_TND).sum(-1)
+        heads[layer] += squares_TN.clamp(min=0).sqrt().sum(0)
+        neurons[layer] += activation(signals.inner[layer][mask_BL]).abs().sum(0)
 
 
 def apply_order(weights: dict[str, Tensor], order: Order) -> dict[str, Tensor]:

@@ -42,8 +42,11 @@ def build_superlm(teacher: Teacher, space: Space, *, order: Order | None, projec
         order: The importance order, or None to slice the weights as they lie.
         projection: Whether it carries an output projection to the teacher's width; it starts as the map of each
             kept dimension onto its own place.
+
+    Returns:
+        The SuperLM on the CPU, wherever the teacher is.
     """
-    weights = dict(teacher.weights)
+    weights = {name: tensor.cpu() for name, tensor in teacher.weights.items()}
     if order is not None:
         weights = apply_order(weights, order)
     if projection:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,9 +65,9 @@ class Teacher:
         """What a forward needs beside the dimensions."""
         return self.family.facts(self.config)
 
-    @functools.cached_property
+    @property
     def weights(self) -> dict[str, Tensor]:
-        """Its encoder's canonical weights, sharing the model's memory."""
+        """Its encoder's canonical weights, sharing the model's memory, where the model is now."""
         return self.family.weights(self.model)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from workloads.craft.dropout import Dropout, DropoutKey
 from workloads.craft.objectives.objective import Counts, Objective
+from workloads.craft.precision import autocast, has_bfloat16
 from workloads.craft.sandwich import sandwich
 from workloads.craft.signals import Batch
 from workloads.craft.superlm import SuperLM
@@ -76,7 +77,7 @@ class GroupTrainer:
     ) -> None:
         self.teacher, self.members, self.objective, self.training = teacher, dict(members), objective, training
         self.seed, self.device, self.rank, self.world = seed, device, rank, world
-        self.low_precision = _uses_bfloat16(training.precision, device)
+        self.low_precision = training.precision == "bfloat16" or (training.precision == "auto" and has_bfloat16(device))
         self.optimizers = {name: _optimizer(member.superlm, training) for name, member in self.members.items()}
         self._diverged = {name: torch.zeros((), dtype=torch.bool, device=device) for name in self.members}
         self._rows_at_once = training.micro_batch_rows
@@ -220,9 +221,7 @@ class GroupTrainer:
         optimizer.step()
 
     def _autocast(self) -> contextlib.AbstractContextManager[None]:
-        if not self.low_precision:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
+        return autocast(self.device, self.low_precision)
 
 
 def learning_rate(training: TrainingSpec, step: int, steps: int) -> float:
@@ -239,11 +238,6 @@ def _optimizer(superlm: SuperLM, training: TrainingSpec) -> torch.optim.AdamW:
     decay, plain = superlm.flat.flats
     groups = [{"params": [decay], "weight_decay": training.weight_decay}, {"params": [plain], "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=training.learning_rate, fused=True)
-
-
-def _uses_bfloat16(precision: str, device: torch.device) -> bool:
-    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return precision == "bfloat16" or (precision == "auto" and native)
 
 
 def share_of_rows(rows: int, rank: int, world: int) -> range:

@@ -31,6 +31,7 @@ from workloads.answers.choosing import Scored
 from workloads.answers.scores_table import TASK_FILE, read_task_table
 from workloads.craft import superlm_files
 from workloads.craft.export import build_student
+from workloads.craft.precision import allow_tf32
 from workloads.craft.superlm import SuperLM
 from workloads.craft.tasks.data import read_task, task_fingerprint
 from workloads.craft.tasks.encoding import EncodedTask, encode_task
@@ -47,6 +48,8 @@ from workloads.storage.storage import Storage
 HALVING = 2
 """Of the candidates that have come so far, about one in so many goes on."""
 CPUS = 1
+CANDIDATES_OF_GPU = 4
+"""Candidates that share a GPU: each is far too small to keep one busy."""
 
 _log = structlog.get_logger(__name__)
 
@@ -229,8 +232,8 @@ def _run(
     """Fine-tune all candidates and give their scores by epoch, in their order."""
     total, resources = len(shared.candidates), read_resources()
     watcher = _Watcher(shared, records, progress)
-    needs = {"cpu": CPUS, "gpu": 1} if shared.gpu else {"cpu": CPUS}
-    concurrent = resources.gpus if shared.gpu else max(1, resources.cluster_cpus // CPUS)
+    needs = {"cpu": CPUS, "gpu": 1 / CANDIDATES_OF_GPU} if shared.gpu else {"cpu": CPUS}
+    concurrent = CANDIDATES_OF_GPU * resources.gpus if shared.gpu else max(1, resources.cluster_cpus // CPUS)
     at_once = min(concurrent, total)
     progress(0, total)
     # What is known takes no time, and is what the others are measured against.
@@ -310,6 +313,7 @@ class _FineTuneCandidate(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any], shared: _Shared) -> None:
         torch.set_num_threads(CPUS)
+        allow_tf32()
         self._shared = shared
         self.reset_config(config)
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from tests.teachers import FAMILIES, SENTENCES
+from workloads.craft import importance
 from workloads.craft.importance import apply_order, importance_order, measure_importance
-from workloads.craft.signals import Batch
+from workloads.craft.signals import Batch, Wants
 from workloads.craft.teacher import Teacher, open_teacher
 
 Make = Callable[..., Path]
@@ -67,6 +68,29 @@ def test_padding_does_not_count(teacher: Teacher) -> None:
     one, two = measure_importance(teacher, [row]), measure_importance(teacher, [longer])
     for name in ("hidden", "heads", "neurons"):
         torch.testing.assert_close(getattr(two, name), getattr(one, name), rtol=1e-4, atol=1e-6)
+
+
+def test_rows_are_measured_a_few_at_once_and_heads_without_what_they_add(
+    teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the sums over a whole batch, with what each head adds to the residual stream written out."""
+    batch, shape = batch_of(teacher), teacher.shape
+    assert batch.mask_BL is not None
+    monkeypatch.setattr(importance, "ROWS_AT_ONCE", 4)
+    found = measure_importance(teacher, [batch, batch])
+    layers = frozenset(range(shape.layers))
+    signals = teacher.family.read(teacher.model, batch, Wants(insides=layers))
+    heads = torch.zeros(shape.layers, shape.heads)
+    for layer in layers:
+        context_TND = signals.contexts[layer][batch.mask_BL].view(-1, shape.heads, shape.head_width)
+        weight = teacher.weights[f"layers.{layer}.attention_output.weight"]
+        added = torch.einsum("tnd,hnd->tnh", context_TND, weight.view(shape.hidden_size, shape.heads, -1))
+        heads[layer] = 2 * added.norm(dim=-1).sum(0)
+    if shape.relative_buckets:
+        heads = heads.mean(0, keepdim=True).expand_as(heads)
+    torch.testing.assert_close(found.heads, heads, rtol=1e-4, atol=1e-6)
+    once = measure_importance(teacher, [batch])
+    torch.testing.assert_close(found.neurons, 2 * once.neurons, rtol=1e-4, atol=1e-6)
 
 
 def test_reordered_weights_are_the_same_numbers_in_other_places(teacher: Teacher) -> None:

@@ -225,3 +225,13 @@ def test_a_real_teacher_opens_and_reads_like_transformers() -> None:
     torch.testing.assert_close(signals.output_BLH, stock.last_hidden_state)
     own = teacher.weights["layers.5.query.weight"], teacher.weights["layers.5.query.bias"]
     torch.testing.assert_close(signals.queries[5], torch.nn.functional.linear(stock.hidden_states[5], *own))
+
+
+def test_no_weights_are_kept_beside_the_models_own(folder: Path) -> None:
+    """A model that moves elsewhere takes its weights along; a copy that stays would hold the memory twice."""
+    teacher = open_teacher(folder)
+    assert teacher.weights["embeddings.word"].dtype == torch.float32
+    teacher.model.to(torch.bfloat16)
+    assert {tensor.dtype for tensor in teacher.weights.values()} == {torch.bfloat16}
+    own = {parameter.data_ptr() for parameter in teacher.model.parameters()}
+    assert all(tensor.data_ptr() in own for tensor in teacher.weights.values())

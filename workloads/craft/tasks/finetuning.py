@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from workloads.craft.precision import autocast, has_bfloat16
 from workloads.craft.signals import Batch
 from workloads.craft.stillroom_model.modeling_stillroom import StillroomForSequenceClassification, StillroomModel
 from workloads.craft.tasks.encoding import EncodedRows, EncodedTask
@@ -91,7 +92,7 @@ class FineTuning:
         decays = [one for one in model.parameters() if one.ndim > 1]
         plain = [one for one in model.parameters() if one.ndim <= 1]
         groups = [{"params": decays, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
-        self._optimizer = torch.optim.AdamW(groups, lr=spec.learning_rate)
+        self._optimizer = torch.optim.AdamW(groups, lr=spec.learning_rate, fused=True)
         steps = spec.epochs * -(-len(task.train) // spec.batch_size)
         warmup = max(1, int(steps * WARMUP))
 
@@ -106,7 +107,7 @@ class FineTuning:
         self.model.train()
         losses = []
         with torch.random.fork_rng():
-            torch.manual_seed(hash((self.seed, self.epoch)) & 0x7FFFFFFF)
+            torch.manual_seed(int(np.random.SeedSequence([self.seed, self.epoch]).generate_state(1)[0]))
             draw = np.random.default_rng([self.seed, self.epoch])
             for rows in self.task.train.shuffled(self.spec.batch_size, draw):
                 losses.append(self._step(*self.task.train.batch(rows, self.task.pad_id)))
@@ -150,5 +151,6 @@ class FineTuning:
         inputs = {"input_ids": batch.input_ids_BL, "attention_mask": batch.mask_BL}
         if batch.token_types_BL is not None:
             inputs["token_type_ids"] = batch.token_types_BL
-        logits: Tensor = self.model(**inputs).logits
+        with autocast(self.device, has_bfloat16(self.device)):
+            logits: Tensor = self.model(**inputs).logits
         return logits

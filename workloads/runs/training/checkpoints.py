@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -52,6 +55,10 @@ class Checkpoints:
     def save(self, step: int, state: dict[str, Tensor]) -> None:
         """Write and commit the state after ``step`` steps, and drop this attempt's older ones but one.
 
+        Args:
+            step: Steps done.
+            state: Tensors of their own memory, each.
+
         Raises:
             OSError: No room or no right; nothing is committed.
         """
@@ -59,7 +66,7 @@ class Checkpoints:
         try:
             with tempfile.TemporaryDirectory() as temporary:
                 file = Path(temporary) / _STATE
-                save_file({key: value.detach().cpu().contiguous().clone() for key, value in state.items()}, file)
+                save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, file)
                 self.storage.upload(file, f"{name}/{_STATE}")
             self.storage.write_bytes(f"{name}/{_MARK}", json.dumps({"step": step}).encode())
         except OSError as error:
@@ -88,3 +95,58 @@ class Checkpoints:
     def clear(self) -> None:
         """Remove them all, once the SuperLMs are committed."""
         self.storage.remove(self.folder)
+
+
+class CheckpointWriter:
+    """Writes checkpoints while the training goes on.
+
+    A save copies the state and returns; a thread writes and commits it. One is written at a time: the next save waits
+    for it, and so does the end of the ``with`` block. A kill in between leaves the one before.
+
+    Args:
+        checkpoints: Where to write.
+    """
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self.checkpoints = checkpoints
+        self._copies: dict[str, Tensor] = {}
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._pending: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._thread.shutdown()
+        if kind is None:
+            self._finish()
+
+    def save(self, step: int, state: dict[str, Tensor]) -> None:
+        """Copy the state after ``step`` steps, and begin to write it.
+
+        Raises:
+            OSError: The one before could not be written.
+        """
+        self._finish()
+        for key, value in state.items():
+            if key not in self._copies:
+                # From pinned memory, a copy off the device does not go through another one.
+                self._copies[key] = torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda)
+            self._copies[key].copy_(value.detach(), non_blocking=True)
+        if any(value.is_cuda for value in state.values()):
+            torch.cuda.synchronize()
+        self._pending = self._thread.submit(self.checkpoints.save, step, self._copies)
+
+    def check(self) -> None:
+        """See whether the last one failed; does not wait for it.
+
+        Raises:
+            OSError: It could not be written.
+        """
+        if self._pending is not None and self._pending.done():
+            self._finish()
+
+    def _finish(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()

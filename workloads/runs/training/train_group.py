@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import tempfile
 import time
@@ -19,14 +20,15 @@ from ray.train.torch import TorchTrainer
 from torch import Tensor
 
 from workloads.craft.blocks import Blocks
-from workloads.craft.importance import importance_order
+from workloads.craft.importance import Order, importance_order
 from workloads.craft.objectives.objective import objective_for
+from workloads.craft.precision import allow_tf32
 from workloads.craft.signals import Batch
 from workloads.craft.superlm import Wiring
 from workloads.craft.superlm_files import Built, build_superlm, continue_superlm, save_superlm, wiring_of
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.craft.training import GroupTrainer, Member, learning_rate
-from workloads.runs.training.checkpoints import Checkpoints, ray_folder, remove_older_ray_folders
+from workloads.runs.training.checkpoints import Checkpoints, CheckpointWriter, ray_folder, remove_older_ray_folders
 from workloads.shapes.search_space import Space
 from workloads.shapes.spaces import orders_by_importance
 from workloads.shapes.teacher_files import FIELD
@@ -141,6 +143,7 @@ def _failure_path(job: GroupJob) -> str:
 def _worker(config: dict[str, Any]) -> None:
     job: GroupJob = config["job"]
     torch.set_num_threads(max(1, job.cpus))
+    allow_tf32()
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     storage = Storage.open(job.storage)
@@ -165,12 +168,11 @@ def _start(
     request, training = job.request, job.request.training
     device = ray.train.torch.get_device()
     objective = objective_for(request.objective, teacher.shape)
-    found = _agreed(checkpoints.latest(), world)
+    found = _from_first(checkpoints.latest(), world)
     state = checkpoints.load(found[1]) if found else None
-    order = None
-    if orders_by_importance(request.subspaces) and state is None and len(job.origins) < len(job.spaces):
-        with closing(_batches(job, storage, 0)) as batches:
-            order = importance_order(teacher, [next(batches) for _ in range(_CALIBRATION_BATCHES)])
+    teacher.model.to(device)
+    ordered = orders_by_importance(request.subspaces) and state is None and len(job.origins) < len(job.spaces)
+    order = _order(job, teacher, storage, rank, world) if ordered else None
     members = {}
     for space in job.spaces:
         if (origin := job.origins.get(space.name)) is None:
@@ -178,16 +180,8 @@ def _start(
         else:
             built = _continue(origin, space, storage, wiring_of(teacher))
         head_order = built.head_order if state is None else state.get(f"{space.name}/head_order")
-        built.superlm.to(device)
-        if world > 1:  # the orders were measured on each worker; float noise must not tell them apart
-            for flat in built.superlm.flat.flats:
-                dist.broadcast(flat.data, 0)
-            if head_order is not None:
-                head_order = head_order.to(device)
-                dist.broadcast(head_order, 0)
         head_order = None if head_order is None else head_order.to(device)
-        members[space.name] = Member(space, built.superlm, head_order, training.steps_for(space.name))
-    teacher.model.to(device)
+        members[space.name] = Member(space, built.superlm.to(device), head_order, training.steps_for(space.name))
     trainer = GroupTrainer(
         teacher, members, objective, training, seed=request.seed, device=device, rank=rank, world=world
     )
@@ -196,6 +190,16 @@ def _start(
     marks = {name: (state or {}).get(f"{name}/last_loss") for name in members}
     last = {name: Loss(*mark.tolist()) for name, mark in marks.items() if mark is not None}
     return trainer, found[0] if found else 0, last
+
+
+def _order(job: GroupJob, teacher: Teacher, storage: Storage, rank: int, world: int) -> Order:
+    """Measure the importance on the first worker; the others take its order."""
+    order = None
+    if rank == 0:
+        with closing(_batches(job, storage, 0)) as batches:
+            order = importance_order(teacher, itertools.islice(batches, _CALIBRATION_BATCHES))
+    agreed: Order = _from_first(order, world)
+    return agreed
 
 
 def _continue(origin: Artifact, space: Space, storage: Storage, wiring: Wiring) -> Built:
@@ -218,24 +222,25 @@ def _train(
 
     Raises:
         InputError: The training diverged.
+        OSError: A checkpoint could not be written.
     """
     every = job.request.training.checkpoint_every_steps
     sent = 0.0
-    with closing(_batches(job, storage, start)) as batches:
+    with closing(_batches(job, storage, start)) as batches, CheckpointWriter(checkpoints) as writer:
         for step in range(start, trainer.steps):
             shares = trainer.step(step, next(batches))
             ends = any(member.steps == step + 1 for member in trainer.members.values())
-            if ends or step % _REPORT_EVERY == 0:
+            keeps = (step + 1) % every == 0 and step + 1 < trainer.steps
+            if ends or keeps or step % _REPORT_EVERY == 0:
+                writer.check()
                 last |= _losses(trainer, shares, step)
                 if not all(math.isfinite(loss.largest + loss.smallest) for loss in last.values()):
                     raise _divergence(job, step)
                 if trainer.rank == 0 and (ends or time.monotonic() - sent > 0.5):
                     sent = time.monotonic()
                     queue.put_nowait_batch([_progress(job, trainer, step + 1, last)])
-            if (step + 1) % every == 0 and step + 1 < trainer.steps:
-                if trainer.rank == 0:
-                    checkpoints.save(step + 1, _full_state(trainer, last))
-                _barrier(trainer.world)
+            if keeps and trainer.rank == 0:
+                writer.save(step + 1, _full_state(trainer, last))
     return last
 
 
@@ -309,10 +314,11 @@ def _write_superlms(job: GroupJob, trainer: GroupTrainer, storage: Storage, loss
         storage.write_json(f"{job.outputs[name]}/summary.json", summary)
 
 
-def _agreed(found: tuple[int, str] | None, world: int) -> tuple[int, str] | None:
+def _from_first(value: Any, world: int) -> Any:
+    """Give the first worker's value to all."""
     if world == 1:
-        return found
-    box = [found]
+        return value
+    box = [value]
     dist.broadcast_object_list(box, 0)
     return box[0]
 
