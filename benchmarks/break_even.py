@@ -27,9 +27,10 @@ import torch
 from benchmarks.demo_scene import BATCH, LENGTH, DemoScene
 from benchmarks.record import record
 from workloads.craft.polishing import single_student_space
-from workloads.craft.scoring import HeldoutTargets, read_teacher, score
+from workloads.craft.scoring import Heldout, score_rows
 from workloads.craft.signals import Batch
 from workloads.craft.training import GroupTrainer
+from workloads.runs.search.board import LARGEST_LOT
 from workloads.shapes.architecture import Architecture
 from workloads.shapes.costs import student_cost
 from workloads.shapes.spaces import SubSpace
@@ -115,13 +116,13 @@ def _search_seconds(scene: DemoScene) -> tuple[float, int]:
     members = scene.trainer(scene.spaces, STEPS_OF_A_RUN, order=scene.order).members
     torch.set_num_threads(1)  # as a search's actors, which are one a core
     started, scored = time.process_time(), 0
-    signals = read_teacher(scene.teacher, scene.objective, batches)
+    read = Heldout.read(scene.teacher, scene.objective, batches)
     for member in members.values():
-        order = None if member.head_order is None else member.head_order.tolist()
-        heldout = HeldoutTargets.prepare(scene.objective, batches, signals, order)
-        for architecture in member.space:
-            score(member.superlm, architecture, scene.objective, heldout)
-            scored += 1
+        heldout = read.ordered(None if member.head_order is None else member.head_order.tolist())
+        candidates = list(member.space)
+        for start in range(0, len(candidates), LARGEST_LOT):
+            score_rows(member.superlm, candidates[start : start + LARGEST_LOT], scene.objective, heldout)
+        scored += len(candidates)
     return time.process_time() - started, scored
 
 

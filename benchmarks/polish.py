@@ -37,7 +37,7 @@ from benchmarks.demo_scene import BATCH, LENGTH, DemoScene
 from benchmarks.record import record
 from workloads.craft.blocks import Blocks
 from workloads.craft.polishing import single_student_space
-from workloads.craft.scoring import HeldoutTargets, heldout_batches, read_teacher, score
+from workloads.craft.scoring import Heldout, heldout_batches, score
 from workloads.craft.signals import Batch
 from workloads.craft.superlm_files import build_superlm, continue_superlm, save_superlm, wiring_of
 from workloads.craft.training import GroupTrainer, Member
@@ -58,10 +58,9 @@ class Bench:
     def __init__(self, scene: DemoScene, seed: int) -> None:
         self.scene, self.seed, self.space = scene, seed, scene.spaces[0]
         rows = Blocks.open(scene.storage, scene.corpus, "heldout").read(range(HELDOUT_ROWS))
-        batches = heldout_batches(rows, BATCH)
-        signals = read_teacher(scene.teacher, scene.objective, batches)
+        heldout = Heldout.read(scene.teacher, scene.objective, heldout_batches(rows, BATCH))
         self.head_order = scene.order.width_order(scene.teacher.shape.layers - 1)
-        self.heldout = HeldoutTargets.prepare(scene.objective, batches, signals, self.head_order.tolist())
+        self.heldout = heldout.ordered(self.head_order.tolist())
 
     def train(self, steps: int) -> tuple[Member, float]:
         """Train a SuperLM from the teacher; give it and the CPU-seconds of a step."""

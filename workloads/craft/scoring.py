@@ -1,13 +1,17 @@
-"""Scoring: the loss of a subnet on held-out text, against a teacher that is read once for all of them.
+"""Scoring: the losses of subnets on held-out text, against a teacher that is read once for all of them.
 
 Losses are kept row by row: two subnets are then compared on the same rows, where most of the noise is common to both,
 and a longer prefix of the text costs its new rows only.
+
+What is kept of the teacher grows with the length of a row. The targets made from it, such as ``[B, R, L, L]`` for
+relations, grow with its square; they are worked out a batch at a time, once for all subnets that are scored together.
 """
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +20,7 @@ import torch
 from torch import Tensor
 
 from workloads.craft.blocks import TokenRows
-from workloads.craft.objectives.objective import Counts, Objective, Targets
+from workloads.craft.objectives.objective import Counts, Objective
 from workloads.craft.signals import Batch, Signals
 from workloads.craft.superlm import SuperLM
 from workloads.craft.teacher import Teacher
@@ -27,51 +31,47 @@ Losses = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class HeldoutTargets:
-    """Held-out text and the teacher's side of it, read in one head order.
+class Heldout:
+    """Held-out text, and what the teacher gave for it.
 
     Attributes:
         batches: The rows.
-        targets: The teacher's side of each row of each batch.
+        signals: The teacher's, of each batch.
         counts: Of all batches together, so that the losses of all rows average to the loss of the whole.
+        head_order: The order of the attention width's dimensions ``[A]`` in which a SuperLM reads the teacher's last
+            layer; None where its heads were not reordered.
     """
 
     batches: tuple[Batch, ...]
-    targets: tuple[tuple[Targets, ...], ...]
+    signals: tuple[Signals, ...]
     counts: Counts
+    head_order: Tensor | None = None
 
     @classmethod
-    def prepare(
-        cls,
-        objective: Objective,
-        batches: Sequence[Batch],
-        signals: Sequence[Signals],
-        head_order: Sequence[int] | None,
-    ) -> HeldoutTargets:
-        """Turn the teacher's signals into targets.
-
-        Args:
-            objective: What students are scored by.
-            batches: The held-out batches.
-            signals: What the teacher gave for each of them; see :func:`read_teacher`.
-            head_order: The order of the attention width's dimensions ``[A]`` in which a SuperLM reads the
-                teacher's last layer; None where its heads were not reordered.
-        """
-        order = None if head_order is None else torch.tensor(head_order)
-        targets = tuple(
-            tuple(
-                objective.targets(_signals_of_row(given, row), _row(batch, row), order)
-                for row in range(len(batch.input_ids_BL))
-            )
-            for given, batch in zip(signals, batches, strict=True)
-        )
+    @torch.no_grad()
+    def read(cls, teacher: Teacher, objective: Objective, batches: Sequence[Batch]) -> Heldout:
+        """Read the teacher on every batch, where the model is; the signals are the same for every head order."""
+        signals = [teacher.family.read(teacher.model, batch, objective.teacher_wants) for batch in batches]
         counts = [objective.counts(batch) for batch in batches]
         whole = Counts(
             sum(count.rows for count in counts),
             sum(count.tokens for count in counts),
             sum(count.pairs for count in counts),
         )
-        return cls(tuple(batches), targets, whole)
+        return cls(tuple(batches), tuple(signals), whole)
+
+    def ordered(self, head_order: Sequence[int] | None) -> Heldout:
+        """The same for a SuperLM with this head order."""
+        return dataclasses.replace(self, head_order=None if head_order is None else torch.tensor(head_order))
+
+    def between(self, start: int, stop: int) -> Iterator[tuple[Batch, Signals]]:
+        """The batches of some rows; a batch must begin at ``start`` and one must end at ``stop``."""
+        end = 0
+        for batch, signals in zip(self.batches, self.signals, strict=True):
+            begin, end = end, end + len(batch.input_ids_BL)
+            if end > start and begin < stop:
+                assert start <= begin and end <= stop, (start, begin, end, stop)
+                yield batch, signals
 
 
 def heldout_batches(rows: TokenRows, batch_size: int, ends: Sequence[int] = ()) -> tuple[Batch, ...]:
@@ -96,72 +96,53 @@ def heldout_batches(rows: TokenRows, batch_size: int, ends: Sequence[int] = ()) 
     return tuple(batches)
 
 
-@torch.no_grad()
-def read_teacher(teacher: Teacher, objective: Objective, batches: Sequence[Batch]) -> tuple[Signals, ...]:
-    """Give what the teacher has to say about each batch; the same for every head order."""
-    return tuple(teacher.family.read(teacher.model, batch, objective.teacher_wants) for batch in batches)
-
-
-@torch.no_grad()
 def score_rows(
     superlm: SuperLM,
-    architecture: Architecture,
+    architectures: Sequence[Architecture],
     objective: Objective,
-    heldout: HeldoutTargets,
-    start: int = 0,
-    stop: int | None = None,
-) -> Losses:
-    """Give the loss of one subnet on each of some held-out rows, without dropout.
+    heldout: Heldout,
+    rows: range | None = None,
+) -> list[Losses]:
+    """Give the loss of each subnet on each of some held-out rows, without dropout.
 
     A row's loss is its share of the loss of all rows, times their number: the mean over all rows is the mean over the
     real rows, tokens or token pairs (whichever a term counts by) of all held-out text, however that is cut.
 
     Args:
-        superlm: The SuperLM; its mode is put back afterwards.
-        architecture: The subnet.
+        superlm: The SuperLM, on the device to score on; its mode is put back afterwards.
+        architectures: The subnets.
         objective: As for ``heldout``.
         heldout: In the SuperLM's head order.
-        start: The first row; a batch must begin there.
-        stop: The row after the last; a batch must end there. All rows by default.
+        rows: Which; a batch must begin at the first and one must end with the last. All by default.
     """
-    wants = objective.student_wants(architecture)
-    counts = heldout.counts
-    stop = counts.rows if stop is None else stop
-    losses: list[float] = []
+    rows = range(heldout.counts.rows) if rows is None else rows
     training = superlm.training
     superlm.eval()
     try:
-        end = 0
-        for batch, targets in zip(heldout.batches, heldout.targets, strict=True):
-            begin, end = end, end + len(targets)
-            if end <= start or begin >= stop:
-                continue
-            assert start <= begin and end <= stop, (start, begin, end, stop)
-            signals = superlm(batch, architecture, wants)
-            for row, target in enumerate(targets):
-                given, alone = _signals_of_row(signals, row), _row(batch, row)
-                loss: Tensor = objective.loss(given, target, alone, counts, superlm.project)
-                losses.append(loss.item() * counts.rows)
+        losses_SR = losses_on_device(superlm, architectures, objective, heldout, rows)
     finally:
         superlm.train(training)
-    return np.array(losses)
+    return list(losses_SR.cpu().numpy().astype(np.float64) * heldout.counts.rows)  # the device is waited for once
 
 
-def score(superlm: SuperLM, architecture: Architecture, objective: Objective, heldout: HeldoutTargets) -> float:
+@torch.no_grad()
+def losses_on_device(
+    superlm: SuperLM, architectures: Sequence[Architecture], objective: Objective, heldout: Heldout, rows: range
+) -> Tensor:
+    """Give each subnet's share of the loss by rows, ``[subnets, rows]``, on the SuperLM's device."""
+    device = superlm.flat.decay.device
+    order = None if heldout.head_order is None else heldout.head_order.to(device)
+    shares: list[list[Tensor]] = [[] for _ in architectures]
+    for batch, signals in heldout.between(rows.start, rows.stop):
+        batch = batch.to(device)
+        targets = objective.targets(signals.to(device), batch, order)
+        for architecture, share in zip(architectures, shares, strict=True):
+            given = superlm(batch, architecture, objective.student_wants(architecture))
+            share.append(objective.loss_rows(given, targets, batch, heldout.counts, superlm.project))
+    return torch.stack([torch.cat(share) for share in shares])
+
+
+def score(superlm: SuperLM, architecture: Architecture, objective: Objective, heldout: Heldout) -> float:
     """Give the mean loss of one subnet over all held-out text; see :func:`score_rows`."""
-    return float(score_rows(superlm, architecture, objective, heldout).mean())
-
-
-def _row(batch: Batch, row: int) -> Batch:
-    here = slice(row, row + 1)
-    mask = None if batch.mask_BL is None or bool(batch.mask_BL[row].all()) else batch.mask_BL[here]
-    return Batch(batch.input_ids_BL[here], mask)
-
-
-def _signals_of_row(signals: Signals, row: int) -> Signals:
-    here = slice(row, row + 1)
-    queries, keys, values = (
-        {layer: x[here] for layer, x in part.items()} for part in (signals.queries, signals.keys, signals.values)
-    )
-    output = None if signals.output_BLH is None else signals.output_BLH[here]
-    return Signals(queries, keys, values, output_BLH=output)
+    (losses,) = score_rows(superlm, [architecture], objective, heldout)
+    return float(losses.mean())

@@ -81,3 +81,22 @@ class Signals:
     inner: dict[int, Tensor] = field(default_factory=dict)
     output_BLH: Tensor | None = None
     logits: Tensor | None = None
+
+    def to(self, device: torch.device) -> Signals:
+        """Move them to a device."""
+
+        def moved(part: dict[int, Tensor]) -> dict[int, Tensor]:
+            return {layer: x.to(device, non_blocking=True) for layer, x in part.items()}
+
+        whole = (self.output_BLH, self.logits)
+        output, logits = (None if x is None else x.to(device, non_blocking=True) for x in whole)
+        return Signals(
+            moved(self.queries),
+            moved(self.keys),
+            moved(self.values),
+            moved(self.hidden),
+            moved(self.contexts),
+            moved(self.inner),
+            output,
+            logits,
+        )

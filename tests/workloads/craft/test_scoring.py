@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import torch
 
 from workloads.craft.blocks import TokenRows
 from workloads.craft.objectives.objective import Objective, objective_for
-from workloads.craft.scoring import HeldoutTargets, heldout_batches, read_teacher, score
+from workloads.craft.scoring import Heldout, heldout_batches, losses_on_device, score, score_rows
 from workloads.craft.signals import Batch
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import build_superlm
@@ -44,9 +46,7 @@ def _superlm(teacher: Teacher, objective: Objective) -> SuperLM:
 
 
 def _score(teacher: Teacher, superlm: SuperLM, objective: Objective, one: Architecture, batch_size: int) -> float:
-    batches = heldout_batches(_rows(), batch_size)
-    signals = read_teacher(teacher, objective, batches)
-    return score(superlm, one, objective, HeldoutTargets.prepare(objective, batches, signals, None))
+    return score(superlm, one, objective, Heldout.read(teacher, objective, heldout_batches(_rows(), batch_size)))
 
 
 def test_batches_hold_all_rows_in_order_and_a_mask_only_where_there_is_padding() -> None:
@@ -86,14 +86,52 @@ def test_scores_are_without_dropout_and_leave_a_superlm_in_training_as_it_was(te
 
 def test_the_teacher_is_read_in_the_superlm_s_head_order(teacher: Teacher) -> None:
     objective = objective_for(ObjectiveSpec(), teacher.shape)
-    batches = heldout_batches(_rows(), 4)
-    signals = read_teacher(teacher, objective, batches)
+    heldout = Heldout.read(teacher, objective, heldout_batches(_rows(), 4))
     width = teacher.shape.hidden_size
-    plain, same, reversed_ = (
-        HeldoutTargets.prepare(objective, batches, signals, order)
-        for order in (None, list(range(width)), list(range(width))[::-1])
-    )
+    plain, same, reversed_ = (heldout.ordered(order) for order in (None, list(range(width)), list(range(width))[::-1]))
     superlm = _superlm(teacher, objective)
     scores = [score(superlm, SPACE.largest, objective, heldout) for heldout in (plain, same, reversed_)]
     assert scores[0] == scores[1]
     assert scores[2] != pytest.approx(scores[0], rel=1e-3)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.relation)
+def test_subnets_scored_together_have_the_losses_that_each_has_alone_row_by_row(
+    teacher: Teacher, spec: ObjectiveSpec
+) -> None:
+    objective = objective_for(spec, teacher.shape)
+    superlm = _superlm(teacher, objective)
+    heldout = Heldout.read(teacher, objective, heldout_batches(_rows(), 3, ends=[5]))
+    together = score_rows(superlm, list(SPACE), objective, heldout)
+    for one, losses in zip(SPACE, together, strict=True):
+        (alone,) = score_rows(superlm, [one], objective, heldout)
+        (first,), (rest,) = (score_rows(superlm, [one], objective, heldout, rows) for rows in (range(5), range(5, 7)))
+        assert losses.shape == (7,)
+        np.testing.assert_array_equal(losses, alone)
+        np.testing.assert_array_equal(losses, np.concatenate([first, rest]))
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.relation)
+def test_what_is_kept_of_the_teacher_grows_with_the_length_of_a_row_and_not_its_square(
+    teacher: Teacher, spec: ObjectiveSpec
+) -> None:
+    def kept(length: int) -> int:
+        objective = objective_for(spec, teacher.shape)
+        batches = heldout_batches(_rows(length=length, padded=0), 4)
+        return len(pickle.dumps(dataclasses.replace(Heldout.read(teacher, objective, batches), batches=())))
+
+    assert kept(32) < 2.1 * kept(16)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.relation)
+def test_losses_are_worked_out_on_the_superlm_s_device(
+    teacher: Teacher, spec: ObjectiveSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device ``meta`` stands for a GPU: its tensors have no values, and do not mix with those of a CPU."""
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)  # it does not know this device
+    objective = objective_for(spec, teacher.shape)
+    superlm = _superlm(teacher, objective).eval().to("meta")
+    order = list(range(teacher.shape.hidden_size))
+    heldout = Heldout.read(teacher, objective, heldout_batches(_rows(), 4)).ordered(order)
+    losses = losses_on_device(superlm, list(SPACE), objective, heldout, range(7))
+    assert (losses.device.type, tuple(losses.shape)) == ("meta", (len(SPACE), 7))

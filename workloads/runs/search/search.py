@@ -25,7 +25,7 @@ from workloads.answers.scores_table import FILE
 from workloads.craft import superlm_files
 from workloads.craft.blocks import Blocks
 from workloads.craft.objectives.objective import objective_for
-from workloads.craft.scoring import HeldoutTargets, heldout_batches, read_teacher
+from workloads.craft.scoring import Heldout, heldout_batches
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.runs.attempt.tuning import lean_tune
 from workloads.runs.search.board import Aim, Board
@@ -185,20 +185,15 @@ def share(
     """Read the teacher on the held-out text and put what the actors need into the object store."""
     objective = objective_for(request.objective, teacher.shape)
     batches = heldout_batches(blocks.read(range(rows)), request.training.batch_size, rungs)
-    signals = read_teacher(teacher, objective, batches)
-    targets: dict[tuple[int, ...] | None, Any] = {}  # SuperLMs mostly share one head order, and then the targets
-    heldout: dict[str, Any] = {}
+    heldout = ray.put(convert(Heldout.read(teacher, objective, batches), Tensor, Tensor.numpy))
+    orders: dict[str, tuple[int, ...] | None] = {}
     weights: dict[str, Any] = {}
     for space in spaces:
         listed = superlms[space.name].summary["head_order"]
-        order = None if listed is None else tuple(listed)
-        if order not in targets:
-            prepared = HeldoutTargets.prepare(objective, batches, signals, order)
-            targets[order] = ray.put(convert(prepared, Tensor, Tensor.numpy))
-        heldout[space.name] = targets[order]
+        orders[space.name] = None if listed is None else tuple(listed)
         local = storage.download(superlms[space.name].files, folder / "superlms" / space.name)
         weights[space.name] = ray.put(load_file(local / superlm_files.FILE))
-    return Shared(objective, superlm_files.wiring_of(teacher), weights, heldout)
+    return Shared(objective, superlm_files.wiring_of(teacher), weights, heldout, orders)
 
 
 def run_on_tune(board: Board, proposer: Proposer, results: Results, shared: Shared, folder: Path, actors: int) -> float:

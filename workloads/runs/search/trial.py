@@ -16,7 +16,7 @@ from ray import tune
 from torch import Tensor
 
 from workloads.craft.objectives.objective import Objective
-from workloads.craft.scoring import HeldoutTargets, Losses, score_rows
+from workloads.craft.scoring import Heldout, Losses, score_rows
 from workloads.craft.superlm import SuperLM, Wiring
 from workloads.runs.search.board import Work
 
@@ -33,40 +33,52 @@ class Shared:
 
     Attributes:
         weights: By sub-space, a ref to the SuperLM's weights by name.
-        heldout: By sub-space, a ref to its :class:`HeldoutTargets` as arrays.
+        heldout: A ref to the :class:`Heldout` as arrays.
+        head_orders: By sub-space, the head order of its SuperLM, None where it has none.
     """
 
     objective: Objective
     wiring: Wiring
     weights: dict[str, Any]
-    heldout: dict[str, Any]
+    heldout: Any
+    head_orders: dict[str, tuple[int, ...] | None]
 
 
 class Scorer:
-    """Scores lot after lot, and keeps the SuperLM of the last one."""
+    """Scores lot after lot, and keeps the SuperLM of the last one.
 
-    def __init__(self, shared: Shared) -> None:
+    Args:
+        shared: What all actors need.
+        device: Where to score.
+    """
+
+    def __init__(self, shared: Shared, device: torch.device | None = None) -> None:
         torch.set_num_threads(CPUS)
         self._shared = shared
-        self._held: tuple[str, SuperLM, HeldoutTargets] | None = None
+        self._device = device or torch.device("cpu")
+        self._heldout: Heldout | None = None
+        self._held: tuple[str, SuperLM] | None = None
 
     def score(self, work: Work) -> dict[int, Losses]:
         """Give the losses on the new rows of a rung, by the candidates' numbers."""
         if not work.candidates:
             return {}
-        superlm, heldout = self._hold(work.subspace)
-        return {
-            number: score_rows(superlm, one.architecture, self._shared.objective, heldout, work.start, work.stop)
-            for number, one in work.candidates
-        }
+        superlm, heldout = self._superlm(work.subspace), self._read().ordered(self._shared.head_orders[work.subspace])
+        architectures = [one.architecture for _, one in work.candidates]
+        losses = score_rows(superlm, architectures, self._shared.objective, heldout, range(work.start, work.stop))
+        return dict(zip((number for number, _ in work.candidates), losses, strict=True))
 
-    def _hold(self, subspace: str) -> tuple[SuperLM, HeldoutTargets]:
+    def _superlm(self, subspace: str) -> SuperLM:
         if self._held is None or self._held[0] != subspace:
             self._held = None  # not two at once in memory
             weights = convert(ray.get(self._shared.weights[subspace]), np.ndarray, _as_tensor)
-            heldout = convert(ray.get(self._shared.heldout[subspace]), np.ndarray, _as_tensor)
-            self._held = (subspace, SuperLM(weights, self._shared.wiring), heldout)
-        return self._held[1:]
+            self._held = (subspace, SuperLM(weights, self._shared.wiring).to(self._device))
+        return self._held[1]
+
+    def _read(self) -> Heldout:
+        if self._heldout is None:
+            self._heldout = convert(ray.get(self._shared.heldout), np.ndarray, _as_tensor)
+        return self._heldout
 
 
 class ScoreLots(tune.Trainable):  # type: ignore[misc]

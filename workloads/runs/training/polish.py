@@ -10,7 +10,7 @@ from pathlib import Path
 from workloads.craft.blocks import Blocks
 from workloads.craft.objectives.objective import objective_for
 from workloads.craft.polishing import first_batch, polish_training, single_student_space
-from workloads.craft.scoring import HeldoutTargets, heldout_batches, read_teacher, score
+from workloads.craft.scoring import Heldout, heldout_batches, score
 from workloads.craft.superlm_files import load_superlm, wiring_of
 from workloads.craft.teacher import open_teacher
 from workloads.runs.training.train import NOT_IN_FINGERPRINT, PendingSuperLM, Report, train_groups
@@ -175,10 +175,9 @@ def _score(
         objective = objective_for(request.objective, teacher.shape)
         blocks = Blocks.open(storage, corpus, "heldout")
         rows = blocks.read(range(min(request.search.heldout_blocks, blocks.rows)))
-        batches = heldout_batches(rows, request.training.batch_size)
-        signals = read_teacher(teacher, objective, batches)
+        heldout = Heldout.read(teacher, objective, heldout_batches(rows, request.training.batch_size))
         for (_, architecture), artifact in polished.items():
-            heldout = HeldoutTargets.prepare(objective, batches, signals, artifact.summary["head_order"])
             superlm = load_superlm(storage.fetch(artifact.files, folder), wiring_of(teacher))
-            losses[artifact.fingerprint] = score(superlm, architecture, objective, heldout)
+            ordered = heldout.ordered(artifact.summary["head_order"])
+            losses[artifact.fingerprint] = score(superlm, architecture, objective, ordered)
     return losses
