@@ -149,41 +149,13 @@ def _held_out(rows: _Array, times: _Array, weights: _Array, agree: Sequence[bool
 
 def _solve(rows: _Array, times: _Array, weights: _Array) -> _Array:
     """Weighted least squares of the relative error, over coefficients that are not negative."""
+    from scipy.optimize import nnls  # only where latency is predicted: it is slow to import
+
     roots = np.sqrt(weights)
     relative = rows * (roots / times)[:, None]
     scale = np.linalg.norm(relative, axis=0)  # the counts differ by ten orders of magnitude
-    solved = _nnls(relative / scale, roots) / scale
-    assert isinstance(solved, np.ndarray)
+    solved: _Array = nnls(relative / scale, roots)[0] / scale
     return solved
-
-
-def _nnls(matrix: _Array, wanted: _Array) -> _Array:
-    """Minimise ``|matrix @ x - wanted|`` over ``x >= 0`` by active sets.
-
-    Source: Lawson and Hanson, Solving Least Squares Problems (1974), chapter 23, algorithm NNLS.
-    """
-    columns = matrix.shape[1]
-    x, free = np.zeros(columns), np.zeros(columns, bool)
-    tolerance = 1e-10 * np.abs(matrix.T @ wanted).max()
-    for _ in range(30 * columns):
-        slope = matrix.T @ (wanted - matrix @ x)
-        slope[free] = -np.inf
-        if slope.max() <= tolerance:
-            break
-        free[int(np.argmax(slope))] = True
-        while True:
-            trial = np.zeros(columns)
-            trial[free] = np.linalg.lstsq(matrix[:, free], wanted, rcond=None)[0]
-            negative = free & (trial <= 0)
-            if not negative.any():
-                break
-            # As far towards the trial as all stay positive; those that reach zero are held there.
-            step = np.min(x[negative] / (x[negative] - trial[negative]), initial=1.0)
-            x += step * (trial - x)
-            free &= x > tolerance
-            x[~free] = 0.0
-        x = trial
-    return x
 
 
 @dataclass(frozen=True)

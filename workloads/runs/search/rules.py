@@ -12,6 +12,7 @@ small chances. A candidate that goes wrongly is one that could hardly be told fr
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -19,10 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit
 
 from workloads.answers.choosing import misses
 from workloads.craft.scoring import Losses
-from workloads.runs.search.student_t import quantile
 from workloads.shapes.architecture import Architecture, TeacherShape
 from workloads.shapes.costs import cost_by_length, student_cost
 from workloads.spec.budgets import Budget
@@ -100,7 +101,13 @@ def _lead(others: npt.NDArray[np.float64], one: Losses, rivals: int) -> npt.NDAr
     means, errors = differences.mean(1), differences.std(1, ddof=1) / math.sqrt(rows)
     with np.errstate(divide="ignore", invalid="ignore"):
         ahead = np.where(means > 0, means / errors, -np.inf)  # no error at all: better without end
-    return ahead / quantile(min(ONE_BY_CHANCE, ANY_BY_CHANCE / rivals), rows - 1)
+    return ahead / _errors_by_chance(min(ONE_BY_CHANCE, ANY_BY_CHANCE / rivals), rows - 1)
+
+
+@functools.lru_cache(maxsize=65536)
+def _errors_by_chance(chance: float, freedom: int) -> float:
+    """Give how many standard errors a difference exceeds with this chance where there is none: Student's t."""
+    return float(-stdtrit(freedom, chance))
 
 
 @dataclass(frozen=True)
