@@ -38,7 +38,7 @@ from services.settings import Settings
 from workloads.shapes.spaces import polish_tokens
 from workloads.spec.errors import FieldError, InputError
 from workloads.spec.evaluation import EvaluationRequest, parse_evaluation
-from workloads.spec.part import Part
+from workloads.spec.part import Part, to_keep
 from workloads.spec.request import CompressionRequest, parse_request
 from workloads.storage.storage import Storage
 
@@ -140,7 +140,7 @@ class Service:
         if (known := self._keyed(key)) is not None:
             return known
         accepted = self._accept(_parsed(request, parse_request))
-        kept = accepted.request.model_dump(mode="json")
+        kept = to_keep(accepted.request)
         return self._queue(self.store.create(kept, "plan", tenant=caller.tenant, key=key))
 
     def evaluate(
@@ -154,7 +154,7 @@ class Service:
             return known
         accepted = accept_evaluation(_parsed(request, parse_evaluation), self.store, self.settings.places, caller)
         made = self.store.create(
-            accepted.request.model_dump(mode="json"),
+            to_keep(accepted.request),
             "evaluation",
             tenant=accepted.tenant,
             parent=accepted.compression,
@@ -191,7 +191,7 @@ class Service:
         accepted = accept_selection(asked, compression, longest, self.settings.latency_targets)
         answer = self.selections.answer(compression, accepted, self.with_selections(compression))
         made = self.store.create(
-            accepted.model_dump(mode="json"),
+            to_keep(accepted),
             "selection",
             tenant=compression.tenant,
             parent=compression.id,
@@ -302,7 +302,7 @@ class Service:
         return accept_compression(asked, self.settings.latency_targets, self.settings.places)
 
     def _order(self, accepted: AcceptedCompression, caller: Caller) -> Order:
-        request = accepted.request.model_dump(mode="json")
+        request = to_keep(accepted.request)
         plan = self.store.latest_plan(request, caller.tenant)
         return Order(request, None if plan is None else plan.id, accepted.tokens)
 

@@ -22,7 +22,7 @@ from services.intake.selection import SelectionRequest
 from services.jobs.documents import SelectionDocument, selection_document
 from services.jobs.records import Job
 from services.searches import frontier as results
-from services.searches.frontier import LATENCY, check_length, latency_axis
+from services.searches.frontier import LATENCY, latency_axis, length_of
 from services.service import Service
 from workloads.answers.latency import Percentile
 from workloads.spec.errors import InputError
@@ -30,7 +30,9 @@ from workloads.spec.errors import InputError
 router = APIRouter(tags=["selections"], responses=RESPONSES, route_class=JsonRoute)
 
 _COMPRESSION = f"{PATHS['compression']}/{{job_id}}"
-SequenceLength = Annotated[int, Query(ge=1, le=4096, description="Tokens that flops are counted at.")]
+SequenceLength = Annotated[
+    int, Query(ge=1, le=4096, description="Tokens that flops are counted at; default: 128, or what the teacher reads.")
+]
 CostName = Literal["params", "params_without_embeddings", "flops", "weight_bytes", "activation_bytes", "latency"]
 
 
@@ -71,11 +73,11 @@ def candidates(
     service: ServiceDep,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
     after: Annotated[str, Query(pattern=r"^\d{1,9}$", description="The `next` of an earlier page.")] = "0",
-    sequence_length: SequenceLength = 128,
+    sequence_length: SequenceLength | None = None,
 ) -> CandidatePage:
     """List the candidates that were scored, page by page, with those that the search dropped."""
     known, begin = service.searches.known(job), int(after)
-    check_length(known, sequence_length)
+    sequence_length = length_of(known, sequence_length)
     found = results.candidates(known, slice(begin, begin + limit + 1), sequence_length)
     return CandidatePage(
         candidates=[CandidateEntry(**one) for one in found[:limit]],
@@ -88,7 +90,7 @@ def frontier(
     job: JobDep,
     service: ServiceDep,
     cost: Annotated[list[CostName] | None, Query(description="One or two costs.", max_length=2)] = None,
-    sequence_length: SequenceLength = 128,
+    sequence_length: SequenceLength | None = None,
     latency_target: Annotated[
         str | None, Query(description="Where latency is meant; may be left out where one target alone was measured on.")
     ] = None,
@@ -96,7 +98,7 @@ def frontier(
 ) -> FrontierDocument:
     """Show the candidates that no other beats in held-out loss and in all of the costs at once."""
     known = service.searches.known(job)
-    check_length(known, sequence_length)
+    sequence_length = length_of(known, sequence_length)
     costs, axis, latency = list(dict.fromkeys(cost or ["flops"])), None, None
     if LATENCY not in costs and latency_target is not None:
         raise InputError.of("latency_target", "Latency is none of the costs.", "Add cost=latency, or leave it out.")

@@ -19,8 +19,13 @@ def cost(
     heads: Annotated[int, typer.Option(min=1, help="Attention heads.")],
     mlp_ratio: Annotated[float, typer.Option(min=0.01, help="Feed-forward width over hidden size.")] = 4.0,
     sequence_length: Annotated[
-        int, typer.Option(min=1, help="Tokens that FLOPs and activations are counted at.")
-    ] = 128,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Tokens that FLOPs and activations are counted at.",
+            show_default="128, or what the teacher reads if that is less",
+        ),
+    ] = None,
     head_width: Annotated[int | None, typer.Option(min=1, help="Width of a head; default: the teacher's.")] = None,
     json: Json = False,
 ) -> None:
@@ -30,10 +35,12 @@ def cost(
     from workloads.shapes.teacher_files import named_shape
     from workloads.spec.errors import InputError
     from workloads.spec.lengths import too_long
+    from workloads.spec.part import default_length
 
     shape = named_shape(teacher)
     if layers > shape.layers:
         raise InputError.of("layers", f"{teacher} has only {shape.layers} layers.", "Give no more than that.")
+    sequence_length = sequence_length or default_length(shape.longest)
     if sequence_length > shape.longest:
         raise InputError([too_long("sequence_length", sequence_length, shape.longest)])
     architecture = Architecture.alike(

@@ -24,7 +24,15 @@ JobId = Annotated[
 RequestFile = Annotated[Path, typer.Argument(metavar="FILE", help="The request, JSON or YAML; - for standard input.")]
 After = Annotated[str | None, typer.Option(help="The `next` of an earlier page.")]
 All = Annotated[bool, typer.Option("--all", help="All pages.")]
-SequenceLength = Annotated[int, typer.Option(min=1, max=4096, help="Tokens that FLOPs are counted at.")]
+SequenceLength = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=4096,
+        help="Tokens that FLOPs are counted at.",
+        show_default="128, or what the teacher reads if that is less",
+    ),
+]
 Labels = Annotated[list[str] | None, typer.Option("--label", metavar="NAME:VALUE", help="Repeatable; all must hold.")]
 Key = Annotated[
     str | None,

@@ -17,7 +17,7 @@ def frontier(
     job_id: JobId,
     server: Server = DEFAULT_SERVER,
     cost: Annotated[list[str] | None, typer.Option(help=f"{COSTS}; up to two.", show_default="flops")] = None,
-    sequence_length: SequenceLength = 128,
+    sequence_length: SequenceLength = None,
     latency_target: Annotated[
         str | None, typer.Option(help="Where latency is meant; may be left out where only one was measured on.")
     ] = None,
@@ -49,7 +49,7 @@ def candidates(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="On a page.")] = 200,
     after: After = None,
     all_pages: All = False,
-    sequence_length: SequenceLength = 128,
+    sequence_length: SequenceLength = None,
     json: Json = False,
 ) -> None:
     """List the candidates that were scored, and why those that were dropped went."""

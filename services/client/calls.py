@@ -125,7 +125,9 @@ class Calls(Side):
         return Given({"selection_id": selection_id})
 
     @call("GET", "/v1/compressions/{job_id}/candidates", CandidatePage)
-    def candidates(self, job_id: str, *, limit: int = 200, after: str = "0", sequence_length: int = 128) -> Given:
+    def candidates(
+        self, job_id: str, *, limit: int = 200, after: str = "0", sequence_length: int | None = None
+    ) -> Given:
         """List the scored candidates of a finished compression."""
         return Given({"job_id": job_id}, {"limit": limit, "after": after, "sequence_length": sequence_length})
 
@@ -134,7 +136,7 @@ class Calls(Side):
         self,
         job_id: str,
         costs: Sequence[str] = ("flops",),
-        sequence_length: int = 128,
+        sequence_length: int | None = None,
         *,
         latency_target: str | None = None,
         latency_percentile: str = "p50",

@@ -14,6 +14,7 @@ from workloads.shapes.spaces import training_tokens
 from workloads.shapes.teacher_files import check_teacher, is_path, shape_of
 from workloads.spec.budgets import LatencyTarget
 from workloads.spec.errors import FieldError, InputError
+from workloads.spec.lengths import with_lengths
 from workloads.spec.request import ENDINGS, OTHER_ENDING, CompressionRequest
 from workloads.storage.places import EVERYWHERE, Places
 
@@ -25,7 +26,7 @@ class AcceptedCompression:
     """A compression that can be worked with.
 
     Attributes:
-        request: As it is kept: all fields, local paths absolute, latency targets written out.
+        request: Local paths absolute, latency targets written out, lengths set where the teacher is at hand.
         tokens: Tokens that it trains on.
     """
 
@@ -52,7 +53,9 @@ def accept_compression(
     try:
         check_teacher(request.teacher, places)
         if is_path(request.teacher.model) and "://" not in request.teacher.model:
-            fitting_spaces(request, shape_of(Path(request.teacher.model)))
+            shape = shape_of(Path(request.teacher.model))
+            request = with_lengths(request, shape.longest)
+            fitting_spaces(request, shape)
     except InputError as error:
         findings.extend(error.errors)
     outside = _outside(request, places)

@@ -68,7 +68,7 @@ def accept_evaluation(asked: EvaluationRequest, jobs: JobStore, places: Places, 
         raise InputError(findings)
     tenant = caller.tenant if compression is None else compression.tenant
     return Accepted(
-        AcceptedEvaluation(**dict(asked), files=None if student is None else student.files),
+        asked.accepted(None if student is None else student.files),
         tenant,
         None if compression is None else compression.id,
         _tokens(asked, jobs.limits_tokens(tenant)),

@@ -11,7 +11,7 @@ from services.intake.compression import with_targets
 from services.jobs.records import Job
 from workloads.spec.budgets import Budget, LatencyTarget
 from workloads.spec.errors import InputError
-from workloads.spec.lengths import length_findings
+from workloads.spec.lengths import length_findings, with_lengths
 from workloads.spec.parsing import parse_as
 from workloads.spec.part import Part
 from workloads.spec.request import CompressionRequest, parse_request
@@ -60,6 +60,7 @@ def accept_selection(
         ) from error
     new = {name: getattr(asked, name) for name in asked.model_fields_set}
     request, findings = with_targets(parse_request({**dict(whole), **new}), targets)
+    request = with_lengths(request, longest)
     findings += length_findings(request, longest)
     if findings:
         raise InputError(findings)

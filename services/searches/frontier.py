@@ -17,6 +17,7 @@ from workloads.shapes.architecture import Architecture
 from workloads.shapes.costs import Cost
 from workloads.spec.errors import InputError
 from workloads.spec.lengths import too_long
+from workloads.spec.part import default_length
 
 COSTS: dict[str, Callable[[Cost], float]] = {
     "params": lambda cost: cost.params,
@@ -87,15 +88,18 @@ def latency_axis(searches: Searches, jobs: Sequence[Job], name: str | None, perc
     return LatencyAxis(sampled.models.of(percentile), measured)
 
 
-def check_length(known: Known, sequence_length: int) -> None:
-    """Refuse a length that no student of the search can read.
+def length_of(known: Known, sequence_length: int | None) -> int:
+    """Give the length that costs are counted at: the one asked for, or the default for the teacher.
 
     Raises:
-        InputError: It is one.
+        InputError: No student of the search can read as many tokens.
     """
     longest = known.trained.teacher.shape.longest
+    if sequence_length is None:
+        return default_length(longest)
     if sequence_length > longest:
         raise InputError([too_long("sequence_length", sequence_length, longest)])
+    return sequence_length
 
 
 def frontier(

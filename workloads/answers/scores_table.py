@@ -9,7 +9,7 @@ Parquet, a row a candidate:
 | spread | standard error of that mean; null with it, and where one row was all |
 | rows, rung | how many held-out rows, and the last rung (from 0; -1 for none) |
 | dropped_by | why it went: the candidate that outdoes it, or the rule; null for survivors |
-| params, params_without_embeddings, flops | what it costs; flops at 128 tokens |
+| params, params_without_embeddings, flops | what it costs; flops at 128 tokens, or as many as the teacher reads |
 
 Choose among the survivors: they were scored on all rows, so that their losses compare. With the aim ``frontier`` they
 answer every budget over costs that any candidate meets; with ``budgets`` those that were asked for.

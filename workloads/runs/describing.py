@@ -9,6 +9,7 @@ from workloads.documents.job_folder import CostDocument, JobFolder, ResultDocume
 from workloads.methods.answering import Answer
 from workloads.methods.stages import Student
 from workloads.runs.drawing import draw_answer
+from workloads.spec.part import default_length
 from workloads.spec.request import CompressionRequest
 from workloads.storage.storage import Storage
 
@@ -52,7 +53,7 @@ def _student(job: str, request: CompressionRequest, found: Answer, student: Stud
 
 
 def _teacher(teacher: TeacherStage) -> TeacherDocument:
-    cost = teacher.cost(teacher.shape.architecture, 128)
+    cost = teacher.cost(teacher.shape.architecture, default_length(teacher.shape.longest))
     return TeacherDocument(
         fingerprint=teacher.fingerprint, shape=teacher.shape.to_json(), **CostDocument.fields_of(cost)
     )

@@ -13,9 +13,9 @@ from workloads.methods.answering import Answer
 from workloads.shapes.architecture import Architecture, TeacherShape
 from workloads.shapes.costs import Cost, student_cost
 from workloads.spec.budgets import Budget
+from workloads.spec.part import default_length
 
 PICTURE = "frontier.png"
-_LENGTH = 128
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,9 @@ class _Axis:
 def draw_student(shape: TeacherShape, rows: Sequence[ScoredRow], chosen: Scored, *, polished: bool = False) -> Picture:
     """Draw the candidates for a student's card, with the student marked, at its loss after polishing if it has one."""
     marks = [_Mark(chosen, "this student", polished)]
-    return frontier_picture([_panel(axis, rows, marks, ()) for axis in _counted_axes(shape, _LENGTH)])
+    return frontier_picture(
+        [_panel(axis, rows, marks, ()) for axis in _counted_axes(shape, default_length(shape.longest))]
+    )
 
 
 def draw_answer(found: Answer, rows: Sequence[ScoredRow]) -> Picture:
@@ -61,7 +63,8 @@ def draw_answer(found: Answer, rows: Sequence[ScoredRow]) -> Picture:
     marks = [_Mark(one.scored, one.budget.name, one.polished, one.latency) for one in found.students]
     missed = [choice for choice in found.choices if choice.chosen is None]
     lengths = [choice.budget.sequence_length for choice in found.choices if choice.budget.max_flops is not None]
-    axes = _counted_axes(found.trained.teacher.shape, lengths[0] if lengths else _LENGTH) + _latency_axes(found)
+    shape = found.trained.teacher.shape
+    axes = _counted_axes(shape, lengths[0] if lengths else default_length(shape.longest)) + _latency_axes(found)
     return frontier_picture(
         [_panel(axis, rows, marks, missed) for axis in axes], asides=[*_asides(found, axes, missed)]
     )

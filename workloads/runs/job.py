@@ -164,8 +164,9 @@ def _compress(
             trained = recall(storage, order.scores)
         else:
             trained = METHODS[request.method](StoredTraining(this))
-        found = answer(request, StoredAnswering(this), trained)
-        result = describe(storage, folder, attempt, request, found)
+        this.set_lengths(trained.teacher.shape.longest)
+        found = answer(this.request, StoredAnswering(this), trained)
+        result = describe(storage, folder, attempt, this.request, found)
     progress.event("succeeded", f"{len(result.students)} of {len(request.budgets)} budgets are met.")
     return result.model_copy(update={"artifacts": found.held(used)})
 

@@ -8,7 +8,7 @@ from workloads.shapes.architecture import TeacherShape
 from workloads.shapes.search_space import Space
 from workloads.shapes.spaces import spaces_for
 from workloads.spec.errors import FieldError, InputError
-from workloads.spec.lengths import length_findings, too_long
+from workloads.spec.lengths import length_findings, too_long, with_lengths
 from workloads.spec.request import CompressionRequest
 from workloads.spec.search import MOST_CANDIDATES
 
@@ -24,6 +24,7 @@ def fitting_spaces(request: CompressionRequest, shape: TeacherShape) -> list[Spa
         InputError: Rows longer than the teacher can read, sub-spaces that it cannot give, more relation heads than
             they can split; every finding.
     """
+    request = with_lengths(request, shape.longest)
     findings, spaces = [], list[Space]()
     if request.training.sequence_length > shape.longest:
         findings.append(too_long("training.sequence_length", request.training.sequence_length, shape.longest))

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from workloads.spec.part import Name, Part, Word
+from workloads.spec.part import DEFAULT_LENGTH, MOST_LENGTH, Name, Part, Word
 
 Dtype = Literal["float32", "bfloat16", "float16"]
-MOST_PARAMS, MOST_BYTES = 10**13, 10**15
+MOST_PARAMS, MOST_BYTES = 10**15, 10**15
 
 
 class LatencyTarget(Part):
@@ -19,7 +19,12 @@ class LatencyTarget(Part):
     device: Literal["cpu", "cuda"] = Field("cpu", description="Kind of device.")
     threads: int = Field(1, ge=1, le=1024, description="CPU threads, each on a core of its own.")
     batch_size: int = Field(1, ge=1, le=4096, description="Sequences at once.")
-    sequence_length: int = Field(128, ge=1, le=4096, description="Tokens of each.")
+    sequence_length: int = Field(
+        DEFAULT_LENGTH,
+        ge=1,
+        le=MOST_LENGTH,
+        description="Tokens of each; default: 128, or what the teacher reads if that is less.",
+    )
     dtype: Dtype = Field("float32", description="Of weights and activations.")
     runtime: Literal["eager", "compiled", "onnx"] = Field(
         "eager", description="PyTorch as it is, torch.compile, or ONNX Runtime."
@@ -50,7 +55,11 @@ class Budget(Part):
     )
     max_flops: int | None = Field(None, gt=0, le=10**18, description="Multiply-accumulates at sequence_length.")
     sequence_length: int = Field(
-        128, ge=1, le=4096, description="Tokens that max_flops and max_activation_bytes are counted at."
+        DEFAULT_LENGTH,
+        ge=1,
+        le=MOST_LENGTH,
+        description="Tokens that max_flops and max_activation_bytes are counted at; default: 128, or what the teacher "
+        "reads if that is less.",
     )
     max_weight_bytes: int | None = Field(None, gt=0, le=MOST_BYTES, description="Bytes of all weights in weight_dtype.")
     weight_dtype: Dtype = Field("float32", description="What max_weight_bytes is counted in.")

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 
 from workloads.spec.errors import InputError
 from workloads.spec.parsing import parse_as
-from workloads.spec.part import MOST_FILES, MOST_ROWS, Labels, Location, Name, Part, Word
+from workloads.spec.part import DEFAULT_LENGTH, MOST_FILES, MOST_LENGTH, MOST_ROWS, Labels, Location, Name, Part, Word
 from workloads.spec.request import TeacherSpec
 from workloads.spec.search import TASK_FILES, Metric, TaskSpec
 
@@ -126,7 +126,12 @@ class EvaluationRequest(Part):
         [5e-5], min_length=1, max_length=8, description="Each seed tries them all, and keeps the best like the epoch."
     )
     batch_size: int = Field(32, ge=1, le=4096)
-    sequence_length: int = Field(128, ge=8, le=4096, description="Tokens; longer texts are cut.")
+    sequence_length: int = Field(
+        DEFAULT_LENGTH,
+        ge=8,
+        le=MOST_LENGTH,
+        description="Tokens; longer texts are cut. Default: 128, or what the model reads if that is less.",
+    )
     labels: Labels = Field(default_factory=dict, description="Free labels to find it by.")
 
     @field_validator("seeds", "learning_rates")
@@ -140,6 +145,11 @@ class EvaluationRequest(Part):
     def training_tokens(self, rows: int) -> int:
         """Tokens that it is fine-tuned on, over all seeds, with so many training rows of full length."""
         return rows * self.epochs * len(self.learning_rates) * len(self.seeds) * self.sequence_length
+
+    def accepted(self, files: str | None) -> AcceptedEvaluation:
+        """The request as it is kept, with the student's files."""
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        return AcceptedEvaluation(**given, files=files)
 
     def task_spec(self) -> TaskSpec:
         """The task as fine-tuning knows it, with the first learning rate; what it scores on are its ``validation``."""

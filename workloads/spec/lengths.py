@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from workloads.spec.budgets import Budget
 from workloads.spec.errors import FieldError
+from workloads.spec.part import with_length
 from workloads.spec.request import CompressionRequest
 
 
 def too_long(field: str, length: int, longest: int) -> FieldError:
     """The finding that a field asks for more tokens than the teacher reads."""
     return FieldError(field, f"The teacher reads at most {longest} tokens, not {length}.", f"Use at most {longest}.")
+
+
+def with_lengths(request: CompressionRequest, longest: int) -> CompressionRequest:
+    """Set every ``sequence_length`` that the request does not give, for a teacher that reads ``longest`` tokens."""
+    return request.model_copy(
+        update={
+            "training": with_length(request.training, longest),
+            "proxy_task": with_length(request.proxy_task, longest),
+            "budgets": [with_length(budget, longest) for budget in request.budgets],
+            "latency_targets": [with_length(target, longest) for target in request.latency_targets],
+        }
+    )
 
 
 def length_findings(request: CompressionRequest, longest: int) -> list[FieldError]:

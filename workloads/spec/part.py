@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -18,6 +18,9 @@ Word = Annotated[str, Field(min_length=1, max_length=255)]
 Labels = Annotated[dict[Name, Annotated[str, Field(max_length=1000)]], Field(max_length=16)]
 """Free labels by name."""
 
+DEFAULT_LENGTH = 128
+"""Tokens of a sequence where a request does not say, and the model reads as many."""
+MOST_LENGTH = 4096
 MOST_TOKENS = 10**13
 MOST_ROWS = 10**9
 """Of a labelled dataset."""
@@ -55,6 +58,38 @@ class Part(BaseModel):
             if kinds and bool not in kinds:
                 raise ValueError("true and false are no numbers. Use a number.")
         return _with_whole_numbers(value)
+
+
+def default_length(longest: int) -> int:
+    """Give the tokens of a sequence where a request does not say, for a model that reads ``longest``."""
+    return min(DEFAULT_LENGTH, longest)
+
+
+def to_keep(part: Part) -> dict[str, Any]:
+    """Give the JSON form with all defaults written out, but for lengths that wait for what the model reads.
+
+    A ``sequence_length`` that was neither given nor set since is left out; see :func:`default_length`.
+    """
+    kept = part.model_dump(mode="json")
+    for name in type(part).model_fields:
+        value = getattr(part, name)
+        if isinstance(value, Part):
+            kept[name] = to_keep(value)
+        elif isinstance(value, list) and any(isinstance(one, Part) for one in value):
+            kept[name] = [to_keep(one) for one in value]
+    if "sequence_length" in kept and "sequence_length" not in part.model_fields_set:
+        del kept["sequence_length"]
+    return kept
+
+
+_P = TypeVar("_P", bound=Part | None)
+
+
+def with_length(part: _P, longest: int) -> _P:
+    """Set the ``sequence_length`` that was not given, for a model that reads ``longest`` tokens."""
+    if part is None or "sequence_length" in part.model_fields_set:
+        return part
+    return part.model_copy(update={"sequence_length": default_length(longest)})
 
 
 def check_values(data: dict[str, Any]) -> None:

@@ -13,7 +13,18 @@ from pydantic import Field, model_validator
 from workloads.spec.budgets import Budget, LatencyTarget
 from workloads.spec.errors import FieldError, InputError
 from workloads.spec.parsing import parse_as
-from workloads.spec.part import MOST_BATCH, MOST_FILES, MOST_TOKENS, Labels, Location, Name, Part, Word
+from workloads.spec.part import (
+    DEFAULT_LENGTH,
+    MOST_BATCH,
+    MOST_FILES,
+    MOST_LENGTH,
+    MOST_TOKENS,
+    Labels,
+    Location,
+    Name,
+    Part,
+    Word,
+)
 from workloads.spec.reading import UnreadableTextError, load_text
 from workloads.spec.search import ExportSpec, PolishSpec, ProxyTaskSpec, SearchSpec
 
@@ -190,7 +201,12 @@ class TrainingSpec(Part):
     tokens_per_superlm: _Tokens | Annotated[dict[Name, _Tokens], Field(max_length=_MOST_SPACES)] = Field(
         20_000_000, description="Training length in tokens; one number, or one for each sub-space by name."
     )
-    sequence_length: int = Field(128, ge=8, le=4096, description="Tokens of a training block.")
+    sequence_length: int = Field(
+        DEFAULT_LENGTH,
+        ge=8,
+        le=MOST_LENGTH,
+        description="Tokens of a training block; default: 128, or what the teacher reads if that is less.",
+    )
     batch_size: int = Field(32, ge=1, le=MOST_BATCH, description="Blocks of a step, over all workers.")
     micro_batch_rows: int | None = Field(
         None,

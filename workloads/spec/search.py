@@ -6,7 +6,17 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from workloads.spec.part import MOST_FILES, MOST_HELDOUT_ROWS, MOST_ROWS, MOST_TOKENS, Location, Part, Word
+from workloads.spec.part import (
+    DEFAULT_LENGTH,
+    MOST_FILES,
+    MOST_HELDOUT_ROWS,
+    MOST_LENGTH,
+    MOST_ROWS,
+    MOST_TOKENS,
+    Location,
+    Part,
+    Word,
+)
 
 Metric = Literal["accuracy", "f1", "matthews", "spearman"]
 TASK_FILES = (".parquet", ".jsonl", ".csv")
@@ -75,7 +85,12 @@ class TaskSpec(Part):
     epochs: int = Field(3, ge=1, le=100)
     batch_size: int = Field(32, ge=1, le=4096)
     learning_rate: float = Field(5e-5, gt=0, le=1)
-    sequence_length: int = Field(128, ge=8, le=4096, description="Tokens; longer texts are cut.")
+    sequence_length: int = Field(
+        DEFAULT_LENGTH,
+        ge=8,
+        le=MOST_LENGTH,
+        description="Tokens; longer texts are cut. Default: 128, or what the model reads if that is less.",
+    )
     max_train_rows: int | None = Field(None, ge=1, le=MOST_ROWS, description="Use the first so many training rows.")
 
 

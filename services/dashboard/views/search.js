@@ -10,7 +10,6 @@ import { SelectionList } from "./selections.js";
 
 const STEPS = 400; // of the slider
 const MOST = 1e15; // of a budget: far beyond it numbers are not written in digits alone, as names want them
-const LENGTH = 128; // tokens that FLOPs are counted at where the teacher says nothing
 
 export class SearchPart {
   constructor(job, signal) {
@@ -56,7 +55,7 @@ export class SearchPart {
   /** Show a finished job's search. */
   show(job) {
     this.teacher = job.teacher;
-    this.length = job.teacher?.sequence_length ?? LENGTH;
+    this.length = job.teacher?.sequence_length;
     this.own = job.students;
     this.load({ cost: this.cost, length: this.length });
   }
@@ -69,7 +68,7 @@ export class SearchPart {
 
   async fetch({ cost, length }) {
     if (!this.candidates) this.candidates = await this.allCandidates(length);
-    const front = await get(`${path("compressions", this.id, "frontier")}?cost=${cost}&sequence_length=${length}`, this.signal);
+    const front = await get(`${path("compressions", this.id, "frontier")}?cost=${cost}${atLength(length)}`, this.signal);
     if (cost !== this.cost) return; // another was chosen meanwhile
     this.points = front.points;
     replace(this.status, this.points.length === 0 && "The search has left no candidate to choose from.");
@@ -84,7 +83,7 @@ export class SearchPart {
     const found = [];
     let after = "0";
     while (after !== null) {
-      const page = await get(`${path("compressions", this.id, "candidates")}?limit=1000&after=${after}&sequence_length=${length}`, this.signal);
+      const page = await get(`${path("compressions", this.id, "candidates")}?limit=1000&after=${after}${atLength(length)}`, this.signal);
       found.push(...page.candidates);
       after = page.next;
     }
@@ -162,4 +161,9 @@ export class SearchPart {
     const made = await post(path("compressions", this.id, "selections"), { budgets: [budget] }, { once: freshKey() });
     this.selections.add(made);
   }
+}
+
+// Where the length is not known, the service takes its default for the teacher.
+function atLength(length) {
+  return length ? `&sequence_length=${length}` : "";
 }

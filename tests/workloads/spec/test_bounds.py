@@ -77,7 +77,7 @@ def test_a_budget_beyond_its_bound_is_refused() -> None:
     with pytest.raises(InputError) as refused:
         parse_request(REQUEST | {"budgets": [{"name": "x", "max_params": 1e40}]})
     (found,) = refused.value.errors
-    assert found.field == "budgets.0.max_params" and "at most 10000000000000" in found.remedy
+    assert found.field == "budgets.0.max_params" and "at most 1000000000000000" in found.remedy
 
 
 @pytest.mark.parametrize(

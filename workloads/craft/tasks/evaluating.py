@@ -34,6 +34,7 @@ from workloads.craft.teacher import open_teacher
 from workloads.craft.text.tokenizer import open_tokenizer
 from workloads.spec.errors import InputError
 from workloads.spec.evaluation import TASK, BaselineDocument, EvaluationRequest, SeedScore, renamed
+from workloads.spec.part import with_length
 
 Report = Callable[[int, int], None]
 """Called with the steps done and the steps in all."""
@@ -103,6 +104,7 @@ def prepare(request: EvaluationRequest, model: TaskModel) -> EvaluationData:
         InputError: The files cannot be used, there are too few training rows, or ``sequence_length`` is more than
             the model reads.
     """
+    request = with_length(request, model.longest)
     if request.sequence_length > model.longest:
         raise InputError.of(
             "sequence_length",

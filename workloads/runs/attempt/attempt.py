@@ -11,6 +11,7 @@ from workloads.craft.superlm_files import load_superlm, wiring_of
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.runs.attempt.progress import Progress
 from workloads.runs.attempt.stage_cache import Building
+from workloads.spec.lengths import with_lengths
 from workloads.spec.request import CompressionRequest
 from workloads.storage.artifacts import Artifact
 from workloads.storage.storage import Storage
@@ -46,6 +47,10 @@ class Attempt:
         self.progress = progress
         self.work = work
         self.building = Building(storage, job=job, builder=self.builder, progress=progress, work=work, used=used)
+
+    def set_lengths(self, longest: int) -> None:
+        """Set the lengths that the request left open, for a teacher that reads ``longest`` tokens."""
+        self.request = with_lengths(self.request, longest)
 
     def teacher(self, stage: TeacherStage) -> Teacher:
         """Open the teacher, once."""

@@ -135,7 +135,7 @@ def search_candidates(
         cpu_seconds = run_on_tune(board, proposer, results, shared, Path(folder), actors)
     folder_of_build = artifacts.build_folder(key, builder)
     storage.write_bytes(f"{folder_of_build}/{FILE}", write_table(teacher.shape, board.entries))
-    summary = summarise(board, request.search.aim) | {"cpu_seconds": round(cpu_seconds, 3)}
+    summary = summarise(board, request.search.aim, teacher.shape) | {"cpu_seconds": round(cpu_seconds, 3)}
     artifact = artifacts.commit(storage, key, builder, summary)
     with contextlib.suppress(OSError):  # only room is at stake
         results.remove()

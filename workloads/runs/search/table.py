@@ -15,14 +15,13 @@ from workloads.runs.search.board import Board, Entry
 from workloads.runs.search.rules import standard_error
 from workloads.shapes.architecture import TeacherShape
 from workloads.shapes.costs import student_cost
-
-FLOPS_LENGTH = 128
-"""Tokens that the ``flops`` column is counted at."""
+from workloads.spec.part import default_length
 
 
 def write_table(shape: TeacherShape, entries: Sequence[Entry]) -> bytes:
     """Give the table as a Parquet file."""
-    costs = [student_cost(shape, entry.candidate.architecture, FLOPS_LENGTH) for entry in entries]
+    length = default_length(shape.longest)
+    costs = [student_cost(shape, entry.candidate.architecture, length) for entry in entries]
     spreads = [standard_error(entry.losses) for entry in entries]
     table = pa.table(
         {
@@ -43,7 +42,7 @@ def write_table(shape: TeacherShape, entries: Sequence[Entry]) -> bytes:
     return sink.getvalue()
 
 
-def summarise(board: Board, aim: str) -> dict[str, Any]:
+def summarise(board: Board, aim: str, shape: TeacherShape) -> dict[str, Any]:
     """What is to be known of a search without opening the table."""
     best: dict[str, float] = {}
     for entry in board.entries:
@@ -57,7 +56,7 @@ def summarise(board: Board, aim: str) -> dict[str, Any]:
         "rungs": list(board.rungs),
         "scored_rows": sum(len(entry.losses) for entry in board.entries),
         "best": best,
-        "flops_sequence_length": FLOPS_LENGTH,
+        "flops_sequence_length": default_length(shape.longest),
     }
 
 

@@ -23,6 +23,7 @@ from workloads.runs.training.train import superlm_key, train_superlms
 from workloads.shapes import teacher_files
 from workloads.shapes.fitting import fitting_spaces
 from workloads.shapes.search_space import Space
+from workloads.spec.request import CompressionRequest
 from workloads.storage import artifacts
 from workloads.storage.artifacts import Artifact, Key
 from workloads.storage.places import confined
@@ -33,8 +34,12 @@ class StoredTraining:
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
-        self._storage, self._request, self._builder = attempt.storage, attempt.request, attempt.builder
+        self._storage, self._builder = attempt.storage, attempt.builder
         self._progress, self._building = attempt.progress, attempt.building
+
+    @property
+    def _request(self) -> CompressionRequest:
+        return self._attempt.request
 
     def teacher(self) -> TeacherStage:
         """See the protocol.
@@ -68,7 +73,9 @@ class StoredTraining:
         artifact = self._building.once(TEACHER, key, build)
         shutil.rmtree(fetched, ignore_errors=True)  # hours of training are to come, and its files are in the storage
         self._building.end(TEACHER, artifact)
-        return TeacherStage(artifact, fingerprint, teacher_files.shape_of(self._building.local(artifact)))
+        shape = teacher_files.shape_of(self._building.local(artifact))
+        self._attempt.set_lengths(shape.longest)
+        return TeacherStage(artifact, fingerprint, shape)
 
     def spaces(self, teacher: TeacherStage) -> list[Space]:
         """See the protocol.
