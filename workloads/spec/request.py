@@ -6,6 +6,7 @@ Light to import (pydantic only). :func:`parse_request` turns JSON-like data into
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -101,7 +102,9 @@ class SubspacesSpec(Part):
 
     count: int = Field(3, ge=1, le=_MOST_SPACES, description="K, the number of compact sub-spaces (and of SuperLMs).")
     preset: Literal["relative", "autodistil-paper"] = Field(
-        "relative", description="Ranges relative to the teacher, or the paper's three for 12 x 768 teachers."
+        "relative",
+        description="Ranges relative to the teacher, or AutoDistil's three for 12 x 768 teachers, with the training "
+        "of the paper as default.",
     )
     spaces: list[SubspaceSpec] | None = Field(
         None, min_length=1, max_length=_MOST_SPACES, description="Sub-spaces by hand, instead of count and preset."
@@ -266,6 +269,29 @@ def _less_than_a_step(field: str, tokens: int, training: TrainingSpec) -> FieldE
     )
 
 
+PAPER_RECIPE: Mapping[str, Mapping[str, Any]] = {
+    "subspaces": {"importance": False},
+    "objective": {
+        "relation": "raw-mse",
+        "relation_heads": 12,
+        "remainder": "drop",
+        "relation_weights": (1.0, 1.0, 1.0),
+    },
+    "training": {
+        "sequence_length": 128,
+        "batch_size": 2048,
+        "learning_rate": 4e-5,
+        "schedule": "linear",
+        "warmup_fraction": 0.0,
+        "weight_decay": 0.01,
+        "clip_norm": 1.0,
+        "dropout": 0.1,
+        "random_subnets": 2,
+    },
+}
+"""Defaults under the preset ``autodistil-paper``: arXiv 2201.12507, and where it is silent the released code."""
+
+
 class CompressionRequest(Part):
     """One teacher, one corpus, and the budgets to find students for."""
 
@@ -287,6 +313,15 @@ class CompressionRequest(Part):
     budgets: list[Budget] = Field(min_length=1, max_length=64)
     seed: int = Field(0, ge=0, lt=2**31)
     labels: Labels = Field(default_factory=dict, description="Free labels to find it by.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_recipe(cls, data: Any) -> Any:
+        spaces = data.get("subspaces") if isinstance(data, dict) else None
+        preset = spaces.get("preset") if isinstance(spaces, dict) else getattr(spaces, "preset", None)
+        if preset != "autodistil-paper":
+            return data
+        return data | {name: _completed(data.get(name, {}), recipe) for name, recipe in PAPER_RECIPE.items()}
 
     @model_validator(mode="after")
     def _parts_agree(self) -> CompressionRequest:
@@ -330,6 +365,15 @@ class CompressionRequest(Part):
                     )
                 )
         return findings
+
+
+def _completed(part: Any, defaults: Mapping[str, Any]) -> Any:
+    """Put defaults beside the fields that a part gives; what is no part at all stays for its own check."""
+    if isinstance(part, Part):
+        return part.model_copy(
+            update={name: one for name, one in defaults.items() if name not in part.model_fields_set}
+        )
+    return {**defaults, **part} if isinstance(part, dict) else part
 
 
 def parse_request(data: Any) -> CompressionRequest:

@@ -178,7 +178,7 @@ def test_the_tokens_of_a_request_are_those_of_all_superlms_and_of_polishing(chan
     given = {
         "teacher": {"model": "m"},
         "corpus": {"paths": ["x.txt"]},
-        "training": {"tokens_per_superlm": 10_000},
+        "training": {"tokens_per_superlm": 10_000, "batch_size": 32},
         "budgets": [{"name": name, "max_params": 1000} for name in "ab"],
     }
     request = parse_request(given | changes)

@@ -9,13 +9,19 @@ import pytest
 
 from workloads.shapes.architecture import TeacherShape
 from workloads.shapes.fitting import fitting_spaces
+from workloads.shapes.teacher_files import named_shape
 from workloads.spec.errors import InputError
 from workloads.spec.evaluation import parse_accepted, parse_evaluation
 from workloads.spec.lengths import with_lengths
 from workloads.spec.part import to_keep, with_length
 from workloads.spec.request import parse_request
 
-SHORT = TeacherShape("roberta", 6, 384, 12, 1536, 1000, 66, 1, reserved_positions=2)
+
+def shape_reading(longest: int) -> TeacherShape:
+    shape = named_shape("bert-base")
+    return replace(shape, vocabulary=replace(shape.vocabulary, positions=longest))
+
+
 REQUEST: dict[str, Any] = {
     "teacher": {"model": "t"},
     "corpus": {"paths": ["a.txt"]},
@@ -42,7 +48,7 @@ def lengths(data: dict[str, Any]) -> list[int | None]:
 def test_every_length_that_is_left_out_fits_the_teacher(longest: int, expected: int) -> None:
     request = with_lengths(parse_request(REQUEST), longest)
     assert set(lengths(to_keep(request))) == {expected}
-    shape = replace(SHORT, positions=longest + 2)
+    shape = shape_reading(longest)
     assert fitting_spaces(request, shape) == fitting_spaces(parse_request(REQUEST), shape)
 
 
@@ -50,7 +56,7 @@ def test_a_length_that_is_given_stays_and_is_refused_where_the_teacher_cannot_re
     given = REQUEST | {"training": {"sequence_length": 128}}
     assert with_lengths(parse_request(given), 64).training.sequence_length == 128
     with pytest.raises(InputError) as refused:
-        fitting_spaces(parse_request(given), SHORT)
+        fitting_spaces(parse_request(given), shape_reading(64))
     assert [found.field for found in refused.value.errors] == ["training.sequence_length"]
 
 

@@ -194,3 +194,35 @@ def test_steps_are_the_tokens_over_those_of_a_batch_rounded_down() -> None:
 
 def test_a_budget_lists_only_the_limits_that_are_set() -> None:
     assert Budget(name="a", max_params=None, max_flops=7, sequence_length=128).limits == {"max_flops": 7}
+
+
+def test_the_papers_preset_is_its_whole_recipe() -> None:
+    request = parse_request(SMALLEST | {"subspaces": {"preset": "autodistil-paper"}})
+    objective, training = request.objective, request.training
+    assert (objective.relation, objective.relation_heads, objective.remainder) == ("raw-mse", 12, "drop")
+    assert (training.learning_rate, training.schedule, training.warmup_fraction) == (4e-5, "linear", 0.0)
+    assert (training.weight_decay, training.clip_norm, training.dropout) == (0.01, 1.0, 0.1)
+    assert (training.batch_size, training.sequence_length, training.random_subnets) == (2048, 128, 2)
+    assert request.subspaces.importance is False
+    assert training.tokens_per_superlm == parse_request(SMALLEST).training.tokens_per_superlm
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [("objective", "relation", "kl"), ("training", "learning_rate", 1e-3), ("training", "batch_size", 16),
+     ("subspaces", "importance", True), ("training", "warmup_fraction", 0.05)],
+)  # fmt: skip
+def test_a_field_that_is_given_wins_over_the_recipe(part: str, field: str, value: Any) -> None:
+    paper = {"preset": "autodistil-paper"}
+    given = SMALLEST | {"subspaces": paper} | {part: {field: value} | (paper if part == "subspaces" else {})}
+    request = parse_request(given)
+    assert getattr(getattr(request, part), field) == value
+    assert request.training.clip_norm == 1.0 and request.objective.remainder == "drop"
+    assert parse_request(request.model_dump(mode="json")) == request
+    without = {"subspaces", "objective", "training"}
+    built = CompressionRequest(**{name: getattr(request, name) for name in without}, **SMALLEST)
+    assert built == request
+
+
+def test_a_part_that_is_no_object_is_still_refused_under_the_recipe() -> None:
+    assert [one.field for one in refusal(subspaces={"preset": "autodistil-paper"}, training=[]).errors] == ["training"]
