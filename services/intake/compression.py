@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import glob
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,13 @@ from workloads.spec.budgets import LatencyTarget
 from workloads.spec.errors import FieldError, InputError
 from workloads.spec.lengths import with_lengths
 from workloads.spec.request import ENDINGS, OTHER_ENDING, CompressionRequest
+from workloads.storage.globs import is_wild, parse_glob
 from workloads.storage.places import EVERYWHERE, Places
+from workloads.storage.walking import Bounds, files_of_glob, kind_of
 
 TASK_SIDES = ("train", "validation")
+_LOOKED_AT = Bounds(entries=20_000, seconds=0.5)
+"""How far a glob is followed while a request waits for its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ def accept_compression(
     outside = _outside(request, places)
     # For paths outside the allowed roots report only that; never reveal whether they exist.
     refused = {finding.field for finding in outside}
-    there = _corpus_findings(request)
+    there = _corpus_findings(request, places)
     if request.proxy_task is not None:
         there.extend(missing_files(request.proxy_task, "proxy_task", TASK_SIDES))
     findings.extend([*outside, *(finding for finding in there if finding.field not in refused)])
@@ -112,33 +116,42 @@ def teacher_names(model: str) -> tuple[str, str]:
     return model, absolute(model)
 
 
-def _corpus_findings(request: CompressionRequest) -> list[FieldError]:
-    findings = []
-    for index, path in enumerate(request.corpus.paths):
-        field = f"corpus.paths.{index}"
-        if "://" in path:  # buckets are looked into by the run, which has the rights to them
-            continue
-        there, wild, ending = Path(path), glob.has_magic(path), Path(path).suffix.lower()
-        if there.is_dir():
-            continue
-        if ending not in ENDINGS and (there.exists() or (wild and ending and not glob.has_magic(ending))):
-            findings.append(FieldError(field, f"{path} has none of the endings {', '.join(ENDINGS)}.", OTHER_ENDING))
-            continue
-        if there.exists():
-            continue
-        if wild:
-            if next(Path("/").glob(path.lstrip("/")), None) is None:
-                findings.append(FieldError(field, f"No file matches {path}.", "Give a glob that matches some."))
-            continue
-        findings.append(
-            FieldError(field, f"There is no file or folder {path} on the server.", "Give a path that exists there.")
-        )
+def _corpus_findings(request: CompressionRequest, places: Places) -> list[FieldError]:
+    """Paths of the corpus that are not there; buckets are left to the run, which has the rights to them."""
+    found = [
+        _path_finding(path, f"corpus.paths.{index}", places)
+        for index, path in enumerate(request.corpus.paths)
+        if "://" not in path and places.finding(path, "") is None
+    ]
     dataset = request.corpus.dataset
-    if dataset is not None and "://" not in dataset and is_path(dataset) and not Path(dataset).exists():
-        findings.append(
+    if dataset is not None and "://" not in dataset and is_path(dataset) and kind_of(dataset) != "folder":
+        found.append(
             FieldError("corpus.dataset", f"There is no folder {dataset} on the server.", "Give one that exists there.")
         )
-    return findings
+    return [finding for finding in found if finding is not None]
+
+
+def _path_finding(path: str, field: str, places: Places) -> FieldError | None:
+    if kind_of(path) == "folder":
+        return None
+    there, ending = os.path.lexists(path), Path(path).suffix.lower()
+    if ending not in ENDINGS and (there or (is_wild(path) and ending and not is_wild(ending))):
+        return FieldError(field, f"{path} has none of the endings {', '.join(ENDINGS)}.", OTHER_ENDING)
+    if there:
+        return None
+    if not is_wild(path):
+        return FieldError(field, f"There is no file or folder {path} on the server.", "Give a path that exists there.")
+    try:
+        listing = files_of_glob(parse_glob(path, field), places, _LOOKED_AT)
+    except InputError as error:
+        return error.errors[0]
+    except OSError as error:
+        return FieldError(
+            field, f"{path} cannot be listed: {error}.", "Correct the path, or give the right to read it."
+        )
+    if listing.whole and not listing.files:
+        return FieldError(field, f"No file matches {path}.", "Give a glob that matches some.")
+    return None  # where the bound ended the look, the run looks further
 
 
 def _outside(request: CompressionRequest, places: Places) -> list[FieldError]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from workloads.spec.errors import FieldError
 from workloads.spec.part import Part
 from workloads.storage.places import Places
+from workloads.storage.walking import kind_of
 
 
 def absolute(path: str) -> str:
@@ -44,5 +45,5 @@ def missing_files(task: Part, field: str, sides: Sequence[str]) -> list[FieldErr
         )
         for side in sides
         for index, path in enumerate(getattr(task, side))
-        if "://" not in path and not Path(path).exists()
+        if "://" not in path and kind_of(path) is None
     ]

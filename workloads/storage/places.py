@@ -111,12 +111,13 @@ class Places:
             OutsideError: It is outside.
             OSError: It cannot be opened.
         """
-        if self.roots is None or not isinstance(filesystem, pafs.LocalFileSystem):
+        local = isinstance(filesystem, pafs.LocalFileSystem)
+        if not local or (self.roots is None and path.isascii()):
             return filesystem.open_input_file(path)
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in its place must not hold us up
         try:
             opened = Path(f"/proc/self/fd/{handle}")
-            if not self._holds_real(str(opened.readlink())):
+            if self.roots is not None and not self._holds_real(str(opened.readlink())):
                 raise OutsideError(f"{path} leads out of where requests may read")
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise OutsideError(f"{path} is no file")
@@ -126,7 +127,9 @@ class Places:
 
     def _holds_glob(self, path: str) -> bool:
         wild = _WILD.search(path)
-        if wild is not None and not os.path.lexists(path):
+        if wild is not None and not _is_there(path):
+            if ".." in path[wild.start() :].split("/"):
+                return False
             path = path[: path.rfind("/", 0, wild.start())] or "/"
         return self.holds(path)
 
@@ -157,6 +160,14 @@ class Places:
 
 
 EVERYWHERE = Places()
+
+
+def _is_there(path: str) -> bool:
+    """Whether something has exactly this name, wildcards and all."""
+    try:
+        return os.path.lexists(path)
+    except ValueError:  # a NUL
+        return False
 
 
 def root_of(text: str) -> str:

@@ -7,19 +7,19 @@ is told as the dataset's error: their transport has exceptions of its own, of ot
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from workloads.craft.text.splits import HubPiece, Split
 from workloads.spec.errors import InputError
 from workloads.spec.request import CorpusSpec
 from workloads.storage.outages import cannot_use
+from workloads.storage.walking import kind_of
 
 
 def is_hub_id(dataset: str) -> bool:
     """Whether ``dataset`` names a dataset on the hub rather than a folder."""
     folder = "://" in dataset or dataset.startswith(("/", ".", "~")) or dataset.count("/") > 1
-    return not folder and not Path(dataset).exists()
+    return not folder and kind_of(dataset) is None
 
 
 def resolve_revision(dataset: str) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs as pafs
 
 from workloads.spec.errors import InputError
+from workloads.spec.json_text import parse_json
 from workloads.spec.request import CorpusSpec
 from workloads.storage.places import confined
+
+_FIELD = "corpus.dataset"
+_MAX_BYTES = 16 << 20
+"""Of a state.json, which names the dataset's files."""
 
 
 def list_saved_dataset(filesystem: pafs.FileSystem, base: str, spec: CorpusSpec) -> list[tuple[str, int]]:
@@ -19,38 +23,53 @@ def list_saved_dataset(filesystem: pafs.FileSystem, base: str, spec: CorpusSpec)
     Raises:
         InputError: The folder is not there, is no saved dataset, or has no such split.
     """
-    splits = _read(filesystem, f"{base}/dataset_dict.json")
-    if splits is not None:
-        if spec.split not in splits["splits"]:
-            raise InputError.of(
-                "corpus.split",
-                f"{spec.dataset} has no split {spec.split!r}.",
-                f"Use one of {', '.join(splits['splits'])}.",
-            )
+    document = _read(filesystem, f"{base}/dataset_dict.json")
+    if document is not None:
+        splits = document.get("splits")
+        if not isinstance(splits, list) or not all(isinstance(split, str) for split in splits):
+            raise _damaged(f"{base}/dataset_dict.json")
+        if spec.split not in splits:
+            problem = f"{spec.dataset} has no split {spec.split!r}."
+            raise InputError.of("corpus.split", problem, f"Use one of {', '.join(splits)}.")
         base = f"{base}/{spec.split}"
     state = _read(filesystem, f"{base}/state.json")
     if state is None:
         raise InputError.of(
-            "corpus.dataset",
+            _FIELD,
             f"{spec.dataset} is no folder that `datasets` saved (there is no state.json).",
             "Give a folder written by save_to_disk, or a hub id; name plain files under corpus.paths.",
         )
-    paths = [f"{base}/{item['filename']}" for item in state["_data_files"]]
-    infos = filesystem.get_file_info(paths)
+    infos = filesystem.get_file_info([f"{base}/{name}" for name in _data_files(state, f"{base}/state.json")])
     for info in infos:
         if info.type != pafs.FileType.File:
-            raise InputError.of(
-                "corpus.dataset", f"{info.path} is missing from the saved dataset.", "Save the dataset again."
-            )
+            raise InputError.of(_FIELD, f"{info.path} is missing from the saved dataset.", "Save the dataset again.")
     return [(info.path, info.size) for info in infos]
+
+
+def _data_files(state: dict[str, Any], where: str) -> list[str]:
+    """Names of the Arrow files; each is a file of the same folder."""
+    files = state.get("_data_files")
+    entries = files if isinstance(files, list) else [None]
+    names = [entry.get("filename") if isinstance(entry, dict) else None for entry in entries]
+    plain = [name for name in names if isinstance(name, str) and name and "/" not in name and name.isprintable()]
+    if len(plain) != len(names):
+        raise _damaged(where)
+    return plain
+
+
+def _damaged(where: str) -> InputError:
+    return InputError.of(_FIELD, f"{where} is not what `datasets` writes.", "Save the dataset again.")
 
 
 def _read(filesystem: pafs.FileSystem, path: str) -> dict[str, Any] | None:
     try:
         with confined().open_file(filesystem, path) as stream:
-            document: dict[str, Any] = json.loads(stream.read())
-            return document
-    except FileNotFoundError:
+            text = bytes(stream.read(_MAX_BYTES + 1))
+        document = parse_json(text) if len(text) <= _MAX_BYTES else None
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise InputError.of("corpus.dataset", f"{path} cannot be read: {error}.", "Save the dataset again.") from error
+        raise InputError.of(_FIELD, f"{path} cannot be read: {error}.", "Save the dataset again.") from error
+    if not isinstance(document, dict):
+        raise _damaged(path)
+    return document

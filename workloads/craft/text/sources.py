@@ -1,14 +1,14 @@
 """Which files a corpus is made of: files, folders and globs, local or in an object store.
 
-In a folder every file counts, at any depth, but those whose name (or whose folder's name below it) starts with
-``.`` or ``_``, as tools leave them. A file of an unknown ending is refused by name, never passed over.
+A folder gives its files at any depth, each once, links followed; names that begin with ``.`` or ``_``, as tools leave
+them, are skipped, folders' names too. A file of an unknown ending is refused by name, never passed over.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -19,13 +19,15 @@ from pyarrow import fs as pafs
 from workloads.craft.text.saved_dataset import list_saved_dataset
 from workloads.spec.errors import InputError
 from workloads.spec.request import ENDINGS, OTHER_ENDING, CorpusSpec
+from workloads.storage.globs import is_wild, parse_glob
 from workloads.storage.outages import cannot_use
-from workloads.storage.places import OutsideError, Places, confined
+from workloads.storage.places import Places, confined
+from workloads.storage.walking import Bounds, FoundFile, files_of_folder, files_of_glob, kind_of
 
 Kind = Literal["text", "jsonl", "parquet", "arrow"]
 _KINDS: dict[str, Kind] = {".txt": "text", ".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
 assert set(_KINDS) == set(ENDINGS)
-_WILD = re.compile(r"[*?\[]")
+_FIELD = "corpus.paths"
 
 
 @dataclass(frozen=True, order=True)
@@ -60,7 +62,9 @@ class Source:
             self.places.require(self.url, self.field)
             file = self.places.open_file(open_filesystem(self.url)[0], self.path)
             file.seek(offset)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
+            if isinstance(error, InputError):
+                raise
             raise self.unreadable(error) from error
         return file
 
@@ -125,62 +129,71 @@ def list_sources(spec: CorpusSpec) -> list[Source]:
 
 
 def _expand(url: str) -> list[Source]:
-    confined().require(url, "corpus.paths")
+    confined().require(url, _FIELD)
     filesystem, path = open_filesystem(url)
     try:
-        info = filesystem.get_file_info(path)
-        if info.type == pafs.FileType.File:
-            return [_source(url, info)]
-        if info.type == pafs.FileType.Directory:
-            files = [file for file in _files_below(filesystem, path) if not _hidden(file.path[len(path) :])]
-        elif wild := _WILD.search(path):
-            base = path[: path.rfind("/", 0, wild.start())]
-            pattern = re.compile(_translate(path))
-            files = [file for file in _files_below(filesystem, base) if pattern.fullmatch(file.path)]
+        if isinstance(filesystem, pafs.LocalFileSystem):
+            found = _local(url, path)
         else:
-            raise InputError.of("corpus.paths", f"{url} is not there.", "Correct the path.")
-    except (OSError, pa.ArrowException) as error:
+            found = _remote_files(filesystem, url, path)
+    except InputError:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise cannot_use(
-            "corpus.paths",
-            f"{url} cannot be listed: {error}.",
-            "Correct the path, or give the right to read it.",
-            error,
+            _FIELD, f"{url} cannot be listed: {error}.", "Correct the path, or give the right to read it.", error
         ) from error
-    return [_source(url, file) for file in files]
+    return [_source(url, file) for file in found]
 
 
-def _files_below(filesystem: pafs.FileSystem, base: str) -> list[pafs.FileInfo]:
-    if isinstance(filesystem, pafs.LocalFileSystem):  # pyarrow's own listing leaves dangling links out
-
-        def refuse(error: OSError) -> None:
-            raise error
-
-        paths = []
-        for folder, _, names in os.walk(base or "/", onerror=refuse, followlinks=True):
-            if not confined().holds(folder):
-                raise OutsideError(f"{folder} leads out of where requests may read")
-            paths += [f"{folder}/{name}" for name in names]
-        infos = filesystem.get_file_info(paths)
+def _local(url: str, path: str) -> Sequence[FoundFile]:
+    places, bounds = confined(), Bounds()
+    if kind_of(path) == "folder":
+        listing = files_of_folder(path.rstrip("/"), places, bounds)
+    elif os.path.lexists(path):
+        return [FoundFile(path, Path(path).stat().st_size if kind_of(path) == "file" else None)]
+    elif is_wild(path):
+        listing = files_of_glob(parse_glob(path, _FIELD), places, bounds)
     else:
-        infos = filesystem.get_file_info(pafs.FileSelector(base, recursive=True, allow_not_found=True))
-    return [info for info in infos if info.type != pafs.FileType.Directory]
+        raise _not_there(url)
+    if not listing.whole:
+        problem = f"{url} leads through more than {bounds.entries:,} entries of folders."
+        raise InputError.of(_FIELD, problem, "Name folders that hold fewer files, or join small files to larger ones.")
+    return listing.files
 
 
-def _hidden(relative: str) -> bool:
-    return any(part[:1] in (".", "_") for part in relative.split("/"))
+def _remote_files(filesystem: pafs.FileSystem, url: str, path: str) -> Sequence[FoundFile]:
+    info = filesystem.get_file_info(path)
+    if info.type == pafs.FileType.File:
+        return [_found(info)]
+    if info.type != pafs.FileType.Directory and not is_wild(path):
+        raise _not_there(url)
+    glob = None if info.type == pafs.FileType.Directory else parse_glob(path, _FIELD)
+    base = path if glob is None else glob.base
+    infos = filesystem.get_file_info(pafs.FileSelector(base, recursive=True, allow_not_found=True))
+    files = [(info, info.path[len(base) :].strip("/").split("/")) for info in infos if info.type == pafs.FileType.File]
+    return [_found(info) for info, names in files if (glob.fits(names) if glob is not None else not _hidden(names))]
 
 
-def _source(url: str, info: pafs.FileInfo) -> Source:
-    kind = _KINDS.get(Path(info.path).suffix.lower())
+def _found(info: pafs.FileInfo) -> FoundFile:
+    return FoundFile(info.path, info.size)
+
+
+def _hidden(names: Sequence[str]) -> bool:
+    return any(name[:1] in {".", "_"} for name in names)
+
+
+def _not_there(url: str) -> InputError:
+    return InputError.of(_FIELD, f"{url} is not there.", "Correct the path.")
+
+
+def _source(url: str, file: FoundFile) -> Source:
+    shown = _url_of(url, file.path)
+    kind = _KINDS.get(Path(file.path).suffix.lower())
     if kind is None:
-        raise InputError.of(
-            "corpus.paths", f"{_url_of(url, info.path)} has none of the endings {', '.join(ENDINGS)}.", OTHER_ENDING
-        )
-    if info.type != pafs.FileType.File:  # a dangling link, a pipe
-        raise InputError.of(
-            "corpus.paths", f"{_url_of(url, info.path)} cannot be read: it is no file.", "Mend it, or leave it out."
-        )
-    return Source(info.path, _url_of(url, info.path), kind, info.size)
+        raise InputError.of(_FIELD, f"{shown} has none of the endings {', '.join(ENDINGS)}.", OTHER_ENDING)
+    if file.size is None:
+        raise InputError.of(_FIELD, f"{shown} cannot be read: it is no file.", "Mend it, or leave it out.")
+    return Source(file.path, shown, kind, file.size)
 
 
 def _url_of(url: str, path: str) -> str:
@@ -189,17 +202,3 @@ def _url_of(url: str, path: str) -> str:
     scheme, _, rest = url.partition("://")
     _, mark, options = rest.partition("?")
     return f"{scheme}://{path}{mark}{options}"
-
-
-def _translate(pattern: str) -> str:
-    """A glob as a regular expression: ``**/`` is any folders, ``*`` and ``?`` stay within a name."""
-    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]/]+\])", pattern)
-    known = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    return "".join(
-        known.get(part) or (f"[{part[1:-1].replace('!', '^', 1)}]" if _is_class(part) else re.escape(part))
-        for part in parts
-    )
-
-
-def _is_class(part: str) -> bool:
-    return len(part) > 2 and part[0] == "[" and part[-1] == "]"
