@@ -1,11 +1,16 @@
 """What is refused before anything is started: what the teacher's and the corpus's files tell at once."""
 
+import time
+
 import pytest
 
+from services.intake import compression
 from services.intake.compression import accept_compression
 from tests.teacher_files import write_teacher
 from workloads.spec.errors import InputError
 from workloads.spec.request import parse_request
+from workloads.storage.places import EVERYWHERE, Places
+from workloads.storage.walking import Bounds
 
 
 @pytest.fixture
@@ -70,3 +75,49 @@ def test_files_of_another_ending_are_refused_by_name(make_request, tmp_path):
     found = _findings(make_request() | {"corpus": {"paths": [f"{tmp_path}/{name}" for name in names]}})
     assert list(found) == ["corpus.paths.0", "corpus.paths.1", "corpus.paths.2"]
     assert all(".txt, .jsonl" in one.problem and one.remedy for one in found.values())
+
+
+def _corpus_refusal(request, places=EVERYWHERE):
+    started = time.monotonic()
+    with pytest.raises(InputError) as refused:
+        accept_compression(parse_request(request), places=places)
+    assert time.monotonic() - started < 1
+    (finding,) = (one for one in refused.value.errors if one.field.startswith("corpus"))
+    return finding
+
+
+@pytest.mark.parametrize("pattern", ["**.txt", "*/" + "../*/" * 9 + "x", "*/../../../../../etc/passwd", "[z-a].txt",
+                                     "a" * 300 + ".txt", "a" * 300 + "*.txt", "/".join(["*"] * 500)])  # fmt: skip
+def test_a_path_that_cannot_be_is_refused_at_once(make_request, tmp_path, pattern):
+    for number in range(30):
+        (tmp_path / str(number)).mkdir()
+    finding = _corpus_refusal(make_request() | {"corpus": {"paths": [f"{tmp_path}/{pattern}"]}})
+    assert finding.field == "corpus.paths.0" and finding.remedy
+
+
+@pytest.mark.parametrize("pattern", ["s*/out/{}", "s*/../../outside/{}", "sub/l*-{}", "**/{}"])
+def test_what_lies_out_of_the_roots_is_not_told_by_a_pattern(make_request, tmp_path, pattern):
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (root / "sub").mkdir(parents=True)
+    outside.mkdir()
+    (outside / "there.txt").write_text("secret")
+    (root / "sub/out").symlink_to(outside)
+    for name in ("there.txt", "gone.txt"):
+        (root / f"sub/link-{name}").symlink_to(outside / name)
+    told = {
+        str(
+            _corpus_refusal(
+                make_request() | {"corpus": {"paths": [f"{root}/{pattern.format(name)}"]}}, Places((str(root),))
+            )
+        ).replace("gone", "there")
+        for name in ("there.txt", "gone.txt")
+    }
+    assert len(told) == 1
+
+
+def test_a_folder_of_very_many_files_is_left_to_the_run(make_request, tmp_path, monkeypatch):
+    for number in range(50):
+        (tmp_path / f"{number}.md").touch()
+    (tmp_path / "z.txt").touch()
+    monkeypatch.setattr(compression, "_LOOKED_AT", Bounds(entries=5))
+    accept_compression(parse_request(make_request() | {"corpus": {"paths": [f"{tmp_path}/**/*.txt"]}}))

@@ -30,7 +30,7 @@ def parse_json(text: bytes | str) -> Any:
     except UnicodeDecodeError as error:
         raise JsonError(f"not UTF-8 (byte {error.start})") from None
     except ValueError as error:  # of a number of thousands of digits too
-        raise JsonError(f"no valid JSON ({str(error)[:_SHOWN]})") from None
+        raise JsonError(f"not valid JSON ({str(error)[:_SHOWN]})") from None
 
 
 def shown(value: Any) -> str:

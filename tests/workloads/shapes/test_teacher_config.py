@@ -58,7 +58,7 @@ def test_a_value_that_cannot_be_is_refused_with_key_value_and_remedy(tmp_path: P
     text = json.dumps(CONFIG | {key: value if huge is None else "huge"})
     (folder / "config.json").write_text(text.replace('"huge"', "9" * (5000 if huge == 10**4000 else 41)))
     problem = refusal(folder)
-    assert "family" in problem or key in problem or "no valid JSON" in problem
+    assert "family" in problem or key in problem or "not valid JSON" in problem
     assert len(problem) < 600
 
 

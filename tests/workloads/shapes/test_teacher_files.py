@@ -79,7 +79,7 @@ def test_a_folder_without_configuration_is_refused(folder: Path) -> None:
 
 def test_a_configuration_that_is_no_json_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text("{")
-    assert "no valid JSON" in refusal(folder)
+    assert "not valid JSON" in refusal(folder)
 
 
 @pytest.mark.parametrize(

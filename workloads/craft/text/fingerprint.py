@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from workloads.craft.text.sources import Source
+from workloads.craft.text.sources import Source, reading
 from workloads.spec.request import CorpusSpec
 
 _CHUNK = 1 << 20
@@ -21,12 +21,9 @@ def digest_of(source: Source) -> str:
         InputError: The file cannot be read.
     """
     digest = hashlib.sha256(f"{source.kind}\n".encode())
-    with source.open() as file:
-        try:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-        except OSError as error:
-            raise source.unreadable(error) from error
+    with source.open() as file, reading(source):
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
     return digest.hexdigest()
 
 

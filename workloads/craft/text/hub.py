@@ -71,12 +71,23 @@ def read(piece: HubPiece, column: str) -> Iterator[str]:
             raise InputError.of(
                 "corpus.text_column", f"{piece.name} has no {column!r}.", f"Use one of: {', '.join(row)}."
             )
-        if row[column] is not None and not isinstance(row[column], str):
+        value = row[column]
+        if isinstance(value, bytes):
+            value = _decoded(value, piece, column)
+        if value is not None and not isinstance(value, str):
             raise InputError.of(
                 "corpus.text_column", f"{column!r} of {piece.name} is no text.", "Name the text's column."
             )
-        if row[column]:
-            yield row[column]
+        if value:
+            yield value
+
+
+def _decoded(value: bytes, piece: HubPiece, column: str) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        problem = f"{column!r} of {piece.name} is not UTF-8 (byte {error.start} of a value)."
+        raise InputError.of("corpus.text_column", problem, "Name a column that holds text.") from None
 
 
 def _open(piece: HubPiece) -> Any:

@@ -6,19 +6,26 @@ line). Errors of other parts (a full disk where rows are written) pass through u
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workloads.craft.text import hub
 from workloads.craft.text.lines import LONGEST_DOCUMENT, LineTooLongError, documents_of_lines, parts_of, read_lines
-from workloads.craft.text.sources import Source
+from workloads.craft.text.sources import Source, reading
 from workloads.craft.text.splits import FilePiece, HubPiece
 from workloads.spec.errors import InputError
+from workloads.spec.json_text import JsonError, parse_json, shown
 from workloads.spec.request import CorpusSpec
 
+_COLUMN = "corpus.text_column"
+_SHOWN, _NAMES = 80, 20
+"""Characters of a name, and names, that a message repeats at most."""
+_TEXTS = (
+    pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary,
+    pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary, pa.types.is_null,
+)  # fmt: skip
 _ROWS = 256
 _BUFFER = 1 << 20
 
@@ -57,9 +64,11 @@ def _jsonl(piece: FilePiece, column: str) -> Iterator[str]:
         if not text or text.isspace():
             continue
         try:
-            row = json.loads(text)
-        except ValueError as error:
-            raise _bad_line(source, offset, f"is not valid JSON ({error})") from None
+            row = parse_json(text)
+        except JsonError as error:
+            raise _bad_line(source, offset, f"is {error}") from None
+        if isinstance(row, list):
+            raise _bad_line(source, offset, "is a JSON array")
         if not isinstance(row, dict):
             raise _bad_line(source, offset, "is not a JSON object")
         if column not in row:
@@ -69,8 +78,8 @@ def _jsonl(piece: FilePiece, column: str) -> Iterator[str]:
             continue
         if not isinstance(value, str):
             raise InputError.of(
-                "corpus.text_column",
-                f"{source.url}, line {_line_number(source, offset)}: {column!r} is no text.",
+                _COLUMN,
+                f"{source.url}, line {_line_number(source, offset)}: {column!r} is no text but {shown(value)}.",
                 "Name the key that holds the text.",
             )
         yield value.encode("utf-8", "replace").decode()  # JSON can spell half of a surrogate pair; UTF-8 cannot
@@ -79,41 +88,48 @@ def _jsonl(piece: FilePiece, column: str) -> Iterator[str]:
 def _parquet(piece: FilePiece, column: str) -> Iterator[str]:
     source = piece.source
     with source.open() as file:
-        try:
+        with reading(source):
             # Without pre-buffering a column is read through a buffer, not a row group at once.
             parquet = pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True)
-            _check_column(source, parquet.schema_arrow, column)
+            check_column(source, parquet.schema_arrow, column)
             stop = parquet.num_row_groups if piece.stop is None else piece.stop
             groups = range(piece.start, stop)
             batches = parquet.iter_batches(_ROWS, row_groups=list(groups), columns=[column], use_threads=False)
-        except (OSError, pa.ArrowException) as error:
-            raise source.unreadable(error) from error
-        yield from _values(source, batches)
+        yield from _values(source, batches, column)
 
 
 def _arrow(piece: FilePiece, column: str) -> Iterator[str]:
     source = piece.source
     with source.open() as file:
-        try:
+        with reading(source):
             reader = pa.ipc.open_stream(file)
-            _check_column(source, reader.schema, column)
-        except (OSError, pa.ArrowException) as error:
-            raise source.unreadable(error) from error
-        yield from _values(source, (batch.select([column]) for batch in reader))
+            check_column(source, reader.schema, column)
+        yield from _values(source, reader, column)
 
 
-def _values(source: Source, batches: Iterator[pa.RecordBatch]) -> Iterator[str]:
+def _values(source: Source, batches: Iterable[pa.RecordBatch], column: str) -> Iterator[str]:
+    rest, rows = iter(batches), 0
     while True:
-        try:  # around the reading alone: what the consumer raises comes in at the yield
-            batch = next(batches, None)
-            values = None if batch is None else batch.column(0).to_pylist()
-        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-            raise source.unreadable(error) from error
+        with reading(source):  # around the reading alone: what the consumer raises comes in at the yield
+            batch = next(rest, None)
+            values = None if batch is None else batch.column(batch.schema.get_field_index(column)).to_pylist()
         if values is None:
             return
-        for value in values:
+        for number, value in enumerate(values, start=rows + 1):
             if value is not None:
-                yield value
+                yield value if isinstance(value, str) else _decoded(source, column, number, value)
+        rows += len(values)
+
+
+def _decoded(source: Source, column: str, row: int, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise InputError.of(
+            _COLUMN,
+            f"{source.url}: {column!r} is not UTF-8 in row {row} of what is read (byte {error.start}).",
+            "Name a column that holds text, or decode it as you write the file.",
+        ) from None
 
 
 def _lines(piece: FilePiece, longest: int | None) -> Iterator[tuple[int, bytes]]:
@@ -123,11 +139,10 @@ def _lines(piece: FilePiece, longest: int | None) -> Iterator[tuple[int, bytes]]
         lines = read_lines(file, piece.start, stop, longest)
         while True:
             try:
-                found = next(lines, None)
+                with reading(source):
+                    found = next(lines, None)
             except LineTooLongError as error:
                 raise _bad_line(source, error.offset, "is over 64 MiB (is the file one JSON array?)") from None
-            except (OSError, pa.ArrowException) as error:
-                raise source.unreadable(error) from error
             if found is None:
                 return
             yield found
@@ -145,25 +160,44 @@ def _decode(source: Source, offset: int, line: bytes) -> str:
     return text.removeprefix("\ufeff").removesuffix("\r") if offset == 0 else text.removesuffix("\r")
 
 
-def _check_column(source: Source, schema: pa.Schema, column: str) -> None:
-    if column not in schema.names:
+def check_column(source: Source, schema: pa.Schema, column: str) -> None:
+    """Refuse a file whose column of text is not there, is there twice, or holds something else.
+
+    Raises:
+        InputError: Naming the column.
+    """
+    places = schema.get_all_field_indices(column)
+    if not places:
         raise _no_column(source, column, schema.names)
-    kind = schema.field(column).type
-    value = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if not (pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value)):
-        raise InputError.of(
-            "corpus.text_column",
-            f"Column {column!r} of {source.url} holds {kind}, not text.",
-            "Name the text's column.",
-        )
+    if len(places) > 1:
+        problem = f"{source.url} has {len(places)} columns of the name {column!r}."
+        raise InputError.of(_COLUMN, problem, "Rename all but the one that holds the text.")
+    kind = schema.field(places[0]).type
+    if not _holds_text(kind):
+        problem = f"Column {column!r} of {source.url} holds {str(kind)[:_SHOWN]}, not text."
+        raise InputError.of(_COLUMN, problem, "Name the text's column.")
+
+
+def _holds_text(kind: pa.DataType) -> bool:
+    """Whether values are text, or bytes that may be text in UTF-8, or all null."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _holds_text(kind.storage_type)
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        return _holds_text(kind.value_type)
+    return any(is_text(kind) for is_text in _TEXTS)
 
 
 def _no_column(source: Source, column: str, there: list[str], where: str = "") -> InputError:
     return InputError.of(
-        "corpus.text_column",
+        _COLUMN,
         f"{source.url}{where} has no {column!r}.",
-        f"Use one of: {', '.join(there) or '(there is none)'}.",
+        f"Use one of: {_names(there)}.",
     )
+
+
+def _names(there: list[str]) -> str:
+    more = ", …" if len(there) > _NAMES else ""
+    return ", ".join(name[:_SHOWN] for name in there[:_NAMES]) + more or "(there is none)"
 
 
 def _bad_line(source: Source, offset: int, problem: str) -> InputError:
@@ -177,7 +211,7 @@ def _bad_line(source: Source, offset: int, problem: str) -> InputError:
 def _line_number(source: Source, offset: int) -> int:
     """Line (from 1) of a byte; only ever counted for an error, so the file's head is read again."""
     number, unread = 1, offset
-    with source.open() as file:
+    with source.open() as file, reading(source):
         while unread > 0 and (chunk := file.read(min(_BUFFER, unread))):
             number += chunk.count(b"\n")
             unread -= len(chunk)

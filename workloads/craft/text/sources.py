@@ -6,9 +6,10 @@ them, are skipped, folders' names too. A file of an unknown ending is refused by
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from typing import Literal
 import pyarrow as pa
 from pyarrow import fs as pafs
 
+from workloads.craft.text.lines import LineTooLongError
 from workloads.craft.text.saved_dataset import list_saved_dataset
 from workloads.spec.errors import InputError
 from workloads.spec.request import ENDINGS, OTHER_ENDING, CorpusSpec
@@ -28,6 +30,8 @@ Kind = Literal["text", "jsonl", "parquet", "arrow"]
 _KINDS: dict[str, Kind] = {".txt": "text", ".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
 assert set(_KINDS) == set(ENDINGS)
 _FIELD = "corpus.paths"
+_LONGEST = 300
+"""Characters of a library's error that a message repeats, at most."""
 
 
 @dataclass(frozen=True, order=True)
@@ -70,9 +74,27 @@ class Source:
 
     def unreadable(self, error: BaseException) -> InputError:
         """The error that says that this file cannot be read."""
+        reason = " ".join(str(error).split())[:_LONGEST] or type(error).__name__
         return cannot_use(
-            self.field, f"{self.url} cannot be read: {error}.", "Mend or replace the file, or leave it out.", error
+            self.field, f"{self.url} cannot be read: {reason}.", "Mend or replace the file, or leave it out.", error
         )
+
+
+@contextlib.contextmanager
+def reading(source: Source) -> Iterator[None]:
+    """Tell whatever a library raises about a file's bytes as a finding about the file.
+
+    Damaged files make libraries raise all kinds of errors, so all are meant; only the reading itself may stand inside.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    try:
+        yield
+    except (InputError, LineTooLongError):
+        raise
+    except Exception as error:
+        raise source.unreadable(error) from error
 
 
 @functools.lru_cache(maxsize=256)

@@ -13,11 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workloads.craft.text.lines import start_near
-from workloads.craft.text.sources import Source
+from workloads.craft.text.sources import Source, reading
 from workloads.spec.request import CorpusSpec
 from workloads.storage.places import Places
 
@@ -117,16 +116,13 @@ def _cut(source: Source, spec: CorpusSpec, target: int) -> list[FilePiece]:
     # An Arrow stream has no index; `datasets` writes 500 MB a file at most, so a file is a piece.
     if source.size <= target or source.kind == "arrow":
         return [FilePiece(source, 0, None, source.size)]
-    with source.open() as file:
-        try:
-            if source.kind == "parquet":
-                return _row_groups(source, pq.ParquetFile(file).metadata, target)
-            paragraphs = source.kind == "text" and spec.documents == "paragraph"
-            starts = [0]
-            while (near := starts[-1] + target) < source.size:
-                starts.append(start_near(file, starts[-1], near, source.size, paragraphs=paragraphs))
-        except (OSError, pa.ArrowException) as error:
-            raise source.unreadable(error) from error
+    with source.open() as file, reading(source):
+        if source.kind == "parquet":
+            return _row_groups(source, pq.ParquetFile(file).metadata, target)
+        paragraphs = source.kind == "text" and spec.documents == "paragraph"
+        starts = [0]
+        while (near := starts[-1] + target) < source.size:
+            starts.append(start_near(file, starts[-1], near, source.size, paragraphs=paragraphs))
     ends = [*starts[1:], source.size]
     return [FilePiece(source, start, end, end - start) for start, end in zip(starts, ends, strict=True) if end > start]
 

@@ -49,6 +49,22 @@ def test_a_file_whose_name_holds_glob_signs_is_found_by_its_name(tmp_path: Path)
     assert _names(tmp_path, "what[1].txt") == ["what[1].txt"]
 
 
+def test_a_folder_with_links_in_a_circle_gives_every_file_once(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "a.txt").write_text("a")
+    for link, to in (("latest", "."), ("x/up", ".."), ("y", "x")):
+        (tmp_path / link).symlink_to(to)
+    assert _names(tmp_path, "") == _names(tmp_path, "**/*.txt") == ["a.txt"]
+
+
+@pytest.mark.parametrize("pattern", ["**.txt", "*/" + "../*/" * 9 + "*.txt", "[z-a].txt", "*" * 100, "x" * 300 + "*"])
+def test_a_pattern_that_finds_nothing_or_cannot_be_is_a_finding(tmp_path: Path, pattern: str) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(InputError) as caught:
+        _names(tmp_path, pattern)
+    assert caught.value.errors[0].field == "corpus.paths"
+
+
 @pytest.mark.parametrize("path", ["", "notes.pdf", "*.pdf"])
 def test_a_file_of_an_unknown_ending_is_refused_by_name(tmp_path: Path, path: str) -> None:
     (tmp_path / "notes.pdf").write_text("x")
