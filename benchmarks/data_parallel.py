@@ -15,8 +15,10 @@ from typing import Any
 
 from benchmarks.demo_scene import BATCH, LENGTH, DemoScene, local_ray
 from benchmarks.record import record
-from workloads.runs.training.train import train_superlms
-from workloads.shapes import teacher_files
+from workloads.documents.job_folder import JobFolder
+from workloads.runs.attempt.progress import Progress
+from workloads.runs.attempt.steps import train_step
+from workloads.runs.training.train import TrainingInputs, train_superlms
 from workloads.spec.request import CompressionRequest, parse_request
 
 STEPS = 40
@@ -25,7 +27,6 @@ STEPS = 40
 def main() -> None:
     """Measure and record."""
     scene = DemoScene()
-    scene.storage.upload(scene.teacher.folder, "teacher")
     one = _run(scene, cores=1, workers=1)
     two = _run(scene, cores=2, workers=2)
     threads = _run(scene, cores=2, workers=1)
@@ -57,24 +58,19 @@ def _run(scene: DemoScene, *, cores: int, workers: int) -> dict[str, Any]:
     reports: list[tuple[float, int]] = []
     losses: dict[str, float] = {}
 
-    def report(name: str, done: int, total: int, metrics: dict[str, float]) -> None:
-        if name == "base":
-            reports.append((time.monotonic(), done))
-        for metric in ("loss_largest", "loss_smallest"):
-            losses[f"{name}/{done}/{metric}"] = metrics[metric]
+    class Heard(Progress):
+        def point(self, name: str, done: int, total: int, metrics: dict[str, float]) -> None:
+            if name == train_step("base"):
+                reports.append((time.monotonic(), done))
+            for metric in ("loss_largest", "loss_smallest"):
+                losses[f"{name}/{done}/{metric}"] = metrics[metric]
 
+    progress = Heard(JobFolder(scene.storage, "benchmark"), 1)
+    progress.declare([train_step(space.name) for space in scene.spaces])
+    run = scene.run(f"benchmark-{cores}-{workers}", progress)
+    inputs = TrainingInputs(_request(workers), scene.upload_teacher(), scene.corpus)
     with local_ray(cores):
-        train_superlms(
-            scene.storage,
-            _request(workers),
-            teacher_files="teacher",
-            teacher_fingerprint=teacher_files.fingerprint(scene.teacher.folder),
-            corpus=scene.corpus,
-            spaces=scene.spaces,
-            builder=f"benchmark-{cores}-{workers}",
-            report=report,
-            note=lambda _: None,
-        )
+        train_superlms(run, inputs, scene.spaces)
     scene.storage.remove("artifacts/superlm")  # the next run trains again
     (began, first), (ended, last) = reports[0], reports[-1]
     return {"tokens_per_second": (last - first) / (ended - began), "losses": losses}

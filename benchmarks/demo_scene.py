@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from workloads.answers.trained import TeacherStage
 from workloads.craft.blocks import Blocks
 from workloads.craft.importance import Order, importance_order
 from workloads.craft.objectives.objective import Objective, objective_for
@@ -22,10 +23,14 @@ from workloads.craft.signals import Batch
 from workloads.craft.superlm_files import build_superlm
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.craft.training import GroupTrainer, Member
+from workloads.documents.job_folder import JobFolder
+from workloads.runs.attempt.progress import Progress
+from workloads.runs.attempt.run import Run
 from workloads.runs.corpus import prepare_corpus
+from workloads.shapes import teacher_files
 from workloads.shapes.spaces import SubSpace, relative_spaces
 from workloads.spec.request import CorpusSpec, ObjectiveSpec, TrainingSpec
-from workloads.storage.artifacts import Artifact
+from workloads.storage.artifacts import Artifact, Key
 from workloads.storage.storage import Storage
 
 LENGTH, BATCH, SEED = 64, 16, 1
@@ -45,6 +50,16 @@ class DemoScene:
         with closing(self.batches()) as batches:
             calibration = list(itertools.islice(batches, CALIBRATION_BATCHES))
         self.order: Order = importance_order(self.teacher, calibration)
+
+    def upload_teacher(self) -> TeacherStage:
+        """Put the teacher's files into the storage."""
+        self.storage.upload(self.teacher.folder, "teacher")
+        files = Artifact("teacher", Key("teacher", {}).fingerprint, "teacher", {}, {})
+        return TeacherStage(files, teacher_files.fingerprint(self.teacher.folder), self.teacher.shape)
+
+    def run(self, builder: str, progress: Progress | None = None) -> Run:
+        """An attempt that tells nobody how far it is, unless ``progress`` is given."""
+        return Run(self.storage, builder, progress or Progress(JobFolder(self.storage, "benchmark"), 1))
 
     def training(self, steps: int) -> TrainingSpec:
         """The demo's settings."""

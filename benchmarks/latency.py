@@ -23,8 +23,15 @@ from workloads.answers.latency_model import candidates_to_measure, fit
 from workloads.craft.export import build_student
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import wiring_of
-from workloads.runs.latency.latency import build_measure, build_samples, read_measure, read_samples
-from workloads.shapes import teacher_files
+from workloads.runs.latency.latency import (
+    Choice,
+    SavedStudent,
+    build_measure,
+    build_samples,
+    read_measure,
+    read_samples,
+)
+from workloads.runs.latency.places import Asked
 from workloads.shapes.architecture import Architecture
 
 OTHERS, SEED = 10, 1
@@ -33,49 +40,24 @@ OTHERS, SEED = 10, 1
 def main() -> None:
     """Measure and record."""
     scene = DemoScene()
-    scene.storage.upload(scene.teacher.folder, "teacher")
+    teacher, run = scene.upload_teacher(), scene.run("benchmark-1")
     target = BUILT_IN_TARGETS["cpu-1"]
-    asked: dict[str, Any] = {
-        "target": target,
-        "teacher_files": "teacher",
-        "teacher_fingerprint": teacher_files.fingerprint(scene.teacher.folder),
-    }
+    asked = Asked(target, "latency_targets.cpu-1", lambda _: None)
     seen = set(candidates_to_measure(scene.spaces, SEED))
     others = [one for space in scene.spaces for one in space if one not in seen]
     chosen = random.Random(SEED).sample(others, OTHERS)
     for index, one in enumerate(chosen):
         _export(scene, one, f"students/{index}")
     with local_ray():
-        samples = read_samples(
-            build_samples(
-                scene.storage, **asked, spaces=scene.spaces, seed=SEED, builder="benchmark-1", progress=lambda *_: None
-            )
-        )
-        measures = [
-            read_measure(
-                build_measure(
-                    scene.storage,
-                    **asked,
-                    student_files=f"students/{index}",
-                    student_fingerprint=str(index),
-                    builder="benchmark-1",
-                )
-            )
-            for index in range(OTHERS)
-        ]
+        samples = read_samples(build_samples(run, asked, teacher, Choice(scene.spaces, SEED), lambda *_: None))
+
+        def measure(index: int, again: str = "") -> LatencyMeasure:
+            student = SavedStudent(f"students/{index}", f"{index}{again}")
+            return read_measure(build_measure(run, asked, teacher, student))
+
+        measures = [measure(index) for index in range(OTHERS)]
         smallest = min(range(OTHERS), key=lambda index: measures[index].p50_ms)
-        again = [
-            read_measure(
-                build_measure(
-                    scene.storage,
-                    **asked,
-                    student_files=f"students/{smallest}",
-                    student_fingerprint=f"{smallest} again {number}",
-                    builder="benchmark-1",
-                )
-            )
-            for number in range(2)
-        ]
+        again = [measure(smallest, f" again {number}") for number in range(2)]
     model = fit(samples)
     assert model.error is not None
     errors = [abs(model.predict(one) / measure.p50_ms - 1) for one, measure in zip(chosen, measures, strict=True)]

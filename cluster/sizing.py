@@ -1,42 +1,160 @@
-"""Sizing a run to the cluster it is on."""
+"""Sizing a run to the cluster: what each node can hold, and what a worker may ask for."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+Needs = Mapping[str, float]
+"""Amounts by Ray's names of the resources (``CPU``, ``GPU``, custom ones), as a task, an actor or a bundle asks."""
+
+_PARTS = 10_000  # Ray counts resources in parts of 1/10,000
+
+
+class NoRoomError(Exception):
+    """No node that is up, or not enough of them, can ever hold what is asked for.
+
+    Attributes:
+        resource: The resource that is short.
+        problem: What is asked for and what there is.
+        remedy: What the user can do about it.
+    """
+
+    def __init__(self, resource: str, problem: str, remedy: str) -> None:
+        super().__init__(resource, problem, remedy)
+        self.resource, self.problem, self.remedy = resource, problem, remedy
 
 
 @dataclass(frozen=True, slots=True)
-class Resources:
-    """What a cluster has in all, free or not.
+class Node:
+    """What a node has in all, free or taken.
 
     Attributes:
-        cluster_cpus: CPUs over all its nodes.
-        gpus: GPUs over all its nodes.
+        id: Ray's.
+        resources: By Ray's names.
     """
 
-    cluster_cpus: int
+    id: str
+    resources: Needs
+
+    @property
+    def cpus(self) -> int:
+        """Whole CPUs."""
+        return int(self.resources.get("CPU", 0))
+
+    @property
+    def gpus(self) -> int:
+        """Whole GPUs."""
+        return int(self.resources.get("GPU", 0))
+
+    def holds(self, needs: Needs) -> int:
+        """How many tasks of these needs fit on the node side by side while nothing else runs on it."""
+        assert any(needs.values()), needs
+        have = self.resources
+        return min(_parts(have.get(name, 0)) // _parts(amount) for name, amount in needs.items() if amount)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The nodes that are up."""
+
+    nodes: tuple[Node, ...]
+
+    @property
+    def cpus(self) -> int:
+        """CPUs over all nodes."""
+        return sum(node.cpus for node in self.nodes)
+
+    @property
+    def gpus(self) -> int:
+        """GPUs over all nodes."""
+        return sum(node.gpus for node in self.nodes)
+
+    def holds(self, needs: Needs) -> int:
+        """How many tasks of these needs fit on the nodes side by side while nothing else runs."""
+        return sum(node.holds(needs) for node in self.nodes)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What each worker of some like runs asks for.
+
+    Attributes:
+        cpus: Of a worker; also its threads.
+        gpus: Of a worker: 1 where the cluster has any, else 0.
+        runs_at_once: So many runs fit side by side; the others follow them.
+    """
+
+    cpus: int
     gpus: int
+    runs_at_once: int
+
+    @property
+    def needs(self) -> dict[str, float]:
+        """A worker's needs."""
+        return worker_needs(self.cpus, self.gpus)
 
 
-def read_resources() -> Resources:
-    """Ask the cluster that this process has joined."""
+def read_cluster() -> Cluster:
+    """Ask Ray for the nodes of the cluster that this process has joined."""
     import ray
 
-    found = ray.cluster_resources()
-    return Resources(int(found.get("CPU", 0)), int(found.get("GPU", 0)))
+    return Cluster(tuple(Node(node["NodeID"], node["Resources"]) for node in ray.nodes() if node["Alive"]))
 
 
-def cpus_per_worker(resources: Resources, runs_at_once: int, workers: int) -> int:
-    """Share the cluster's CPUs out evenly.
+def share_out(cluster: Cluster, *, runs: int = 1, workers: int = 1) -> Share:
+    """Share the cluster evenly among runs of ``workers`` workers each.
+
+    All workers that run at once fit on the nodes together. Where the cluster has GPUs, each worker has one, and only
+    the nodes with GPUs count.
 
     Args:
-        resources: Of the cluster.
-        runs_at_once: Training runs that go on side by side.
-        workers: Data-parallel workers of each.
+        cluster: Its nodes.
+        runs: That could go on side by side.
+        workers: Of each run.
 
-    Returns:
-        CPUs of one worker: its share, rounded down, and at least 1.
+    Raises:
+        NoRoomError: The workers of one run do not fit, with one CPU each.
     """
-    assert runs_at_once >= 1, runs_at_once
+    assert runs >= 1, runs
     assert workers >= 1, workers
-    return max(1, resources.cluster_cpus // (runs_at_once * workers))
+    gpus = 1 if cluster.gpus else 0
+    room = cluster.holds(worker_needs(1, gpus))
+    if room < workers:
+        raise _too_many(cluster, workers, gpus, room)
+    at_once = min(runs, room // workers)
+    largest = max(node.cpus for node in cluster.nodes)
+    cpus = max(each for each in range(1, largest + 1) if cluster.holds(worker_needs(each, gpus)) >= at_once * workers)
+    return Share(cpus, gpus, at_once)
+
+
+def worker_needs(cpus: int, gpus: float = 0) -> dict[str, float]:
+    """The needs of a worker, as Ray counts them."""
+    return {"CPU": float(cpus)} | ({"GPU": float(gpus)} if gpus else {})
+
+
+def describe_needs(needs: Needs) -> str:
+    """Put needs into words, such as ``2 CPU, 1 GPU``."""
+    return ", ".join(f"{amount:g} {name}" for name, amount in needs.items() if amount)
+
+
+def _too_many(cluster: Cluster, workers: int, gpus: int, room: int) -> NoRoomError:
+    if room:
+        resource = "GPU" if gpus else "CPU"
+        return NoRoomError(
+            resource,
+            f"{workers} workers with {describe_needs(worker_needs(1, gpus))} each do not fit on the nodes that are up, "
+            f"which hold {room}.",
+            f"Use at most {room} workers, or add nodes with a {resource}.",
+        )
+    if gpus:
+        return NoRoomError(
+            "CPU",
+            "No node that is up and has a GPU has a CPU for a worker.",
+            "Start the GPU's node with a CPU or more.",
+        )
+    return NoRoomError("CPU", "No node that is up has a CPU for a worker.", "Start a Ray node with a CPU or more.")
+
+
+def _parts(amount: float) -> int:
+    return round(amount * _PARTS)

@@ -32,17 +32,28 @@ STEPS = 3
 
 @dataclass(frozen=True)
 class Calibration:
-    """Seconds on one worker's device.
+    """Seconds of training, on one worker's device.
 
     Attributes:
         teacher_seconds: The teacher's forward of a step's rows.
-        step_seconds: By sub-space, its SuperLM's share of a step: the sandwich and the optimiser.
-        score_seconds: By sub-space, scoring a candidate of its mean size on one row.
+        step_seconds: By space, its SuperLM's share of a step: the sandwich and the optimiser.
     """
 
     teacher_seconds: float
     step_seconds: dict[str, float]
-    score_seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class ScoringCalibration:
+    """Seconds of scoring one row, where candidates are scored.
+
+    Attributes:
+        teacher_seconds: The teacher's forward.
+        row_seconds: By space, a candidate of its mean size.
+    """
+
+    teacher_seconds: float
+    row_seconds: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -76,8 +87,46 @@ def calibrate(
     """
     training = request.training
     objective = objective_for(request.objective, teacher.shape)
-    ids_BL = torch.randint(0, teacher.shape.vocabulary.vocab_size, (rows, training.sequence_length))
-    batch = Batch(ids_BL, None if objective.layout == "packed" else torch.ones_like(ids_BL, dtype=torch.bool))
+    batch = _batch(teacher, objective, request, rows)
+    teacher_seconds = _teacher_seconds(teacher, objective, batch, device)
+    steps: dict[str, float] = {}
+    for space in spaces:
+        built = build_superlm(teacher, space, order=None, projection=objective.needs_projection)
+        member = Member(space, built.superlm.to(device), None, STEPS + 1)
+        trainer = GroupTrainer(teacher, {space.name: member}, objective, training, seed=request.seed, device=device)
+        steps[space.name] = _step_seconds(trainer, space, batch, request, teacher_seconds)
+    return Calibration(teacher_seconds, steps)
+
+
+def calibrate_scoring(
+    teacher: Teacher, spaces: Sequence[Space], request: CompressionRequest, *, device: torch.device
+) -> ScoringCalibration:
+    """Time the scoring of a batch of held-out rows by a candidate of each space.
+
+    Args:
+        teacher: Opened.
+        spaces: The sub-spaces.
+        request: Objective, and the size of a batch.
+        device: Where candidates are scored.
+    """
+    objective = objective_for(request.objective, teacher.shape)
+    rows = min(request.training.batch_size, request.search.heldout_blocks)
+    batch = _batch(teacher, objective, request, rows)
+    teacher_seconds = _teacher_seconds(teacher, objective, batch, device)
+    scores = {}
+    for space in spaces:
+        built = build_superlm(teacher, space, order=None, projection=objective.needs_projection)
+        scores[space.name] = _score_seconds(built.superlm.to(device), space, batch.to(device), objective, teacher.shape)
+    return ScoringCalibration(teacher_seconds / rows, scores)
+
+
+def _batch(teacher: Teacher, objective: Objective, request: CompressionRequest, rows: int) -> Batch:
+    ids_BL = torch.randint(0, teacher.shape.vocabulary.vocab_size, (rows, request.training.sequence_length))
+    return Batch(ids_BL, None if objective.layout == "packed" else torch.ones_like(ids_BL, dtype=torch.bool))
+
+
+def _teacher_seconds(teacher: Teacher, objective: Objective, batch: Batch, device: torch.device) -> float:
+    """Time the teacher's forward; the teacher stays on the device."""
     teacher.model.to(device)
     on_device = batch.to(device)
 
@@ -86,16 +135,7 @@ def calibrate(
         teacher.family.read(teacher.model, on_device, objective.teacher_wants)
 
     read()
-    teacher_seconds = min(_seconds(read, device) for _ in range(STEPS))
-    steps: dict[str, float] = {}
-    scores: dict[str, float] = {}
-    for space in spaces:
-        built = build_superlm(teacher, space, order=None, projection=objective.needs_projection)
-        member = Member(space, built.superlm.to(device), None, STEPS + 1)
-        trainer = GroupTrainer(teacher, {space.name: member}, objective, training, seed=request.seed, device=device)
-        steps[space.name] = _step_seconds(trainer, space, batch, request, teacher_seconds)
-        scores[space.name] = _score_seconds(built.superlm, space, on_device, objective, teacher.shape)
-    return Calibration(teacher_seconds, steps, scores)
+    return min(_seconds(read, device) for _ in range(STEPS))
 
 
 def calibrate_task(

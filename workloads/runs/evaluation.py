@@ -19,12 +19,14 @@ import structlog
 import torch
 from transformers import PreTrainedModel
 
-from cluster.sizing import cpus_per_worker, read_resources
+from cluster.launching import Launches, LostError
+from cluster.room import Reservation, options_in
 from workloads.craft.tasks.data import task_fingerprint
 from workloads.craft.tasks.evaluating import EvaluationData, TaskModel, evaluate_seed, f1_average, prepare
 from workloads.craft.teacher import fetch_teacher
 from workloads.runs.attempt.leases import lease
 from workloads.runs.attempt.progress import Progress
+from workloads.runs.attempt.room import share_for
 from workloads.shapes import teacher_files
 from workloads.spec.errors import InputError
 from workloads.spec.evaluation import TASK, AcceptedEvaluation, EvaluationRequest, EvaluationResult, SeedScore, renamed
@@ -203,6 +205,65 @@ class _Shared:
     gpu: bool
 
 
+@dataclass(frozen=True)
+class _Seed:
+    """A seed to fine-tune with, on a worker of these needs."""
+
+    seed: int
+    needs: dict[str, float]
+    retries: int = 1
+
+    @property
+    def names(self) -> tuple[str]:
+        """Its step."""
+        return (seed_step(self.seed),)
+
+
+class _SeedTasks:
+    """Launches seeds on Ray, a task each, and hands over the scores.
+
+    Args:
+        arguments: Refs to what :func:`_evaluate_seed` is given before and after the seed.
+        keep: Called with each score.
+    """
+
+    def __init__(self, arguments: tuple[Sequence[Any], Sequence[Any]], keep: Callable[[SeedScore], None]) -> None:
+        self._before, self._after = arguments
+        self._keep = keep
+
+    def reserve(self, work: _Seed) -> Reservation:
+        return Reservation([work.needs])
+
+    def start(self, work: _Seed, room: Any) -> _SeedTask:
+        task = ray.remote(max_retries=0)(_evaluate_seed).options(**options_in(room.group, work.needs))
+        return _SeedTask(task.remote(*self._before, work.seed, *self._after), room, self._keep)
+
+
+@dataclass(frozen=True)
+class _SeedTask:
+    """A seed that is being fine-tuned with, in its room."""
+
+    reference: Any
+    room: Reservation
+    keep: Callable[[SeedScore], None]
+
+    def ended(self) -> tuple[bool, BaseException | None]:
+        if not ray.wait([self.reference], timeout=0)[0]:
+            return False, None
+        self.room.release()
+        try:
+            self.keep(ray.get(self.reference))
+        except ray.exceptions.RayTaskError as error:  # what it did
+            return True, error
+        except ray.exceptions.RayError as error:  # what happened to it
+            return True, LostError(str(error))
+        return True, None
+
+    def cancel(self) -> None:
+        ray.cancel(self.reference, force=True)
+        self.room.release()
+
+
 def _run(
     request: AcceptedEvaluation,
     model: PreTrainedModel,
@@ -212,40 +273,37 @@ def _run(
     progress: Progress,
 ) -> list[SeedScore]:
     """Fine-tune with these seeds, as many at a time as the cluster has room for."""
-    resources = read_resources()
-    gpu = resources.gpus >= 1
     # The share is that of all seeds: those left after a restart then repeat what they would have given.
-    share = cpus_per_worker(resources, runs_at_once=len(request.seeds), workers=1)
-    cpus = 1 if gpu else min(share, _largest_node())
+    share = share_for("seeds", runs=len(request.seeds))
     # Read-only in the workers, and not copied on the way to those of one node.
     weights = ray.put({name: tensor.numpy() for name, tensor in model.state_dict().items()})
-    shared = ray.put(_Shared(model.to("meta"), request, cpus, gpu))
-    rows = ray.put(data)
+    shared = ray.put(_Shared(model.to("meta"), request, share.cpus, share.gpus > 0))
     scores: list[SeedScore] = []
-    _log.info("fine_tuning", seeds=list(seeds), cpus_each=cpus, gpu=gpu)
+
+    def ended(score: SeedScore) -> None:
+        keep(score)
+        progress.finish(seed_step(score.seed))
+        progress.event("seed", f"Seed {score.seed} scores {score.score:.4f}.", **score.model_dump())
+        scores.append(score)
+
+    def waiting(names: Sequence[str], why: str | None) -> None:
+        for name in names:
+            progress.wait(name, why)
+
+    _log.info("fine_tuning", seeds=list(seeds), needs=share.needs)
     board = ray.remote(num_cpus=0)(_Board).remote()
-    remote = ray.remote(num_cpus=cpus, num_gpus=int(gpu), max_retries=1)(_evaluate_seed)
-    waiting = [remote.remote(shared, weights, rows, seed, board) for seed in seeds]
+    tasks = _SeedTasks(((shared, weights, ray.put(data)), (board,)), ended)
+    launches = Launches([_Seed(seed, share.needs) for seed in seeds], share.runs_at_once, tasks, waiting)
     try:
-        while waiting:
-            finished, waiting = ray.wait(waiting, num_returns=1, timeout=TELL_SECONDS)
+        while not launches.go_on():
             for word in ray.get(board.read.remote()):
+                launches.works([seed_step(word.seed)])
                 _show(word, progress)
-            for score in ray.get(finished):
-                keep(score)
-                progress.finish(seed_step(score.seed))
-                progress.event("seed", f"Seed {score.seed} scores {score.score:.4f}.", **score.model_dump())
-                scores.append(score)
+            time.sleep(TELL_SECONDS)
     finally:
-        for reference in waiting:
-            ray.cancel(reference, force=True)
+        launches.close()
         ray.kill(board)
     return scores
-
-
-def _largest_node() -> int:
-    found = (int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
-    return max(found, default=1) or 1
 
 
 class _Board:

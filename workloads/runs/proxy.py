@@ -7,6 +7,7 @@ found, in a new attempt or another job, its trial tells them again and trains no
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -26,9 +27,10 @@ from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 from safetensors.numpy import load_file
 
-from cluster.sizing import read_resources
+from cluster.sizing import read_cluster, worker_needs
 from workloads.answers.choosing import Scored
 from workloads.answers.scores_table import TASK_FILE, read_task_table
+from workloads.answers.trained import TeacherStage
 from workloads.craft import superlm_files
 from workloads.craft.export import build_student
 from workloads.craft.precision import allow_tf32
@@ -37,6 +39,9 @@ from workloads.craft.tasks.data import read_task, task_fingerprint
 from workloads.craft.tasks.encoding import EncodedTask, encode_task
 from workloads.craft.tasks.finetuning import FineTuning, classifier
 from workloads.craft.teacher import Teacher, open_teacher
+from workloads.runs.attempt.room import most_at_once
+from workloads.runs.attempt.run import News, Run
+from workloads.runs.attempt.start_watch import StartWatch
 from workloads.runs.attempt.tuning import lean_tune
 from workloads.spec.errors import InputError
 from workloads.spec.request import CompressionRequest
@@ -78,6 +83,24 @@ class _Shared:
     gpu: bool
 
 
+@dataclass(frozen=True)
+class Entrants:
+    """The candidates to fine-tune.
+
+    Attributes:
+        candidates: Each once; the most promising first, for those that come later are measured against them.
+        superlms: The SuperLM that holds each: that of its sub-space, or its own where it was polished.
+    """
+
+    candidates: Sequence[Scored]
+    superlms: Sequence[Artifact]
+
+
+def candidate_needs(gpu: bool) -> dict[str, float]:
+    """What fine-tuning a candidate takes of a node: a CPU, and a part of a GPU where there are any."""
+    return worker_needs(CPUS, 1 / CANDIDATES_OF_GPU if gpu else 0)
+
+
 def check_task(spec: ProxyTaskSpec, teacher: Teacher) -> None:
     """Find out before anything is trained whether a task can be used.
 
@@ -88,52 +111,46 @@ def check_task(spec: ProxyTaskSpec, teacher: Teacher) -> None:
 
 
 def score_on_task(
-    storage: Storage,
-    request: CompressionRequest,
-    *,
-    teacher_files: str,
-    teacher_fingerprint: str,
-    candidates: Sequence[Scored],
-    superlms: Sequence[Artifact],
-    builder: str,
-    progress: Callable[[int, int], None],
+    run: Run, request: CompressionRequest, teacher: TeacherStage, entrants: Entrants, news: News
 ) -> Artifact:
     """Give the candidates' scores on the proxy task, built by this call or an earlier one.
 
     Args:
-        storage: Where artefacts are kept.
+        run: Where artefacts are kept, and who builds them.
         request: With a ``proxy_task``; its seed decides the heads' values, dropout and the order of the rows.
-        teacher_files: The teacher's folder, relative to the storage.
-        teacher_fingerprint: Of the teacher.
-        candidates: Each once; the most promising first, for those that come later are measured against them.
-        superlms: The SuperLM that holds each candidate: that of its sub-space, or its own where it was polished.
-        builder: Names the job and attempt.
-        progress: Called with candidates done and candidates in all, while it runs.
+        teacher: Of the candidates.
+        entrants: The candidates.
+        news: Told of candidates done and candidates in all, and of what is waited for.
 
     Raises:
-        InputError: The task cannot be used, or fine-tuning diverged.
+        InputError: The task cannot be used, no node that is up can hold a candidate, or fine-tuning diverged.
+        NotStartedError: There is room for a candidate and none starts.
         RuntimeError: A candidate could not be fine-tuned, with the cause, or the search was interrupted.
         OSError: The storage cannot be read or written.
     """
     assert ray.is_initialized(), "The caller connects to Ray."
     assert request.proxy_task is not None
-    assert candidates
-    keys = _candidate_keys(request, candidates, superlms, teacher_fingerprint)
+    assert entrants.candidates
+    keys = _candidate_keys(request, entrants, teacher.fingerprint)
     key = _all_key(keys)
-    if (found := artifacts.find(storage, key)) is not None:
+    if (found := artifacts.find(run.storage, key)) is not None:
         return found
-    records = _Records(storage, key, keys, request.proxy_task.epochs, builder)
+    records = _Records(run, key, keys, request.proxy_task.epochs)
     with tempfile.TemporaryDirectory(prefix="stillroom-proxy-") as folder:
-        shared = _share(storage, Path(folder), request, teacher_files, candidates, superlms, records.known())
-        curves = _run(shared, Path(folder), records, progress)
-    storage.write_bytes(f"{artifacts.build_folder(key, builder)}/{TASK_FILE}", _table(shared.candidates, curves))
+        local = run.storage.fetch(teacher.artifact.files, Path(folder))
+        shared = _share(run.storage, Path(folder), request, open_teacher(local), entrants)
+        shared = dataclasses.replace(shared, known=records.known())
+        curves = _run(shared, Path(folder), records, news)
+    run.storage.write_bytes(
+        f"{artifacts.build_folder(key, run.builder)}/{TASK_FILE}", _table(shared.candidates, curves)
+    )
     summary = {
         "metric": request.proxy_task.metric,
         "candidates": len(curves),
         "stopped_early": sum(len(curve) < request.proxy_task.epochs for curve in curves),
         "best": max(max(curve) for curve in curves),
     }
-    return artifacts.commit(storage, key, builder, summary, device="cuda" if shared.gpu else "cpu")
+    return artifacts.commit(run.storage, key, run.builder, summary, device="cuda" if shared.gpu else "cpu")
 
 
 def read_task_scores(storage: Storage, artifact: Artifact, candidates: Sequence[Scored]) -> list[Scored]:
@@ -147,12 +164,7 @@ def read_task_scores(storage: Storage, artifact: Artifact, candidates: Sequence[
     return [dataclasses.replace(one, task_score=score) for one, score in zip(candidates, scores.values(), strict=True)]
 
 
-def _candidate_keys(
-    request: CompressionRequest,
-    candidates: Sequence[Scored],
-    superlms: Sequence[Artifact],
-    teacher_fingerprint: str,
-) -> list[Key]:
+def _candidate_keys(request: CompressionRequest, entrants: Entrants, teacher_fingerprint: str) -> list[Key]:
     """What decides each candidate's scores, whoever else is fine-tuned."""
     assert request.proxy_task is not None
     task = task_fingerprint(request.proxy_task)
@@ -167,7 +179,7 @@ def _candidate_keys(
                 "seed": request.seed,
             },
         )
-        for candidate, superlm in zip(candidates, superlms, strict=True)
+        for candidate, superlm in zip(entrants.candidates, entrants.superlms, strict=True)
     ]
 
 
@@ -181,9 +193,9 @@ class _Records:
     One that was stopped early is finished only among the candidates that it was stopped for.
     """
 
-    def __init__(self, storage: Storage, among: Key, candidates: Sequence[Key], epochs: int, builder: str) -> None:
-        self._storage, self._among, self._candidates = storage, among, candidates
-        self._epochs, self._builder = epochs, builder
+    def __init__(self, run: Run, among: Key, candidates: Sequence[Key], epochs: int) -> None:
+        self._storage, self._builder = run.storage, run.builder
+        self._among, self._candidates, self._epochs = among, candidates, epochs
 
     def known(self) -> dict[int, tuple[float, ...]]:
         """Give the scores of those that are finished, by number."""
@@ -205,41 +217,33 @@ class _Records:
 
 
 def _share(
-    storage: Storage,
-    folder: Path,
-    request: CompressionRequest,
-    teacher_files: str,
-    candidates: Sequence[Scored],
-    superlms: Sequence[Artifact],
-    known: dict[int, tuple[float, ...]],
+    storage: Storage, folder: Path, request: CompressionRequest, teacher: Teacher, entrants: Entrants
 ) -> _Shared:
     """Tokenise the task and put what the actors need into the object store."""
     spec = request.proxy_task
     assert spec is not None
-    teacher = open_teacher(storage.fetch(teacher_files, folder))
     task = encode_task(read_task(spec), spec, teacher.tokenizer, teacher.shape)
-    files = {superlm.fingerprint: superlm.files for superlm in superlms}
+    files = {superlm.fingerprint: superlm.files for superlm in entrants.superlms}
     weights = {one: ray.put(load_file(storage.fetch(path, folder) / superlm_files.FILE)) for one, path in files.items()}
     bare = dataclasses.replace(teacher, model=teacher.model.to("meta"))
-    gpu = read_resources().gpus >= 1
-    held = tuple(superlm.fingerprint for superlm in superlms)
-    return _Shared(tuple(candidates), held, bare, weights, ray.put(task), spec, request.seed, known, gpu)
+    gpu = read_cluster().gpus >= 1
+    held = tuple(superlm.fingerprint for superlm in entrants.superlms)
+    return _Shared(tuple(entrants.candidates), held, bare, weights, ray.put(task), spec, request.seed, {}, gpu)
 
 
-def _run(
-    shared: _Shared, folder: Path, records: _Records, progress: Callable[[int, int], None]
-) -> list[tuple[float, ...]]:
+def _run(shared: _Shared, folder: Path, records: _Records, news: News) -> list[tuple[float, ...]]:
     """Fine-tune all candidates and give their scores by epoch, in their order."""
-    total, resources = len(shared.candidates), read_resources()
-    watcher = _Watcher(shared, records, progress)
-    needs = {"cpu": CPUS, "gpu": 1 / CANDIDATES_OF_GPU} if shared.gpu else {"cpu": CPUS}
-    concurrent = CANDIDATES_OF_GPU * resources.gpus if shared.gpu else max(1, resources.cluster_cpus // CPUS)
+    total, needs = len(shared.candidates), candidate_needs(shared.gpu)
+    watcher = _Watcher(shared, records, news.advance)
+    starts = StartWatch(needs, news.wait)
+    concurrent = most_at_once("proxy_task", needs)
     at_once = min(concurrent, total)
-    progress(0, total)
+    news.advance(0, total)
     # What is known takes no time, and is what the others are measured against.
+    trainable = tune.with_parameters(_FineTuneCandidate, shared=shared)
     order = sorted(range(total), key=lambda number: number not in shared.known)
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(_FineTuneCandidate, shared=shared), needs),
+        tune.with_resources(trainable, {"cpu": needs["CPU"], "gpu": needs.get("GPU", 0)}),
         param_space={"candidate": tune.grid_search(order)},
         tune_config=tune.TuneConfig(
             reuse_actors=True,
@@ -250,12 +254,12 @@ def _run(
             name="proxy",
             storage_path=str(folder / "tune"),
             verbose=0,
-            callbacks=[watcher],
+            callbacks=[watcher, starts],
             failure_config=tune.FailureConfig(fail_fast=True),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # scores are all a trial leaves
         ),
     )
-    with lean_tune(at_once):
+    with lean_tune(at_once), contextlib.closing(starts):
         results = tuner.fit()
     for result in results:
         if result.error is not None:

@@ -292,12 +292,14 @@ def draw_genes(space: Space, draw: random.Random) -> Genes:
     return tuple(draw.randrange(size) for size in space.gene_sizes)
 
 
-def members_or_draws(space: Space, seed: int = 0) -> Sequence[Architecture]:
-    """Every member of a space, or a fixed number of draws where there are more than :data:`LISTED`."""
-    if len(space) <= LISTED:
+def members_or_draws(
+    space: Space, seed: int = 0, *, listed: int = LISTED, draws: int = _DRAWS
+) -> Sequence[Architecture]:
+    """Every member of a space, or ``draws`` drawn ones where there are more than ``listed``."""
+    if len(space) <= listed:
         return list(space)
     draw = random.Random(f"{seed}/{space.name}")
-    return [space.sample(draw) for _ in range(_DRAWS)]
+    return [space.sample(draw) for _ in range(draws)]
 
 
 def exact_ratio(value: Fraction | float | str) -> Fraction:

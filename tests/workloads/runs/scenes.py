@@ -18,18 +18,60 @@ import torch
 from safetensors.torch import load_file
 
 from tests.teachers import SENTENCES
+from workloads.answers.trained import TeacherStage
 from workloads.documents.job_folder import JobFolder, OrderDocument, ProgressDocument, ResultDocument
+from workloads.runs.attempt.progress import Progress
+from workloads.runs.attempt.run import Run
+from workloads.runs.attempt.steps import train_step
 from workloads.runs.corpus import prepare_corpus
-from workloads.runs.training.train import superlm_key, train_superlms
+from workloads.runs.training.train import TrainingInputs, superlm_key, train_superlms
 from workloads.shapes import teacher_files
 from workloads.shapes.spaces import SubSpace, relative_spaces
 from workloads.spec.request import CompressionRequest, parse_request
-from workloads.storage.artifacts import Artifact
+from workloads.storage.artifacts import Artifact, Key
 from workloads.storage.storage import Storage
 
 ROOT = Path(__file__).parents[3]
 TIMEOUT = 240
 STEPS, LENGTH, BATCH = 6, 16, 8
+
+
+class Heard(Progress):
+    """Keeps what it is told.
+
+    Attributes:
+        reports: Of each point: step, units done, units in all, metrics.
+        placements: The events of that type.
+        notes: Of all steps.
+        waits: What steps waited for.
+    """
+
+    def __init__(self, storage: Storage, steps: list[str], listener: Callable[..., None] = lambda *_: None) -> None:
+        super().__init__(JobFolder(storage, "cmp_heard"), 1)
+        self.declare(steps)
+        self.reports: list[Any] = []
+        self.placements: list[str] = []
+        self.notes: list[str] = []
+        self.waits: list[tuple[str, str]] = []
+        self._listener = listener
+
+    def point(self, name: str, done: int, total: int, metrics: dict[str, float]) -> None:
+        self.reports.append((name, done, total, metrics))
+        self._listener(name, done, total, metrics)
+
+    def event(self, type: str, message: str, **data: Any) -> None:
+        if type == "placement":
+            self.placements.append(message)
+
+    def note(self, name: str, note: str | None) -> None:
+        super().note(name, note)
+        if note is not None:
+            self.notes.append(note)
+
+    def wait(self, name: str, why: str | None) -> None:
+        super().wait(name, why)
+        if why is not None:
+            self.waits.append((name, why))
 
 
 class Scene:
@@ -41,6 +83,8 @@ class Scene:
         self.storage.upload(teacher, "teacher")
         self.fingerprint = teacher_files.fingerprint(teacher)
         self.shape = teacher_files.shape_of(teacher)
+        files = Artifact("teacher", Key("teacher", {}).fingerprint, "teacher", {}, {})
+        self.teacher = TeacherStage(files, self.fingerprint, self.shape)
         words = ["the", "quick", "fox", "jumps", "over", "a", "dog", "while", "many", "rivers", "run", "to", "sea"]
         lines = [" ".join(words[(i * j) % len(words)] for j in range(5, 40)) for i in range(200)]
         (folder / "text.txt").write_text("\n".join(lines))
@@ -73,18 +117,12 @@ class Scene:
     def train(
         self, request: CompressionRequest, builder: str, report: Callable[..., None] = lambda *_: None
     ) -> tuple[dict[str, Artifact], list[str], list[Any]]:
-        notes: list[str] = []
-        reports: list[Any] = []
+        progress = Heard(self.storage, [train_step(space.name) for space in self.spaces], report)
+        done = train_superlms(Run(self.storage, builder, progress), self.inputs(request), self.spaces)
+        return done, progress.placements, progress.reports
 
-        def keep(*told: Any) -> None:
-            reports.append(told)
-            report(*told)
-
-        done = train_superlms(
-            self.storage, request, teacher_files="teacher", teacher_fingerprint=self.fingerprint, corpus=self.corpus,
-            spaces=self.spaces, builder=builder, report=keep, note=notes.append,
-        )  # fmt: skip
-        return done, notes, reports
+    def inputs(self, request: CompressionRequest) -> TrainingInputs:
+        return TrainingInputs(request, self.teacher, self.corpus)
 
     def weights(self, artifact: Artifact) -> dict[str, torch.Tensor]:
         return superlm_weights(self.storage, artifact.files)

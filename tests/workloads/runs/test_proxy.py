@@ -15,8 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from tests.workloads.runs.scenes import Heard
 from workloads.answers.choosing import Scored
 from workloads.answers.scores_table import TASK_FILE
+from workloads.answers.trained import TeacherStage
 from workloads.craft.export import build_student
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import load_superlm, save_superlm, wiring_of
@@ -25,7 +27,8 @@ from workloads.craft.tasks.encoding import encode_task
 from workloads.craft.tasks.finetuning import FineTuning, classifier
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.runs import proxy
-from workloads.runs.proxy import check_task, read_task_scores, score_on_task
+from workloads.runs.attempt.run import News, Run
+from workloads.runs.proxy import Entrants, check_task, read_task_scores, score_on_task
 from workloads.shapes import teacher_files
 from workloads.shapes.spaces import SubSpace
 from workloads.spec.errors import InputError
@@ -76,6 +79,14 @@ class Desk:
         )
 
     @property
+    def teacher_stage(self) -> TeacherStage:
+        files = Artifact("teacher", Key("teacher", {}).fingerprint, "teacher", {}, {})
+        return TeacherStage(files, self.teacher.fingerprint, self.teacher.shape)
+
+    def run(self, builder: str) -> Run:
+        return Run(self.storage, builder, Heard(self.storage, []))
+
+    @property
     def candidates(self) -> list[Scored]:
         return [Scored(space.name, one, 0.5, spread=0.25) for space in SPACES for one in space]
 
@@ -89,11 +100,10 @@ class Desk:
             if done == stop_after:
                 raise KeyboardInterrupt
 
+        entrants = Entrants(candidates, [self.superlms[one.subspace] for one in candidates])
         artifact = score_on_task(
-            self.storage, request, teacher_files="teacher", teacher_fingerprint=self.teacher.fingerprint,
-            candidates=candidates, superlms=[self.superlms[one.subspace] for one in candidates], builder=builder,
-            progress=progress,
-        )  # fmt: skip
+            self.run(builder), request, self.teacher_stage, entrants, News(progress, lambda _: None)
+        )
         return artifact, seen
 
     def records(self) -> list[Artifact]:
@@ -221,8 +231,8 @@ def test_a_candidate_whose_own_weights_diverge_is_told_by_its_field(desk: Desk, 
     superlms = [desk.superlms[one.subspace], _filled(desk, float("nan"))]
     with pytest.raises(InputError) as caught:
         score_on_task(
-            desk.storage, desk.request(epochs=1), teacher_files="teacher", teacher_fingerprint=desk.teacher.fingerprint,
-            candidates=[one, one], superlms=superlms, builder="cmp_5-1", progress=lambda *_: None,
+            desk.run("cmp_5-1"), desk.request(epochs=1), desk.teacher_stage, Entrants([one, one], superlms),
+            News(lambda *_: None, lambda _: None),
         )  # fmt: skip
     assert caught.value.errors[0].field == "proxy_task.learning_rate"
 

@@ -10,6 +10,7 @@ from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import load_superlm, wiring_of
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.runs.attempt.progress import Progress
+from workloads.runs.attempt.run import Run
 from workloads.runs.attempt.stage_cache import Building
 from workloads.spec.lengths import with_lengths
 from workloads.spec.request import CompressionRequest
@@ -46,6 +47,7 @@ class Attempt:
         self.builder = f"{job}-{attempt}"
         self.progress = progress
         self.work = work
+        self.run = Run(storage, self.builder, progress)
         self.building = Building(storage, job=job, builder=self.builder, progress=progress, work=work, used=used)
 
     def set_lengths(self, longest: int) -> None:

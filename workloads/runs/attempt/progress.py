@@ -118,6 +118,12 @@ class Progress:
         with self._change(name) as step:
             step.note = note
 
+    def wait(self, name: str, why: str | None) -> None:
+        """Say what a step waits for; None: it goes on. The time that it waits counts for no rate."""
+        with self._change(name) as step:
+            step.note = why
+            step.recent.clear()
+
     def finish(self, name: str, *, reused: bool = False) -> None:
         """End a step that has come to its end; one that was reused still is if its later results were, too."""
         with self._change(name) as step:

@@ -14,12 +14,13 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
 
+from cluster.room import reserved, start_in
 from workloads.answers.latency import LatencyMeasure, LatencySample, LatencySamples, settled, summarise_closest
 from workloads.answers.latency_model import CANDIDATES, candidates_to_measure
 from workloads.answers.trained import TeacherStage
@@ -31,7 +32,8 @@ from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import wiring_of
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.runs.attempt.leases import lease
-from workloads.runs.latency.places import Place, find_place, options_on, result_of
+from workloads.runs.attempt.run import Run
+from workloads.runs.latency.places import Asked, Place, find_place, needs_of, result_of
 from workloads.shapes.architecture import Architecture
 from workloads.shapes.search_space import Space
 from workloads.spec.budgets import LatencyTarget
@@ -41,6 +43,7 @@ from workloads.storage.storage import Storage
 
 MORE_REPEATS = 2
 """How often a candidate is timed again, at most, while no two of its repeats agree."""
+WAITING = "waiting for another measurement on the node"
 
 
 @dataclass(frozen=True)
@@ -86,61 +89,66 @@ class ForwardTimes:
         )
 
 
-def build_measure(
-    storage: Storage,
-    *,
-    target: LatencyTarget,
-    teacher_files: str,
-    teacher_fingerprint: str,
-    student_files: str,
-    student_fingerprint: str,
-    builder: str,
-    field: str | None = None,
-    waiting: Callable[[], None] | None = None,
-) -> Artifact:
-    """Give the artefact of a measure, made by this call or an earlier one (then ``builder`` is another).
+@dataclass(frozen=True)
+class SavedStudent:
+    """An exported student in the storage.
+
+    Attributes:
+        files: Its folder, relative to the storage.
+    """
+
+    files: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which candidates are measured for a predictor; see :func:`candidates_to_measure`.
+
+    Attributes:
+        seed: Of the draw.
+        count: How many, at most.
+    """
+
+    spaces: Sequence[Space]
+    seed: int
+    count: int = CANDIDATES
+
+
+def build_measure(run: Run, asked: Asked, teacher: TeacherStage, student: SavedStudent) -> Artifact:
+    """Give the artefact of a measure, made by this call or an earlier one (then its builder is another).
 
     It is made again where its two repeats disagree, a few times; one whose repeats never agreed is used by its own
     builder only, and measured anew by others.
 
-    Args:
-        storage: Where artefacts are kept; the measuring node must reach it.
-        target: Where and how.
-        teacher_files: The teacher's folder, relative to the storage.
-        teacher_fingerprint: Of the teacher.
-        student_files: The exported student's folder, relative to the storage.
-        student_fingerprint: Of the student.
-        builder: Names the job and attempt.
-        field: See :func:`find_place`.
-        waiting: Called once if another measurement is going on on the node.
-
     Raises:
         InputError: The target cannot be measured here; see :func:`find_place`.
+        NotStartedError: The measuring process does not start.
     """
-    place = find_place(target, field)
+    place = find_place(asked)
     key = Key(
         "latency",
         {
-            "teacher": teacher_fingerprint,
-            "student": student_fingerprint,
-            "target": target.model_dump(mode="json"),
+            "teacher": teacher.fingerprint,
+            "student": student.fingerprint,
+            "target": asked.target.model_dump(mode="json"),
             **place.conditions,
         },
     )
 
     def found() -> Artifact | None:
-        artifact = artifacts.find(storage, key)
-        usable = artifact is not None and (artifact.summary["agrees"] or artifact.builder == builder)
+        artifact = artifacts.find(run.storage, key)
+        usable = artifact is not None and (artifact.summary["agrees"] or artifact.builder == run.builder)
         return artifact if usable else None
 
     if (artifact := found()) is not None:
         return artifact
-    with _alone_on(place, builder, waiting):
+    with _alone_on(place, run, asked):
         if (artifact := found()) is not None:
             return artifact
-        with _meter(storage, target, place, teacher_files) as meter:
-            measured: LatencyMeasure = result_of(meter.measure.remote(student_files))
-        return artifacts.commit(storage, key, builder, measured.model_dump(mode="json"), measured.device)
+        with _room(asked, place) as room, _meter(room, run, asked, teacher) as meter:
+            measured: LatencyMeasure = result_of(meter.measure.remote(student.files))
+        return artifacts.commit(run.storage, key, run.builder, measured.model_dump(mode="json"), measured.device)
 
 
 def read_measure(artifact: Artifact) -> LatencyMeasure:
@@ -149,18 +157,7 @@ def read_measure(artifact: Artifact) -> LatencyMeasure:
 
 
 def build_samples(
-    storage: Storage,
-    *,
-    target: LatencyTarget,
-    teacher_files: str,
-    teacher_fingerprint: str,
-    spaces: Sequence[Space],
-    seed: int,
-    builder: str,
-    progress: Callable[[int, int], None],
-    count: int = CANDIDATES,
-    field: str | None = None,
-    waiting: Callable[[], None] | None = None,
+    run: Run, asked: Asked, teacher: TeacherStage, choice: Choice, progress: Callable[[int, int], None]
 ) -> Artifact:
     """Give the artefact of measured candidates, made by this call or an earlier one.
 
@@ -169,52 +166,40 @@ def build_samples(
     disagree are measured again. Where too few agree in the end they serve this builder only, under a key of its own.
 
     Args:
-        storage: Where artefacts are kept.
-        target: Where and how.
-        teacher_files: The teacher's folder, relative to the storage.
-        teacher_fingerprint: Of the teacher.
-        spaces: The sub-spaces to choose from; see :func:`workloads.answers.latency_model.candidates_to_measure`.
-        seed: Of the choice.
-        builder: Names the job and attempt.
+        run: Where artefacts are kept, and who builds them; the measuring node must reach the storage.
+        asked: Where and how.
+        teacher: Of the candidates.
+        choice: Which candidates.
         progress: Called with measurements done and measurements in all, two a candidate and those made again.
-        count: How many candidates.
-        field: See :func:`find_place`.
-        waiting: Called once if another measurement is going on on the node.
 
     Raises:
         InputError: The target cannot be measured here; see :func:`find_place`.
+        NotStartedError: The measuring process does not start.
     """
-    place = find_place(target, field)
-    key = samples_key(target, place, teacher_fingerprint, spaces, seed, count)
-    own = Key(key.stage, key.inputs | {"builder": builder})
+    place = find_place(asked)
+    key = samples_key(asked.target, place, teacher.fingerprint, choice)
+    own = Key(key.stage, key.inputs | {"builder": run.builder})
 
     def found() -> Artifact | None:
-        return artifacts.find(storage, key) or artifacts.find(storage, own)
+        return artifacts.find(run.storage, key) or artifacts.find(run.storage, own)
 
     if (artifact := found()) is not None:
         return artifact
-    with _alone_on(place, builder, waiting):
+    with _alone_on(place, run, asked):
         if (artifact := found()) is not None:
             return artifact
-        chosen = candidates_to_measure(spaces, seed, count)
-        with _meter(storage, target, place, teacher_files) as meter:
-            samples = _measure_all(lambda *one: result_of(meter.time.remote(*one)), spaces, chosen, progress)
+        chosen = candidates_to_measure(choice.spaces, choice.seed, choice.count)
+        with _room(asked, place) as room, _meter(room, run, asked, teacher) as meter:
+            samples = _measure_all(lambda *one: result_of(meter.time.remote(*one)), choice.spaces, chosen, progress)
             device, versions = result_of(meter.about.remote())
         document = LatencySamples(
-            target=target, samples=samples, device=device, versions=versions, measured_at=craft.now()
+            target=asked.target, samples=samples, device=device, versions=versions, measured_at=craft.now()
         )
         kept = key if document.settled else own
-        return artifacts.commit(storage, kept, builder, document.model_dump(mode="json"), device)
+        return artifacts.commit(run.storage, kept, run.builder, document.model_dump(mode="json"), device)
 
 
-def samples_key(
-    target: LatencyTarget,
-    place: Place,
-    teacher_fingerprint: str,
-    spaces: Sequence[Space],
-    seed: int,
-    count: int = CANDIDATES,
-) -> Key:
+def samples_key(target: LatencyTarget, place: Place, teacher_fingerprint: str, choice: Choice) -> Key:
     """Name what decides the measured candidates; see :func:`build_samples`."""
     return Key(
         "latency-samples",
@@ -222,52 +207,44 @@ def samples_key(
             "teacher": teacher_fingerprint,
             "target": target.model_dump(mode="json"),
             **place.conditions,
-            "spaces": [space.to_json() for space in spaces],
-            "seed": seed,
-            "count": count,
+            "spaces": [space.to_json() for space in choice.spaces],
+            "seed": choice.seed,
+            "count": choice.count,
         },
     )
 
 
-def time_forwards(
-    storage: Storage,
-    *,
-    target: LatencyTarget,
-    teacher: TeacherStage,
-    spaces: Sequence[Space],
-    builder: str,
-    field: str | None = None,
-) -> ForwardTimes:
-    """Time a few forwards where ``target`` is measured, and what comes before them.
+def time_forwards(run: Run, asked: Asked, teacher: TeacherStage, spaces: Sequence[Space]) -> ForwardTimes:
+    """Time a few forwards where a target is measured, and what comes before them.
 
     Args:
-        storage: Where the teacher's files are.
-        target: Where and how.
+        run: Where the teacher's files are, and who asks.
+        asked: Where and how.
         teacher: Timed beside the smallest and the largest candidate.
         spaces: Of the candidates.
-        builder: Names the job and attempt.
-        field: See :func:`find_place`.
 
     Raises:
         InputError: The target cannot be measured here; see :func:`find_place`.
+        NotStartedError: The measuring process does not start.
     """
 
     def flops(end: tuple[Space, Architecture]) -> int:
-        return teacher.cost(end[1], target.sequence_length).flops
+        return teacher.cost(end[1], asked.target.sequence_length).flops
 
-    place = find_place(target, field)
-    short = target.model_copy(update={"warm_ups": 2, "runs": 10})
+    place = find_place(asked)
+    short = replace(asked, target=asked.target.model_copy(update={"warm_ups": 2, "runs": 10}))
     ends = sorted(((space, one) for space in spaces for one in (space.smallest, space.largest)), key=flops)
     low, high = ends[0], ends[-1]
-    with _alone_on(place, builder, None):
+    with _alone_on(place, run, asked), _room(asked, place) as room:
         began = time.monotonic()
-        with _meter(storage, short, place, teacher.artifact.files) as meter:
-            result_of(meter.about.remote())
+        with _meter(room, run, short, teacher) as meter:
             start = time.monotonic() - began
             result_of(meter.time.remote(*high, 0))  # the first has the libraries to load
-            small, large = (_timed(meter.time.remote(*end, number), short) for number, end in enumerate((low, high), 1))
-            alone = _timed(meter.time_teacher.remote(), short)
-    return ForwardTimes(target, start, alone, small, large, (flops(low), flops(high)))
+            small, large = (
+                _timed(meter.time.remote(*end, number), short.target) for number, end in enumerate((low, high), 1)
+            )
+            alone = _timed(meter.time_teacher.remote(), short.target)
+    return ForwardTimes(asked.target, start, alone, small, large, (flops(low), flops(high)))
 
 
 def _timed(reference: Any, target: LatencyTarget) -> Timed:
@@ -283,19 +260,31 @@ def read_samples(artifact: Artifact) -> LatencySamples:
 
 
 @contextlib.contextmanager
-def _alone_on(place: Place, builder: str, waiting: Callable[[], None] | None) -> Iterator[None]:
+def _alone_on(place: Place, run: Run, asked: Asked) -> Iterator[None]:
+    """Hold the right to measure on a node."""
     # Two threads of a job must not measure at once either, hence an owner of each call's own.
-    with lease(f"latency-on-{place.node}", f"{builder}-{uuid.uuid4().hex}", waiting):
+    with lease(f"latency-on-{place.node}", f"{run.builder}-{uuid.uuid4().hex}", lambda: asked.wait(WAITING)):
+        asked.wait(None)
         yield
 
 
 @contextlib.contextmanager
-def _meter(storage: Storage, target: LatencyTarget, place: Place, teacher_files: str) -> Iterator[Any]:
-    meter = ray.remote(_Meter).options(**options_on(place.node, target)).remote(storage.url, target, teacher_files)
+def _room(asked: Asked, place: Place) -> Iterator[Any]:
+    """Hold what the target is measured with on its node."""
+    with reserved([needs_of(asked.target)], asked.wait, place.node) as room:
+        yield room
+
+
+@contextlib.contextmanager
+def _meter(room: Any, run: Run, asked: Asked, teacher: TeacherStage) -> Iterator[Any]:
+    """Start a measuring process in a room, and end it."""
+    files = teacher.artifact.files
+    meter = start_in(room, needs_of(asked.target), _Meter, run.storage.url, asked.target, files)
     try:
         yield meter
     finally:
-        meter.__ray_terminate__.remote()  # not killed, so that it removes its temporary files
+        with contextlib.suppress(ray.exceptions.RayError):  # it may be gone, and its files with the node's work folder
+            ray.get(meter.close.remote())
 
 
 def _measure_all(
@@ -357,6 +346,10 @@ class _Meter:
     def about(self) -> tuple[str, dict[str, str]]:
         """Give the device and the libraries' versions."""
         return device_name(self._target), craft.library_versions()
+
+    def close(self) -> None:
+        """Remove the temporary files."""
+        self._work.cleanup()
 
     def _fetch(self, files: str) -> Path:
         return self._storage.fetch(files, Path(self._work.name))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.room import OnWait, reserved, start_in
+from cluster.sizing import worker_needs
 from workloads.craft.latency.cores import check_cores, device_name, usable_cores
 from workloads.craft.latency.measure import library_versions
 from workloads.craft.latency.runtimes import check_compiler
@@ -43,24 +44,41 @@ class Place:
         return {"device": self.device, "cores": self.cores, "versions": dict(self.versions)}
 
 
-def find_place(target: LatencyTarget, field: str | None = None) -> Place:
-    """Find the node that ``target`` is measured on, the same one as long as it is there.
+@dataclass(frozen=True)
+class Asked:
+    """A latency target, and who asks for it.
 
-    Args:
-        target: What the node must have.
-        field: The request's field to name where none has it; ``latency_targets.<name>`` unless given.
+    Attributes:
+        field: The request's field to name where it cannot be measured.
+        wait: Told what a measurement waits for, and None when it waits no longer.
+    """
+
+    target: LatencyTarget
+    field: str
+    wait: OnWait
+
+    @classmethod
+    def by(cls, request: CompressionRequest, target: LatencyTarget, wait: OnWait) -> Asked:
+        """A target of a request, by the first budget that asks for it."""
+        return cls(target, target_field(request, target), wait)
+
+
+def find_place(asked: Asked) -> Place:
+    """Find the node that a target is measured on, the same one as long as it is there.
 
     Raises:
         InputError: No node has its resource, device or CPUs, or the node has too few cores or no compiler.
+        NotStartedError: The node does not start the process that looks.
     """
-    field = field or f"latency_targets.{target.name}"
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    for resource, amount, problem, remedy in _needs(target):
+    for resource, amount, problem, remedy in _needs(asked.target):
         nodes = [node for node in nodes if node["Resources"].get(resource, 0) >= amount]
         if not nodes:
-            raise InputError.of(field, problem, remedy)
-    node = min(nodes, key=lambda node: (node["NodeName"], node["NodeID"]))
-    return _place_on(node["NodeID"], target, field)
+            raise InputError.of(asked.field, problem, remedy)
+    node = min(nodes, key=lambda node: (node["NodeName"], node["NodeID"]))["NodeID"]
+    if (node, asked.target, asked.field) not in _looked:
+        _looked[node, asked.target, asked.field] = _look_at(node, asked)
+    return _looked[node, asked.target, asked.field]
 
 
 def target_field(request: CompressionRequest, target: LatencyTarget) -> str:
@@ -71,11 +89,27 @@ def target_field(request: CompressionRequest, target: LatencyTarget) -> str:
     return f"latency_targets.{target.name}"
 
 
-@functools.cache
-def _place_on(node: str, target: LatencyTarget, field: str) -> Place:
-    """Ask a node what it is, and whether it can measure ``target``; an upgraded one is another to Ray."""
-    look = ray.remote(_look).options(num_cpus=0, **options_on(node, target, cpus=False))
-    return Place(node, *result_of(look.remote(target, field)))
+_looked: dict[tuple[str, LatencyTarget, str], Place] = {}
+"""What nodes were found to be; an upgraded one is another to Ray."""
+
+
+def _look_at(node: str, asked: Asked) -> Place:
+    """Ask a node what it is, and whether it can measure a target."""
+    needs = {name: amount for name, amount in needs_of(asked.target).items() if name != "CPU"}
+    if not needs:  # no CPU is needed to look, so that there is nothing to wait for
+        at = NodeAffinitySchedulingStrategy(node, soft=False)
+        look = ray.remote(_look).options(num_cpus=0, scheduling_strategy=at).remote(asked.target, asked.field)
+        return Place(node, *result_of(look))
+    with reserved([needs], asked.wait, node) as room:
+        looker = start_in(room, needs, _Looker)
+        return Place(node, *result_of(looker.look.remote(asked.target, asked.field)))
+
+
+class _Looker:
+    """Looks at its node, with the target's GPU or resource at hand."""
+
+    def look(self, target: LatencyTarget, field: str) -> tuple[str, int, dict[str, str]]:
+        return _look(target, field)
 
 
 def _look(target: LatencyTarget, field: str) -> tuple[str, int, dict[str, str]]:
@@ -84,16 +118,10 @@ def _look(target: LatencyTarget, field: str) -> tuple[str, int, dict[str, str]]:
     return device_name(target), len(usable_cores()), library_versions()
 
 
-def options_on(node: str, target: LatencyTarget, *, cpus: bool = True) -> dict[str, Any]:
-    """Ray's options of a task or an actor on a node, with what ``target`` is measured with set aside for it."""
-    options: dict[str, Any] = {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
-    if cpus:
-        options |= {"num_cpus": target.threads}
-    if target.device == "cuda":
-        options |= {"num_gpus": 1}
-    if target.resource is not None:
-        options |= {"resources": {target.resource: _RESOURCE_SHARE}}
-    return options
+def needs_of(target: LatencyTarget) -> dict[str, float]:
+    """What a measurement on a target takes of its node, as Ray counts it."""
+    needs = worker_needs(target.threads, 1 if target.device == "cuda" else 0)
+    return needs if target.resource is None else needs | {target.resource: _RESOURCE_SHARE}
 
 
 def result_of(reference: Any) -> Any:

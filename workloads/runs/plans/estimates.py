@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cluster.sizing import Resources, cpus_per_worker
-from workloads.answers.choosing import misses
+from cluster.sizing import Cluster, Needs, Share, describe_needs, worker_needs
 from workloads.answers.latency_model import candidates_to_measure
 from workloads.answers.trained import TeacherStage
-from workloads.craft.calibration import Calibration, TaskCalibration
+from workloads.craft.calibration import Calibration, ScoringCalibration, TaskCalibration
 from workloads.craft.latency.measure import REPEATS
 from workloads.craft.polishing import polish_training
-from workloads.documents.job_folder import PlanBudgetDocument, PlanDocument, PlanStepDocument
+from workloads.documents.job_folder import PlanDocument, PlanStepDocument
+from workloads.runs import proxy
+from workloads.runs.attempt.room import share_for
 from workloads.runs.attempt.steps import CORPUS, LATENCY, POLISH, PROXY_TASK, SEARCH, STUDENTS, TEACHER, train_step
 from workloads.runs.latency.latency import ForwardTimes
-from workloads.runs.proxy import CPUS, HALVING
-from workloads.runs.training.placement import plan_placement
+from workloads.runs.plans.shortlist import Candidate, Shortlist, each_once
+from workloads.runs.search import trial
+from workloads.runs.training.placement import Placement, plan_placement
+from workloads.runs.training.train import WORKERS_FIELD
 from workloads.shapes.architecture import Architecture
-from workloads.shapes.search_space import LISTED, Space, members_or_draws
-from workloads.spec.budgets import Budget
+from workloads.shapes.search_space import Space
 from workloads.spec.request import CompressionRequest
 
 # Read off the events of a run of the demo on an idle machine of two cores (2026-11-21).
@@ -35,7 +39,56 @@ CORPUS_BYTES_A_SECOND = 1.1e6
 """Text that one core tokenises and packs in a second: 12.2 MB came at 2.2 MB/s on two, with a WordPiece tokenizer."""
 
 
-Candidate = tuple[Space, Architecture]
+@dataclass(frozen=True)
+class Subject:
+    """What is planned, and where.
+
+    Attributes:
+        request: What is asked for.
+        spaces: The sub-spaces.
+        cluster: The nodes that are up.
+        corpus_bytes: Text to read; None where it is not known (the hub).
+        reused: By step, whether an earlier run has left its result.
+    """
+
+    request: CompressionRequest
+    teacher: TeacherStage
+    spaces: Sequence[Space]
+    cluster: Cluster
+    corpus_bytes: int | None
+    reused: Mapping[str, bool]
+
+    @functools.cached_property
+    def shortlist(self) -> Shortlist:
+        """The candidates that stand for the spaces."""
+        return Shortlist(self.teacher, self.spaces)
+
+    @functools.cached_property
+    def placement(self) -> Placement:
+        """How the SuperLMs are trained."""
+        return plan_placement(self.request.training, self.spaces, self.teacher.shape, self.cluster)
+
+    def share(self, runs: int) -> Share:
+        """What each worker of so many trainings side by side has.
+
+        Raises:
+            InputError: The nodes that are up cannot hold the workers.
+        """
+        return share_for(WORKERS_FIELD, runs=runs, workers=self.request.training.workers, cluster=self.cluster)
+
+    @property
+    def search_needs(self) -> dict[str, float]:
+        """What an actor of the search has."""
+        return worker_needs(trial.CPUS)
+
+    @property
+    def task_needs(self) -> dict[str, float]:
+        """What fine-tuning a candidate has."""
+        return proxy.candidate_needs(self.cluster.gpus > 0)
+
+    def finalists(self, forwards: Mapping[str, ForwardTimes], count: int) -> list[list[Candidate]]:
+        """Guess the best candidates of each budget; see :meth:`Shortlist.finalists`."""
+        return self.shortlist.finalists(self.request.budgets, forwards, count)
 
 
 @dataclass(frozen=True)
@@ -43,7 +96,9 @@ class Measured:
     """What a calibration found.
 
     Attributes:
-        training: Of the sub-spaces, and of ``alone``.
+        training: Of the sub-spaces, on a worker of the SuperLMs' training.
+        scoring: Of the sub-spaces and of ``alone``, on an actor of the search.
+        polishing: Of ``alone``, on a worker of the polishing; None without.
         forwards: By name of the latency targets that budgets name.
         sampled: Those of them whose candidates an earlier run has measured.
         task: Of the proxy task.
@@ -52,6 +107,8 @@ class Measured:
     """
 
     training: Calibration
+    scoring: ScoringCalibration
+    polishing: Calibration | None = None
     forwards: Mapping[str, ForwardTimes] = field(default_factory=dict)
     sampled: frozenset[str] = frozenset()
     task: TaskCalibration | None = None
@@ -59,108 +116,100 @@ class Measured:
     seconds: float = 0.0
 
 
-def finalists(
-    request: CompressionRequest,
-    teacher: TeacherStage,
-    spaces: Sequence[Space],
-    forwards: Mapping[str, ForwardTimes],
-    count: int,
-) -> list[list[Candidate]]:
-    """Guess the best ``count`` candidates of each budget: the largest within it, for the loss falls with size."""
-    found = []
-    for budget in request.budgets:
-        within = []
-        for space in spaces:
-            for one in members_or_draws(space):
-                latency_ms = None
-                if budget.latency_target is not None:
-                    times = forwards[budget.latency_target]
-                    latency_ms = 1e3 * times.of(teacher.cost(one, times.target.sequence_length).flops).forward
-                cost = teacher.cost(one, budget.sequence_length)
-                if not misses(cost, budget, latency_ms):
-                    within.append((cost.flops, (space, one)))
-        within.sort(key=lambda item: item[0], reverse=True)
-        found.append([candidate for _, candidate in within[:count]])
-    return found
+@dataclass(frozen=True)
+class _Estimate:
+    """A step, and how long it holds devices: GPUs where the cluster has any, else CPU cores."""
+
+    step: PlanStepDocument
+    device_seconds: float = 0.0
 
 
-def each_once(groups: Sequence[Sequence[Candidate]]) -> list[Candidate]:
-    """The candidates of several budgets."""
-    return list({(space.name, one): (space, one) for group in groups for space, one in group}.values())
-
-
-def make_plan(
-    request: CompressionRequest,
-    teacher: TeacherStage,
-    spaces: Sequence[Space],
-    resources: Resources,
-    measured: Measured,
-    *,
-    corpus_bytes: int | None,
-    reused: Mapping[str, bool],
-) -> PlanDocument:
+def make_plan(subject: Subject, measured: Measured) -> PlanDocument:
     """Put the estimate together.
 
-    Args:
-        request: What is asked for.
-        teacher: The teacher.
-        spaces: The sub-spaces.
-        resources: The cluster's.
-        measured: There.
-        corpus_bytes: Text to read; None where it is not known (the hub).
-        reused: By step, whether an earlier run has left its result.
+    Raises:
+        InputError: The nodes that are up cannot hold the training's workers.
     """
-    training, calibration = request.training, measured.training
-    placement = plan_placement(training, spaces, teacher.shape, resources)
-    steps = [
-        _step(TEACHER, 0.0, reused, "copied before"),
-        _step(
-            CORPUS,
-            0.0 if corpus_bytes is None else corpus_bytes / CORPUS_BYTES_A_SECOND / max(1, resources.cluster_cpus),
-            reused,
-            "unknown size: not estimated" if corpus_bytes is None else f"{corpus_bytes:,} bytes of text",
-        ),
+    request, spaces = subject.request, subject.spaces
+    trained, seconds = _training(subject, measured.training)
+    others = [
+        _Estimate(_step(TEACHER, 0.0, subject.reused, "copied before")),
+        _corpus(subject),
+        _search(subject, measured.scoring),
+        *_Answering(subject, measured).steps(),
+        _Estimate(_step(STUDENTS, STUDENT_SECONDS * len(request.budgets), {}, "one a budget")),
     ]
-    longest = device_seconds = 0.0
-    by_name: dict[str, PlanStepDocument] = {}
-    for group in placement.groups:
-        todo = [name for name in group if not reused.get(train_step(name), False)]
-        lengths = {name: training.steps_for(name) for name in todo}
-        forward = calibration.teacher_seconds * max(lengths.values(), default=0)
-        run = sum(calibration.step_seconds[name] * steps_ for name, steps_ in lengths.items()) + forward
-        run += TRAIN_START_SECONDS if todo else 0.0
-        for name in group:
-            # SuperLMs of a group are trained side by side: each is done when the group is.
-            basis = f"{training.steps_for(name)} steps, {calibration.step_seconds[name]:.3g} s a step of its own, "
-            basis += f"{calibration.teacher_seconds:.3g} s of the teacher's for {', '.join(group)}"
-            by_name[name] = _step(train_step(name), run, reused, basis)
-        longest = max(longest, run)
-        per_worker = 1 if resources.gpus else cpus_per_worker(resources, len(placement.groups), training.workers)
-        device_seconds += run * training.workers * per_worker
-    steps += [by_name[space.name] for space in spaces]
-    trained = {step.name for step in by_name.values()}
-    rows = request.search.heldout_blocks
-    scoring = sum(_candidates(request, space) * calibration.score_seconds[space.name] * rows for space in spaces)
-    search = SEARCH_START_SECONDS + scoring
-    steps.append(_step(SEARCH, search, reused, "every candidate on all rows; halving takes less"))
-    answering = _Answering(request, teacher, spaces, resources, measured)
-    steps += answering.steps()
-    steps.append(_step(STUDENTS, STUDENT_SECONDS * len(request.budgets), {}, "one a budget"))
-    others = sum(step.seconds for step in steps if step.name not in trained)
-    cores = 1 if resources.gpus else resources.cluster_cpus
+    steps = [one.step for one in (*others[:2], *trained, *others[2:])]
     return PlanDocument(
         candidates={space.name: len(space) for space in spaces},
-        budgets=[_budget(budget, teacher, spaces) for budget in request.budgets],
+        budgets=[subject.shortlist.count(budget) for budget in request.budgets],
         steps=steps,
-        seconds=longest + others,
-        device_hours=(device_seconds + others * cores) / 3600,
-        device="GPU" if resources.gpus else "CPU core",
+        seconds=seconds + sum(one.step.seconds for one in others),
+        device_hours=sum(one.device_seconds for one in (*trained, *others)) / 3600,
+        device="GPU" if subject.cluster.gpus else "CPU core",
         calibration_seconds=measured.seconds,
     )
 
 
+def _corpus(subject: Subject) -> _Estimate:
+    size, cores = subject.corpus_bytes, max(1, subject.cluster.cpus)
+    seconds = 0.0 if size is None else size / CORPUS_BYTES_A_SECOND / cores
+    words = "unknown size: not estimated" if size is None else f"{size:,} bytes of text, on {cores} CPUs"
+    step = _step(CORPUS, seconds, subject.reused, words)
+    return _Estimate(step, 0.0 if subject.cluster.gpus else step.seconds * cores)
+
+
+def _training(subject: Subject, calibration: Calibration) -> tuple[list[_Estimate], float]:
+    """Estimate each SuperLM's training in the order of the spaces, and how long all take together."""
+    training, groups = subject.request.training, subject.placement.groups
+    share = subject.share(len(groups))
+    by_name: dict[str, _Estimate] = {}
+    runs = []
+    for group in groups:
+        todo = [name for name in group if not subject.reused.get(train_step(name), False)]
+        lengths = {name: training.steps_for(name) for name in todo}
+        run = sum(calibration.step_seconds[name] * count for name, count in lengths.items())
+        run += calibration.teacher_seconds * max(lengths.values(), default=0)
+        run += TRAIN_START_SECONDS if todo else 0.0
+        runs.append(run)
+        held = run * training.workers * (share.gpus or share.cpus)
+        for name in group:
+            # SuperLMs of a group are trained side by side: each is done when the group is.
+            basis = f"{training.steps_for(name)} steps, {calibration.step_seconds[name]:.3g} s a step of its own, "
+            basis += f"{calibration.teacher_seconds:.3g} s of the teacher's for {', '.join(group)}, "
+            basis += f"on {_words(share.needs, training.workers)}"
+            step = _step(train_step(name), run, subject.reused, basis)
+            by_name[name] = _Estimate(step, held if todo and name == todo[0] else 0.0)  # counted once a group
+    return [by_name[space.name] for space in subject.spaces], _makespan(runs, share.runs_at_once)
+
+
+def _makespan(runs: Sequence[float], at_once: int) -> float:
+    """When runs have all ended of which so many go on at once, each beginning as soon as another has ended."""
+    ends = [0.0] * at_once
+    for run in runs:
+        heapq.heapreplace(ends, ends[0] + run)
+    return max(ends)
+
+
+def _search(subject: Subject, scoring: ScoringCalibration) -> _Estimate:
+    request, needs = subject.request, subject.search_needs
+    rows = request.search.heldout_blocks
+    counts = {space.name: _candidates(request, space) for space in subject.spaces}
+    actors = max(1, min(subject.cluster.holds(needs), sum(counts.values())))
+    work = sum(count * scoring.row_seconds[name] * rows for name, count in counts.items())
+    seconds = SEARCH_START_SECONDS + rows * scoring.teacher_seconds + work / actors
+    words = f"every candidate on all rows, on {_words(needs, actors)}; halving takes less"
+    step = _step(SEARCH, seconds, subject.reused, words)
+    held = needs.get("GPU", 0.0) if subject.cluster.gpus else needs["CPU"]
+    return _Estimate(step, step.seconds * actors * held)
+
+
 def _candidates(request: CompressionRequest, space: Space) -> int:
     return len(space) if request.search.candidates is None else min(len(space), request.search.candidates)
+
+
+def _words(needs: Needs, count: int) -> str:
+    return describe_needs(needs) if count == 1 else f"{count} x ({describe_needs(needs)})"
 
 
 def _step(name: str, seconds: float, reused: Mapping[str, bool], basis: str) -> PlanStepDocument:
@@ -168,60 +217,40 @@ def _step(name: str, seconds: float, reused: Mapping[str, bool], basis: str) -> 
     return PlanStepDocument(name=name, seconds=0.0 if is_reused else seconds, reused=is_reused, basis=basis)
 
 
-def _budget(budget: Budget, teacher: TeacherStage, spaces: Sequence[Space]) -> PlanBudgetDocument:
-    counted = budget.model_copy(update={"max_latency_ms": None, "latency_target": None})
-    counts = {space.name: _within(space, budget.sequence_length, counted, teacher) for space in spaces}
-    notes = []
-    if budget.max_latency_ms is not None:
-        notes.append(f"max_latency_ms is measured on {budget.latency_target} by the run; the counts leave it out")
-    if drawn := [space.name for space in spaces if len(space) > LISTED]:
-        notes.append(f"the counts of {', '.join(drawn)} are estimated from a sample")
-    return PlanBudgetDocument(
-        budget=budget.name, candidates=counts, feasible=any(counts.values()), note="; ".join(notes) or None
-    )
-
-
-def _within(space: Space, length: int, budget: Budget, teacher: TeacherStage) -> int:
-    """How many members meet a budget; of a large space an estimate."""
-    members = members_or_draws(space)
-    met = sum(not misses(teacher.cost(one, length), budget) for one in members)
-    if met == 0 and not misses(teacher.cost(space.smallest, length), budget):
-        return 1
-    return round(met * len(space) / len(members))
-
-
 @dataclass(frozen=True)
 class _Answering:
     """Estimates the steps between the scores and the students."""
 
-    request: CompressionRequest
-    teacher: TeacherStage
-    spaces: Sequence[Space]
-    resources: Resources
+    subject: Subject
     measured: Measured
 
-    def steps(self) -> list[PlanStepDocument]:
+    @property
+    def request(self) -> CompressionRequest:
+        return self.subject.request
+
+    def steps(self) -> list[_Estimate]:
         found = []
         if self.measured.forwards:
             found.append(self._latency())
         if self.request.proxy_task is not None:
             candidates = self._finalists(self.request.proxy_task.candidates)
             words = f"{len(candidates)} candidates, {self._task_words()}"
-            found.append(_step(PROXY_TASK, self._fine_tuning(candidates), {}, words))
+            seconds, held = self._fine_tuning(candidates)
+            found.append(_Estimate(_step(PROXY_TASK, seconds, {}, words), held))
         if self.request.polish is not None:
             found.append(self._polish(self._finalists(self.request.polish.top_k)))
         return found
 
     def _finalists(self, count: int) -> list[Candidate]:
-        return each_once(finalists(self.request, self.teacher, self.spaces, self.measured.forwards, count))
+        return each_once(self.subject.finalists(self.measured.forwards, count))
 
-    def _latency(self) -> PlanStepDocument:
-        request, seconds, words = self.request, 0.0, []
+    def _latency(self) -> _Estimate:
+        request, seconds, held, words = self.request, 0.0, 0.0, []
         top = request.polish.top_k if request.polish is not None else 1
-        by_budget = finalists(request, self.teacher, self.spaces, self.measured.forwards, top)
+        by_budget = self.subject.finalists(self.measured.forwards, top)
         for name, times in self.measured.forwards.items():
-            target = times.target
-            chosen = [] if name in self.measured.sampled else candidates_to_measure(self.spaces, request.seed)
+            target, before = times.target, seconds
+            chosen = [] if name in self.measured.sampled else candidates_to_measure(self.subject.spaces, request.seed)
             seconds += times.start if chosen else 0.0
             # Twice each, alone.
             seconds += sum(2 * times.of(self._flops(one, target.sequence_length)).seconds(target) for one in chosen)
@@ -234,24 +263,30 @@ class _Answering:
             for _, one in students:
                 own = times.of(self._flops(one, target.sequence_length))
                 seconds += times.start + REPEATS * (own.seconds(target) + times.teacher.seconds(target))
+            on_gpus = target.device == "cuda"
+            holds = 1 if on_gpus else target.threads
+            held += (seconds - before) * (holds if on_gpus == (self.subject.cluster.gpus > 0) else 0)
             words.append(
                 f"{2 * len(chosen)} measurements of candidates and {len(students)} of students beside the teacher on "
                 f"{name}, a forward {times.small.forward:.3g} to {times.large.forward:.3g} s, the teacher's "
                 f"{times.teacher.forward:.3g} s"
             )
-        return _step(LATENCY, seconds, {}, "; ".join(words))
+        return _Estimate(_step(LATENCY, seconds, {}, "; ".join(words)), held)
 
-    def _fine_tuning(self, candidates: Sequence[Candidate]) -> float:
+    def _fine_tuning(self, candidates: Sequence[Candidate]) -> tuple[float, float]:
+        """Estimate the seconds, and those for which devices are held."""
         spec, task = self.request.proxy_task, self.measured.task
         if spec is None or task is None or not candidates:
-            return 0.0
+            return 0.0, 0.0
         timed = self._flops(task.architecture, spec.sequence_length)
         flops = [self._flops(one, spec.sequence_length) for _, one in candidates]
         epoch = task.epoch_seconds * sum(flops) / len(flops) / timed
         work = len(candidates) * task.start_seconds + halved_epochs(len(candidates), spec.epochs) * epoch
         longest = task.start_seconds + spec.epochs * task.epoch_seconds * max(flops) / timed
-        at_once = min(self.resources.gpus or max(1, self.resources.cluster_cpus // CPUS), len(candidates))
-        return SEARCH_START_SECONDS + max(work / at_once, longest)
+        needs = self.subject.task_needs
+        at_once = max(1, min(self.subject.cluster.holds(needs), len(candidates)))
+        seconds = SEARCH_START_SECONDS + max(work / at_once, longest)
+        return seconds, seconds * at_once * (needs.get("GPU") or needs["CPU"])
 
     def _task_words(self) -> str:
         task = self.measured.task
@@ -259,31 +294,33 @@ class _Answering:
             return "none of which meets a budget"
         return f"an epoch of {task.architecture.describe()} {task.epoch_seconds:.3g} s, about half stopped at each rung"
 
-    def _polish(self, candidates: Sequence[Candidate]) -> PlanStepDocument:
-        request, training = self.request, self.measured.training
+    def _polish(self, candidates: Sequence[Candidate]) -> _Estimate:
+        request, training, scoring = self.request, self.measured.polishing, self.measured.scoring
         if not candidates:
-            return _step(POLISH, 0.0, {}, "no candidate meets a budget")
+            return _Estimate(_step(POLISH, 0.0, {}, "no candidate meets a budget"))
+        assert training is not None, "candidates to polish are calibrated"
         length = request.training.sequence_length
-        step = score = 0.0
+        step, score = training.teacher_seconds, scoring.teacher_seconds
         for space, one in candidates:
             timed = self.measured.alone[space.name]
-            share = self._flops(one, length) / self._flops(timed.largest, length)
-            step += training.step_seconds[timed.name] * share
-            score += training.score_seconds[timed.name] * share
+            part = self._flops(one, length) / self._flops(timed.largest, length)
+            step += training.step_seconds[timed.name] * part
+            score += scoring.row_seconds[timed.name] * part
         steps = polish_training(request).steps_for(candidates[0][0].name)
-        rows = request.search.heldout_blocks
-        teacher_row = training.teacher_seconds / (request.training.batch_size // request.training.workers)
-        seconds = TRAIN_START_SECONDS + steps * (step + training.teacher_seconds) + rows * (score + teacher_row)
-        words = (
-            f"{len(candidates)} students side by side, {steps} steps, {step + training.teacher_seconds:.3g} s a step"
-        )
+        share, workers = self.subject.share(1), request.training.workers
+        trained = TRAIN_START_SECONDS + steps * step
+        held = trained * workers * (share.gpus or share.cpus)
+        seconds = trained + request.search.heldout_blocks * score  # scored one after the other, on a core
+        words = f"{len(candidates)} students side by side, {steps} steps, {step:.3g} s a step, "
+        words += f"on {_words(share.needs, workers)}"
         if request.proxy_task is not None:
-            seconds += self._fine_tuning(candidates)
+            again, held_again = self._fine_tuning(candidates)
+            seconds, held = seconds + again, held + held_again
             words += "; the proxy task once more"
-        return _step(POLISH, seconds, {}, words)
+        return _Estimate(_step(POLISH, seconds, {}, words), held)
 
     def _flops(self, architecture: Architecture, length: int) -> int:
-        return self.teacher.cost(architecture, length).flops
+        return self.subject.teacher.cost(architecture, length).flops
 
 
 def halved_epochs(candidates: int, epochs: int) -> float:
@@ -296,5 +333,5 @@ def halved_epochs(candidates: int, epochs: int) -> float:
     for epoch in range(1, epochs + 1):
         done += going
         if epoch == rung:
-            going, rung = 1 + (going - 1) / HALVING, rung * HALVING
+            going, rung = 1 + (going - 1) / proxy.HALVING, rung * proxy.HALVING
     return done

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import math
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import ray
 import torch
 
-from cluster.sizing import Resources, cpus_per_worker, read_resources
+from cluster.room import reserved, run_in
+from cluster.sizing import Needs, Share, read_cluster
 from workloads.answers.latency import known_targets
 from workloads.answers.trained import TeacherStage
-from workloads.craft.calibration import Calibration, TaskCalibration, calibrate, calibrate_task
+from workloads.craft.calibration import (
+    Calibration,
+    ScoringCalibration,
+    TaskCalibration,
+    calibrate,
+    calibrate_scoring,
+    calibrate_task,
+)
 from workloads.craft.polishing import single_student_space
 from workloads.craft.tasks.data import read_task
 from workloads.craft.tasks.encoding import encode_task
-from workloads.craft.teacher import open_teacher
+from workloads.craft.teacher import Teacher, open_teacher
 from workloads.documents.job_folder import PlanDocument
 from workloads.runs.attempt.attempt import Attempt
+from workloads.runs.attempt.run import Run
 from workloads.runs.attempt.steps import CALIBRATION, CORPUS, train_step
-from workloads.runs.latency.latency import samples_key, time_forwards
-from workloads.runs.latency.places import find_place, target_field
-from workloads.runs.plans.estimates import Candidate, Measured, each_once, finalists, make_plan
-from workloads.runs.proxy import CPUS
+from workloads.runs.latency.latency import Choice, samples_key, time_forwards
+from workloads.runs.latency.places import Asked, find_place
+from workloads.runs.plans.estimates import Measured, Subject, make_plan
+from workloads.runs.plans.shortlist import Candidate, each_once
 from workloads.runs.stages.training import StoredTraining
-from workloads.runs.training.placement import plan_placement
 from workloads.runs.training.train import superlm_key
 from workloads.shapes.search_space import Space
 from workloads.spec.request import CompressionRequest
@@ -45,111 +55,125 @@ def plan(attempt: Attempt) -> PlanDocument:
     teacher = stages.teacher()
     spaces = stages.spaces(teacher)
     attempt.progress.start(CALIBRATION)
-    storage, request, resources = attempt.storage, attempt.request, read_resources()
-    corpus = stages.corpus_plan(teacher)
+    request, corpus = attempt.request, stages.corpus_plan(teacher)
     keys = {
         train_step(space.name): superlm_key(request, space, teacher.fingerprint, corpus.key.fingerprint)
         for space in spaces
     } | {CORPUS: corpus.key}
-    found = make_plan(
-        request,
-        teacher,
-        spaces,
-        resources,
-        _measure(attempt, teacher, spaces, resources),
-        corpus_bytes=corpus.size,
-        reused={name: artifacts.find(storage, key) is not None for name, key in keys.items()},
-    )
+    reused = {name: artifacts.find(attempt.storage, key) is not None for name, key in keys.items()}
+    subject = Subject(request, teacher, spaces, read_cluster(), corpus.size, reused)
+    found = make_plan(subject, _measure(attempt, subject))
     attempt.progress.finish(CALIBRATION)
     return found
 
 
-def _measure(attempt: Attempt, teacher: TeacherStage, spaces: Sequence[Space], resources: Resources) -> Measured:
+def _measure(attempt: Attempt, subject: Subject) -> Measured:
     """Time what each step of the compression does much of, where it would do it."""
-    storage, request, began = attempt.storage, attempt.request, time.monotonic()
+    request, teacher, began = attempt.request, subject.teacher, time.monotonic()
     targets = known_targets(request.latency_targets)
     forwards, sampled = {}, set()
     for name in sorted({budget.latency_target for budget in request.budgets if budget.latency_target is not None}):
-        target, where = targets[name], target_field(request, targets[name])
-        forwards[name] = time_forwards(
-            storage, target=target, teacher=teacher, spaces=spaces, builder=attempt.builder, field=where
-        )
-        samples = samples_key(target, find_place(target, where), teacher.fingerprint, spaces, request.seed)
-        if artifacts.find(storage, samples) is not None:
+        asked = Asked.by(request, targets[name], functools.partial(attempt.progress.wait, CALIBRATION))
+        forwards[name] = time_forwards(attempt.run, asked, teacher, subject.spaces)
+        choice = Choice(subject.spaces, request.seed)
+        samples = samples_key(targets[name], find_place(asked), teacher.fingerprint, choice)
+        if artifacts.find(attempt.storage, samples) is not None:
             sampled.add(name)
-    largest_first = functools.partial(finalists, request, teacher, spaces, forwards)
-    polished = each_once(largest_first(request.polish.top_k)) if request.polish is not None else []
-    alones: dict[str, Space] = {space.name: single_student_space(space, one) for space, one in reversed(polished)}
+    polished = each_once(subject.finalists(forwards, request.polish.top_k)) if request.polish is not None else []
+    alone: dict[str, Space] = {space.name: single_student_space(space, one) for space, one in reversed(polished)}
     task = None
-    if request.proxy_task is not None and (tuned := each_once(largest_first(request.proxy_task.candidates))):
-        task = _calibrate_task_on_cluster(storage, request, teacher, tuned[len(tuned) // 2], resources)
+    if request.proxy_task is not None:
+        tuned = each_once(subject.finalists(forwards, request.proxy_task.candidates))
+        task = _calibrate_task_on_cluster(attempt, subject, tuned[len(tuned) // 2]) if tuned else None
+    run, scored = attempt.run, [*subject.spaces, *alone.values()]
     return Measured(
-        calibrate_on_cluster(storage, request, teacher, spaces, resources, [*alones.values()]),
+        calibrate_on_cluster(run, request, teacher, subject.spaces, subject.share(len(subject.placement.groups))),
+        _calibrate_scoring_on_cluster(run, subject, scored),
+        calibrate_on_cluster(run, request, teacher, [*alone.values()], subject.share(1)) if alone else None,
         forwards,
         frozenset(sampled),
         task,
-        alones,
+        alone,
         time.monotonic() - began,
     )
 
 
 def calibrate_on_cluster(
-    storage: Storage,
-    request: CompressionRequest,
-    teacher: TeacherStage,
-    spaces: Sequence[Space],
-    resources: Resources,
-    alones: Sequence[Space] = (),
+    run: Run, request: CompressionRequest, teacher: TeacherStage, spaces: Sequence[Space], share: Share
 ) -> Calibration:
-    """Run the calibration where a training worker would run, with what it would have.
+    """Run the calibration of the training where a worker of it would run, with what it would have.
 
     Args:
-        storage: Where the teacher's files are; the node must reach it.
+        run: Where the teacher's files are; its progress has the step :data:`CALIBRATION`.
         request: Objective and training.
         teacher: Brought to the storage.
-        spaces: The sub-spaces.
-        resources: The cluster's.
-        alones: Sub-spaces of one candidate each, trained as it would be polished.
+        spaces: The sub-spaces, and those of one candidate that is trained as it would be polished.
+        share: A worker's.
     """
-    groups = len(plan_placement(request.training, spaces, teacher.shape, resources).groups)
-    cpus = cpus_per_worker(resources, runs_at_once=groups, workers=request.training.workers)
-    gpus = 1 if resources.gpus else 0
-    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_calibrate)
-    found: Calibration = ray.get(
-        task.remote(storage.url, request, teacher.artifact.files, [*spaces, *alones], cpus, gpus)
+    found: Calibration = _on_worker(
+        run, share.needs, _calibrate, run.storage.url, request, teacher.artifact.files, list(spaces), share.needs
     )
     return found
 
 
-def _calibrate_task_on_cluster(
-    storage: Storage, request: CompressionRequest, teacher: TeacherStage, candidate: Candidate, resources: Resources
-) -> TaskCalibration:
-    """Run the calibration of the proxy task where a candidate would be fine-tuned, with what it would have."""
-    gpus = 1 if resources.gpus else 0
-    task = ray.remote(num_cpus=CPUS, num_gpus=gpus, max_retries=0)(_calibrate_task)
-    found: TaskCalibration = ray.get(task.remote(storage.url, request, teacher.artifact.files, candidate, gpus))
+def _calibrate_scoring_on_cluster(run: Run, subject: Subject, spaces: Sequence[Space]) -> ScoringCalibration:
+    """Run the calibration of the scoring where an actor of the search would run, with what it would have."""
+    needs, url = subject.search_needs, run.storage.url
+    found: ScoringCalibration = _on_worker(
+        run, needs, _calibrate_scoring, url, subject.request, subject.teacher.artifact.files, list(spaces), needs
+    )
     return found
 
 
+def _calibrate_task_on_cluster(attempt: Attempt, subject: Subject, candidate: Candidate) -> TaskCalibration:
+    """Run the calibration of the proxy task where a candidate would be fine-tuned, with what it would have."""
+    needs, url = subject.task_needs, attempt.storage.url
+    found: TaskCalibration = _on_worker(
+        attempt.run, needs, _calibrate_task, url, attempt.request, subject.teacher.artifact.files, candidate, needs
+    )
+    return found
+
+
+def _on_worker(run: Run, needs: Needs, function: Callable[..., Any], *args: Any) -> Any:
+    """Run a function on a worker of these needs, once there is room for it."""
+    with reserved([needs], functools.partial(run.progress.wait, CALIBRATION)) as room:
+        return run_in(room, needs, function, *args)
+
+
 def _calibrate(
-    storage_url: str, request: CompressionRequest, teacher_files: str, spaces: list[Space], cpus: int, gpus: int
+    storage_url: str, request: CompressionRequest, teacher_files: str, spaces: list[Space], needs: Needs
 ) -> Calibration:
-    torch.set_num_threads(cpus)
-    device = torch.device("cuda") if gpus else torch.device("cpu")
-    rows = request.training.batch_size // request.training.workers
-    with tempfile.TemporaryDirectory() as temporary:
-        teacher = open_teacher(Storage.open(storage_url).fetch(teacher_files, Path(temporary)))
+    device = _take(needs)
+    rows = math.ceil(request.training.batch_size / request.training.workers)
+    with _opened(storage_url, teacher_files) as teacher:
         return calibrate(teacher, spaces, request, rows=rows, device=device)
 
 
+def _calibrate_scoring(
+    storage_url: str, request: CompressionRequest, teacher_files: str, spaces: list[Space], needs: Needs
+) -> ScoringCalibration:
+    device = _take(needs)
+    with _opened(storage_url, teacher_files) as teacher:
+        return calibrate_scoring(teacher, spaces, request, device=device)
+
+
 def _calibrate_task(
-    storage_url: str, request: CompressionRequest, teacher_files: str, candidate: Candidate, gpus: int
+    storage_url: str, request: CompressionRequest, teacher_files: str, candidate: Candidate, needs: Needs
 ) -> TaskCalibration:
-    assert request.proxy_task is not None
-    torch.set_num_threads(CPUS)
-    device = torch.device("cuda") if gpus else torch.device("cpu")
-    with tempfile.TemporaryDirectory() as temporary:
-        teacher = open_teacher(Storage.open(storage_url).fetch(teacher_files, Path(temporary)))
-        spec = request.proxy_task
+    spec, device = request.proxy_task, _take(needs)
+    assert spec is not None
+    with _opened(storage_url, teacher_files) as teacher:
         task = encode_task(read_task(spec), spec, teacher.tokenizer, teacher.shape)
         return calibrate_task(teacher, *candidate, task, spec, seed=request.seed, device=device)
+
+
+def _take(needs: Needs) -> torch.device:
+    """Use what a worker of these needs has: its CPUs as threads, and its GPU."""
+    torch.set_num_threads(max(1, int(needs["CPU"])))
+    return torch.device("cuda") if needs.get("GPU") else torch.device("cpu")
+
+
+@contextlib.contextmanager
+def _opened(storage_url: str, teacher_files: str) -> Iterator[Teacher]:
+    with tempfile.TemporaryDirectory() as temporary:
+        yield open_teacher(Storage.open(storage_url).fetch(teacher_files, Path(temporary)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from workloads.answers.choosing import Scored
@@ -14,13 +14,21 @@ from workloads.answers.student_key import student_key
 from workloads.answers.trained import Trained
 from workloads.methods.stages import Polished
 from workloads.runs.attempt.attempt import Attempt
-from workloads.runs.attempt.stage_cache import WAITING
+from workloads.runs.attempt.run import News
 from workloads.runs.attempt.steps import LATENCY, POLISH, PROXY_TASK, STUDENTS
-from workloads.runs.latency.latency import build_measure, build_samples, read_measure, read_samples
-from workloads.runs.latency.places import find_place, target_field
-from workloads.runs.proxy import read_task_scores, score_on_task
+from workloads.runs.latency.latency import (
+    Choice,
+    SavedStudent,
+    build_measure,
+    build_samples,
+    read_measure,
+    read_samples,
+)
+from workloads.runs.latency.places import Asked, find_place
+from workloads.runs.proxy import Entrants, read_task_scores, score_on_task
 from workloads.runs.students import Origin, build_student
 from workloads.runs.training.polish import PolishJob, polish_students, score_polished
+from workloads.runs.training.train import TrainingInputs
 from workloads.spec.budgets import Budget, LatencyTarget
 from workloads.storage.artifacts import Artifact
 
@@ -57,25 +65,14 @@ class StoredAnswering:
             self._sampled = before + total
             self._progress.advance(LATENCY, before + done, self._sampled)
 
-        samples = build_samples(
-            self._storage,
-            target=target,
-            teacher_files=trained.teacher.artifact.files,
-            teacher_fingerprint=trained.teacher.fingerprint,
-            spaces=trained.spaces,
-            seed=self._request.seed,
-            builder=self._builder,
-            progress=progress,
-            field=target_field(self._request, target),
-            waiting=functools.partial(self._progress.note, LATENCY, WAITING),
-        )
-        self._progress.note(LATENCY, None)
+        choice = Choice(trained.spaces, self._request.seed)
+        samples = build_samples(self._attempt.run, self._asked(target), trained.teacher, choice, progress)
         self._building.end(LATENCY, samples)
         return LatencyModels.fit(read_samples(samples))
 
     def measure(self, trained: Trained, student: Artifact, target: LatencyTarget) -> LatencyMeasure:
         """See the protocol."""
-        return self._measure(trained, student.files, student.fingerprint, target)
+        return self._measure(trained, SavedStudent(student.files, student.fingerprint), target)
 
     def measuring(self, total: int, done: int) -> None:
         """See the protocol; the step counts them beside the measurements that the predictors took."""
@@ -105,8 +102,8 @@ class StoredAnswering:
         """
         self._progress.start(PROXY_TASK, len(candidates), "candidates")
         superlms = [trained.superlms[one.subspace] for one in candidates]
-        progress = functools.partial(self._progress.advance, PROXY_TASK)
-        found, artifact = self._score_on_task(trained, candidates, superlms, progress)
+        news = News.of_step(self._progress, PROXY_TASK)
+        found, artifact = self._score_on_task(trained, Entrants(candidates, superlms), news)
         self._building.end(PROXY_TASK, artifact)
         return found
 
@@ -124,33 +121,9 @@ class StoredAnswering:
             PolishJob(trained.space(one.subspace), one.architecture, trained.superlms[one.subspace])
             for one in candidates
         ]
-        done: dict[str, int] = {}
-
-        def report(name: str, tokens_done: int, total: int, metrics: dict[str, float]) -> None:
-            done[name] = tokens_done
-            self._progress.advance(POLISH, sum(done.values()))
-            named = {f"{name} {metric}": value for metric, value in metrics.items()}
-            self._progress.point(POLISH, tokens_done, total, named)
-
-        polished = polish_students(
-            self._storage,
-            self._request,
-            teacher_files=trained.teacher.artifact.files,
-            teacher_fingerprint=trained.teacher.fingerprint,
-            corpus=trained.corpus,
-            chosen=jobs,
-            builder=self._builder,
-            report=report,
-            note=functools.partial(self._progress.note, POLISH),
-        )
-        losses = score_polished(
-            self._storage,
-            self._request,
-            teacher_files=trained.teacher.artifact.files,
-            corpus=trained.corpus,
-            polished=polished,
-            builder=self._builder,
-        )
+        inputs = TrainingInputs(self._request, trained.teacher, trained.corpus)
+        polished = polish_students(self._attempt.run, inputs, jobs)
+        losses = score_polished(self._attempt.run, inputs, polished)
         after = [replace(one, heldout_loss=losses[job.id]) for one, job in zip(candidates, jobs, strict=True)]
         superlms = [polished[job.id] for job in jobs]
         made = list(superlms)
@@ -159,7 +132,8 @@ class StoredAnswering:
             def tell(done: int, total: int) -> None:
                 self._progress.note(POLISH, f"on the proxy task once more: {done} of {total}")
 
-            after, scores = self._score_on_task(trained, after, superlms, tell)
+            news = News(tell, functools.partial(self._progress.wait, POLISH))
+            after, scores = self._score_on_task(trained, Entrants(after, superlms), news)
             made.append(scores)
         self._building.end(POLISH, *made)
         return [Polished(*one) for one in zip(after, superlms, strict=True)]
@@ -179,12 +153,12 @@ class StoredAnswering:
         """See the protocol."""
         stages = {"teacher": trained.teacher.artifact, "corpus": trained.corpus, "superlm": superlm}
         # A card tells of one target on one device, so a student that was measured elsewhere is an artefact of its own.
-        latency = (target, find_place(target, target_field(self._request, target)).device) if target else None
+        latency = (target, find_place(self._asked(target)).device) if target else None
         key = student_key(trained.scores, superlm, scored.architecture, self._request.export, latency)
 
         def measure(files: str) -> LatencyMeasure:
             assert target is not None
-            return self._measure(trained, files, key.fingerprint, target)
+            return self._measure(trained, SavedStudent(files, key.fingerprint), target)
 
         def build() -> Artifact:
             teacher, opened = self._attempt.teacher(trained.teacher), self._attempt.superlm(trained.teacher, superlm)
@@ -198,37 +172,14 @@ class StoredAnswering:
         self._saved.append(artifact)
         return artifact
 
-    def _measure(self, trained: Trained, files: str, fingerprint: str, target: LatencyTarget) -> LatencyMeasure:
-        artifact = build_measure(
-            self._storage,
-            target=target,
-            teacher_files=trained.teacher.artifact.files,
-            teacher_fingerprint=trained.teacher.fingerprint,
-            student_files=files,
-            student_fingerprint=fingerprint,
-            builder=self._builder,
-            field=target_field(self._request, target),
-            waiting=functools.partial(self._progress.note, LATENCY, WAITING),
-        )
-        self._progress.note(LATENCY, None)
+    def _asked(self, target: LatencyTarget) -> Asked:
+        return Asked.by(self._request, target, functools.partial(self._progress.wait, LATENCY))
+
+    def _measure(self, trained: Trained, student: SavedStudent, target: LatencyTarget) -> LatencyMeasure:
+        artifact = build_measure(self._attempt.run, self._asked(target), trained.teacher, student)
         self._measured |= artifact.builder == self._builder
         return read_measure(artifact)
 
-    def _score_on_task(
-        self,
-        trained: Trained,
-        candidates: Sequence[Scored],
-        superlms: Sequence[Artifact],
-        progress: Callable[[int, int], None],
-    ) -> tuple[list[Scored], Artifact]:
-        artifact = score_on_task(
-            self._storage,
-            self._request,
-            teacher_files=trained.teacher.artifact.files,
-            teacher_fingerprint=trained.teacher.fingerprint,
-            superlms=superlms,
-            candidates=candidates,
-            builder=self._builder,
-            progress=progress,
-        )
-        return read_task_scores(self._storage, artifact, candidates), artifact
+    def _score_on_task(self, trained: Trained, entrants: Entrants, news: News) -> tuple[list[Scored], Artifact]:
+        artifact = score_on_task(self._attempt.run, self._request, trained.teacher, entrants, news)
+        return read_task_scores(self._storage, artifact, entrants.candidates), artifact

@@ -14,12 +14,13 @@ from workloads.craft.objectives.objective import objective_for
 from workloads.craft.teacher import fetch_teacher, open_teacher
 from workloads.craft.text.tokenizer import Tokenizer
 from workloads.runs.attempt.attempt import Attempt
+from workloads.runs.attempt.room import share_for
 from workloads.runs.attempt.steps import CORPUS, SEARCH, TEACHER, train_step
 from workloads.runs.corpus import CorpusPlan, build_corpus, check_corpus, plan_corpus
-from workloads.runs.latency.places import find_place, target_field
+from workloads.runs.latency.places import Asked, find_place
 from workloads.runs.proxy import check_task
 from workloads.runs.search.search import scores_key, search_candidates
-from workloads.runs.training.train import superlm_key, train_superlms
+from workloads.runs.training.train import WORKERS_FIELD, TrainingInputs, superlm_key, train_superlms
 from workloads.shapes import teacher_files
 from workloads.shapes.fitting import fitting_spaces
 from workloads.shapes.search_space import Space
@@ -81,15 +82,16 @@ class StoredTraining:
         """See the protocol.
 
         Raises:
-            InputError: They, or the settings of their training, do not fit the teacher; no node can measure a
-                latency target; the proxy task cannot be read.
+            InputError: They, or the settings of their training, do not fit the teacher; the nodes that are up cannot
+                hold the training's workers; no node can measure a latency target; the proxy task cannot be read.
         """
         spaces = fitting_spaces(self._request, teacher.shape)
         # What would end the run hours later is found out now.
+        share_for(WORKERS_FIELD, workers=self._request.training.workers)
         for budget in self._request.budgets:
             if budget.latency_target is not None:
                 target = known_targets(self._request.latency_targets)[budget.latency_target]
-                find_place(target, target_field(self._request, target))
+                find_place(Asked.by(self._request, target, functools.partial(self._progress.wait, TEACHER)))
         if self._request.proxy_task is not None:
             check_task(self._request.proxy_task, self._attempt.teacher(teacher))
         return spaces
@@ -135,32 +137,13 @@ class StoredTraining:
         for name in keys:
             progress.start(train_step(name), request.training.tokens_for(name), "tokens")
 
-        def report(name: str, done: int, total: int, metrics: dict[str, float]) -> None:
-            progress.advance(train_step(name), done, total)
-            progress.point(train_step(name), done, total, metrics)
-
-        def note(text: str) -> None:
-            progress.event("placement", text)
-            for name, key in keys.items():
-                if artifacts.find(self._storage, key) is None:
-                    progress.note(train_step(name), text)
-
         with contextlib.ExitStack() as leases:
             missing = {name: key for name, key in keys.items() if artifacts.find(self._storage, key) is None}
             # Always in the same order, so that two jobs never wait for each other.
             for name, key in sorted(missing.items(), key=lambda item: item[1].fingerprint):
                 leases.enter_context(self._building.lease(train_step(name), key))
-            superlms = train_superlms(
-                self._storage,
-                request,
-                teacher_files=teacher.artifact.files,
-                teacher_fingerprint=teacher.fingerprint,
-                corpus=corpus,
-                spaces=list(spaces),
-                builder=self._builder,
-                report=report,
-                note=note,
-            )
+            inputs = TrainingInputs(request, teacher, corpus)
+            superlms = train_superlms(self._attempt.run, inputs, spaces)
         for name, artifact in superlms.items():
             self._building.end(train_step(name), artifact)
         return superlms

@@ -6,16 +6,19 @@ of their own. Same code, one list longer or shorter.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cluster.sizing import Resources
+from cluster.sizing import Cluster, worker_needs
 from workloads.shapes.architecture import Architecture, TeacherShape
 from workloads.shapes.costs import student_cost
 from workloads.shapes.search_space import Space, members_or_draws
 from workloads.spec.request import TrainingSpec
 
 _WORTH_IT = 1.25  # how much quicker *apart* must be to be worth K times the devices
+
+_LISTED = 256  # so many give a mean within some 2 % of the whole space's
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,7 @@ class Placement:
     reason: str
 
 
-def plan_placement(
-    training: TrainingSpec, spaces: Sequence[Space], shape: TeacherShape, resources: Resources
-) -> Placement:
+def plan_placement(training: TrainingSpec, spaces: Sequence[Space], shape: TeacherShape, cluster: Cluster) -> Placement:
     """Split the sub-spaces into groups; groups given by hand have been checked to hold each once."""
     names = [space.name for space in spaces]
     wish = training.placement
@@ -44,21 +45,24 @@ def plan_placement(
     units = [step_flops(space, shape, training) / teacher for space in spaces]
     as_one, slowest = 1 + sum(units), 1 + max(units)
     counts = f"a batch costs {as_one:.1f} teacher forwards together, {slowest:.1f} in the largest group apart"
-    need = len(names) * training.workers
-    if resources.gpus >= need and as_one / slowest >= _WORTH_IT:
-        return Placement(apart, f"{resources.gpus} GPUs are enough for {need} workers; {counts}")
-    if resources.gpus >= need:
+    need, gpus = len(names) * training.workers, cluster.gpus
+    if gpus and cluster.holds(worker_needs(1, 1)) >= need:
+        if as_one / slowest >= _WORTH_IT:
+            return Placement(apart, f"{gpus} GPUs are enough for {need} workers; {counts}")
         return Placement(together, f"apart would gain too little for {need} GPUs; {counts}")
-    what = f"{resources.gpus} GPUs" if resources.gpus else f"{resources.cluster_cpus} CPUs shared by all groups"
+    what = f"{gpus} GPUs" if gpus else f"{cluster.cpus} CPUs shared by all groups"
     return Placement(together, f"{what}, so one teacher forward for all is cheapest; {counts}")
 
 
 def step_flops(space: Space, shape: TeacherShape, training: TrainingSpec) -> float:
-    """Multiply-accumulates a sequence of a sandwich's forwards and backwards (a backward counts as two forwards)."""
+    """Multiply-accumulates a sequence of a sandwich's forwards and backwards (a backward counts as two forwards).
+
+    Random subnets count as the mean of some that are drawn, where the space is large.
+    """
 
     def flops(architecture: Architecture) -> int:
         return student_cost(shape, architecture, training.sequence_length).flops
 
-    costs = [flops(architecture) for architecture in members_or_draws(space)]
-    randoms = training.random_subnets * sum(costs) / len(costs)
+    some = members_or_draws(space, listed=_LISTED, draws=_LISTED)
+    randoms = training.random_subnets * statistics.fmean(map(flops, some))
     return 3 * (flops(space.largest) + flops(space.smallest) + randoms)

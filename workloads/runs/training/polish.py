@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from workloads.craft.polishing import first_batch, polish_training, single_stude
 from workloads.craft.scoring import Heldout, heldout_batches, score
 from workloads.craft.superlm_files import load_superlm, wiring_of
 from workloads.craft.teacher import open_teacher
-from workloads.runs.training.train import NOT_IN_FINGERPRINT, PendingSuperLM, Report, train_groups
+from workloads.runs.attempt.progress import Progress
+from workloads.runs.attempt.run import Run
+from workloads.runs.attempt.steps import POLISH
+from workloads.runs.training.train import NOT_IN_FINGERPRINT, PendingSuperLM, TrainingInputs, train_groups
 from workloads.shapes.architecture import Architecture
 from workloads.shapes.search_space import Space
 from workloads.spec.request import CompressionRequest
@@ -68,33 +72,16 @@ def polished_key(request: CompressionRequest, job: PolishJob, teacher_fingerprin
     )
 
 
-def polish_students(
-    storage: Storage,
-    request: CompressionRequest,
-    *,
-    teacher_files: str,
-    teacher_fingerprint: str,
-    corpus: Artifact,
-    chosen: Sequence[PolishJob],
-    builder: str,
-    report: Report,
-    note: Callable[[str], None],
-) -> dict[StudentId, Artifact]:
+def polish_students(run: Run, inputs: TrainingInputs, chosen: Sequence[PolishJob]) -> dict[StudentId, Artifact]:
     """Polish the students that are not polished yet.
 
     Each is kept as a SuperLM with a single architecture, in the files and the summary of any other; its ``tokens``
     are those of the SuperLM it comes from and its own.
 
     Args:
-        storage: Where the artefacts are.
-        request: Objective, training, polish and seed.
-        teacher_files: Folder of the teacher's files, relative to the storage.
-        teacher_fingerprint: Of these files.
-        corpus: The committed token blocks that the SuperLMs were trained on.
+        run: Its progress has the step :data:`POLISH`.
+        inputs: What the SuperLMs were trained by and on; its request has a ``polish``.
         chosen: The students, each once.
-        builder: Job and attempt; names the folders that are written.
-        report: Told how far each is, by the name of its sub-space :attr:`PolishJob.alone`.
-        note: Told what is trained together.
 
     Returns:
         The committed one-architecture SuperLMs.
@@ -104,46 +91,57 @@ def polish_students(
         OSError: A checkpoint could not be written.
     """
     assert len({job.id for job in chosen}) == len(chosen), "a student is given twice"
-    keys = {job.id: polished_key(request, job, teacher_fingerprint, corpus.fingerprint) for job in chosen}
-    done = {job.id: artifact for job in chosen if (artifact := find(storage, keys[job.id]))}
+    request = inputs.request
+    keys = {job.id: polished_key(request, job, inputs.teacher.fingerprint, inputs.corpus.fingerprint) for job in chosen}
+    done = {job.id: artifact for job in chosen if (artifact := find(run.storage, keys[job.id]))}
     missing = {job.alone.name: job for job in chosen if job.id not in done}
     if not missing:
         return done
-    note(f"polishing together, one teacher forward for all: {'; '.join(missing)}")
     made = train_groups(
-        storage,
-        request.model_copy(update={"training": polish_training(request)}),
+        run,
+        dataclasses.replace(
+            inputs,
+            request=request.model_copy(update={"training": polish_training(request)}),
+            first_batch=first_batch(request.training),
+        ),
         [[PendingSuperLM(job.alone, keys[job.id], job.superlm) for job in missing.values()]],
-        teacher_files=teacher_files,
-        corpus=corpus,
-        builder=builder,
-        report=report,
-        first_batch=first_batch(request.training),
+        _PolishNews(run.progress, f"polishing together, one teacher forward for all: {'; '.join(missing)}"),
     )
     return done | {missing[name].id: artifact for name, artifact in made.items()}
 
 
-def score_polished(
-    storage: Storage,
-    request: CompressionRequest,
-    *,
-    teacher_files: str,
-    corpus: Artifact,
-    polished: Mapping[StudentId, Artifact],
-    builder: str,
-) -> dict[StudentId, float]:
+class _PolishNews:
+    """Tells the one step of all students how far they are together, with a curve for each."""
+
+    def __init__(self, progress: Progress, note: str) -> None:
+        self._progress, self._note = progress, note
+        self._done: dict[str, int] = {}
+        progress.note(POLISH, note)
+
+    def report(self, name: str, done: int, total: int, metrics: dict[str, float]) -> None:
+        """Show the tokens and draw the curve."""
+        self._done[name] = done
+        self._progress.advance(POLISH, sum(self._done.values()))
+        self._progress.point(POLISH, done, total, {f"{name} {metric}": value for metric, value in metrics.items()})
+
+    def waiting(self, names: Sequence[str], why: str | None) -> None:
+        """Show what is waited for in place of the note."""
+        self._progress.wait(POLISH, why)
+        if why is None:
+            self._progress.note(POLISH, self._note)
+
+
+def score_polished(run: Run, inputs: TrainingInputs, polished: Mapping[StudentId, Artifact]) -> dict[StudentId, float]:
     """Give the held-out loss of polished students, on the rows that the search ends with.
 
     There are few of them, so they are scored right here, one after the other, and the losses kept.
 
     Args:
-        storage: Where artefacts are kept.
-        request: For its objective, ``search.heldout_blocks`` and ``training.batch_size``.
-        teacher_files: Folder of the teacher's files, relative to the storage.
-        corpus: Its held-out side is scored on.
+        run: Where artefacts are kept, and who builds them.
+        inputs: With the corpus whose held-out side is scored on.
         polished: What :func:`polish_students` gave.
-        builder: Names the job and attempt.
     """
+    request, corpus = inputs.request, inputs.corpus
     key = Key(
         "polished-scores",
         {
@@ -153,27 +151,21 @@ def score_polished(
             "heldout_blocks": request.search.heldout_blocks,
         },
     )
-    if (found := find(storage, key)) is None:
-        losses = _score(storage, request, teacher_files, corpus, polished)
-        storage.write_json(f"{build_folder(key, builder)}/losses.json", losses)
-        found = commit(storage, key, builder, {"losses": losses})
+    if (found := find(run.storage, key)) is None:
+        losses = _score(run.storage, inputs, polished)
+        run.storage.write_json(f"{build_folder(key, run.builder)}/losses.json", losses)
+        found = commit(run.storage, key, run.builder, {"losses": losses})
     return {student: found.summary["losses"][artifact.fingerprint] for student, artifact in polished.items()}
 
 
-def _score(
-    storage: Storage,
-    request: CompressionRequest,
-    teacher_files: str,
-    corpus: Artifact,
-    polished: Mapping[StudentId, Artifact],
-) -> dict[str, float]:
+def _score(storage: Storage, inputs: TrainingInputs, polished: Mapping[StudentId, Artifact]) -> dict[str, float]:
     """Give the losses by the artefacts' fingerprints."""
-    losses = {}
+    losses, request = {}, inputs.request
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        teacher = open_teacher(storage.fetch(teacher_files, folder))
+        teacher = open_teacher(storage.fetch(inputs.teacher.artifact.files, folder))
         objective = objective_for(request.objective, teacher.shape)
-        blocks = Blocks.open(storage, corpus, "heldout")
+        blocks = Blocks.open(storage, inputs.corpus, "heldout")
         rows = blocks.read(range(min(request.search.heldout_blocks, blocks.rows)))
         heldout = Heldout.read(teacher, objective, heldout_batches(rows, request.training.batch_size))
         for (_, architecture), artifact in polished.items():

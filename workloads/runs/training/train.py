@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import itertools
 import math
-import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 from ray.util.queue import Empty, Queue
 
-from cluster.sizing import Resources, cpus_per_worker, read_resources
-from workloads.craft.objectives.objective import objective_for
+from cluster.launching import Launches, Room
+from cluster.room import Reservation
+from cluster.sizing import Share, read_cluster
+from workloads.answers.trained import TeacherStage
+from workloads.runs.attempt.progress import Progress as StepProgress
+from workloads.runs.attempt.room import share_for
+from workloads.runs.attempt.run import Run
+from workloads.runs.attempt.steps import train_step
 from workloads.runs.training.placement import plan_placement
-from workloads.runs.training.train_group import GroupJob, Loss, Progress, run_group
+from workloads.runs.training.train_group import GroupJob, Loss, Progress, Started, run_group
 from workloads.shapes.search_space import Space
 from workloads.shapes.spaces import orders_by_importance
-from workloads.shapes.teacher_files import shape_of
 from workloads.spec.request import CompressionRequest
 from workloads.storage.artifacts import Artifact, Key, build_folder, commit, find
-from workloads.storage.storage import Storage
 
+WORKERS_FIELD = "training.workers"
 NOT_IN_FINGERPRINT = {
     "tokens_per_superlm",
     "placement",
@@ -33,10 +37,34 @@ NOT_IN_FINGERPRINT = {
     "max_failures",
 }
 """Settings of the training that change no weight; ``tokens_per_superlm`` goes in as steps."""
+_POLL_SECONDS = 0.5
 
 
-Report = Callable[[str, int, int, dict[str, float]], None]
-"""Called with a member's name, tokens done, tokens in all, and metrics (``loss_largest``, ``loss_smallest``)."""
+@dataclass(frozen=True)
+class TrainingInputs:
+    """What SuperLMs are trained by and on.
+
+    Attributes:
+        request: Objective, training and seed.
+        teacher: Brought to the storage.
+        corpus: The committed token blocks.
+        first_batch: Where in the corpus's stream of batches the training begins.
+    """
+
+    request: CompressionRequest
+    teacher: TeacherStage
+    corpus: Artifact
+    first_batch: int = 0
+
+
+class TrainingNews(Protocol):
+    """Hears of the training of SuperLMs, by name."""
+
+    def report(self, name: str, done: int, total: int, metrics: dict[str, float]) -> None:
+        """Hear of tokens done and in all, and of metrics such as ``loss_largest``."""
+
+    def waiting(self, names: Sequence[str], why: str | None) -> None:
+        """Hear that SuperLMs wait, and for what; None: they wait no longer."""
 
 
 @dataclass(frozen=True)
@@ -72,159 +100,166 @@ def superlm_key(request: CompressionRequest, space: Space, teacher_fingerprint: 
     )
 
 
-def train_superlms(
-    storage: Storage,
-    request: CompressionRequest,
-    *,
-    teacher_files: str,
-    teacher_fingerprint: str,
-    corpus: Artifact,
-    spaces: list[Space],
-    builder: str,
-    report: Report,
-    note: Callable[[str], None],
-) -> dict[str, Artifact]:
+def train_superlms(run: Run, inputs: TrainingInputs, spaces: Sequence[Space]) -> dict[str, Artifact]:
     """Train the SuperLMs that are not there yet.
 
     Args:
-        storage: Where the artefacts are.
-        request: Objective, training and seed.
-        teacher_files: Folder of the teacher's files, relative to the storage.
-        teacher_fingerprint: Of these files.
-        corpus: The committed token blocks.
+        run: Its progress has a step :func:`workloads.runs.attempt.steps.train_step` for each.
+        inputs: What they are trained by.
         spaces: The sub-spaces, one SuperLM each.
-        builder: Job and attempt; names the folders that are written.
-        report: Told how far each sub-space's is.
-        note: Called with the placement and its reason.
 
     Returns:
         The committed SuperLMs, by name of the sub-space.
 
     Raises:
-        InputError: The training diverged.
+        InputError: The nodes that are up cannot hold the workers, or the training diverged.
+        NotStartedError: There is room for workers and they do not start.
         OSError: A checkpoint could not be written.
     """
-    keys = {space.name: superlm_key(request, space, teacher_fingerprint, corpus.fingerprint) for space in spaces}
-    done = {name: artifact for name, key in keys.items() if (artifact := find(storage, key))}
+    request, teacher = inputs.request, inputs.teacher
+    keys = {
+        space.name: superlm_key(request, space, teacher.fingerprint, inputs.corpus.fingerprint) for space in spaces
+    }  # fmt: skip
+    done = {name: artifact for name, key in keys.items() if (artifact := find(run.storage, key))}
     missing = {space.name: PendingSuperLM(space, keys[space.name]) for space in spaces if space.name not in done}
     if not missing:
         return done
-    with tempfile.TemporaryDirectory() as temporary:
-        shape = shape_of(storage.fetch(teacher_files, Path(temporary)))
-    objective_for(request.objective, shape)
-    placement = plan_placement(request.training, spaces, shape, read_resources())
+    placement = plan_placement(request.training, spaces, teacher.shape, read_cluster())
     groups = [[missing[name] for name in group if name in missing] for group in placement.groups]
     groups = [group for group in groups if group]
     shown = " | ".join(" + ".join(one.space.name for one in group) for group in groups)
-    note(f"placement {shown}: {placement.reason}")
-    return done | train_groups(
-        storage, request, groups, teacher_files=teacher_files, corpus=corpus, builder=builder, report=report
-    )
+    news = _StepNews(run.progress, f"placement {shown}: {placement.reason}", list(missing))
+    return done | train_groups(run, inputs, groups, news)
+
+
+class _StepNews:
+    """Tells a step for each SuperLM how far it is, how it is placed, and what it waits for."""
+
+    def __init__(self, progress: StepProgress, placement: str, names: Sequence[str]) -> None:
+        self._progress, self._placement = progress, placement
+        progress.event("placement", placement)
+        self.waiting(names, None)
+
+    def report(self, name: str, done: int, total: int, metrics: dict[str, float]) -> None:
+        """Show the tokens and draw the curve."""
+        self._progress.advance(train_step(name), done, total)
+        self._progress.point(train_step(name), done, total, metrics)
+
+    def waiting(self, names: Sequence[str], why: str | None) -> None:
+        """Show what is waited for in place of the placement."""
+        for name in names:
+            self._progress.wait(train_step(name), why)
+            if why is None:
+                self._progress.note(train_step(name), self._placement)
 
 
 def train_groups(
-    storage: Storage,
-    request: CompressionRequest,
-    groups: Sequence[Sequence[PendingSuperLM]],
-    *,
-    teacher_files: str,
-    corpus: Artifact,
-    builder: str,
-    report: Report,
-    first_batch: int = 0,
+    run: Run, inputs: TrainingInputs, groups: Sequence[Sequence[PendingSuperLM]], news: TrainingNews
 ) -> dict[str, Artifact]:
-    """Train groups of SuperLMs side by side, and commit them.
+    """Train groups of SuperLMs side by side, as many as the nodes hold at once, and commit them.
 
     Args:
-        storage: Where the artefacts are.
-        request: Objective, training and seed.
+        run: Where the artefacts are, and who builds them.
+        inputs: What they are trained by.
         groups: What is trained together, one teacher forward a batch for each group.
-        teacher_files: Folder of the teacher's files, relative to the storage.
-        corpus: The committed token blocks.
-        builder: Job and attempt; names the folders that are written.
-        report: Told how far each is.
-        first_batch: Where in the corpus's stream of batches the training begins.
+        news: Told how far each is, and which wait.
 
     Returns:
         The committed SuperLMs, by name of the sub-space.
 
     Raises:
-        InputError: The training diverged.
+        InputError: The nodes that are up cannot hold the workers, or the training diverged.
+        NotStartedError: There is room for workers and they do not start.
         OSError: A checkpoint could not be written.
     """
-    resources = read_resources()
-    jobs = [
-        _group_job(storage, request, group, teacher_files, corpus, builder, resources, len(groups), first_batch)
-        for group in groups
-    ]
-    _run_all(jobs, report)
+    storage = run.storage
+    share = share_for(WORKERS_FIELD, runs=len(groups), workers=inputs.request.training.workers)
+    jobs = [_group_job(run, inputs, group, share) for group in groups]
+    _run_all(jobs, share.runs_at_once, news)
     done = {}
     for one in itertools.chain(*groups):
-        summary = storage.read_json(f"{build_folder(one.key, builder)}/summary.json")
-        done[one.space.name] = commit(storage, one.key, builder, summary, device=summary["device"])
+        summary = storage.read_json(f"{build_folder(one.key, run.builder)}/summary.json")
+        done[one.space.name] = commit(storage, one.key, run.builder, summary, device=summary["device"])
     for job in jobs:
         storage.remove(job.checkpoints)
     return done
 
 
-def _group_job(
-    storage: Storage,
-    request: CompressionRequest,
-    group: Sequence[PendingSuperLM],
-    teacher_files: str,
-    corpus: Artifact,
-    builder: str,
-    resources: Resources,
-    groups: int,
-    first_batch: int,
-) -> GroupJob:
+def _group_job(run: Run, inputs: TrainingInputs, group: Sequence[PendingSuperLM], share: Share) -> GroupJob:
     together = Key("training", {one.space.name: one.key.fingerprint for one in group})
     return GroupJob(
-        storage=storage.url,
-        request=request,
-        teacher_files=teacher_files,
-        corpus=corpus,
+        storage=run.storage.url,
+        request=inputs.request,
+        teacher_files=inputs.teacher.artifact.files,
+        corpus=inputs.corpus,
         spaces=tuple(one.space for one in group),
-        outputs={one.space.name: build_folder(one.key, builder) for one in group},
+        outputs={one.space.name: build_folder(one.key, run.builder) for one in group},
         checkpoints=together.folder,
-        builder=builder,
-        cpus=cpus_per_worker(resources, runs_at_once=groups, workers=request.training.workers),
-        gpu=resources.gpus >= 1,
+        builder=run.builder,
+        cpus=share.cpus,
+        gpu=share.gpus > 0,
         origins={one.space.name: one.origin for one in group if one.origin is not None},
-        first_batch=first_batch,
+        first_batch=inputs.first_batch,
     )
 
 
-def _run_all(jobs: Sequence[GroupJob], report: Report) -> None:
+class _OnRay:
+    """Launches groups on Ray Train, a task each, so that each has a Train controller of its own.
+
+    Args:
+        queue: That their workers tell how far they are.
+    """
+
+    def __init__(self, queue: Any) -> None:
+        self._queue = queue
+        self._task = ray.remote(num_cpus=0, max_retries=0)(run_group)
+
+    def reserve(self, work: GroupJob) -> Reservation:
+        return Reservation([work.needs] * work.request.training.workers)
+
+    def start(self, work: GroupJob, room: Room) -> _Running:
+        room.release()  # Ray Train takes it by a placement group of its own
+        return _Running(self._task.remote(work, self._queue))
+
+
+class _Running:
+    """A group that runs."""
+
+    def __init__(self, reference: Any) -> None:
+        self._reference = reference
+
+    def ended(self) -> tuple[bool, BaseException | None]:
+        ended, _ = ray.wait([self._reference], timeout=0)
+        return (True, ray.get(self._reference)) if ended else (False, None)
+
+    def cancel(self) -> None:
+        ray.cancel(self._reference, force=True)
+
+
+def _run_all(jobs: Sequence[GroupJob], at_once: int, news: TrainingNews) -> None:
     queue = Queue(actor_options={"num_cpus": 0})
-    # A task each, so that each has a Train controller of its own; the work is in the runs' workers.
-    waiting = [ray.remote(num_cpus=0, max_retries=0)(run_group).remote(job, queue) for job in jobs]
+    runs = Launches(jobs, at_once, _OnRay(queue), news.waiting)
     try:
-        while waiting:
-            finished, waiting = ray.wait(waiting, num_returns=1, timeout=0.5)
-            _drain(queue, report)
-            for reference in finished:
-                _raise_failure(ray.get(reference))
-        _drain(queue, report)
+        while not runs.go_on():
+            _drain(queue, runs, news)
+            time.sleep(_POLL_SECONDS)
+        _drain(queue, runs, news)
     finally:
-        for reference in waiting:
-            ray.cancel(reference, force=True)
+        runs.close()
         queue.shutdown(force=True)
 
 
-def _raise_failure(failure: BaseException | None) -> None:
-    if failure is not None:
-        raise failure
-
-
-def _drain(queue: Any, report: Report) -> None:
+def _drain(queue: Any, runs: Launches, news: TrainingNews) -> None:
     while True:
         try:
-            message: Progress = queue.get_nowait()
+            message: Started | Progress = queue.get_nowait()
         except Empty:
             return
+        if isinstance(message, Started):
+            runs.works(message.names)
+            continue
         for name, loss in message.losses.items():
-            report(name, message.tokens[name], message.totals[name], _metrics(loss))
+            news.report(name, message.tokens[name], message.totals[name], _metrics(loss))
 
 
 def _metrics(loss: Loss) -> dict[str, float]:

@@ -17,8 +17,11 @@ import torch
 import torch.distributed as dist
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
 from torch import Tensor
 
+from cluster.launching import LostError, NoRoomYetError
+from cluster.sizing import worker_needs
 from workloads.craft.blocks import Blocks
 from workloads.craft.importance import Order, importance_order
 from workloads.craft.objectives.objective import objective_for
@@ -66,6 +69,28 @@ class GroupJob:
     origins: dict[str, Artifact] = field(default_factory=dict)
     first_batch: int = 0
 
+    @property
+    def needs(self) -> dict[str, float]:
+        """What each worker asks the cluster for."""
+        return worker_needs(self.cpus, int(self.gpu))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The SuperLMs, by their sub-spaces."""
+        return tuple(space.name for space in self.spaces)
+
+    @property
+    def retries(self) -> int:
+        """How often the group is started again when a worker dies before it begins."""
+        return self.request.training.max_failures
+
+
+@dataclass(frozen=True)
+class Started:
+    """A worker of the group of these SuperLMs is up."""
+
+    names: tuple[str, ...]
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -90,22 +115,22 @@ def run_group(job: GroupJob, queue: Any) -> BaseException | None:
 
     Args:
         job: What to train.
-        queue: A Ray queue that takes :class:`Progress`.
+        queue: A Ray queue that takes :class:`Started` and :class:`Progress`.
     """
     storage = Storage.open(job.storage)
     training = job.request.training
     own = ray_folder(job.checkpoints, job.builder)
     remove_older_ray_folders(storage, job.checkpoints, job.builder)
-    resources: dict[str, float] = {"CPU": job.cpus, **({"GPU": 1} if job.gpu else {})}
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"job": job, "queue": queue},
-        scaling_config=ScalingConfig(num_workers=training.workers, use_gpu=job.gpu, resources_per_worker=resources),
+        scaling_config=ScalingConfig(num_workers=training.workers, use_gpu=job.gpu, resources_per_worker=job.needs),
         run_config=RunConfig(
             name="train",
             storage_path=storage.path(own),
             storage_filesystem=storage.filesystem,
-            failure_config=FailureConfig(max_failures=training.max_failures),
+            # A group that cannot start is the caller's to wait for; Ray Train would try again without an end.
+            failure_config=FailureConfig(max_failures=training.max_failures, controller_failure_limit=0),
         ),
     )
     try:
@@ -118,6 +143,11 @@ def run_group(job: GroupJob, queue: Any) -> BaseException | None:
 
 
 def _cause(error: Any) -> BaseException:
+    start = getattr(error, "controller_failure", None)
+    if isinstance(start, WorkerGroupStartupTimeoutError):
+        return NoRoomYetError(str(start))
+    if isinstance(start, WorkerGroupStartupFailedError):
+        return LostError(str(start))
     failures = list(getattr(error, "worker_failures", {}).values())
     for failure in failures:
         inner = getattr(failure, "_base_exc", failure)  # Ray wraps what a worker raised
@@ -146,6 +176,8 @@ def _worker(config: dict[str, Any]) -> None:
     allow_tf32()
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
+    if rank == 0:
+        config["queue"].put_nowait(Started(job.names))
     storage = Storage.open(job.storage)
     checkpoints = Checkpoints(storage, job.checkpoints, job.builder)
     try:

@@ -13,14 +13,25 @@ from typing import Any
 
 import pytest
 
+from tests.workloads.runs.scenes import Heard
 from workloads.answers.latency_model import fit
 from workloads.answers.trained import TeacherStage
 from workloads.craft.cutting import cut_student
 from workloads.craft.export import build_student
 from workloads.craft.teacher import open_teacher
 from workloads.runs.attempt.leases import lease
-from workloads.runs.latency.latency import build_measure, build_samples, read_measure, read_samples, time_forwards
-from workloads.runs.latency.places import Place, find_place
+from workloads.runs.attempt.run import Run
+from workloads.runs.latency.latency import (
+    WAITING,
+    Choice,
+    SavedStudent,
+    build_measure,
+    build_samples,
+    read_measure,
+    read_samples,
+    time_forwards,
+)
+from workloads.runs.latency.places import Asked, Place, find_place
 from workloads.shapes import teacher_files
 from workloads.shapes.architecture import Architecture, Layer
 from workloads.shapes.spaces import SubSpace
@@ -34,6 +45,11 @@ pytestmark = pytest.mark.ray
 EDGE = "edge-box"
 
 
+def _asked(wait: Callable[[str | None], None] = lambda _: None, **settings: Any) -> Asked:
+    target = _target(**settings)
+    return Asked(target, f"latency_targets.{target.name}", wait)
+
+
 def _target(**settings: Any) -> LatencyTarget:
     return LatencyTarget(**({"name": "t", "sequence_length": 32, "warm_ups": 2, "runs": 20} | settings))
 
@@ -44,19 +60,19 @@ class Home:
     fingerprint: str
     spaces: list[SubSpace]
 
-    def measure(self, target: LatencyTarget, student: str = "student", **options: Any) -> dict[str, Any]:
-        return {
-            "storage": self.storage, "target": target, "teacher_files": "teacher",
-            "teacher_fingerprint": self.fingerprint, "student_files": student, "student_fingerprint": student,
-            "builder": "cmp_a-1",
-        } | options  # fmt: skip
+    @property
+    def teacher(self) -> TeacherStage:
+        shape = teacher_files.shape_of(Path(self.storage.path("teacher")))
+        return TeacherStage(artifacts.Artifact("teacher", "t", "teacher", {}, {}), self.fingerprint, shape)
 
-    def samples(self, target: LatencyTarget, **options: Any) -> dict[str, Any]:
-        return {
-            "storage": self.storage, "target": target, "teacher_files": "teacher",
-            "teacher_fingerprint": self.fingerprint, "spaces": self.spaces, "seed": 0, "count": 4,
-            "builder": "cmp_a-1", "progress": lambda *_: None,
-        } | options  # fmt: skip
+    def run(self, builder: str) -> Run:
+        return Run(self.storage, builder, Heard(self.storage, []))
+
+    def measure(self, asked: Asked, student: str = "student", builder: str = "cmp_a-1") -> artifacts.Artifact:
+        return build_measure(self.run(builder), asked, self.teacher, SavedStudent(student, student))
+
+    def samples(self, asked: Asked, progress: Callable[[int, int], None] = lambda *_: None) -> artifacts.Artifact:
+        return build_samples(self.run("cmp_a-1"), asked, self.teacher, Choice(self.spaces, 0, 4), progress)
 
 
 @pytest.fixture
@@ -113,19 +129,12 @@ def edge(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def test_a_target_that_no_node_can_serve_is_refused_by_its_field_with_the_remedy(
     ray_cluster: str, home: Home, settings: dict[str, Any], problem: str, remedy: str
 ) -> None:
-    target = _target(name="far", **settings)
-    for field, options in {
-        "latency_targets.far": {},
-        "budgets.b.latency_target": {"field": "budgets.b.latency_target"},
-    }.items():
+    asked = _asked(name="far", **settings)
+    for look in (find_place, home.measure, home.samples):
         with pytest.raises(InputError, match=problem) as caught:
-            find_place(target, **options)
-        assert caught.value.errors[0].field == field
+            look(asked)
+        assert caught.value.errors[0].field == "latency_targets.far"
         assert remedy in caught.value.errors[0].remedy
-    with pytest.raises(InputError):
-        build_measure(**home.measure(target))
-    with pytest.raises(InputError):
-        build_samples(**home.samples(target))
     assert not home.storage.exists("artifacts")
 
 
@@ -133,23 +142,23 @@ def test_a_target_that_no_node_can_serve_is_refused_by_its_field_with_the_remedy
 def test_it_is_measured_on_the_node_that_has_the_resource_and_not_twice(
     edge: str, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = _target(resource=EDGE)
-    assert find_place(target).node == edge
-    first = build_measure(**home.measure(target))
+    asked = _asked(resource=EDGE)
+    assert find_place(asked).node == edge
+    first = home.measure(asked)
     measured = read_measure(first)
-    assert measured.target == target
+    assert measured.target == asked.target
     assert 0 < measured.p50_ms <= measured.p95_ms
     assert measured.speed_up > 1
-    assert measured.device == find_place(target).device == first.device
+    assert measured.device == find_place(asked).device == first.device
 
     settle(home, first)
-    again = build_measure(**home.measure(target, builder="cmp_b-1"))
+    again = home.measure(asked, builder="cmp_b-1")
     assert again.builder == "cmp_a-1"
-    assert build_measure(**home.measure(_target(resource=EDGE, runs=21), builder="cmp_b-1")).builder == "cmp_b-1"
+    assert home.measure(_asked(resource=EDGE, runs=21), builder="cmp_b-1").builder == "cmp_b-1"
 
     # On a node of another kind the same target is another measure.
     monkeypatch.setattr("workloads.runs.latency.latency.find_place", lambda *_: Place(edge, "another CPU", 1, {}))
-    assert build_measure(**home.measure(target, builder="cmp_c-1")).builder == "cmp_c-1"
+    assert home.measure(asked, builder="cmp_c-1").builder == "cmp_c-1"
 
 
 def settle(home: Home, artifact: artifacts.Artifact) -> None:
@@ -162,14 +171,14 @@ def settle(home: Home, artifact: artifacts.Artifact) -> None:
 
 def test_candidates_are_measured_once_with_progress_and_a_predictor_can_be_fitted(ray_cluster: str, home: Home) -> None:
     told: list[tuple[int, int]] = []
-    first = build_samples(**home.samples(_target(), progress=lambda *done: told.append(done)))
+    first = home.samples(_asked(), lambda *done: told.append(done))
     assert told[:9] == [(done, 8) for done in range(9)]  # more where repeats disagree
-    samples = read_samples(build_samples(**home.samples(_target())))
+    samples = read_samples(home.samples(_asked()))
     assert samples.model_dump(mode="json") == first.summary
     assert [Architecture.from_json(one.architecture) for one in samples.samples] == [
         home.spaces[0].smallest, home.spaces[1].smallest, home.spaces[0].largest, home.spaces[1].largest,
     ]  # fmt: skip
-    assert samples.device == find_place(_target()).device
+    assert samples.device == find_place(_asked()).device
     model = fit(samples)
     assert model.predict(home.spaces[1].largest) > model.predict(home.spaces[0].smallest) > 0
     assert model.error is not None
@@ -177,10 +186,9 @@ def test_candidates_are_measured_once_with_progress_and_a_predictor_can_be_fitte
 
 @pytest.mark.slow
 def test_a_few_forwards_tell_what_a_measurement_takes(ray_cluster: str, home: Home) -> None:
-    shape = teacher_files.shape_of(Path(home.storage.path("teacher")))
-    teacher = TeacherStage(artifacts.Artifact("teacher", "t", "teacher", {}, {}), home.fingerprint, shape)
-    target = _target(runs=1000)
-    found = time_forwards(home.storage, target=target, teacher=teacher, spaces=home.spaces, builder="pln_a-1")
+    asked = _asked(runs=1000)
+    target, teacher = asked.target, home.teacher
+    found = time_forwards(home.run("pln_a-1"), asked, teacher, home.spaces)
     ends = [home.spaces[0].smallest, home.spaces[1].largest]
     assert found.flops == tuple(teacher.cost(one, 32).flops for one in ends)
     assert found.start > 0 and min(one.forward for one in (found.teacher, found.small, found.large)) > 0
@@ -195,16 +203,16 @@ def test_a_few_forwards_tell_what_a_measurement_takes(ray_cluster: str, home: Ho
 def test_what_is_wrong_on_the_node_is_an_input_error_here(ray_cluster: str, home: Home) -> None:
     home.storage.write_json("odd/config.json", {"model_type": "gpt2"})
     with pytest.raises(InputError, match="gpt2"):
-        build_measure(**home.measure(_target(), student="odd"))
+        home.measure(_asked(), student="odd")
 
 
 @pytest.mark.slow
 def test_two_are_never_measured_on_a_node_at_once(ray_cluster: str, home: Home) -> None:
     waits, done = threading.Event(), threading.Event()
-    place = find_place(_target())
+    place = find_place(_asked())
 
     def measure() -> None:
-        build_measure(**home.measure(_target(), waiting=waits.set))
+        home.measure(_asked(lambda why: waits.set() if why == WAITING else None))
         done.set()
 
     thread = threading.Thread(target=measure)

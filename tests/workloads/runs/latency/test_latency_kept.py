@@ -13,16 +13,21 @@ import pytest
 
 from workloads.answers.latency import LatencyMeasure
 from workloads.answers.latency_model import LatencyModels
+from workloads.answers.trained import TeacherStage
+from workloads.documents.job_folder import JobFolder
+from workloads.runs.attempt.progress import Progress
+from workloads.runs.attempt.run import Run
 from workloads.runs.latency import latency
-from workloads.runs.latency.latency import build_measure, build_samples, read_samples
-from workloads.runs.latency.places import Place
-from workloads.shapes.architecture import Architecture
+from workloads.runs.latency.latency import Choice, SavedStudent, build_measure, build_samples, read_samples
+from workloads.runs.latency.places import Asked, Place
+from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
 from workloads.shapes.spaces import SubSpace
 from workloads.spec.budgets import LatencyTarget
 from workloads.storage.artifacts import Artifact
 from workloads.storage.storage import Storage
 
 TARGET = LatencyTarget(name="t", sequence_length=32)
+ASKED = Asked(TARGET, "latency_targets.t", lambda _: None)
 SPACES = [
     SubSpace("thin", (1, 2), (16, 32), (2.0,), None, 16, 4),
     SubSpace("wide", (3, 4), (48, 64), (4.0,), None, 16, 4),
@@ -34,6 +39,8 @@ class Bench:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.storage = Storage.open(str(folder))
+        shape = TeacherShape(Architecture.of_teacher(4, 64, 4, 256), Vocabulary("bert", 100, 64, 2))
+        self.teacher = TeacherStage(Artifact("teacher", "t", "teacher", {}, {}), "t", shape)
         self.place = Place("node", "a CPU", 2, {"torch": "2.9.0", "onnxruntime": "1.22.0"})
         self.noise: Callable[[int, int], float] = lambda number, repeat: 1.0
         self.agrees = True
@@ -42,6 +49,7 @@ class Bench:
         monkeypatch.setattr(latency, "find_place", lambda *_: self.place)
         monkeypatch.setattr(latency, "result_of", lambda value: value)
         monkeypatch.setattr(latency, "_alone_on", lambda *_: contextlib.nullcontext())
+        monkeypatch.setattr(latency, "_room", lambda *_: contextlib.nullcontext())
         monkeypatch.setattr(latency, "_meter", self._meter)
 
     @contextlib.contextmanager
@@ -63,16 +71,13 @@ class Bench:
         )  # fmt: skip
 
     def samples(self, builder: str = "cmp_a-1", progress: Callable[[int, int], None] = lambda *_: None) -> Artifact:
-        return build_samples(
-            self.storage, target=TARGET, teacher_files="teacher", teacher_fingerprint="t", spaces=SPACES, seed=0,
-            builder=builder, progress=progress, count=8,
-        )  # fmt: skip
+        return build_samples(self.run(builder), ASKED, self.teacher, Choice(SPACES, 0, 8), progress)
+
+    def run(self, builder: str) -> Run:
+        return Run(self.storage, builder, Progress(JobFolder(self.storage, "cmp_a"), 1))
 
     def measure(self, builder: str = "cmp_a-1") -> Artifact:
-        return build_measure(
-            self.storage, target=TARGET, teacher_files="teacher", teacher_fingerprint="t", student_files="s",
-            student_fingerprint="s", builder=builder,
-        )  # fmt: skip
+        return build_measure(self.run(builder), ASKED, self.teacher, SavedStudent("s", "s"))
 
 
 @pytest.fixture

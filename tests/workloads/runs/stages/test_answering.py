@@ -16,14 +16,19 @@ from workloads.answers.trained import TeacherStage, Trained
 from workloads.documents.job_folder import JobFolder, StepDocument
 from workloads.runs.attempt.attempt import Attempt
 from workloads.runs.attempt.progress import Progress
+from workloads.runs.attempt.run import News, Run
 from workloads.runs.attempt.stage_cache import Building
 from workloads.runs.attempt.steps import step_names
+from workloads.runs.latency.latency import Choice, SavedStudent
+from workloads.runs.latency.places import Asked
+from workloads.runs.proxy import Entrants
 from workloads.runs.stages import answering as answering_stages
 from workloads.runs.stages.answering import StoredAnswering
 from workloads.runs.training.polish import PolishJob
+from workloads.runs.training.train import TrainingInputs
 from workloads.shapes import teacher_files
 from workloads.shapes.spaces import relative_spaces
-from workloads.spec.request import parse_request
+from workloads.spec.request import CompressionRequest, parse_request
 from workloads.storage.artifacts import Artifact, Key, commit, find
 from workloads.storage.storage import Storage
 
@@ -68,11 +73,12 @@ def test_the_polished_are_scored_on_the_proxy_task_by_their_own_weights(
     scene = Scene(tmp_path, make_teacher, polish={"tokens": 10**6}, proxy_task=task)
     fine_tuned: list[tuple[Scored, str]] = []
 
-    def polish_students(*_: Any, chosen: Sequence[PolishJob], **__: Any) -> dict[Any, Artifact]:
+    def polish_students(_: Run, __: TrainingInputs, chosen: Sequence[PolishJob]) -> dict[Any, Artifact]:
         return {job.id: scene.make("polished", job.subspace.name) for job in chosen}
 
-    def score_on_task(*_: Any, candidates: Sequence[Scored], superlms: Sequence[Artifact], **__: Any) -> Artifact:
-        fine_tuned.extend((one, superlm.fingerprint) for one, superlm in zip(candidates, superlms, strict=True))
+    def score_on_task(_: Run, __: CompressionRequest, ___: TeacherStage, entrants: Entrants, ____: News) -> Artifact:
+        pairs = zip(entrants.candidates, entrants.superlms, strict=True)
+        fine_tuned.extend((one, superlm.fingerprint) for one, superlm in pairs)
         return scene.make("task-scores")
 
     def read_task_scores(_: Storage, __: Artifact, candidates: Sequence[Scored]) -> list[Scored]:
@@ -80,7 +86,7 @@ def test_the_polished_are_scored_on_the_proxy_task_by_their_own_weights(
 
     for stand_in in (polish_students, score_on_task, read_task_scores):
         monkeypatch.setattr(answering_stages, stand_in.__name__, stand_in)
-    monkeypatch.setattr(answering_stages, "score_polished", lambda *_, polished, **__: dict.fromkeys(polished, 0.25))
+    monkeypatch.setattr(answering_stages, "score_polished", lambda run, inputs, polished: dict.fromkeys(polished, 0.25))
     polished = scene.stages.polish(scene.trained, scene.candidates)
 
     assert [one.scored.heldout_loss for one in polished] == [0.25, 0.25]
@@ -115,14 +121,15 @@ class Measured(Scene):
         monkeypatch.setattr(answering_stages, "build_samples", self._build_samples)
         monkeypatch.setattr(answering_stages, "build_measure", self._build_measure)
 
-    def _build_samples(self, *_: Any, progress: Callable[[int, int], None], **__: Any) -> Artifact:
+    def _build_samples(self, _: Run, __: Asked, ___: TeacherStage, ____: Choice, progress: Any) -> Artifact:
         if self.builder == "cmp_a-1":
             progress(0, 40)
             progress(40, 40)
         return commit(self.storage, Key("latency-samples", {}), self.builder, self.samples.model_dump(mode="json"))
 
-    def _build_measure(self, *_: Any, waiting: Callable[[], None], **__: Any) -> Artifact:
-        waiting()
+    def _build_measure(self, _: Run, asked: Asked, __: TeacherStage, ___: SavedStudent) -> Artifact:
+        asked.wait("waiting")
+        asked.wait(None)
         return commit(self.storage, Key("latency", {}), self.builder, self.measure.model_dump(mode="json"))
 
     def answer(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cluster.sizing import Resources
+from cluster.sizing import Cluster, Node
 from workloads.runs.training.placement import plan_placement, step_flops
 from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
 from workloads.shapes.spaces import SubSpace, paper_spaces
@@ -19,7 +19,9 @@ _TOGETHER, _APART = (("tiny", "small", "base"),), (("tiny",), ("small",), ("base
 
 def _plan(gpus: int = 0, cpus: int = 8, spaces: list[SubSpace] | None = None, **training: Any) -> Any:
     spec = TrainingSpec(**training)
-    return plan_placement(spec, spaces or [_TINY, _SMALL, _BASE], _TEACHER, Resources(cpus, gpus))
+    return plan_placement(
+        spec, spaces or [_TINY, _SMALL, _BASE], _TEACHER, Cluster((Node("one", {"CPU": cpus, "GPU": gpus}),))
+    )
 
 
 @pytest.mark.parametrize(("wish", "groups"), [("together", _TOGETHER), ("apart", _APART)])

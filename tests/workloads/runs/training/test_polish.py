@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from tests.workloads.runs.scenes import BATCH, LENGTH, STEPS, Scene, assert_same_weights
+from tests.workloads.runs.scenes import BATCH, LENGTH, STEPS, Heard, Scene, assert_same_weights
 from workloads.answers.choosing import Scored
 from workloads.answers.scores_table import ScoredRow
 from workloads.answers.student_key import student_key
@@ -18,6 +18,8 @@ from workloads.craft.export import build_student as build_module
 from workloads.craft.signals import Batch, Wants
 from workloads.craft.superlm_files import load_superlm, wiring_of
 from workloads.craft.teacher import Teacher, open_teacher
+from workloads.runs.attempt.run import Run
+from workloads.runs.attempt.steps import POLISH
 from workloads.runs.students import Origin, build_student
 from workloads.runs.training.checkpoints import Checkpoints
 from workloads.runs.training.polish import PolishJob, StudentId, polish_students, polished_key, score_polished
@@ -51,20 +53,13 @@ class Bench:
         return self.scene.request(**training).model_copy(update={"polish": polish})
 
     def polish(self, request: CompressionRequest, chosen: list[PolishJob], builder: str) -> Told:
-        notes: list[str] = []
-        reports: list[Any] = []
-        done = polish_students(
-            self.scene.storage, request, teacher_files="teacher", teacher_fingerprint=self.scene.fingerprint,
-            corpus=self.scene.corpus, chosen=chosen, builder=builder, report=lambda *told: reports.append(told),
-            note=notes.append,
-        )  # fmt: skip
-        return done, notes, reports
+        progress = Heard(self.scene.storage, [POLISH])
+        done = polish_students(Run(self.scene.storage, builder, progress), self.scene.inputs(request), chosen)
+        return done, progress.notes, progress.reports
 
     def score(self, superlms: dict[StudentId, Artifact], builder: str = "cmp_a-1") -> dict[StudentId, float]:
-        return score_polished(
-            self.scene.storage, self.request(), teacher_files="teacher", corpus=self.scene.corpus, polished=superlms,
-            builder=builder,
-        )  # fmt: skip
+        run = Run(self.scene.storage, builder, Heard(self.scene.storage, [POLISH]))
+        return score_polished(run, self.scene.inputs(self.request()), superlms)
 
     def forget(self, request: CompressionRequest) -> None:
         for job in self.chosen:
@@ -86,7 +81,8 @@ def test_polished_students_are_better_than_before_and_polished_once(bench: Bench
     assert set(done) == {job.id for job in bench.chosen}
     names = {job.alone.name for job in bench.chosen}
     assert all(name in notes[0] for name in names)
-    assert {report[0] for report in reports} == names
+    drawn = {metric.removesuffix(" loss_largest") for report in reports for metric in report[3] if "largest" in metric}
+    assert drawn == names
     assert all(report[2] == POLISH_STEPS * LENGTH * BATCH for report in reports)
     for job in bench.chosen:
         summary = done[job.id].summary

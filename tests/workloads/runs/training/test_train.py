@@ -24,7 +24,7 @@ def test_apart_and_together_give_the_same_superlms_and_the_second_time_they_are_
     together = scene.request(placement="together")
     first, notes, reports = scene.train(together, "cmp_a-1")
     assert "small + base" in notes[0]
-    assert {report[0] for report in reports} == {"small", "base"}
+    assert {report[0] for report in reports} == {"train-small", "train-base"}
     assert all(report[1] <= report[2] == STEPS * LENGTH * BATCH for report in reports)
     kept = {name: scene.weights(artifact) for name, artifact in first.items()}
 

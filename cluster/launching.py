@@ -1,0 +1,211 @@
+"""Launching work that workers do: it waits, uncharged, for room that others have taken, and starts when there is some.
+
+The room is found first, by a reservation. Work that has room and whose worker does not come up within
+:data:`cluster.room.START_SECONDS` is given up, with the reason.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from cluster.room import START_SECONDS, not_started
+from cluster.sizing import Needs
+
+FOLLOWS = "follows the others: the nodes that are up hold no more at once"
+
+
+class NoRoomYetError(RuntimeError):
+    """The room was gone when the worker was to start: others were quicker, or a node has left."""
+
+
+class LostError(RuntimeError):
+    """The worker was lost, and not by what it did."""
+
+
+class Work(Protocol):
+    """What is launched.
+
+    Attributes:
+        names: What it is called where its waiting is told.
+        needs: Of each of its workers.
+        retries: How often it is started again when its worker is lost.
+    """
+
+    @property
+    def names(self) -> Sequence[str]: ...  # noqa: D102
+
+    @property
+    def needs(self) -> Needs: ...  # noqa: D102
+
+    @property
+    def retries(self) -> int: ...  # noqa: D102
+
+
+class Room(Protocol):
+    """A reservation; see :class:`cluster.room.Reservation`."""
+
+    def granted(self, seconds: float) -> bool:
+        """Whether it is there."""
+
+    @property
+    def wait(self) -> str | None:
+        """What is waited for."""
+
+    def release(self) -> None:
+        """Give it back."""
+
+
+class Handle(Protocol):
+    """Work that was started."""
+
+    def ended(self) -> tuple[bool, BaseException | None]:
+        """Whether it has ended, and the failure that ended it."""
+
+    def cancel(self) -> None:
+        """End it at once."""
+
+
+class Launcher(Protocol):
+    """Starts work on the cluster."""
+
+    def reserve(self, work: Any) -> Room:
+        """Ask for the room of its workers."""
+
+    def start(self, work: Any, room: Room) -> Handle:
+        """Start it; the room is the launcher's to give back."""
+
+
+OnWait = Callable[[Sequence[str], str | None], None]
+"""Called with the names of work and what it waits for; None: it waits no longer."""
+
+
+class Launch:
+    """One work on its way from waiting to its end.
+
+    Args:
+        work: What is done.
+        launcher: Starts it.
+        on_wait: Told while it waits.
+        clock: Seconds, growing.
+    """
+
+    def __init__(
+        self, work: Work, launcher: Launcher, on_wait: OnWait, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.work = work
+        self._launcher, self._on_wait, self._clock = launcher, on_wait, clock
+        self._room: Room | None = launcher.reserve(work)
+        self._handle: Handle | None = None
+        self._began, self._tried, self._lost = 0.0, 0.0, 0  # the last start; seconds of fruitless ones; workers lost
+        self._told: str | None = None
+        self._works = False
+
+    def works(self) -> None:
+        """Hear that its worker is up."""
+        self._works, self._tried = True, 0.0
+
+    def go_on(self) -> bool:
+        """Go on as far as possible now; True once it has come to its end.
+
+        Raises:
+            NotStartedError: It has room and does not start.
+            BaseException: The failure that ended it.
+        """
+        if self._room is not None:
+            self._await(self._room)
+        elif self._handle is not None:
+            ended, failure = self._handle.ended()
+            if ended and not self._may_try_again(failure):
+                self._handle = None
+                if failure is not None:
+                    raise failure
+                return True
+            if ended:
+                self._tried = self._fruitless
+                self._handle, self._room, self._works = None, self._launcher.reserve(self.work), False
+        if self._fruitless > START_SECONDS:
+            raise not_started(self.work.needs)
+        return False
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        if self._room is not None:
+            self._room.release()
+        if self._handle is not None:
+            self._handle.cancel()
+
+    @property
+    def _fruitless(self) -> float:
+        """Seconds for which there was room and no worker came up."""
+        starts = self._handle is not None and not self._works
+        return self._tried + (self._clock() - self._began if starts else 0.0)
+
+    def _may_try_again(self, failure: BaseException | None) -> bool:
+        if isinstance(failure, LostError):
+            self._lost += 1
+            return self._lost <= self.work.retries
+        return isinstance(failure, NoRoomYetError)
+
+    def _await(self, room: Room) -> None:
+        if not room.granted(0):
+            self._tell(room.wait)
+            if self._told is not None:
+                self._tried = 0.0  # others have taken the room
+            return
+        self._tell(None)
+        self._room = None
+        self._began, self._handle = self._clock(), self._launcher.start(self.work, room)
+
+    def _tell(self, why: str | None) -> None:
+        if why != self._told:
+            self._told = why
+            self._on_wait(self.work.names, why)
+
+
+class Launches:
+    """Works of which so many go on at once; the others follow.
+
+    Args:
+        works: What is done.
+        at_once: How many the nodes hold side by side.
+        launcher: Starts them.
+        on_wait: Told while they wait.
+    """
+
+    def __init__(self, works: Sequence[Work], at_once: int, launcher: Launcher, on_wait: OnWait) -> None:
+        assert at_once >= 1, at_once
+        self._later, self._at_once = deque(works), at_once
+        self._launcher, self._on_wait = launcher, on_wait
+        self._active: list[Launch] = []
+        for work in works[at_once:]:
+            on_wait(work.names, FOLLOWS)
+
+    def go_on(self) -> bool:
+        """Go on as far as possible now; True once all have come to their ends.
+
+        Raises:
+            NotStartedError: One has room and does not start.
+            BaseException: The first failure of one.
+        """
+        while self._later and len(self._active) < self._at_once:
+            work = self._later.popleft()
+            self._on_wait(work.names, None)
+            self._active.append(Launch(work, self._launcher, self._on_wait))
+        for launch in list(self._active):
+            if launch.go_on():
+                self._active.remove(launch)
+        return not self._active and not self._later
+
+    def works(self, names: Sequence[str]) -> None:
+        """Hear that the worker of the work of any of these names is up."""
+        for launch in self._active:
+            if set(launch.work.names) & set(names):
+                launch.works()
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        for launch in self._active:
+            launch.close()
