@@ -23,7 +23,7 @@ from workloads.spec.errors import InputError
 from workloads.spec.request import ENDINGS, OTHER_ENDING, CorpusSpec
 from workloads.storage.globs import is_wild, parse_glob
 from workloads.storage.outages import cannot_use
-from workloads.storage.places import Places, confined
+from workloads.storage.places import OutsideError, Places, confined
 from workloads.storage.walking import Bounds, FoundFile, files_of_folder, files_of_glob, kind_of
 
 Kind = Literal["text", "jsonl", "parquet", "arrow"]
@@ -160,6 +160,10 @@ def _expand(url: str) -> list[Source]:
             found = _remote_files(filesystem, url, path)
     except InputError:
         raise
+    except OutsideError as error:
+        raise InputError.of(
+            _FIELD, f"{error}.", "Put the files themselves there, not links, or name others."
+        ) from error
     except (OSError, ValueError, pa.ArrowException) as error:
         raise cannot_use(
             _FIELD, f"{url} cannot be listed: {error}.", "Correct the path, or give the right to read it.", error
