@@ -27,6 +27,7 @@ from workloads.craft.teacher import fetch_teacher
 from workloads.runs.attempt.leases import lease
 from workloads.runs.attempt.progress import Progress
 from workloads.runs.attempt.room import share_for
+from workloads.runs.attempt.run import Run
 from workloads.shapes import teacher_files
 from workloads.spec.errors import InputError
 from workloads.spec.evaluation import TASK, AcceptedEvaluation, EvaluationRequest, EvaluationResult, SeedScore, renamed
@@ -83,7 +84,7 @@ def evaluate(
         with lease(whole.fingerprint, builder, lambda: progress.note(ROWS, waiting)):
             progress.note(ROWS, None)
             if (found := artifacts.find(storage, whole)) is None:
-                result = _build(storage, request, folder, fingerprint, keys, builder, progress)
+                result = _build(Run(storage, builder, progress), request, folder, fingerprint, keys)
                 found = artifacts.commit(storage, whole, builder, result.model_dump(mode="json"))
     if found.builder != builder:
         for step in step_names(request)[1:]:
@@ -130,14 +131,9 @@ def _keys(request: AcceptedEvaluation, fingerprint: str) -> tuple[dict[int, Key]
 
 
 def _build(
-    storage: Storage,
-    request: AcceptedEvaluation,
-    folder: Path,
-    fingerprint: str,
-    keys: Mapping[int, Key],
-    builder: str,
-    progress: Progress,
+    run: Run, request: AcceptedEvaluation, folder: Path, fingerprint: str, keys: Mapping[int, Key]
 ) -> EvaluationResult:
+    progress = run.progress
     progress.start(ROWS)
     try:
         model = TaskModel.student(folder) if request.model.teacher is None else TaskModel.teacher(folder)
@@ -148,13 +144,13 @@ def _build(
     progress.finish(ROWS)
     done = {}
     for seed, key in keys.items():
-        if (found := artifacts.find(storage, key)) is not None:
+        if (found := artifacts.find(run.storage, key)) is not None:
             done[seed] = SeedScore.model_validate(found.summary)
             progress.reuse(seed_step(seed))
 
     def keep(score: SeedScore) -> Artifact:
         summary = score.model_dump(mode="json")
-        return artifacts.commit(storage, keys[score.seed], builder, summary, device=score.device)
+        return artifacts.commit(run.storage, keys[score.seed], run.builder, summary, device=score.device)
 
     missing = [seed for seed in request.seeds if seed not in done]
     if missing:

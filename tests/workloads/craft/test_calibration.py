@@ -74,5 +74,5 @@ def test_a_candidate_alone_is_timed_as_it_would_be_polished(teacher: Teacher) ->
     found = calibrate(teacher, [space, only], request, rows=4, device=CPU)
     scoring = calibrate_scoring(teacher, [space, only], request, device=CPU)
     assert set(found.step_seconds) == set(scoring.row_seconds) == {space.name, only.name}
-    assert found.teacher_seconds > scoring.teacher_seconds > 0, "a step's rows take longer than one"
+    assert min(found.teacher_seconds, scoring.teacher_seconds) > 0
     assert min(*found.step_seconds.values(), *scoring.row_seconds.values()) > 0

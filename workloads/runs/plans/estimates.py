@@ -7,7 +7,7 @@ import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cluster.sizing import Cluster, Needs, Share, describe_needs, worker_needs
+from cluster.sizing import Cluster, Needs, Share, describe_needs
 from workloads.answers.latency_model import candidates_to_measure
 from workloads.answers.trained import TeacherStage
 from workloads.craft.calibration import Calibration, ScoringCalibration, TaskCalibration
@@ -79,7 +79,7 @@ class Subject:
     @property
     def search_needs(self) -> dict[str, float]:
         """What an actor of the search has."""
-        return worker_needs(trial.CPUS)
+        return trial.actor_needs()
 
     @property
     def task_needs(self) -> dict[str, float]:

@@ -21,12 +21,15 @@ from ray import tune
 from safetensors.numpy import load_file
 from torch import Tensor
 
+from cluster.room import OnWait
 from workloads.answers.scores_table import FILE
 from workloads.craft import superlm_files
 from workloads.craft.blocks import Blocks
 from workloads.craft.objectives.objective import objective_for
 from workloads.craft.scoring import Heldout, heldout_batches
 from workloads.craft.teacher import Teacher, open_teacher
+from workloads.runs.attempt.room import most_at_once
+from workloads.runs.attempt.start_watch import StartWatch
 from workloads.runs.attempt.tuning import lean_tune
 from workloads.runs.search.board import Aim, Board
 from workloads.runs.search.proposals import Proposer, proposer_for
@@ -34,7 +37,7 @@ from workloads.runs.search.results import Results
 from workloads.runs.search.rules import Candidate, budget_misses
 from workloads.runs.search.scheduler import LotSearcher, RungScheduler
 from workloads.runs.search.table import summarise, write_table
-from workloads.runs.search.trial import CPUS, ScoreLots, Shared, convert
+from workloads.runs.search.trial import CPUS, ScoreLots, Shared, actor_needs, convert
 from workloads.shapes.architecture import TeacherShape
 from workloads.shapes.search_space import Space
 from workloads.spec.errors import InputError
@@ -90,6 +93,7 @@ def search_candidates(
     superlms: dict[str, Artifact],
     builder: str,
     progress: Callable[[int, int], None],
+    on_wait: OnWait = lambda _: None,
 ) -> Artifact:
     """Give the scores table, built by this call or by an earlier one (then ``builder`` is another).
 
@@ -105,9 +109,11 @@ def search_candidates(
         superlms: The trained SuperLM of each sub-space, by name.
         builder: Names the job and attempt.
         progress: Called with candidates done and candidates in all as far as they are known, while it runs.
+        on_wait: Called with what the first actor waits for and since when, and with None when it has started.
 
     Raises:
-        InputError: A SuperLM gives losses that are no numbers.
+        InputError: No node that is up can hold an actor, or a SuperLM gives losses that are no numbers.
+        NotStartedError: There is room for an actor and none starts.
         RuntimeError: A candidate could not be scored, with the cause, or the search was interrupted.
         OSError: The storage cannot be read or written; nothing is committed.
     """
@@ -122,7 +128,7 @@ def search_candidates(
         teacher = open_teacher(storage.download(teacher_files, Path(folder) / "teacher"))
         aim = Aim(request.search, teacher.shape, request.budgets, _keep(request))
         total = request.search.candidates or sum(len(space) for space in spaces)
-        actors = max(1, int(ray.cluster_resources().get("CPU", 1)) // CPUS)
+        actors = most_at_once("search", actor_needs())
         board = Board(
             aim,
             rows=rows,
@@ -132,7 +138,7 @@ def search_candidates(
         )
         shared = share(storage, Path(folder), request, teacher, blocks, rows, board.rungs, spaces, superlms)
         proposer = proposer_for(request.search, spaces, request.seed, _allowed(request, teacher.shape))
-        cpu_seconds = run_on_tune(board, proposer, results, shared, Path(folder), actors)
+        cpu_seconds = run_on_tune(board, proposer, results, shared, Path(folder), actors, on_wait)
     folder_of_build = artifacts.build_folder(key, builder)
     storage.write_bytes(f"{folder_of_build}/{FILE}", write_table(teacher.shape, board.entries))
     summary = summarise(board, request.search.aim, teacher.shape) | {"cpu_seconds": round(cpu_seconds, 3)}
@@ -196,11 +202,20 @@ def share(
     return Shared(objective, superlm_files.wiring_of(teacher), weights, heldout, orders)
 
 
-def run_on_tune(board: Board, proposer: Proposer, results: Results, shared: Shared, folder: Path, actors: int) -> float:
+def run_on_tune(
+    board: Board,
+    proposer: Proposer,
+    results: Results,
+    shared: Shared,
+    folder: Path,
+    actors: int,
+    on_wait: OnWait = lambda _: None,
+) -> float:
     """Bring the board to its end, and give the actors' CPU-seconds."""
     scheduler = RungScheduler(board, actors, results.add)
     trainable = tune.with_resources(tune.with_parameters(ScoreLots, shared=shared), {"cpu": CPUS})
-    with lean_tune(actors):
+    starts = StartWatch(actor_needs(), on_wait)
+    with lean_tune(actors), contextlib.closing(starts):
         trials = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -210,6 +225,7 @@ def run_on_tune(board: Board, proposer: Proposer, results: Results, shared: Shar
                 name="search",
                 storage_path=str(folder / "tune"),
                 verbose=0,
+                callbacks=[starts],
                 failure_config=tune.FailureConfig(fail_fast=True),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # scores are all a trial leaves
             ),

@@ -15,6 +15,7 @@ import torch
 from ray import tune
 from torch import Tensor
 
+from cluster.sizing import worker_needs
 from workloads.craft.objectives.objective import Objective
 from workloads.craft.scoring import Heldout, Losses, score_rows
 from workloads.craft.superlm import SuperLM, Wiring
@@ -25,6 +26,11 @@ CPUS = 1
 IDLE_SECONDS = 0.05
 """Length of an empty step, in which a lot waits for the others; see :mod:`workloads.runs.search.scheduler`."""
 LOSSES, CPU_SECONDS = "losses", "cpu_seconds"
+
+
+def actor_needs() -> dict[str, float]:
+    """What an actor takes of its node, as Ray counts it."""
+    return worker_needs(CPUS)
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,7 @@ class StoredTraining:
                 superlms=superlms,
                 builder=self._builder,
                 progress=functools.partial(self._progress.advance, SEARCH),
+                on_wait=functools.partial(self._progress.wait, SEARCH),
             )
 
         scores = self._building.once(SEARCH, key, build)
