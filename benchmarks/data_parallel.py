@@ -16,8 +16,8 @@ from typing import Any
 from benchmarks.demo_scene import BATCH, LENGTH, DemoScene, local_ray
 from benchmarks.record import record
 from workloads.documents.job_folder import JobFolder
+from workloads.methods.steps import train_step
 from workloads.runs.attempt.progress import Progress
-from workloads.runs.attempt.steps import train_step
 from workloads.runs.training.train import TrainingInputs, train_superlms
 from workloads.spec.request import CompressionRequest, parse_request
 

@@ -35,7 +35,6 @@ from services.jobs.work import Limits, WorkStore
 from services.searches.finished import Searches
 from services.searches.selections import Selections
 from services.settings import Settings
-from workloads.shapes.spaces import polish_tokens
 from workloads.spec.errors import FieldError, InputError
 from workloads.spec.evaluation import EvaluationRequest, parse_evaluation
 from workloads.spec.part import Part, to_keep
@@ -198,7 +197,7 @@ class Service:
             scores=answer.known.trained.scores.fingerprint,
             answer=answer.at_once,
             result=answer.result if answer.made is not None else None,
-            tokens=polish_tokens(accepted) if answer.made is None else 0,
+            tokens=accepted.polish_tokens if answer.made is None else 0,
             key=key,
         )
         return made if made.status.is_terminal else self._queue(made)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from services.intake.files import absolute, missing_files, outside_files
 from workloads.answers.latency import known_targets
-from workloads.shapes.fitting import fitting_spaces
-from workloads.shapes.spaces import training_tokens
+from workloads.methods.fitting import fitting_spaces
+from workloads.methods.method import training_tokens
 from workloads.shapes.teacher_files import check_teacher, is_path, shape_of
 from workloads.spec.budgets import LatencyTarget
 from workloads.spec.errors import FieldError, InputError

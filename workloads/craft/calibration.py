@@ -110,7 +110,7 @@ def calibrate_scoring(
         device: Where candidates are scored.
     """
     objective = objective_for(request.objective, teacher.shape)
-    rows = min(request.training.batch_size, request.search.heldout_blocks)
+    rows = min(request.training.batch_size, request.heldout_rows)
     batch = _batch(teacher, objective, request, rows)
     teacher_seconds = _teacher_seconds(teacher, objective, batch, device)
     scores = {}

@@ -2,8 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from workloads.answers.trained import Trained
+from workloads.methods.method import register_method
 from workloads.methods.stages import TrainingStages
+from workloads.methods.steps import SEARCH, train_step
+from workloads.shapes.architecture import TeacherShape
+from workloads.shapes.search_space import Space
+from workloads.shapes.spaces import spaces_for
+from workloads.spec.autodistil import AutoDistilRequest
+from workloads.spec.errors import FieldError, InputError
+from workloads.spec.search import MOST_CANDIDATES
+
+
+class AutoDistil:
+    """What a request for AutoDistil means before anything is run."""
+
+    request_type = AutoDistilRequest
+
+    def fit(self, request: AutoDistilRequest, shape: TeacherShape) -> Sequence[Space]:
+        """Lay out the sub-spaces.
+
+        Raises:
+            InputError: The teacher cannot give them, or they hold more candidates than an exhaustive search takes.
+        """
+        spaces = spaces_for(request.subspaces, shape)
+        count = sum(map(len, spaces))
+        if request.search.searcher == "exhaustive" and count > MOST_CANDIDATES:
+            raise InputError.of(
+                "search.searcher",
+                f"The sub-spaces hold {count:,} candidates; 'exhaustive' scores at most {MOST_CANDIDATES:,}.",
+                "Use the searcher 'random' or 'evolutionary' with a number of 'candidates', or smaller sub-spaces.",
+            )
+        findings = _relation_heads(request, shape, spaces)
+        if findings:
+            raise InputError(findings)
+        return spaces
+
+    def steps(self, request: AutoDistilRequest) -> list[str]:
+        """One training a sub-space, then the search."""
+        return [*map(train_step, request.subspaces.names), SEARCH]
+
+    def training_tokens(self, request: AutoDistilRequest) -> int:
+        """Tokens of all SuperLMs."""
+        return request.superlm_tokens
 
 
 def autodistil(stages: TrainingStages) -> Trained:
@@ -21,3 +64,17 @@ def autodistil(stages: TrainingStages) -> Trained:
     superlms = stages.train(teacher, corpus, spaces)
     scores = stages.search(teacher, corpus, spaces, superlms)
     return Trained(teacher, corpus, tuple(spaces), superlms, scores)
+
+
+def _relation_heads(request: AutoDistilRequest, shape: TeacherShape, spaces: Sequence[Space]) -> list[FieldError]:
+    heads = request.objective.relation_heads or shape.heads
+    lasts = {space.name: space.smallest.layers[-1] for space in spaces}
+    widths = {name: layer.heads * layer.head_width for name, layer in lasts.items()}
+    name, width = min(widths.items(), key=lambda item: item[1], default=("", heads))
+    if request.objective.relation is None or heads <= width:
+        return []
+    problem = f"{heads} relation heads cannot split the narrowest student of {name!r}, {width} wide."
+    return [FieldError("objective.relation_heads", problem, f"Use at most {width}.")]
+
+
+register_method(AutoDistil())

@@ -27,7 +27,6 @@ from cluster.connect import configure_driver_logs, connect
 from workloads.answers.trained import recall
 from workloads.documents.job_folder import JobFolder, OrderDocument, ResultDocument
 from workloads.methods.answering import answer
-from workloads.methods.autodistil import autodistil
 from workloads.runs.attempt.failures import error_document
 from workloads.runs.attempt.progress import Progress
 from workloads.runs.describing import describe
@@ -39,7 +38,6 @@ from workloads.storage.masking import mask_event
 from workloads.storage.places import Places, confine
 from workloads.storage.storage import Storage
 
-METHODS = {"autodistil": autodistil}
 GRACE_SECONDS = 1.5
 """From a SIGTERM to the end, whatever still runs."""
 _TERMINATED = 128 + signal.SIGTERM
@@ -147,23 +145,22 @@ def _compress(
     used: dict[str, list[str]],
 ) -> ResultDocument:
     # These bring torch and Ray, which connect() has prepared for.
+    from workloads.methods.steps import step_names
     from workloads.runs.attempt.attempt import Attempt
-    from workloads.runs.attempt.steps import step_names
-    from workloads.runs.plans.planning import plan
+    from workloads.runs.roads import road_of
     from workloads.runs.stages.answering import StoredAnswering
-    from workloads.runs.stages.training import StoredTraining
 
     progress.declare(step_names(request, order.kind))
     progress.event("started", f"Attempt {attempt} of a {order.kind}, method {request.method}.")
     with _work_folder() as work:
         this = Attempt(storage, request, job=job, attempt=attempt, progress=progress, work=work, used=used)
         if order.kind == "plan":
-            return ResultDocument(status="succeeded", plan=plan(this), artifacts=used)
+            return ResultDocument(status="succeeded", plan=road_of(request.method).plan(this), artifacts=used)
         if order.kind == "selection":
             assert order.scores is not None, order
             trained = recall(storage, order.scores)
         else:
-            trained = METHODS[request.method](StoredTraining(this))
+            trained = road_of(request.method).to_scores(this)
         this.set_lengths(trained.teacher.shape.longest)
         found = answer(this.request, StoredAnswering(this), trained)
         result = describe(storage, folder, attempt, this.request, found)

@@ -11,8 +11,8 @@ from fractions import Fraction
 
 from workloads.shapes.architecture import TeacherShape
 from workloads.shapes.search_space import ProductSpace, exact_ratio
+from workloads.spec.autodistil import SubspacesSpec
 from workloads.spec.errors import FieldError, InputError
-from workloads.spec.request import CompressionRequest, SubspacesSpec
 
 SubSpace = ProductSpace
 _HALVES = tuple(Fraction(halves, 2) for halves in range(4, 9))
@@ -112,24 +112,6 @@ def spaces_for(spec: SubspacesSpec, shape: TeacherShape) -> list[SubSpace]:
     if misfit is not None:
         raise InputError.of("subspaces.preset", misfit, remedy)
     return spaces
-
-
-def training_tokens(request: CompressionRequest) -> int:
-    """Tokens that a compression trains its SuperLMs on, together, and at most polishes its students on."""
-    each = request.training.tokens_per_superlm
-    superlms = sum(each.values()) if isinstance(each, dict) else each * len(request.subspaces.names)
-    return superlms + polish_tokens(request)
-
-
-def polish_tokens(request: CompressionRequest) -> int:
-    """Tokens that the students of a request are at most polished on."""
-    polish = request.polish
-    return 0 if polish is None else polish.tokens * polish.top_k * len(request.budgets)
-
-
-def orders_by_importance(spec: SubspacesSpec) -> bool:
-    """Whether weights are ordered by importance before slicing: unless set, yes but for the paper's preset."""
-    return spec.importance if spec.importance is not None else spec.spaces is not None or spec.preset == "relative"
 
 
 def _depths(teacher_layers: int, place: float, *, alone: bool) -> tuple[int, ...]:

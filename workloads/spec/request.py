@@ -6,10 +6,11 @@ Light to import (pydantic only). :func:`parse_request` turns JSON-like data into
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, ModelWrapValidatorHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from workloads.spec.budgets import Budget, LatencyTarget
 from workloads.spec.errors import FieldError, InputError
@@ -27,26 +28,20 @@ from workloads.spec.part import (
     Word,
 )
 from workloads.spec.reading import UnreadableTextError, load_text
-from workloads.spec.search import ExportSpec, PolishSpec, ProxyTaskSpec, SearchSpec
+from workloads.spec.search import ExportSpec, PolishSpec, ProxyTaskSpec
 
 ENDINGS = (".txt", ".jsonl", ".json", ".parquet")
 """Of the files that a corpus may be made of."""
 OTHER_ENDING = "Convert or rename it, or pick the other files by a glob such as folder/**/*.txt."
 RelationForm = Literal["softmax-mse", "raw-mse", "kl"]
-_Depth = Annotated[int, Field(ge=1, le=1000)]
-_Width = Annotated[int, Field(ge=1, le=2**17)]
-_Ratio = Annotated[float, Field(gt=0, le=1000)]
 _Weight = Annotated[float, Field(le=1e6)]
 _Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
-_MOST_VALUES = 1024
-"""Values of a range."""
-_MOST_SPACES = 16
+MOST_SPACES = 16
+"""Sub-spaces of a request."""
 _Groups = Annotated[
-    list[Annotated[list[Name], Field(max_length=_MOST_SPACES)]],
-    Field(max_length=_MOST_SPACES),
+    list[Annotated[list[Name], Field(max_length=MOST_SPACES)]],
+    Field(max_length=MOST_SPACES),
 ]
-_SPACE_NAMES = {1: ["all"], 2: ["small", "base"], 3: ["tiny", "small", "base"]}
-_PAPER_SPACES = 3
 
 
 class TeacherSpec(Part):
@@ -78,93 +73,6 @@ class CorpusSpec(Part):
         if bool(self.paths) == (self.dataset is not None):
             raise ValueError("Give either 'paths' or 'dataset'. Fill one of the two and leave the other out.")
         return self
-
-
-class SubspaceSpec(Part):
-    """One sub-space written out by hand; all its layers are alike."""
-
-    name: Name
-    layers: list[_Depth] = Field(min_length=1, max_length=_MOST_VALUES, description="Depths.")
-    hidden_sizes: list[_Width] = Field(min_length=1, max_length=_MOST_VALUES, description="Hidden sizes.")
-    mlp_ratios: list[_Ratio] = Field(
-        min_length=1, max_length=_MOST_VALUES, description="Feed-forward width over hidden size."
-    )
-    heads: list[_Width] | None = Field(
-        None,
-        min_length=1,
-        max_length=_MOST_VALUES,
-        description="Head counts, free of the hidden size; left out: hidden size / the teacher's head width.",
-    )
-
-
-class SubspacesSpec(Part):
-    """Which architectures students are chosen from."""
-
-    count: int = Field(3, ge=1, le=_MOST_SPACES, description="K, the number of compact sub-spaces (and of SuperLMs).")
-    preset: Literal["relative", "autodistil-paper"] = Field(
-        "relative",
-        description="Ranges relative to the teacher, or AutoDistil's three for 12 x 768 teachers, with the training "
-        "of the paper as default.",
-    )
-    spaces: list[SubspaceSpec] | None = Field(
-        None, min_length=1, max_length=_MOST_SPACES, description="Sub-spaces by hand, instead of count and preset."
-    )
-    importance: bool | None = Field(
-        None,
-        description="Order heads, neurons and hidden dimensions before slicing; default: yes, but for the paper's.",
-    )
-
-    @model_validator(mode="after")
-    def _one_way(self) -> SubspacesSpec:
-        # Defaults contradict nothing, for a request is kept with all of them written out.
-        default = type(self).model_fields["count"].default
-        findings = []
-        if self.preset == "autodistil-paper" and self.count != _PAPER_SPACES:
-            findings.append(
-                FieldError(
-                    "count",
-                    f"The paper's preset has {_PAPER_SPACES} sub-spaces, not {self.count}.",
-                    f"Leave 'count' out, or use the preset 'relative' for {self.count} of them.",
-                )
-            )
-        if self.spaces is not None:
-            names = [one.name for one in self.spaces]
-            if self.preset != "relative":
-                findings.append(
-                    FieldError(
-                        "preset",
-                        f"The preset {self.preset!r} and 'spaces' by hand exclude each other.",
-                        "Leave one of the two out.",
-                    )
-                )
-            elif self.count not in {len(names), default}:
-                findings.append(
-                    FieldError(
-                        "count",
-                        f"It is {self.count}, and 'spaces' holds {len(names)}.",
-                        "Leave 'count' out: it is the number of the spaces by hand.",
-                    )
-                )
-            findings += [
-                FieldError(
-                    f"spaces.{index}.name",
-                    f"Two sub-spaces have the same name, {name!r}.",
-                    "Give each a name of its own.",
-                )
-                for index, name in enumerate(names)
-                if name in names[:index]
-            ]
-        if findings:
-            raise InputError(findings)
-        return self
-
-    @property
-    def names(self) -> list[str]:
-        """The names of the sub-spaces; they do not depend on the teacher."""
-        if self.spaces is not None:
-            return [one.name for one in self.spaces]
-        count = _PAPER_SPACES if self.preset == "autodistil-paper" else self.count
-        return _SPACE_NAMES.get(count, [f"s{index + 1}" for index in range(count)])
 
 
 class OutputSpec(Part):
@@ -201,7 +109,7 @@ class ObjectiveSpec(Part):
 class TrainingSpec(Part):
     """How the SuperLMs are trained."""
 
-    tokens_per_superlm: _Tokens | Annotated[dict[Name, _Tokens], Field(max_length=_MOST_SPACES)] = Field(
+    tokens_per_superlm: _Tokens | Annotated[dict[Name, _Tokens], Field(max_length=MOST_SPACES)] = Field(
         20_000_000, description="Training length in tokens; one number, or one for each sub-space by name."
     )
     sequence_length: int = Field(
@@ -269,39 +177,17 @@ def _less_than_a_step(field: str, tokens: int, training: TrainingSpec) -> FieldE
     )
 
 
-PAPER_RECIPE: Mapping[str, Mapping[str, Any]] = {
-    "subspaces": {"importance": False},
-    "objective": {
-        "relation": "raw-mse",
-        "relation_heads": 12,
-        "remainder": "drop",
-        "relation_weights": (1.0, 1.0, 1.0),
-    },
-    "training": {
-        "sequence_length": 128,
-        "batch_size": 2048,
-        "learning_rate": 4e-5,
-        "schedule": "linear",
-        "warmup_fraction": 0.0,
-        "weight_decay": 0.01,
-        "clip_norm": 1.0,
-        "dropout": 0.1,
-        "random_subnets": 2,
-    },
-}
-"""Defaults under the preset ``autodistil-paper``: arXiv 2201.12507, and where it is silent the released code."""
-
-
 class CompressionRequest(Part):
-    """One teacher, one corpus, and the budgets to find students for."""
+    """One teacher, one corpus, and the budgets to find students for: what the requests of all methods have in common.
+
+    Validated as this class, data becomes the request of the method that it names; see :func:`register_request`.
+    """
 
     teacher: TeacherSpec
     corpus: CorpusSpec
-    method: Literal["autodistil"] = "autodistil"
-    subspaces: SubspacesSpec = SubspacesSpec()
+    method: str
     objective: ObjectiveSpec = ObjectiveSpec()
     training: TrainingSpec = TrainingSpec()
-    search: SearchSpec = SearchSpec()
     proxy_task: ProxyTaskSpec | None = Field(
         None, description="Rank by the score on this task; none: by held-out loss."
     )
@@ -314,14 +200,38 @@ class CompressionRequest(Part):
     seed: int = Field(0, ge=0, lt=2**31)
     labels: Labels = Field(default_factory=dict, description="Free labels to find it by.")
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _with_recipe(cls, data: Any) -> Any:
-        spaces = data.get("subspaces") if isinstance(data, dict) else None
-        preset = spaces.get("preset") if isinstance(spaces, dict) else getattr(spaces, "preset", None)
-        if preset != "autodistil-paper":
-            return data
-        return data | {name: _completed(data.get(name, {}), recipe) for name, recipe in PAPER_RECIPE.items()}
+    def _of_its_method(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if cls is not CompressionRequest or isinstance(data, CompressionRequest):
+            return handler(data)
+        return cast(Self, request_type(data).model_validate(data))
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        if cls is not CompressionRequest:
+            return handler(schema)
+        members = [handler(kind.__pydantic_core_schema__) for kind in _TYPES.values()]
+        return members[0] if len(members) == 1 else {"oneOf": members}
+
+    def own_findings(self) -> list[FieldError]:
+        """What is wrong between the parts of the method and the common ones."""
+        return []
+
+    @property
+    def heldout_rows(self) -> int:
+        """Held-out rows that the loss of a student is told on."""
+        raise NotImplementedError
+
+    @property
+    def orders_by_importance(self) -> bool:
+        """Whether the teacher's weights are ordered by importance before students are sliced from them."""
+        return False
+
+    @property
+    def polish_tokens(self) -> int:
+        """Tokens that its students are at most polished on."""
+        return 0 if self.polish is None else self.polish.tokens * self.polish.top_k * len(self.budgets)
 
     @model_validator(mode="after")
     def _parts_agree(self) -> CompressionRequest:
@@ -335,45 +245,27 @@ class CompressionRequest(Part):
                 findings.append(
                     FieldError(field, f"Two of '{field}' are named {doubled[0]!r}.", "Give each a name of its own.")
                 )
-        findings += self._misnamed_subspaces()
+        findings += self.own_findings()
         if self.polish is not None and self.polish.tokens < self.training.step_tokens:
             findings.append(_less_than_a_step("polish.tokens", self.polish.tokens, self.training))
         if findings:
             raise InputError(findings)
         return self
 
-    def _misnamed_subspaces(self) -> list[FieldError]:
-        tokens, placement, names = self.training.tokens_per_superlm, self.training.placement, self.subspaces.names
-        findings = []
-        if isinstance(tokens, dict) and set(tokens) != set(names):
-            findings.append(
-                FieldError(
-                    "training.tokens_per_superlm",
-                    f"It names {', '.join(sorted(tokens)) or 'nothing'}; the sub-spaces are {', '.join(names)}.",
-                    "Give one number for all, or one for each of the sub-spaces.",
-                )
-            )
-        if not isinstance(placement, str):
-            placed = [name for group in placement for name in group]
-            if sorted(placed) != sorted(names) or not all(placement):
-                findings.append(
-                    FieldError(
-                        "training.placement",
-                        f"Its groups hold {', '.join(sorted(placed)) or 'nothing'}; the sub-spaces are "
-                        f"{', '.join(names)}.",
-                        "Put every sub-space into exactly one group, or use 'auto'.",
-                    )
-                )
-        return findings
+
+_TYPES: dict[str, type[CompressionRequest]] = {}
+DEFAULT_METHOD = "autodistil"
 
 
-def _completed(part: Any, defaults: Mapping[str, Any]) -> Any:
-    """Put defaults beside the fields that a part gives; what is no part at all stays for its own check."""
-    if isinstance(part, Part):
-        return part.model_copy(
-            update={name: one for name, one in defaults.items() if name not in part.model_fields_set}
-        )
-    return {**defaults, **part} if isinstance(part, dict) else part
+def register_request(kind: type[CompressionRequest]) -> None:
+    """Make a method's request a member of the union; the default of its field ``method`` names it."""
+    _TYPES[kind.model_fields["method"].default] = kind
+
+
+def request_type(data: Any) -> type[CompressionRequest]:
+    """Give the member of the union that JSON-like data means, the default's where it names none that is known."""
+    named = data.get("method", DEFAULT_METHOD) if isinstance(data, dict) else None
+    return _TYPES.get(named if isinstance(named, str) else DEFAULT_METHOD, _TYPES[DEFAULT_METHOD])
 
 
 def parse_request(data: Any) -> CompressionRequest:
@@ -382,7 +274,7 @@ def parse_request(data: Any) -> CompressionRequest:
     Raises:
         InputError: One finding a field, with the remedy.
     """
-    return parse_as(CompressionRequest, data, "teacher, corpus and budgets")
+    return parse_as(request_type(data), data, "teacher, corpus and budgets")
 
 
 def parse_request_text(text: str) -> CompressionRequest:

@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 from tests.teachers import SENTENCES
 from workloads.answers.trained import TeacherStage
 from workloads.documents.job_folder import JobFolder, OrderDocument, ProgressDocument, ResultDocument
+from workloads.methods.steps import train_step
 from workloads.runs.attempt.progress import Progress
 from workloads.runs.attempt.run import Run
-from workloads.runs.attempt.steps import train_step
 from workloads.runs.corpus import prepare_corpus
 from workloads.runs.training.train import TrainingInputs, superlm_key, train_superlms
 from workloads.shapes import teacher_files

@@ -6,19 +6,18 @@ from dataclasses import replace
 
 import pytest
 
+from workloads.methods.method import training_tokens
 from workloads.shapes.architecture import Architecture, TeacherShape
 from workloads.shapes.spaces import (
     SubSpace,
-    orders_by_importance,
     paper_spaces,
-    polish_tokens,
     relative_spaces,
     spaces_for,
-    training_tokens,
 )
 from workloads.shapes.teacher_files import named_shape
+from workloads.spec.autodistil import SubspacesSpec
 from workloads.spec.errors import InputError
-from workloads.spec.request import SubspacesSpec, parse_request
+from workloads.spec.request import parse_request
 
 TWELVE = named_shape("bert-base")
 SIX = replace(TWELVE, architecture=Architecture.of_teacher(6, 384, 12, 1536))
@@ -159,9 +158,9 @@ def test_free_heads_by_hand_allow_any_hidden_size() -> None:
 
 def test_importance_orders_weights_except_for_the_papers_preset() -> None:
     paper = {"preset": "autodistil-paper"}
-    assert orders_by_importance(SubspacesSpec.model_validate({})) and orders_by_importance(by_hand())
-    assert not orders_by_importance(SubspacesSpec.model_validate(paper))
-    assert orders_by_importance(SubspacesSpec.model_validate({**paper, "importance": True}))
+    assert SubspacesSpec.model_validate({}).ordered and by_hand().ordered
+    assert not SubspacesSpec.model_validate(paper).ordered
+    assert SubspacesSpec.model_validate({**paper, "importance": True}).ordered
 
 
 @pytest.mark.parametrize(
@@ -183,4 +182,4 @@ def test_the_tokens_of_a_request_are_those_of_all_superlms_and_of_polishing(chan
     }
     request = parse_request(given | changes)
     assert training_tokens(request) == tokens
-    assert polish_tokens(request) == (20_000 if "polish" in changes else 0)
+    assert request.polish_tokens == (20_000 if "polish" in changes else 0)

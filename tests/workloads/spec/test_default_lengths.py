@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from workloads.methods.fitting import fitting_spaces
 from workloads.shapes.architecture import TeacherShape
-from workloads.shapes.fitting import fitting_spaces
 from workloads.shapes.teacher_files import named_shape
 from workloads.spec.errors import InputError
 from workloads.spec.evaluation import parse_accepted, parse_evaluation

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from workloads.methods.fitting import fitting_spaces
 from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
-from workloads.shapes.fitting import fitting_spaces
 from workloads.spec.errors import InputError
 from workloads.spec.lengths import length_findings
 from workloads.spec.request import CompressionRequest, parse_request

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
+from workloads.spec.autodistil import AutoDistilRequest
 from workloads.spec.budgets import Budget
 from workloads.spec.errors import InputError
 from workloads.spec.request import CompressionRequest, parse_request, parse_request_text
@@ -220,7 +221,7 @@ def test_a_field_that_is_given_wins_over_the_recipe(part: str, field: str, value
     assert request.training.clip_norm == 1.0 and request.objective.remainder == "drop"
     assert parse_request(request.model_dump(mode="json")) == request
     without = {"subspaces", "objective", "training"}
-    built = CompressionRequest(**{name: getattr(request, name) for name in without}, **SMALLEST)
+    built = AutoDistilRequest(**{name: getattr(request, name) for name in without}, **SMALLEST)
     assert built == request
 
 

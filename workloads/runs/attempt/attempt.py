@@ -26,7 +26,7 @@ class Attempt:
         request: What is asked for.
         job: The job's id.
         attempt: Its number.
-        progress: Told of every step; the steps are those of :func:`workloads.runs.attempt.steps.step_names`.
+        progress: Told of every step; the steps are those of :func:`workloads.methods.steps.step_names`.
         work: A local folder for temporary files.
         used: Where fingerprints of the stages that the run comes by are put, by stage.
     """

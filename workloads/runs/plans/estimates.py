@@ -14,9 +14,9 @@ from workloads.craft.calibration import Calibration, ScoringCalibration, TaskCal
 from workloads.craft.latency.measure import REPEATS
 from workloads.craft.polishing import polish_training
 from workloads.documents.job_folder import PlanDocument, PlanStepDocument
+from workloads.methods.steps import CORPUS, LATENCY, POLISH, PROXY_TASK, SEARCH, STUDENTS, TEACHER, train_step
 from workloads.runs import proxy
 from workloads.runs.attempt.room import share_for
-from workloads.runs.attempt.steps import CORPUS, LATENCY, POLISH, PROXY_TASK, SEARCH, STUDENTS, TEACHER, train_step
 from workloads.runs.latency.latency import ForwardTimes
 from workloads.runs.plans.shortlist import Candidate, Shortlist, each_once
 from workloads.runs.search import trial
@@ -24,7 +24,7 @@ from workloads.runs.training.placement import Placement, plan_placement
 from workloads.runs.training.train import WORKERS_FIELD
 from workloads.shapes.architecture import Architecture
 from workloads.shapes.search_space import Space
-from workloads.spec.request import CompressionRequest
+from workloads.spec.autodistil import AutoDistilRequest
 
 # Read off the events of a run of the demo on an idle machine of two cores (2026-11-21).
 TRAIN_START_SECONDS = 26.0
@@ -51,7 +51,7 @@ class Subject:
         reused: By step, whether an earlier run has left its result.
     """
 
-    request: CompressionRequest
+    request: AutoDistilRequest
     teacher: TeacherStage
     spaces: Sequence[Space]
     cluster: Cluster
@@ -204,7 +204,7 @@ def _search(subject: Subject, scoring: ScoringCalibration) -> _Estimate:
     return _Estimate(step, step.seconds * actors * held)
 
 
-def _candidates(request: CompressionRequest, space: Space) -> int:
+def _candidates(request: AutoDistilRequest, space: Space) -> int:
     return len(space) if request.search.candidates is None else min(len(space), request.search.candidates)
 
 
@@ -225,7 +225,7 @@ class _Answering:
     measured: Measured
 
     @property
-    def request(self) -> CompressionRequest:
+    def request(self) -> AutoDistilRequest:
         return self.subject.request
 
     def steps(self) -> list[_Estimate]:

@@ -30,9 +30,9 @@ from workloads.craft.tasks.data import read_task
 from workloads.craft.tasks.encoding import encode_task
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.documents.job_folder import PlanDocument
+from workloads.methods.steps import CALIBRATION, CORPUS, train_step
 from workloads.runs.attempt.attempt import Attempt
 from workloads.runs.attempt.run import Run
-from workloads.runs.attempt.steps import CALIBRATION, CORPUS, train_step
 from workloads.runs.latency.latency import Choice, samples_key, time_forwards
 from workloads.runs.latency.places import Asked, find_place
 from workloads.runs.plans.estimates import Measured, Subject, make_plan
@@ -40,7 +40,7 @@ from workloads.runs.plans.shortlist import Candidate, each_once
 from workloads.runs.stages.training import StoredTraining
 from workloads.runs.training.train import superlm_key
 from workloads.shapes.search_space import Space
-from workloads.spec.request import CompressionRequest
+from workloads.spec.autodistil import AutoDistilRequest
 from workloads.storage import artifacts
 from workloads.storage.storage import Storage
 
@@ -55,7 +55,7 @@ def plan(attempt: Attempt) -> PlanDocument:
     teacher = stages.teacher()
     spaces = stages.spaces(teacher)
     attempt.progress.start(CALIBRATION)
-    request, corpus = attempt.request, stages.corpus_plan(teacher)
+    request, corpus = stages.request, stages.corpus_plan(teacher)
     keys = {
         train_step(space.name): superlm_key(request, space, teacher.fingerprint, corpus.key.fingerprint)
         for space in spaces
@@ -69,7 +69,7 @@ def plan(attempt: Attempt) -> PlanDocument:
 
 def _measure(attempt: Attempt, subject: Subject) -> Measured:
     """Time what each step of the compression does much of, where it would do it."""
-    request, teacher, began = attempt.request, subject.teacher, time.monotonic()
+    request, teacher, began = subject.request, subject.teacher, time.monotonic()
     targets = known_targets(request.latency_targets)
     forwards, sampled = {}, set()
     for name in sorted({budget.latency_target for budget in request.budgets if budget.latency_target is not None}):
@@ -99,7 +99,7 @@ def _measure(attempt: Attempt, subject: Subject) -> Measured:
 
 
 def calibrate_on_cluster(
-    run: Run, request: CompressionRequest, teacher: TeacherStage, spaces: Sequence[Space], share: Share
+    run: Run, request: AutoDistilRequest, teacher: TeacherStage, spaces: Sequence[Space], share: Share
 ) -> Calibration:
     """Run the calibration of the training where a worker of it would run, with what it would have.
 
@@ -141,7 +141,7 @@ def _on_worker(run: Run, needs: Needs, function: Callable[..., Any], *args: Any)
 
 
 def _calibrate(
-    storage_url: str, request: CompressionRequest, teacher_files: str, spaces: list[Space], needs: Needs
+    storage_url: str, request: AutoDistilRequest, teacher_files: str, spaces: list[Space], needs: Needs
 ) -> Calibration:
     device = _take(needs)
     rows = math.ceil(request.training.batch_size / request.training.workers)
@@ -150,7 +150,7 @@ def _calibrate(
 
 
 def _calibrate_scoring(
-    storage_url: str, request: CompressionRequest, teacher_files: str, spaces: list[Space], needs: Needs
+    storage_url: str, request: AutoDistilRequest, teacher_files: str, spaces: list[Space], needs: Needs
 ) -> ScoringCalibration:
     device = _take(needs)
     with _opened(storage_url, teacher_files) as teacher:
@@ -158,7 +158,7 @@ def _calibrate_scoring(
 
 
 def _calibrate_task(
-    storage_url: str, request: CompressionRequest, teacher_files: str, candidate: Candidate, needs: Needs
+    storage_url: str, request: AutoDistilRequest, teacher_files: str, candidate: Candidate, needs: Needs
 ) -> TaskCalibration:
     spec, device = request.proxy_task, _take(needs)
     assert spec is not None

@@ -40,8 +40,8 @@ from workloads.runs.search.table import summarise, write_table
 from workloads.runs.search.trial import CPUS, ScoreLots, Shared, actor_needs, convert
 from workloads.shapes.architecture import TeacherShape
 from workloads.shapes.search_space import Space
+from workloads.spec.autodistil import AutoDistilRequest
 from workloads.spec.errors import InputError
-from workloads.spec.request import CompressionRequest
 from workloads.storage import artifacts
 from workloads.storage.artifacts import Artifact, Key
 from workloads.storage.storage import Storage
@@ -52,7 +52,7 @@ _log = structlog.get_logger(__name__)
 
 
 def scores_key(
-    request: CompressionRequest,
+    request: AutoDistilRequest,
     spaces: list[Space],
     superlms: dict[str, Artifact],
     teacher_fingerprint: str,
@@ -84,7 +84,7 @@ def scores_key(
 
 def search_candidates(
     storage: Storage,
-    request: CompressionRequest,
+    request: AutoDistilRequest,
     *,
     teacher_files: str,
     teacher_fingerprint: str,
@@ -148,13 +148,13 @@ def search_candidates(
     return artifact
 
 
-def _keep(request: CompressionRequest) -> int:
+def _keep(request: AutoDistilRequest) -> int:
     """How many of each budget are needed after the search."""
     polished = request.polish.top_k if request.polish else 1
     return max(polished, request.proxy_task.candidates if request.proxy_task else 1)
 
 
-def _allowed(request: CompressionRequest, shape: TeacherShape) -> Callable[[Candidate], bool]:
+def _allowed(request: AutoDistilRequest, shape: TeacherShape) -> Callable[[Candidate], bool]:
     if request.search.aim != "budgets":
         return lambda candidate: True
     return lambda candidate: any(not budget_misses(candidate, shape, budget) for budget in request.budgets)
@@ -180,7 +180,7 @@ def _teller(
 def share(
     storage: Storage,
     folder: Path,
-    request: CompressionRequest,
+    request: AutoDistilRequest,
     teacher: Teacher,
     blocks: Blocks,
     rows: int,

@@ -13,9 +13,9 @@ from workloads.answers.scores_table import choosable, read_scores
 from workloads.answers.student_key import student_key
 from workloads.answers.trained import Trained
 from workloads.methods.stages import Polished
+from workloads.methods.steps import LATENCY, POLISH, PROXY_TASK, STUDENTS
 from workloads.runs.attempt.attempt import Attempt
 from workloads.runs.attempt.run import News
-from workloads.runs.attempt.steps import LATENCY, POLISH, PROXY_TASK, STUDENTS
 from workloads.runs.latency.latency import (
     Choice,
     SavedStudent,

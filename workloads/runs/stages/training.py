@@ -13,18 +13,18 @@ from workloads.answers.trained import TeacherStage
 from workloads.craft.objectives.objective import objective_for
 from workloads.craft.teacher import fetch_teacher, open_teacher
 from workloads.craft.text.tokenizer import Tokenizer
+from workloads.methods.fitting import fitting_spaces
+from workloads.methods.steps import CORPUS, SEARCH, TEACHER, train_step
 from workloads.runs.attempt.attempt import Attempt
 from workloads.runs.attempt.room import share_for
-from workloads.runs.attempt.steps import CORPUS, SEARCH, TEACHER, train_step
 from workloads.runs.corpus import CorpusPlan, build_corpus, check_corpus, plan_corpus
 from workloads.runs.latency.places import Asked, find_place
 from workloads.runs.proxy import check_task
 from workloads.runs.search.search import scores_key, search_candidates
 from workloads.runs.training.train import WORKERS_FIELD, TrainingInputs, superlm_key, train_superlms
 from workloads.shapes import teacher_files
-from workloads.shapes.fitting import fitting_spaces
 from workloads.shapes.search_space import Space
-from workloads.spec.request import CompressionRequest
+from workloads.spec.autodistil import AutoDistilRequest
 from workloads.storage import artifacts
 from workloads.storage.artifacts import Artifact, Key
 from workloads.storage.places import confined
@@ -39,8 +39,11 @@ class StoredTraining:
         self._progress, self._building = attempt.progress, attempt.building
 
     @property
-    def _request(self) -> CompressionRequest:
-        return self._attempt.request
+    def request(self) -> AutoDistilRequest:
+        """The attempt's, with lengths set once the teacher is known."""
+        request = self._attempt.request
+        assert isinstance(request, AutoDistilRequest), request.method
+        return request
 
     def teacher(self) -> TeacherStage:
         """See the protocol.
@@ -49,7 +52,7 @@ class StoredTraining:
             InputError: The teacher cannot be had or used.
         """
         self._progress.start(TEACHER)
-        spec = self._request.teacher
+        spec = self.request.teacher
         fetched = self._attempt.work / "fetched"
         # Where a request may not read everywhere, what was looked at is what is read from then on: a copy of our own.
         if teacher_files.is_path(spec.model) and "://" not in spec.model and confined().roots is None:
@@ -85,15 +88,15 @@ class StoredTraining:
             InputError: They, or the settings of their training, do not fit the teacher; the nodes that are up cannot
                 hold the training's workers; no node can measure a latency target; the proxy task cannot be read.
         """
-        spaces = fitting_spaces(self._request, teacher.shape)
+        spaces = fitting_spaces(self.request, teacher.shape)
         # What would end the run hours later is found out now.
-        share_for(WORKERS_FIELD, workers=self._request.training.workers)
-        for budget in self._request.budgets:
+        share_for(WORKERS_FIELD, workers=self.request.training.workers)
+        for budget in self.request.budgets:
             if budget.latency_target is not None:
-                target = known_targets(self._request.latency_targets)[budget.latency_target]
-                find_place(Asked.by(self._request, target, functools.partial(self._progress.wait, TEACHER)))
-        if self._request.proxy_task is not None:
-            check_task(self._request.proxy_task, self._attempt.teacher(teacher))
+                target = known_targets(self.request.latency_targets)[budget.latency_target]
+                find_place(Asked.by(self.request, target, functools.partial(self._progress.wait, TEACHER)))
+        if self.request.proxy_task is not None:
+            check_task(self.request.proxy_task, self._attempt.teacher(teacher))
         return spaces
 
     def corpus(self, teacher: TeacherStage) -> Artifact:
@@ -103,7 +106,7 @@ class StoredTraining:
             InputError: The corpus cannot be read, or is too short.
         """
         self._progress.start(CORPUS, unit="bytes")
-        request = self._request
+        request = self.request
         plan = self.corpus_plan(teacher)
 
         def report(done: int, total: int | None, unit: str) -> None:
@@ -123,14 +126,14 @@ class StoredTraining:
         Raises:
             InputError: It cannot be read.
         """
-        request = self._request
+        request = self.request
         layout = objective_for(request.objective, teacher.shape).layout
         tokenizer = Tokenizer.load(self._building.local(teacher.artifact))
         return plan_corpus(request.corpus, tokenizer, request.training.sequence_length, layout)
 
     def train(self, teacher: TeacherStage, corpus: Artifact, spaces: Sequence[Space]) -> dict[str, Artifact]:
         """See the protocol."""
-        request, progress = self._request, self._progress
+        request, progress = self.request, self._progress
         keys = {
             space.name: superlm_key(request, space, teacher.fingerprint, corpus.fingerprint) for space in spaces
         }  # fmt: skip
@@ -153,12 +156,12 @@ class StoredTraining:
     ) -> Artifact:
         """See the protocol."""
         self._progress.start(SEARCH, unit="candidates")
-        key = scores_key(self._request, list(spaces), superlms, teacher.fingerprint, corpus.fingerprint)
+        key = scores_key(self.request, list(spaces), superlms, teacher.fingerprint, corpus.fingerprint)
 
         def build() -> Artifact:
             return search_candidates(
                 self._storage,
-                self._request,
+                self.request,
                 teacher_files=teacher.artifact.files,
                 teacher_fingerprint=teacher.fingerprint,
                 corpus=corpus,

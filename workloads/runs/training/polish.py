@@ -14,9 +14,9 @@ from workloads.craft.polishing import first_batch, polish_training, single_stude
 from workloads.craft.scoring import Heldout, heldout_batches, score
 from workloads.craft.superlm_files import load_superlm, wiring_of
 from workloads.craft.teacher import open_teacher
+from workloads.methods.steps import POLISH
 from workloads.runs.attempt.progress import Progress
 from workloads.runs.attempt.run import Run
-from workloads.runs.attempt.steps import POLISH
 from workloads.runs.training.train import NOT_IN_FINGERPRINT, PendingSuperLM, TrainingInputs, train_groups
 from workloads.shapes.architecture import Architecture
 from workloads.shapes.search_space import Space
@@ -148,7 +148,7 @@ def score_polished(run: Run, inputs: TrainingInputs, polished: Mapping[StudentId
             "corpus": corpus.fingerprint,
             "polished": sorted(artifact.fingerprint for artifact in polished.values()),
             "objective": request.objective.model_dump(mode="json"),
-            "heldout_blocks": request.search.heldout_blocks,
+            "heldout_blocks": request.heldout_rows,
         },
     )
     if (found := find(run.storage, key)) is None:
@@ -166,7 +166,7 @@ def _score(storage: Storage, inputs: TrainingInputs, polished: Mapping[StudentId
         teacher = open_teacher(storage.fetch(inputs.teacher.artifact.files, folder))
         objective = objective_for(request.objective, teacher.shape)
         blocks = Blocks.open(storage, inputs.corpus, "heldout")
-        rows = blocks.read(range(min(request.search.heldout_blocks, blocks.rows)))
+        rows = blocks.read(range(min(request.heldout_rows, blocks.rows)))
         heldout = Heldout.read(teacher, objective, heldout_batches(rows, request.training.batch_size))
         for (_, architecture), artifact in polished.items():
             superlm = load_superlm(storage.fetch(artifact.files, folder), wiring_of(teacher))

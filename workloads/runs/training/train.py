@@ -16,14 +16,13 @@ from cluster.launching import Launches, Room
 from cluster.room import Reservation
 from cluster.sizing import Share, read_cluster
 from workloads.answers.trained import TeacherStage
+from workloads.methods.steps import train_step
 from workloads.runs.attempt.progress import Progress as StepProgress
 from workloads.runs.attempt.room import share_for
 from workloads.runs.attempt.run import Run
-from workloads.runs.attempt.steps import train_step
 from workloads.runs.training.placement import plan_placement
 from workloads.runs.training.train_group import GroupJob, Loss, Progress, Started, run_group
 from workloads.shapes.search_space import Space
-from workloads.shapes.spaces import orders_by_importance
 from workloads.spec.request import CompressionRequest
 from workloads.storage.artifacts import Artifact, Key, build_folder, commit, find
 
@@ -91,7 +90,7 @@ def superlm_key(request: CompressionRequest, space: Space, teacher_fingerprint: 
             "teacher": teacher_fingerprint,
             "corpus": corpus_fingerprint,
             "space": space.to_json(),
-            "importance": orders_by_importance(request.subspaces),
+            "importance": request.orders_by_importance,
             "objective": request.objective.model_dump(mode="json"),
             "training": training.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),
             "steps": training.steps_for(space.name),
@@ -104,7 +103,7 @@ def train_superlms(run: Run, inputs: TrainingInputs, spaces: Sequence[Space]) ->
     """Train the SuperLMs that are not there yet.
 
     Args:
-        run: Its progress has a step :func:`workloads.runs.attempt.steps.train_step` for each.
+        run: Its progress has a step :func:`workloads.methods.steps.train_step` for each.
         inputs: What they are trained by.
         spaces: The sub-spaces, one SuperLM each.
 

@@ -33,7 +33,6 @@ from workloads.craft.teacher import Teacher, open_teacher
 from workloads.craft.training import GroupTrainer, Member, learning_rate
 from workloads.runs.training.checkpoints import Checkpoints, CheckpointWriter, ray_folder, remove_older_ray_folders
 from workloads.shapes.search_space import Space
-from workloads.shapes.spaces import orders_by_importance
 from workloads.shapes.teacher_files import FIELD
 from workloads.spec.errors import FieldError, InputError
 from workloads.spec.request import CompressionRequest
@@ -203,7 +202,7 @@ def _start(
     found = _from_first(checkpoints.latest(), world)
     state = checkpoints.load(found[1]) if found else None
     teacher.model.to(device)
-    ordered = orders_by_importance(request.subspaces) and state is None and len(job.origins) < len(job.spaces)
+    ordered = request.orders_by_importance and state is None and len(job.origins) < len(job.spaces)
     order = _order(job, teacher, storage, rank, world) if ordered else None
     members = {}
     for space in job.spaces:

@@ -14,11 +14,11 @@ from workloads.answers.latency import LatencyMeasure, LatencySample, LatencySamp
 from workloads.answers.student_key import student_key
 from workloads.answers.trained import TeacherStage, Trained
 from workloads.documents.job_folder import JobFolder, StepDocument
+from workloads.methods.steps import step_names
 from workloads.runs.attempt.attempt import Attempt
 from workloads.runs.attempt.progress import Progress
 from workloads.runs.attempt.run import News, Run
 from workloads.runs.attempt.stage_cache import Building
-from workloads.runs.attempt.steps import step_names
 from workloads.runs.latency.latency import Choice, SavedStudent
 from workloads.runs.latency.places import Asked
 from workloads.runs.proxy import Entrants

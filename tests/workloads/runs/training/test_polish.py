@@ -18,8 +18,8 @@ from workloads.craft.export import build_student as build_module
 from workloads.craft.signals import Batch, Wants
 from workloads.craft.superlm_files import load_superlm, wiring_of
 from workloads.craft.teacher import Teacher, open_teacher
+from workloads.methods.steps import POLISH
 from workloads.runs.attempt.run import Run
-from workloads.runs.attempt.steps import POLISH
 from workloads.runs.students import Origin, build_student
 from workloads.runs.training.checkpoints import Checkpoints
 from workloads.runs.training.polish import PolishJob, StudentId, polish_students, polished_key, score_polished

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from workloads.documents.job_folder import JobKind
+from workloads.methods.method import method_of
 from workloads.spec.request import CompressionRequest
 
 TEACHER, CORPUS, CALIBRATION, SEARCH = "teacher", "corpus", "calibration", "search"
@@ -21,7 +22,7 @@ def step_names(request: CompressionRequest, kind: JobKind = "compression") -> li
     ]
     if kind == "selection":
         return answering
-    return [TEACHER, CORPUS, *map(train_step, request.subspaces.names), SEARCH, *answering]
+    return [TEACHER, CORPUS, *method_of(request).steps(request), *answering]
 
 
 def train_step(superlm: str) -> str:

@@ -1,0 +1,34 @@
+"""What of a request can be judged once the teacher's shape is known. Light to import."""
+
+from __future__ import annotations
+
+from workloads.methods.method import method_of
+from workloads.shapes.architecture import TeacherShape
+from workloads.shapes.search_space import Space
+from workloads.spec.errors import FieldError, InputError
+from workloads.spec.lengths import length_findings, too_long, with_lengths
+from workloads.spec.request import CompressionRequest
+
+
+def fitting_spaces(request: CompressionRequest, shape: TeacherShape) -> list[Space]:
+    """Give the spaces that a request asks for, if it fits the teacher.
+
+    Args:
+        request: With the definitions of all latency targets that its budgets name.
+        shape: The teacher's.
+
+    Raises:
+        InputError: Rows longer than the teacher can read, or what its method finds wrong; every finding.
+    """
+    request = with_lengths(request, shape.longest)
+    findings, spaces = list[FieldError](), list[Space]()
+    if request.training.sequence_length > shape.longest:
+        findings.append(too_long("training.sequence_length", request.training.sequence_length, shape.longest))
+    findings += length_findings(request, shape.longest)
+    try:
+        spaces.extend(method_of(request).fit(request, shape))
+    except InputError as error:
+        findings += error.errors
+    if findings:
+        raise InputError(findings)
+    return spaces

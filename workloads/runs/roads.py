@@ -1,0 +1,49 @@
+"""What a run does for each method: from the teacher to the scores, and the estimate of it.
+
+A road brings torch and Ray with it, so it is imported when a run asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workloads.answers.trained import Trained
+    from workloads.documents.job_folder import PlanDocument
+    from workloads.runs.attempt.attempt import Attempt
+
+
+@dataclass(frozen=True)
+class Road:
+    """The heavy part of a method.
+
+    Attributes:
+        to_scores: Walks from the teacher to the scores table.
+        plan: Estimates a compression.
+    """
+
+    to_scores: Callable[[Attempt], Trained]
+    plan: Callable[[Attempt], PlanDocument]
+
+
+def register_road(method: str, load: Callable[[], Road]) -> None:
+    """Make a method's road known; ``load`` is called when a run needs it."""
+    _ROADS[method] = load
+
+
+def road_of(method: str) -> Road:
+    """Give the road of a method."""
+    return _ROADS[method]()
+
+
+def _autodistil() -> Road:
+    from workloads.methods.autodistil import autodistil
+    from workloads.runs.plans.planning import plan
+    from workloads.runs.stages.training import StoredTraining
+
+    return Road(lambda attempt: autodistil(StoredTraining(attempt)), plan)
+
+
+_ROADS: dict[str, Callable[[], Road]] = {"autodistil": _autodistil}

@@ -1,0 +1,205 @@
+"""AutoDistil's part of a request (arXiv 2201.12507): its sub-spaces, how they are searched, and the paper's recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from workloads.spec.errors import FieldError, InputError
+from workloads.spec.part import Name, Part
+from workloads.spec.request import MOST_SPACES, CompressionRequest, register_request
+from workloads.spec.search import SearchSpec
+
+_Depth = Annotated[int, Field(ge=1, le=1000)]
+_Width = Annotated[int, Field(ge=1, le=2**17)]
+_Ratio = Annotated[float, Field(gt=0, le=1000)]
+_MOST_VALUES = 1024
+"""Values of a range."""
+_SPACE_NAMES = {1: ["all"], 2: ["small", "base"], 3: ["tiny", "small", "base"]}
+_PAPER_SPACES = 3
+
+
+class SubspaceSpec(Part):
+    """One sub-space written out by hand; all its layers are alike."""
+
+    name: Name
+    layers: list[_Depth] = Field(min_length=1, max_length=_MOST_VALUES, description="Depths.")
+    hidden_sizes: list[_Width] = Field(min_length=1, max_length=_MOST_VALUES, description="Hidden sizes.")
+    mlp_ratios: list[_Ratio] = Field(
+        min_length=1, max_length=_MOST_VALUES, description="Feed-forward width over hidden size."
+    )
+    heads: list[_Width] | None = Field(
+        None,
+        min_length=1,
+        max_length=_MOST_VALUES,
+        description="Head counts, free of the hidden size; left out: hidden size / the teacher's head width.",
+    )
+
+
+class SubspacesSpec(Part):
+    """Which architectures students are chosen from."""
+
+    count: int = Field(3, ge=1, le=MOST_SPACES, description="K, the number of compact sub-spaces (and of SuperLMs).")
+    preset: Literal["relative", "autodistil-paper"] = Field(
+        "relative",
+        description="Ranges relative to the teacher, or AutoDistil's three for 12 x 768 teachers, with the training "
+        "of the paper as default.",
+    )
+    spaces: list[SubspaceSpec] | None = Field(
+        None, min_length=1, max_length=MOST_SPACES, description="Sub-spaces by hand, instead of count and preset."
+    )
+    importance: bool | None = Field(
+        None,
+        description="Order heads, neurons and hidden dimensions before slicing; default: yes, but for the paper's.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> SubspacesSpec:
+        # Defaults contradict nothing, for a request is kept with all of them written out.
+        default = type(self).model_fields["count"].default
+        findings = []
+        if self.preset == "autodistil-paper" and self.count != _PAPER_SPACES:
+            findings.append(
+                FieldError(
+                    "count",
+                    f"The paper's preset has {_PAPER_SPACES} sub-spaces, not {self.count}.",
+                    f"Leave 'count' out, or use the preset 'relative' for {self.count} of them.",
+                )
+            )
+        if self.spaces is not None:
+            names = [one.name for one in self.spaces]
+            if self.preset != "relative":
+                findings.append(
+                    FieldError(
+                        "preset",
+                        f"The preset {self.preset!r} and 'spaces' by hand exclude each other.",
+                        "Leave one of the two out.",
+                    )
+                )
+            elif self.count not in {len(names), default}:
+                findings.append(
+                    FieldError(
+                        "count",
+                        f"It is {self.count}, and 'spaces' holds {len(names)}.",
+                        "Leave 'count' out: it is the number of the spaces by hand.",
+                    )
+                )
+            findings += [
+                FieldError(
+                    f"spaces.{index}.name",
+                    f"Two sub-spaces have the same name, {name!r}.",
+                    "Give each a name of its own.",
+                )
+                for index, name in enumerate(names)
+                if name in names[:index]
+            ]
+        if findings:
+            raise InputError(findings)
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the sub-spaces; they do not depend on the teacher."""
+        if self.spaces is not None:
+            return [one.name for one in self.spaces]
+        count = _PAPER_SPACES if self.preset == "autodistil-paper" else self.count
+        return _SPACE_NAMES.get(count, [f"s{index + 1}" for index in range(count)])
+
+    @property
+    def ordered(self) -> bool:
+        """Whether weights are ordered by importance before slicing: unless set, yes but for the paper's preset."""
+        return self.importance if self.importance is not None else self.preset != "autodistil-paper"
+
+
+PAPER_RECIPE: Mapping[str, Mapping[str, Any]] = {
+    "subspaces": {"importance": False},
+    "objective": {
+        "relation": "raw-mse",
+        "relation_heads": 12,
+        "remainder": "drop",
+        "relation_weights": (1.0, 1.0, 1.0),
+    },
+    "training": {
+        "sequence_length": 128,
+        "batch_size": 2048,
+        "learning_rate": 4e-5,
+        "schedule": "linear",
+        "warmup_fraction": 0.0,
+        "weight_decay": 0.01,
+        "clip_norm": 1.0,
+        "dropout": 0.1,
+        "random_subnets": 2,
+    },
+}
+"""Defaults under the preset ``autodistil-paper``: arXiv 2201.12507, and where it is silent the released code."""
+
+
+class AutoDistilRequest(CompressionRequest):
+    """A compression by AutoDistil."""
+
+    method: Literal["autodistil"] = "autodistil"
+    subspaces: SubspacesSpec = SubspacesSpec()
+    search: SearchSpec = SearchSpec()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_recipe(cls, data: Any) -> Any:
+        spaces = data.get("subspaces") if isinstance(data, dict) else None
+        preset = spaces.get("preset") if isinstance(spaces, dict) else getattr(spaces, "preset", None)
+        if preset != "autodistil-paper":
+            return data
+        return data | {name: _completed(data.get(name, {}), recipe) for name, recipe in PAPER_RECIPE.items()}
+
+    def own_findings(self) -> list[FieldError]:
+        """Sub-spaces that the training names and that are not there."""
+        tokens, placement, names = self.training.tokens_per_superlm, self.training.placement, self.subspaces.names
+        findings = []
+        if isinstance(tokens, dict) and set(tokens) != set(names):
+            findings.append(
+                FieldError(
+                    "training.tokens_per_superlm",
+                    f"It names {', '.join(sorted(tokens)) or 'nothing'}; the sub-spaces are {', '.join(names)}.",
+                    "Give one number for all, or one for each of the sub-spaces.",
+                )
+            )
+        if not isinstance(placement, str):
+            placed = [name for group in placement for name in group]
+            if sorted(placed) != sorted(names) or not all(placement):
+                findings.append(
+                    FieldError(
+                        "training.placement",
+                        f"Its groups hold {', '.join(sorted(placed)) or 'nothing'}; the sub-spaces are "
+                        f"{', '.join(names)}.",
+                        "Put every sub-space into exactly one group, or use 'auto'.",
+                    )
+                )
+        return findings
+
+    @property
+    def heldout_rows(self) -> int:
+        """Held-out rows of the search's last rung."""
+        return self.search.heldout_blocks
+
+    @property
+    def orders_by_importance(self) -> bool:
+        """As the sub-spaces say."""
+        return self.subspaces.ordered
+
+    @property
+    def superlm_tokens(self) -> int:
+        """Tokens that its SuperLMs are trained on, together."""
+        return sum(self.training.tokens_for(name) for name in self.subspaces.names)
+
+
+def _completed(part: Any, defaults: Mapping[str, Any]) -> Any:
+    """Put defaults beside the fields that a part gives; what is no part at all stays for its own check."""
+    if isinstance(part, Part):
+        return part.model_copy(
+            update={name: one for name, one in defaults.items() if name not in part.model_fields_set}
+        )
+    return {**defaults, **part} if isinstance(part, dict) else part
+
+
+register_request(AutoDistilRequest)
