@@ -16,6 +16,9 @@ from cluster.sizing import Needs
 
 FOLLOWS = "follows the others: the nodes that are up hold no more at once"
 
+_GLANCE_SECONDS = 0.05
+"""How long a look waits for the room; Ray takes a moment even where all is free."""
+
 
 class NoRoomYetError(RuntimeError):
     """The room was gone when the worker was to start: others were quicker, or a node has left."""
@@ -150,7 +153,7 @@ class Launch:
         return isinstance(failure, NoRoomYetError)
 
     def _await(self, room: Room) -> None:
-        if not room.granted(0):
+        if not room.granted(_GLANCE_SECONDS):
             self._tell(room.wait)
             if self._told is not None:
                 self._tried = 0.0  # others have taken the room
