@@ -13,6 +13,7 @@ import torch
 from workloads.craft.export import build_student
 from workloads.craft.objectives.objective import Objective, objective_for
 from workloads.craft.sandwich import sandwich
+from workloads.craft.scoring import Heldout, score_rows
 from workloads.craft.signals import Batch
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import build_superlm, wiring_of
@@ -48,8 +49,8 @@ class ScoringCalibration:
     """Seconds of scoring one row, where candidates are scored.
 
     Attributes:
-        teacher_seconds: The teacher's forward.
-        row_seconds: By space, a candidate of its mean size.
+        teacher_seconds: The teacher's forward, on a CPU.
+        row_seconds: By space, a candidate of its mean size, forward and loss.
     """
 
     teacher_seconds: float
@@ -112,11 +113,12 @@ def calibrate_scoring(
     objective = objective_for(request.objective, teacher.shape)
     rows = min(request.training.batch_size, request.heldout_rows)
     batch = _batch(teacher, objective, request, rows)
-    teacher_seconds = _teacher_seconds(teacher, objective, batch, device)
+    teacher_seconds = _teacher_seconds(teacher, objective, batch, torch.device("cpu"))  # a run's driver reads it
+    heldout = Heldout.read(teacher, objective, [batch])
     scores = {}
     for space in spaces:
         built = build_superlm(teacher, space, order=None, projection=objective.needs_projection)
-        scores[space.name] = _score_seconds(built.superlm.to(device), space, batch.to(device), objective, teacher.shape)
+        scores[space.name] = _score_seconds(built.superlm.to(device), space, objective, heldout)
     return ScoringCalibration(teacher_seconds / rows, scores)
 
 
@@ -209,19 +211,12 @@ def _step_seconds(
     return sum(ratios) / len(ratios) * _mean_flops(space, request, shape) * subnets
 
 
-def _score_seconds(superlm: SuperLM, space: Space, batch: Batch, objective: Objective, shape: TeacherShape) -> float:
-    """Of a candidate half way between the smallest and the largest, by row."""
-
-    @torch.no_grad()
-    def score() -> None:
-        superlm(batch, space.largest, objective.student_wants(space.largest))
-
-    superlm.eval()
+def _score_seconds(superlm: SuperLM, space: Space, objective: Objective, heldout: Heldout) -> float:
+    """Time a lot of candidates of a mean size; by candidate and row."""
+    lot = [space.largest, space.smallest] * 2
+    score = functools.partial(score_rows, superlm, lot, objective, heldout)
     score()
-    rows, length = batch.input_ids_BL.shape
-    forward = min(_seconds(score, batch.input_ids_BL.device) for _ in range(STEPS))
-    largest, smallest = (student_cost(shape, one, length).flops for one in (space.largest, space.smallest))
-    return forward / rows * (largest + smallest) / 2 / largest
+    return min(_seconds(score, superlm.flat.decay.device) for _ in range(STEPS)) / len(lot) / heldout.counts.rows
 
 
 def _drawn_flops(space: Space, request: CompressionRequest, shape: TeacherShape, step: int) -> float:
