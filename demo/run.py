@@ -158,7 +158,7 @@ def _wait_until_it_answers(service: subprocess.Popen[bytes], client: StillroomCl
 
 
 def _find_or_submit(client: StillroomClient, request: dict[str, Any]) -> JobDocument:
-    same = [job for job in client.page(limit=200).compressions if job.request == request]
+    same = [job for one in client.page(limit=200).compressions if (job := client.get(one.id)).request == request]
     unfinished = [job for job in same if not job.status.is_terminal and job.status is not JobStatus.CANCELLING]
     if unfinished:
         console.print(f"Going on with {unfinished[0].id}, which was not finished.")

@@ -30,7 +30,7 @@ from services.jobs.events import EventLog
 from services.jobs.records import Job, RequestKey
 from services.jobs.rows import Sessions
 from services.jobs.runner import RetryPolicy, Runner
-from services.jobs.store import MAX_PAGE, JobStore
+from services.jobs.store import JobStore
 from services.jobs.work import Limits, WorkStore
 from services.searches.finished import Searches
 from services.searches.selections import Selections
@@ -66,21 +66,21 @@ class Service:
         make_state_folder(self.state)
         self._lock = ServiceLock(self.state)
         try:
-            self._engine = ready_database(settings, self.state)
+            self.engine = ready_database(settings, self.state)
         except InputError:
             self._lock.release()
             raise
         self.quotas = Quotas(settings.quota)
-        self.store = JobStore(self._engine, self.quotas)
-        self.keys = KeyStore(self._engine)
+        self.store = JobStore(self.engine, self.quotas)
+        self.keys = KeyStore(self.engine)
         self.key_checks = KeyChecks(self.keys)
         self.rate = RateLimit(settings.requests_per_second)
         self.refusals = RateLimit(REFUSALS_PER_SECOND)
-        self.work = WorkStore(self._engine, claim_seconds=settings.claim_seconds)
+        self.work = WorkStore(self.engine, claim_seconds=settings.claim_seconds)
         self.events = EventLog(self.storage)
         self.searches = Searches(self.storage)
         self.selections = Selections(self.storage, self.searches)
-        self.batches = BatchStore(self._engine, self.quotas)
+        self.batches = BatchStore(self.engine, self.quotas)
         self.cluster = self._make_cluster()
         self._controller: Controller | None = None
 
@@ -107,7 +107,7 @@ class Service:
             self._controller.stop()
             self.cluster.close()
             self._controller.close(runs_have_ended=embedded)
-        self._engine.dispose()
+        self.engine.dispose()
         self._lock.release()
         log.info("service_stopped")
 
@@ -244,25 +244,6 @@ class Service:
         self.batches.delete(batch_id, lambda job: self.storage.remove(f"jobs/{job}"))
         log.info("batch_deleted", batch=batch_id)
 
-    def evaluation_page(
-        self,
-        *,
-        tenant: str | None,
-        compression: str | None = None,
-        student: str | None = None,
-        limit: int = MAX_PAGE,
-        before: int | None = None,
-    ) -> list[Job]:
-        """Read up to ``limit`` evaluations of a student, newest first; see :meth:`JobStore.page`."""
-        found: list[Job] = []
-        while len(found) < limit:
-            jobs = self.store.page(kind="evaluation", tenant=tenant, parent=compression, limit=MAX_PAGE, before=before)
-            found.extend(job for job in jobs if student in {None, job.request["model"]["student"]})
-            if len(jobs) < MAX_PAGE:
-                break
-            before = jobs[-1].number
-        return found[:limit]
-
     def with_selections(self, compression: Job) -> Iterator[Job]:
         """A compression, then what was selected from it, newest first."""
         yield compression
@@ -289,7 +270,7 @@ class Service:
 
     def standing(self, tenant: str) -> tuple[Quota, Usage]:
         """What a tenant may have, and what it has."""
-        with Sessions(self._engine).reading() as session:
+        with Sessions(self.engine).reading() as session:
             return self.quotas.of(session, tenant), self.quotas.usage(session, tenant)
 
     def document(self, job: Job) -> JobDocument:

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from services.jobs.batches import Batch, BatchStatus, Member
-from services.jobs.documents import with_place
+from services.jobs.documents import current_step, with_place
 from services.jobs.states import JobStatus
-from workloads.documents.job_folder import InfeasibleDocument, JobFolder, ResultDocument, StepDocument, StudentDocument
+from workloads.documents.job_folder import InfeasibleDocument, ResultDocument, StepDocument, StudentDocument
 from workloads.storage.storage import Storage
 
 # What a spreadsheet takes for the beginning of a formula.
@@ -118,7 +118,7 @@ def batch_document(batch: Batch, members: Iterable[Member], storage: Storage) ->
             status=member.status,
             reason=member.reason,
             attempt=member.attempt,
-            progress=_current_step(member, storage),
+            progress=_progress(member, storage),
         )
         for member in members
     ]
@@ -163,15 +163,8 @@ def _fields(batch: Batch) -> dict[str, Any]:
     }
 
 
-def _current_step(member: Member, storage: Storage) -> StepDocument | None:
-    if member.status is not JobStatus.RUNNING:
-        return None
-    try:
-        progress = JobFolder(storage, member.id).read_progress(member.attempt)
-    except ValidationError:  # of another version; the controller says so when the run ends
-        return None
-    steps = progress.steps if progress else []
-    return next((step for step in steps if step.status == "running"), None)
+def _progress(member: Member, storage: Storage) -> StepDocument | None:
+    return current_step(storage, member.id, member.attempt) if member.status is JobStatus.RUNNING else None
 
 
 def _rows(member: Member, result: ResultDocument, storage: Storage) -> Iterator[BatchResult]:

@@ -14,7 +14,8 @@ from services.api.paging import PagingDep
 from services.api.problems import RESPONSES
 from services.api.schemas import JobPage
 from services.intake.compression import teacher_names
-from services.jobs.documents import JobDocument
+from services.jobs.documents import JobDocument, compression_summary
+from services.jobs.records import JobFilter
 from services.jobs.states import JobStatus
 from services.service import Service
 from workloads.spec.request import CompressionRequest
@@ -44,17 +45,16 @@ def page(
     teacher: Annotated[str | None, Query(description="The teacher's model, as the request names it.")] = None,
 ) -> JobPage:
     """List compressions, newest first."""
-    jobs = service.store.page(
+    wanted = JobFilter(
         tenant=caller.sees,
         batch=batch,
         status=status,
-        teachers=None if teacher is None else teacher_names(teacher),
+        teachers=() if teacher is None else teacher_names(teacher),
         labels=labels,
-        limit=paging.wanted,
-        before=paging.before,
     )
+    jobs = service.store.summaries(wanted, limit=paging.wanted, before=paging.before)
     found, following = paging.cut(jobs)
-    return JobPage(compressions=[service.document(job) for job in found], next=following)
+    return JobPage(compressions=[compression_summary(job, service.storage) for job in found], next=following)
 
 
 add_job_routes(router, "compression", JobDocument, Service.document)

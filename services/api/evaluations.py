@@ -13,7 +13,7 @@ from services.api.paging import PagingDep
 from services.api.problems import RESPONSES
 from services.api.schemas import EvaluationPage
 from services.jobs.documents import EvaluationDocument, evaluation_document
-from services.jobs.records import Job
+from services.jobs.records import Job, JobFilter
 from services.service import Service
 from workloads.spec.evaluation import EvaluationRequest
 
@@ -43,9 +43,8 @@ def page(
     student: Annotated[str | None, Query(description="Those of this student.")] = None,
 ) -> EvaluationPage:
     """List evaluations, newest first."""
-    found = service.evaluation_page(
-        tenant=caller.sees, compression=compression, student=student, limit=paging.wanted, before=paging.before
-    )
+    wanted = JobFilter("evaluation", caller.sees, parent=compression, student=student)
+    found = service.store.page(wanted, limit=paging.wanted, before=paging.before)
     evaluations, following = paging.cut(found)
     return EvaluationPage(evaluations=[_document(service, job) for job in evaluations], next=following)
 

@@ -11,7 +11,7 @@ from services.api.paging import PagingDep
 from services.api.problems import RESPONSES
 from services.api.schemas import PlanPage
 from services.jobs.documents import PlanJobDocument, plan_document
-from services.jobs.records import Job
+from services.jobs.records import Job, JobFilter
 from services.service import Service
 from workloads.spec.request import CompressionRequest
 
@@ -40,7 +40,7 @@ def plan(
 @router.get("")
 def page(caller: CallerDep, service: ServiceDep, paging: PagingDep) -> PlanPage:
     """List plans, newest first."""
-    found = service.store.page(kind="plan", tenant=caller.sees, limit=paging.wanted, before=paging.before)
+    found = service.store.page(JobFilter("plan", caller.sees), limit=paging.wanted, before=paging.before)
     plans, following = paging.cut(found)
     return PlanPage(plans=[_document(service, job) for job in plans], next=following)
 

@@ -22,7 +22,7 @@ from services.jobs.batches import UnknownBatchError
 from services.jobs.rows import TransitionError, UnknownJobError
 from services.jobs.store import KeyReusedError
 from workloads.spec.errors import FieldError, InputError
-from workloads.spec.parsing import findings_of, no_object
+from workloads.spec.parsing import MOST, findings_of, no_object
 from workloads.storage.masking import mask_all
 
 MEDIA_TYPE = "application/problem+json"
@@ -163,6 +163,7 @@ def methods_of(request: Request) -> list[str]:
 
 
 def _invalid(code: ProblemCode, entries: Sequence[ErrorEntry]) -> JSONResponse:
+    entries = entries[:MOST]
     detail = "; ".join(f"{one.field}: {one.problem} {one.remedy}" for one in entries)
     return problem_response(422, code, detail, entries)
 

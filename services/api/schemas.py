@@ -8,9 +8,9 @@ from pydantic import BaseModel, Field
 
 from services.access.caller import Scope
 from services.jobs.documents import (
+    CompressionSummary,
     EvaluationDocument,
     EventEntry,
-    JobDocument,
     PlanJobDocument,
     RayDocument,
     SelectionDocument,
@@ -26,7 +26,7 @@ from workloads.spec.search import Metric
 class JobPage(BaseModel):
     """Jobs, newest first."""
 
-    compressions: list[JobDocument]
+    compressions: list[CompressionSummary]
     next: str | None = Field(None, description="Give it as `after` for the next page; null at the end.")
 
 

@@ -20,7 +20,7 @@ from services.api.schemas import (
 )
 from services.intake.selection import SelectionRequest
 from services.jobs.documents import SelectionDocument, selection_document
-from services.jobs.records import Job
+from services.jobs.records import Job, JobFilter
 from services.searches import frontier as results
 from services.searches.frontier import LATENCY, latency_axis, length_of
 from services.service import Service
@@ -57,9 +57,8 @@ def select(
 @router.get(f"{_COMPRESSION}/selections")
 def page(job: JobDep, caller: CallerDep, service: ServiceDep, paging: PagingDep) -> SelectionPage:
     """List a compression's selections, newest first."""
-    found = service.store.page(
-        kind="selection", tenant=caller.sees, parent=job.id, limit=paging.wanted, before=paging.before
-    )
+    wanted = JobFilter("selection", caller.sees, parent=job.id)
+    found = service.store.page(wanted, limit=paging.wanted, before=paging.before)
     selections, following = paging.cut(found)
     return SelectionPage(selections=[_document(service, one) for one in selections], next=following)
 

@@ -14,6 +14,8 @@ from workloads.spec.errors import FieldError, InputError
 MAX_DEPTH = 64
 MAX_VALUES = 100_000
 """Values in a body, those inside of others too; a batch of 200 full requests has some 20,000."""
+MAX_NAMES = 256
+"""Names in one object; the largest of a request has some twenty, and up to 16 labels."""
 _REMEDY = "Send JSON (RFC 8259) in UTF-8."
 
 _Trail = tuple[Any, ...] | None
@@ -42,7 +44,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        doubled = next(name for name in names if names.count(name) > 1) if len(names) < 1000 else "a name"
+        doubled = next((name for name in names[:MAX_NAMES] if names.count(name) > 1), "a name")
         raise ValueError(f"{doubled!r} stands twice in one object")
     return found
 
@@ -60,6 +62,8 @@ def _check(data: Any) -> None:
         if isinstance(value, dict | list):
             if depth >= MAX_DEPTH:
                 raise _refused(_path(trail), f"It is nested more than {MAX_DEPTH} deep.")
+            if isinstance(value, dict) and len(value) > MAX_NAMES:
+                raise _refused(_path(trail), f"It has more than {MAX_NAMES} names.", "Leave out what is not needed.")
             if seen + len(left) + len(value) > MAX_VALUES:
                 raise _refused((), f"It holds more than {MAX_VALUES:,} values.", "Send less at once.")
             items = value.items() if isinstance(value, dict) else enumerate(value)

@@ -13,7 +13,8 @@ from services.api.problems import RESPONSES
 from services.api.ranges import PartDep
 from services.api.schemas import StudentDetail, StudentEvaluation, StudentFile, StudentList
 from services.jobs.documents import with_place
-from services.jobs.records import Job
+from services.jobs.records import Job, JobFilter
+from services.jobs.store import MAX_PAGE
 from workloads.documents.job_folder import StudentDocument
 
 router = APIRouter(prefix=f"{PATHS['compression']}/{{job_id}}/students", tags=["students"], responses=RESPONSES)
@@ -30,12 +31,11 @@ def listing(job: JobDep, service: ServiceDep) -> StudentList:
 def read(job: JobDep, student: StudentDep, service: ServiceDep) -> StudentDetail:
     """Show one student, its files, and its evaluations."""
     archive = FolderArchive.of(service.storage, _folder(student), student.id)
+    evaluations = JobFilter("evaluation", job.tenant, parent=job.id, student=student.id)
     return StudentDetail(
         **with_place(student, service.storage).model_dump(),
         contents=[StudentFile(path=file.path, bytes=file.bytes) for file in archive.files],
-        evaluations=[
-            _in_short(one) for one in service.evaluation_page(tenant=job.tenant, compression=job.id, student=student.id)
-        ],
+        evaluations=[_in_short(one) for one in service.store.page(evaluations, limit=MAX_PAGE)],
         archive=f"{PATHS['compression']}/{job.id}/students/{student.id}/archive",
     )
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from services.api.batch_schemas import BatchResult
 from services.api.schemas import CandidateEntry, FrontierDocument, FrontierPoint, StudentFile
-from services.jobs.documents import JobDocument, SelectionDocument
+from services.jobs.documents import CompressionSummary, JobDocument, SelectionDocument
 from workloads.documents.job_folder import InfeasibleDocument, StudentDocument
 from workloads.shapes.architecture import Architecture
 
@@ -121,18 +121,9 @@ def print_frontier(found: FrontierDocument) -> None:
         _say(found.note, Console(stderr=True))
 
 
-def print_compressions(jobs: Sequence[JobDocument]) -> None:
+def print_compressions(jobs: Sequence[CompressionSummary]) -> None:
     """Print a line for each compression."""
-    rows = [
-        [
-            job.id,
-            job.status,
-            teacher_of(job),
-            ", ".join(b["name"] for b in job.request["budgets"]),
-            when(job.created_at),
-        ]
-        for job in jobs
-    ]
+    rows = [[job.id, job.status, job.teacher or "", ", ".join(job.budgets), when(job.created_at)] for job in jobs]
     print_table("Compressions", ("id", "status", "teacher", "budgets", "created"), rows)
 
 

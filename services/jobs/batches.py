@@ -11,18 +11,17 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Engine, case, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Engine, and_, case, func, select
+from sqlalchemy.orm import Session, aliased
 
 from services.access.quotas import Quotas
+from services.jobs import tags
 from services.jobs.records import RequestKey
 from services.jobs.rows import Sessions, TransitionError, ask_for_end, find_row, now, send_back
 from services.jobs.states import JobStatus
 from services.jobs.store import MAX_PAGE, find_keyed_row, forget, make_once, new_id, new_row
-from services.jobs.tables import LOCAL_TENANT, BatchRow, JobRow
+from services.jobs.tables import LOCAL_TENANT, BatchRow, BatchTagRow, JobRow
 from workloads.documents.job_folder import ResultDocument
-
-_TEACHER = JobRow.request[("teacher", "model")].as_string()
 
 
 class UnknownBatchError(LookupError):
@@ -164,8 +163,10 @@ class BatchStore:
             for plan in sorted({order.plan for order in orders if order.plan is not None}):
                 find_row(session, plan, tenant=tenant, lock=True)
             self._quotas.admit(session, tenant, jobs=len(orders), tokens=sum(order.tokens for order in orders))
+            found_by = tags.digests("batch", tenant, iter(tags.labels(labels or {})))
             batch = BatchRow(
                 id=batch_id,
+                tags=[BatchTagRow(digest=digest) for digest in found_by],
                 tenant=tenant,
                 name=name,
                 labels=dict(labels or {}),
@@ -221,8 +222,10 @@ class BatchStore:
         query = select(BatchRow).order_by(BatchRow.number.desc()).limit(min(limit, MAX_PAGE + 1))
         if tenant is not None:
             query = query.where(BatchRow.tenant == tenant)
-        for name, value in (labels or {}).items():
-            query = query.where(BatchRow.labels[(name,)].as_string() == value)
+        for wanted in tags.labels(labels or {}):
+            tag = aliased(BatchTagRow)
+            by_tag = and_(tag.batch_number == BatchRow.number, tag.digest == tags.digest_of("batch", tenant, wanted))
+            query = query.join(tag, by_tag)
         if before is not None:
             query = query.where(BatchRow.number < before)
         with self._sessions.reading() as session:
@@ -230,10 +233,12 @@ class BatchStore:
 
     def members(self, batch_id: str) -> list[Member]:
         """The compressions of a batch, in the order of its request."""
-        query = select(JobRow.id, _TEACHER, JobRow.status, JobRow.reason, JobRow.attempt)
+        query = select(JobRow.id, JobRow.summary, JobRow.status, JobRow.reason, JobRow.attempt)
         with self._sessions.reading() as session:
             found = session.execute(query.where(JobRow.batch == batch_id).order_by(JobRow.number))
-            return [Member(one, teacher, JobStatus(state), *rest) for one, teacher, state, *rest in found]
+            return [
+                Member(one, shown.get("teacher") or "", JobStatus(state), *rest) for one, shown, state, *rest in found
+            ]
 
     def results(self, batch_id: str) -> Iterator[tuple[Member, ResultDocument | None]]:
         """The compressions of a batch and what came of them, None before their end; one is read at a time."""

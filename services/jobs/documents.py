@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
+import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.embedded.cluster import Readiness
-from services.jobs.records import Attempt, Job
+from services.jobs.records import Attempt, Job, JobSummary
 from services.jobs.states import AttemptStatus, JobStatus
 from workloads.documents.job_folder import (
     ErrorDocument,
@@ -19,10 +20,10 @@ from workloads.documents.job_folder import (
     StudentDocument,
     TeacherDocument,
 )
-from workloads.spec.evaluation import EvaluatedModel, EvaluationRequest, EvaluationResult, parse_evaluation
+from workloads.spec.evaluation import EvaluatedModel, EvaluationResult
 from workloads.storage.storage import Storage
 
-_NO_ANSWER: dict[str, Any] = {"students": [], "infeasible": [], "unanswered": [], "provisional": True, "note": None}
+log = structlog.get_logger(__name__)
 
 
 class _Document(BaseModel):
@@ -69,6 +70,33 @@ class JobDocument(_Document):
     request: dict[str, Any]
     attempts: list[AttemptDocument]
     ray: RayDocument
+
+
+class StudentSummary(_Document):
+    """A student as lists show it; `…/students` has the rest."""
+
+    id: str
+    budget: str
+    params: int
+    heldout_loss: float
+
+
+class CompressionSummary(_Document):
+    """A compression as lists show it; `/v1/compressions/{id}` has all of it."""
+
+    id: str
+    status: JobStatus
+    batch: str | None = Field(None, description="The batch that it was asked for in, if in one.")
+    reason: str | None = Field(None, description="Why it is in this state, where that needs saying.")
+    attempt: int = Field(description="Number of the latest attempt; 0 before the first.")
+    teacher: str | None = Field(description="The teacher's model, as the request names it.")
+    labels: dict[str, str]
+    budgets: list[str] = Field(description="The names of the request's budgets.")
+    students: list[StudentSummary]
+    progress: StepDocument | None = Field(None, description="The step that a running one is at.")
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
 
 
 class PlannedDocument(_Document):
@@ -122,7 +150,7 @@ class EvaluationDocument(_Document):
 
     id: str
     name: str = Field(description="What the request calls the task.")
-    model: EvaluatedModel
+    model: EvaluatedModel | None = Field(description="Null where an older version's request cannot be read.")
     status: JobStatus
     reason: str | None = Field(None, description="Why it is in this state, where that needs saying.")
     attempt: int = Field(description="Number of the latest attempt; 0 before the first.")
@@ -133,7 +161,7 @@ class EvaluationDocument(_Document):
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    request: EvaluationRequest
+    request: dict[str, Any]
     attempts: list[AttemptDocument]
 
 
@@ -175,35 +203,66 @@ def job_document(job: Job, storage: Storage, ray: Readiness, plan: Job | None = 
     )
 
 
+def compression_summary(job: JobSummary, storage: Storage) -> CompressionSummary:
+    """Give a compression as lists show it; one whose columns hold what nobody can show says so and spoils no list."""
+    common = {name: getattr(job, name) for name in ("id", "status", "batch", "attempt")}
+    times = {name: getattr(job, name) for name in ("created_at", "started_at", "finished_at")}
+    try:
+        running = job.status is JobStatus.RUNNING
+        progress = current_step(storage, job.id, job.attempt) if running else None
+        return CompressionSummary(**common, **times, **job.shown, reason=job.reason, progress=progress)
+    except (ValidationError, TypeError) as error:
+        log.warning("job_not_shown", job=job.id, error=str(error))
+        unknown: dict[str, Any] = {"teacher": None, "labels": {}, "budgets": [], "students": []}
+        reason = "It cannot be shown here: its request or result is not of this version. Ask for it by its id."
+        return CompressionSummary(**common, **times, **unknown, reason=reason)
+
+
 def selection_document(job: Job, storage: Storage) -> SelectionDocument:
     """Give a selection's document: the run's answer, or what could be said at once."""
     assert job.parent is not None
-    result, at_once = job.result, job.answer or _NO_ANSWER
+    result, at_once = job.result, _at_once(job)
     succeeded = result is not None and result.status == "succeeded"
     if result is not None and succeeded:
         students = [with_place(student, storage) for student in result.students]
         infeasible = result.infeasible
     else:
         failed = {"status": "failed"} if job.status.is_terminal else {}
-        given = [StudentDocument.model_validate(student) for student in at_once["students"]]
-        students = [student.model_copy(update=failed) for student in given]
-        infeasible = [InfeasibleDocument.model_validate(one) for one in at_once["infeasible"]]
+        students = [student.model_copy(update=failed) for student in at_once.students]
+        infeasible = at_once.infeasible
     return SelectionDocument(
         id=job.id,
         compression=job.parent,
         status=job.status,
         reason=job.reason,
-        budgets=job.request["budgets"],
+        budgets=job.request.get("budgets") or [],
         students=students,
         infeasible=infeasible,
-        unanswered=[] if succeeded else at_once.get("unanswered", []),
-        provisional=at_once["provisional"] and not succeeded,
-        note=at_once["note"],
+        unanswered=[] if succeeded else at_once.unanswered,
+        provisional=at_once.provisional and not succeeded,
+        note=at_once.note,
         error=result.error if result else None,
         steps=_steps(job, storage),
         created_at=job.created_at,
         finished_at=job.finished_at,
     )
+
+
+class _AtOnce(BaseModel):
+    """What a selection could be answered at once, as the database keeps it."""
+
+    students: list[StudentDocument] = []
+    infeasible: list[InfeasibleDocument] = []
+    unanswered: list[str] = []
+    provisional: bool = True
+    note: str | None = None
+
+
+def _at_once(job: Job) -> _AtOnce:
+    try:
+        return _AtOnce.model_validate(job.answer or {})
+    except ValidationError:
+        return _AtOnce(note="Another version of stillroom answered it, and this one cannot read that answer.")
 
 
 def plan_document(job: Job, storage: Storage) -> PlanJobDocument:
@@ -223,12 +282,12 @@ def plan_document(job: Job, storage: Storage) -> PlanJobDocument:
 def evaluation_document(job: Job, storage: Storage) -> EvaluationDocument:
     """Give an evaluation's document."""
     # Where the student's files lie is the run's alone.
-    asked = parse_evaluation({name: value for name, value in job.request.items() if name != "files"})
-    result = job.result
+    asked = {name: value for name, value in job.request.items() if name != "files"}
+    task, result = asked.get("task"), job.result
     return EvaluationDocument(
         id=job.id,
-        name=asked.task.name,
-        model=asked.model,
+        name=str(task.get("name", "")) if isinstance(task, dict) else "",
+        model=_evaluated(asked.get("model")),
         status=job.status,
         reason=job.reason,
         attempt=job.attempt,
@@ -244,6 +303,13 @@ def evaluation_document(job: Job, storage: Storage) -> EvaluationDocument:
     )
 
 
+def _evaluated(model: Any) -> EvaluatedModel | None:
+    try:
+        return EvaluatedModel.model_validate(model)
+    except ValidationError:  # of another version
+        return None
+
+
 def _planned(job: Job, plan: Job | None) -> PlannedDocument | None:
     if plan is None or plan.result is None or plan.result.plan is None:
         return None
@@ -257,11 +323,20 @@ def _steps(job: Job, storage: Storage) -> list[StepDocument]:
     return list(job.steps) if job.steps is not None else _current_steps(job, storage)
 
 
+def current_step(storage: Storage, job_id: str, attempt: int) -> StepDocument | None:
+    """The step that a running job is at."""
+    return next((step for step in _progress_of(storage, job_id, attempt) if step.status == "running"), None)
+
+
 def _current_steps(job: Job, storage: Storage) -> list[StepDocument]:
-    if job.attempt == 0:
+    return _progress_of(storage, job.id, job.attempt)
+
+
+def _progress_of(storage: Storage, job_id: str, attempt: int) -> list[StepDocument]:
+    if attempt == 0:
         return []
     try:
-        progress = JobFolder(storage, job.id).read_progress(job.attempt)
+        progress = JobFolder(storage, job_id).read_progress(attempt)
     except ValidationError:  # of another version; the controller says so when the run ends
         return []
     return progress.steps if progress else []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -39,6 +40,52 @@ class RequestKey:
     scope: str
     key: str
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobSummary:
+    """A job as lists show it.
+
+    Attributes:
+        number: Orders jobs by their making.
+        shown: Of the request and the result; see :mod:`services.jobs.summaries`.
+    """
+
+    number: int
+    id: str
+    batch: str | None
+    status: JobStatus
+    reason: str | None
+    attempt: int
+    shown: dict[str, Any]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs a list has.
+
+    Attributes:
+        kind: Those of this kind.
+        tenant: Those of this tenant; None is everyone's.
+        status: Those in this state.
+        batch: Those of this batch.
+        parent: Those of this job.
+        student: Evaluations of this student.
+        teachers: Those of one of these teachers, as kept requests name them.
+        labels: Those that have all of these labels.
+    """
+
+    kind: JobKind = "compression"
+    tenant: str | None = None
+    status: JobStatus | None = None
+    batch: str | None = None
+    parent: str | None = None
+    student: str | None = None
+    teachers: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the stores share: rows found and locked, moved on, and read as records."""
+"""Rows of the database: found and locked, moved on, and read as records; all stores share this."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from services.jobs.records import Attempt, Job
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.tables import AttemptRow, JobRow
-from workloads.documents.job_folder import JobKind, ResultDocument, StepDocument
+from workloads.documents.job_folder import ErrorDocument, JobKind, ResultDocument, StepDocument
 
 PREFIXES: dict[JobKind, str] = {"compression": "cmp", "selection": "sel", "plan": "pln", "evaluation": "evl"}
 
@@ -160,10 +162,36 @@ def job_of(row: JobRow) -> Job:
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
-        result=None if row.result is None else ResultDocument.model_validate(row.result),
-        steps=None if row.steps is None else tuple(StepDocument.model_validate(step) for step in row.steps),
+        result=None if row.result is None else _result(row),
+        steps=None if row.steps is None else _steps(row.steps),
         attempts=tuple(_attempt(attempt) for attempt in row.attempts),
     )
+
+
+def _result(row: JobRow) -> ResultDocument:
+    """The result of a job; one of a version that this one cannot read is shown as that, and keeps its artefacts."""
+    assert row.result is not None
+    try:
+        return ResultDocument.model_validate(row.result)
+    except ValidationError as error:
+        place = ".".join(str(part) for part in error.errors()[0]["loc"])
+        message = (
+            f"The job has {row.status}, and another version of stillroom wrote its result: {place} cannot be read."
+        )
+        remedy = "Read it with that version, or submit the request again; what is there of its artefacts is used."
+        artifacts = row.result.get("artifacts")
+        return ResultDocument(
+            status="failed",
+            error=ErrorDocument(code="internal", message=message, remedy=remedy),
+            artifacts=artifacts if isinstance(artifacts, dict) else {},
+        )
+
+
+def _steps(given: list[dict[str, Any]]) -> tuple[StepDocument, ...]:
+    try:
+        return tuple(StepDocument.model_validate(step) for step in given)
+    except ValidationError:  # of another version
+        return ()
 
 
 def _attempt(row: AttemptRow) -> Attempt:

@@ -8,15 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import Engine, Select, and_, func, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from services.access.quotas import Quotas, remember_forgotten
-from services.jobs.records import Job, RequestKey
+from services.jobs import summaries, tags
+from services.jobs.records import Job, JobFilter, JobSummary, RequestKey
 from services.jobs.rows import (
     PREFIXES,
     Sessions,
@@ -28,7 +29,7 @@ from services.jobs.rows import (
     send_back,
 )
 from services.jobs.states import AttemptStatus, JobStatus
-from services.jobs.tables import LOCAL_TENANT, AttemptRow, BatchRow, JobRow, RequestKeyRow
+from services.jobs.tables import LOCAL_TENANT, AttemptRow, BatchRow, JobRow, JobTagRow, RequestKeyRow
 from workloads.documents.job_folder import JobKind, ResultDocument
 
 _Row = TypeVar("_Row", JobRow, BatchRow)
@@ -93,6 +94,7 @@ class JobStore:
         if result is not None:
             row.status, row.finished_at = JobStatus.SUCCEEDED, row.created_at
             row.result, row.steps = result(row.id).model_dump(mode="json"), []
+            row.summary = summaries.with_students(row.summary, row.result["students"])
 
         def make(session: Session) -> JobRow:
             if parent is not None:
@@ -136,49 +138,34 @@ class JobStore:
         with self._sessions.reading() as session:
             return job_of(find_row(session, job_id, kind, tenant=tenant))
 
-    def page(
-        self,
-        *,
-        kind: JobKind = "compression",
-        tenant: str | None = None,
-        batch: str | None = None,
-        status: JobStatus | None = None,
-        parent: str | None = None,
-        teachers: Collection[str] | None = None,
-        labels: Mapping[str, str] | None = None,
-        limit: int = 50,
-        before: int | None = None,
-    ) -> list[Job]:
-        """Read up to ``limit`` jobs of a kind, newest first.
+    def page(self, wanted: JobFilter | None = None, *, limit: int = 50, before: int | None = None) -> list[Job]:
+        """Read up to ``limit`` jobs, newest first.
 
         Args:
-            kind: Which kind.
-            tenant: Those of this tenant.
-            batch: Those of this batch.
-            status: Those in this state.
-            parent: Those of this job.
-            teachers: Those of one of these teachers, as kept requests name them.
-            labels: Those that have all of these labels.
+            wanted: Which jobs; left out, all compressions.
             limit: At most so many.
             before: Those with a lower number, hence older.
         """
-        query = select(JobRow).where(JobRow.kind == kind).order_by(JobRow.number.desc()).limit(limit)
-        if tenant is not None:
-            query = query.where(JobRow.tenant == tenant)
-        if batch is not None:
-            query = query.where(JobRow.batch == batch)
-        if parent is not None:
-            query = query.where(JobRow.parent == parent)
-        if status is not None:
-            query = query.where(JobRow.status == status)
-        if teachers is not None:
-            query = query.where(JobRow.request[("teacher", "model")].as_string().in_(teachers))
-        for name, value in (labels or {}).items():
-            query = query.where(JobRow.request[("labels", name)].as_string() == value)
-        if before is not None:
-            query = query.where(JobRow.number < before)
         with self._sessions.reading() as session:
-            return [job_of(row) for row in session.scalars(query)]
+            numbers = _numbers(session, wanted or JobFilter(), limit, before)
+            if not numbers:
+                return []
+            rows = session.scalars(select(JobRow).where(JobRow.number.in_(numbers)).order_by(JobRow.number.desc()))
+            return [job_of(row) for row in rows]
+
+    def summaries(
+        self, wanted: JobFilter | None = None, *, limit: int = 50, before: int | None = None
+    ) -> list[JobSummary]:
+        """Read up to ``limit`` jobs as lists show them, newest first; for the arguments see :meth:`page`."""
+        with self._sessions.reading() as session:
+            numbers = _numbers(session, wanted or JobFilter(), limit, before)
+            if not numbers:
+                return []
+            query = select(*_SHOWN).where(JobRow.number.in_(numbers)).order_by(JobRow.number.desc())
+            return [
+                JobSummary(number, job_id, batch, JobStatus(status), *rest)
+                for number, job_id, batch, status, *rest in session.execute(query)
+            ]
 
     def limits_tokens(self, tenant: str) -> bool:
         """Whether there is a limit to what a tenant's jobs may train on."""
@@ -188,7 +175,8 @@ class JobStore:
     def selections(self, compression_id: str) -> Iterator[Job]:
         """Read all selections of a compression, newest first, a page at a time."""
         before = None
-        while found := self.page(kind="selection", parent=compression_id, limit=MAX_PAGE, before=before):
+        wanted = JobFilter("selection", parent=compression_id)
+        while found := self.page(wanted, limit=MAX_PAGE, before=before):
             yield from found
             before = found[-1].number
 
@@ -256,8 +244,11 @@ def new_row(
     tokens: int = 0,
 ) -> JobRow:
     """A queued job with an id of its own, not yet in the database."""
+    found_by = tags.digests(kind, tenant, tags.filters_of(request, batch, parent))
     return JobRow(
         id=new_id(PREFIXES[kind]),
+        summary=summaries.of_request(request),
+        tags=[JobTagRow(digest=digest) for digest in found_by],
         kind=kind,
         tenant=tenant,
         batch=batch,
@@ -269,6 +260,47 @@ def new_row(
         tokens=tokens,
         created_at=now(),
     )
+
+
+_SHOWN = (
+    *(JobRow.number, JobRow.id, JobRow.batch, JobRow.status, JobRow.reason, JobRow.attempt, JobRow.summary),
+    *(JobRow.created_at, JobRow.started_at, JobRow.finished_at),
+)
+
+
+def _numbers(session: Session, wanted: JobFilter, limit: int, before: int | None) -> list[int]:
+    """The numbers of the newest jobs that a list has, all of them found by indexes."""
+    filters = tags.labels(wanted.labels)
+    named = {"batch": wanted.batch, "parent": wanted.parent, "student": wanted.student}
+    filters += [(name, value) for name, value in named.items() if value is not None]
+    found: list[int] = []
+    for teacher in wanted.teachers or (None,):  # each by its index; one of several would be looked for by hand
+        one = filters if teacher is None else [("teacher", teacher), *filters]
+        query = _tagged(wanted, one) if one else _untagged(wanted)
+        number = query.selected_columns[0]
+        if before is not None:
+            query = query.where(number < before)
+        found += session.scalars(query.order_by(number.desc()).limit(limit))
+    return sorted(set(found), reverse=True)[:limit]
+
+
+def _untagged(wanted: JobFilter) -> Select[int]:
+    query = select(JobRow.number).where(JobRow.kind == wanted.kind)
+    if wanted.tenant is not None:
+        query = query.where(JobRow.tenant == wanted.tenant)
+    return query if wanted.status is None else query.where(JobRow.status == wanted.status)
+
+
+def _tagged(wanted: JobFilter, filters: Sequence[tags.Filter]) -> Select[int]:
+    """Jobs with all of these tags, which name the kind and the tenant too."""
+    first, *others = (tags.digest_of(wanted.kind, wanted.tenant, one) for one in filters)
+    query = select(JobTagRow.job_number).where(JobTagRow.digest == first)
+    for digest in others:
+        other = aliased(JobTagRow)
+        query = query.join(other, and_(other.job_number == JobTagRow.job_number, other.digest == digest))
+    if wanted.status is not None:
+        query = query.join(JobRow, JobRow.number == JobTagRow.job_number).where(JobRow.status == wanted.status)
+    return query
 
 
 def new_id(prefix: str) -> str:
@@ -310,7 +342,7 @@ def make_once(
                 session.flush()
             return read(session, row)
     except IntegrityError:
-        # Where writers do not take turns, another may have used the key since it was looked for.
+        # On PostgreSQL another writer may have inserted the key after our look-up.
         if key is not None:
             with sessions.reading() as session:
                 if (earlier := find_keyed_row(session, key, kind)) is not None:
@@ -331,7 +363,7 @@ def forget(session: Session, rows: Sequence[JobRow], clear: Callable[[str], None
         if not JobStatus(one.status).is_terminal:
             raise TransitionError(one.id, JobStatus(one.status), "deleted")
     remember_forgotten(session, doomed)
-    # Those of plans; all others that were made from one of these are going themselves.
+    # Compressions of a deleted plan stay, without parent; every other child is deleted too.
     session.execute(update(JobRow).where(JobRow.parent.in_(ids), JobRow.kind == "compression").values(parent=None))
     for one in doomed:
         session.delete(one)

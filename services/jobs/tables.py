@@ -51,13 +51,20 @@ class JobRow(Base):
     """One job; ``number`` orders jobs by their making.
 
     ``owner``, ``token`` and ``claimed_until`` are the claim of the service that looks after it, if one does.
+    ``summary`` is what lists show of the request and the result; see :mod:`services.jobs.summaries`.
+    ``begun_at`` is the start of the latest attempt.
     """
 
     __tablename__ = "jobs"
     __table_args__ = (
         Index("ix_jobs_status_number", "status", "number"),
         Index("ix_jobs_kind_number", "kind", "number"),
+        Index("ix_jobs_kind_status_number", "kind", "status", "number"),
         Index("ix_jobs_tenant_kind_number", "tenant", "kind", "number"),
+        Index("ix_jobs_tenant_kind_status_number", "tenant", "kind", "status", "number"),
+        Index("ix_jobs_batch_status", "batch", "status", "finished_at"),
+        Index("ix_jobs_tenant_begun", "tenant", "begun_at"),
+        Index("ix_jobs_tenant_use", "tenant", "status", "tokens", "stored_bytes"),
         {"sqlite_autoincrement": True},
     )
 
@@ -65,7 +72,7 @@ class JobRow(Base):
     id: Mapped[str] = mapped_column(String(64), unique=True)
     kind: Mapped[JobKind] = mapped_column(String(16), default="compression")
     tenant: Mapped[str] = mapped_column(String(64), default=LOCAL_TENANT, server_default=LOCAL_TENANT)
-    batch: Mapped[str | None] = mapped_column(String(64), index=True)
+    batch: Mapped[str | None] = mapped_column(String(64))
     parent: Mapped[str | None] = mapped_column(String(64), index=True)
     scores: Mapped[str | None] = mapped_column(String(64))
     digest: Mapped[str | None] = mapped_column(String(64), index=True)
@@ -82,7 +89,9 @@ class JobRow(Base):
     stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    begun_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    summary: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict, server_default="{}")
     result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     answer: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     steps: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
@@ -90,12 +99,25 @@ class JobRow(Base):
     attempts: Mapped[list[AttemptRow]] = relationship(
         back_populates="job", order_by="AttemptRow.number", cascade="all, delete-orphan", lazy="selectin"
     )
+    tags: Mapped[list[JobTagRow]] = relationship(passive_deletes="all", lazy="raise")
+
+
+class JobTagRow(Base):
+    """A digest of something that lists of jobs are filtered by, such as a label; see :mod:`services.jobs.tags`."""
+
+    __tablename__ = "job_tags"
+
+    digest: Mapped[str] = mapped_column(String(32), primary_key=True)
+    job_number: Mapped[int] = mapped_column(
+        ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True, index=True, autoincrement=False
+    )
 
 
 class AttemptRow(Base):
     """One run of a job on the cluster."""
 
     __tablename__ = "attempts"
+    __table_args__ = (Index("ix_attempts_status", "status"),)
 
     job_number: Mapped[int] = mapped_column(ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
@@ -139,6 +161,19 @@ class BatchRow(Base):
     labels: Mapped[dict[str, str]] = mapped_column(JSON)
     max_running: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    tags: Mapped[list[BatchTagRow]] = relationship(passive_deletes="all", lazy="raise")
+
+
+class BatchTagRow(Base):
+    """A digest of a label of a batch."""
+
+    __tablename__ = "batch_tags"
+
+    digest: Mapped[str] = mapped_column(String(32), primary_key=True)
+    batch_number: Mapped[int] = mapped_column(
+        ForeignKey("batches.number", ondelete="CASCADE"), primary_key=True, index=True, autoincrement=False
+    )
 
 
 class TenantRow(Base):

@@ -1,4 +1,4 @@
-"""The store of jobs as a controller uses it: claims on jobs, their attempts, and which job comes next.
+"""The store of jobs as a controller uses it: claims on jobs, their attempts, and which job begins next.
 
 Several services may look after one database. A service acts for a job only while it holds a *claim* on it: its own
 name as owner, a token made for this claim, and a time until which it holds unless it is renewed. Work is done
@@ -12,13 +12,14 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Engine, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Engine, and_, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
+from services.jobs import summaries
 from services.jobs.records import Job
 from services.jobs.rows import Sessions, TransitionError, find_row, job_of, move, now
 from services.jobs.states import AttemptStatus, JobStatus
@@ -28,6 +29,10 @@ from workloads.documents.job_folder import ResultDocument, StepDocument
 CLAIM_SECONDS = 30.0
 _RUNS = (JobStatus.RUNNING, JobStatus.CANCELLING)
 _LONG_AGO = datetime.min
+# Since it was made, or since a person resumed it.
+_HAS_BEGUN = JobRow.attempt > JobRow.resumed_after
+PLACE_KEPT_SECONDS = 60.0
+"""A job whose next attempt begins within this keeps its place among the running; other jobs may fill a longer wait."""
 # Any number will do that nothing else in the database locks.
 _SCHEDULING_LOCK = 7455187121
 
@@ -56,9 +61,17 @@ class WorkStore:
         engine: From :func:`services.jobs.database.open_database`, migrated.
         owner: The service's name among all; made up where it is left out.
         claim_seconds: How long a claim lasts that is not renewed.
+        clock: Gives the time in UTC.
     """
 
-    def __init__(self, engine: Engine, owner: str | None = None, claim_seconds: float = CLAIM_SECONDS) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        owner: str | None = None,
+        claim_seconds: float = CLAIM_SECONDS,
+        clock: Callable[[], datetime] = now,
+    ) -> None:
+        self._now = clock
         self.owner = owner or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.claim_seconds = claim_seconds
         self._sessions = Sessions(engine)
@@ -72,7 +85,7 @@ class WorkStore:
         Args:
             only: This job alone.
         """
-        free = or_(JobRow.owner.is_(None), JobRow.owner == self.owner, JobRow.claimed_until < now())
+        free = or_(JobRow.owner.is_(None), JobRow.owner == self.owner, JobRow.claimed_until < self._now())
         query = select(JobRow).where(JobRow.status.in_(_RUNS), free).order_by(JobRow.number)
         if only is not None:
             query = query.where(JobRow.id == only)
@@ -95,7 +108,7 @@ class WorkStore:
             row = find_row(session, job_id, lock=True)
             if row.status not in _RUNS:
                 return None
-            if row.claimed_until is not None and row.owner != self.owner and row.claimed_until > now():
+            if row.claimed_until is not None and row.owner != self.owner and row.claimed_until > self._now():
                 return None
             self._take(row)
             return job_of(row)
@@ -104,7 +117,7 @@ class WorkStore:
         """Hold all claims of this service for longer."""
         with self._sessions.writing() as session:
             mine = update(JobRow).where(JobRow.owner == self.owner)
-            session.execute(mine.values(claimed_until=now() + timedelta(seconds=self.claim_seconds)))
+            session.execute(mine.values(claimed_until=self._now() + timedelta(seconds=self.claim_seconds)))
 
     def release(self) -> None:
         """Give up all claims of this service, so that another need not wait until they have run out."""
@@ -116,8 +129,9 @@ class WorkStore:
     def start_next(self, limits: Limits, only: str | None = None) -> Job | None:
         """Begin an attempt of the queued job whose turn it is.
 
-        It is the turn of the tenant that has the fewest jobs running, and of these of the one that had none begun
-        for the longest; of its jobs, of the oldest that its batch and its back-off let begin.
+        Jobs that have begun go before those that have not. Of the others it is the turn of the tenant with the
+        fewest jobs running; of several, of the one whose latest attempt began first; of its jobs, of the oldest that
+        its batch and its back-off let begin.
 
         Args:
             limits: How many may run.
@@ -127,12 +141,12 @@ class WorkStore:
             The job, running; None where none may begin.
         """
         with self._sessions.reading() as session:  # most looks find nothing, and lock nothing
-            if _next(session, limits, only) is None:
+            if _next(session, limits, self._now(), only) is None:
                 return None
         with self._sessions.writing() as session:
             if self._postgres:  # services take turns, so that no two of them fill the same place
                 session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _SCHEDULING_LOCK})
-            while (number := _next(session, limits, only)) is not None:
+            while (number := _next(session, limits, self._now(), only)) is not None:
                 queued = select(JobRow).where(JobRow.number == number, JobRow.status == JobStatus.QUEUED)
                 row = session.scalar(queued.with_for_update())
                 if row is not None:  # else it was cancelled between the two
@@ -200,7 +214,7 @@ class WorkStore:
             self._require_claim(row)
             token = row.token
             move(row, then)
-            current.status, current.reason, current.finished_at = status, reason, now()
+            current.status, current.reason, current.finished_at = status, reason, self._now()
             row.reason, row.not_before = reason, not_before
             if stored_bytes is not None:
                 # An attempt that ended early has not come by all that earlier ones had made.
@@ -209,6 +223,7 @@ class WorkStore:
             if then.is_terminal:
                 row.finished_at = current.finished_at
                 row.result = result.model_dump(mode="json") if result else None
+                row.summary = summaries.with_students(row.summary, row.result["students"] if row.result else [])
                 row.steps = [step.model_dump(mode="json") for step in steps] if steps is not None else None
             session.flush()
             ended = job_of(row)
@@ -219,10 +234,10 @@ class WorkStore:
 
     def _begin(self, session: Session, row: JobRow) -> Job:
         move(row, JobStatus.RUNNING)
-        begun = now()
+        begun = self._now()
         row.attempt += 1
         row.reason, row.not_before = None, None
-        row.started_at = row.started_at or begun
+        row.started_at, row.begun_at = row.started_at or begun, begun
         row.attempts.append(
             AttemptRow(
                 number=row.attempt,
@@ -239,7 +254,7 @@ class WorkStore:
         row.owner, row.token = self.owner, uuid.uuid4().hex
         with self._lock:
             self._tokens[row.id] = row.token
-        row.claimed_until = now() + timedelta(seconds=self.claim_seconds)
+        row.claimed_until = self._now() + timedelta(seconds=self.claim_seconds)
 
     def _mine(self, session: Session, job_id: str) -> JobRow:
         row = find_row(session, job_id, lock=True)
@@ -254,34 +269,42 @@ class WorkStore:
             raise ClaimLostError(row.id, JobStatus(row.status), f"anything by {self.owner}, which has no claim on it")
 
 
-def _next(session: Session, limits: Limits, only: str | None) -> int | None:
+def _next(session: Session, limits: Limits, time: datetime, only: str | None) -> int | None:
     """The number of the queued job whose turn it is."""
-    of_tenant, of_batch = _places(session)
+    of_tenant, of_batch = _places(session, time)
     if sum(of_tenant.values()) >= limits.running:
         return None
-    waited: ColumnElement[bool] = or_(JobRow.not_before.is_(None), JobRow.not_before <= now())
-    oldest = (
-        select(JobRow.tenant, func.min(JobRow.number))
-        .where(JobRow.status == JobStatus.QUEUED, waited)
-        .where(JobRow.tenant.not_in(_full_tenants(session, limits, of_tenant)))
-        .where(or_(JobRow.batch.is_(None), JobRow.batch.not_in(_full_batches(session, of_batch))))
-        .group_by(JobRow.tenant)
-    )
-    if only is not None:
-        oldest = oldest.where(JobRow.id == only)
+    waited: ColumnElement[bool] = or_(JobRow.not_before.is_(None), JobRow.not_before <= time)
+    may_begin = [
+        JobRow.status == JobStatus.QUEUED,
+        waited,
+        JobRow.tenant.not_in(_full_tenants(session, limits, of_tenant)),
+        or_(JobRow.batch.is_(None), JobRow.batch.not_in(_full_batches(session, of_batch))),
+        *([] if only is None else [JobRow.id == only]),
+    ]
+    begun = session.scalar(select(func.min(JobRow.number)).where(*may_begin, _HAS_BEGUN))
+    if begun is not None:
+        return begun
+    oldest = select(JobRow.tenant, func.min(JobRow.number)).where(*may_begin).group_by(JobRow.tenant)
     waiting = dict(session.execute(oldest).all())
     fewest = min((of_tenant.get(tenant, 0) for tenant in waiting), default=0)
     turn = [tenant for tenant in waiting if of_tenant.get(tenant, 0) == fewest]
     if not turn:
         return None
     last = _last_begun(session, turn) if len(turn) > 1 else {}
-    # Who had none begun yet comes first; of these, who asked first.
+    # Tenants without any begun job come first; of these, whoever asked first.
     return waiting[min(turn, key=lambda tenant: (tenant in last, last.get(tenant, _LONG_AGO), waiting[tenant]))]
 
 
-def _places(session: Session) -> tuple[dict[str, int], dict[str, int]]:
-    """How many jobs run, by tenant and by batch."""
-    query = select(JobRow.tenant, JobRow.batch, func.count()).where(JobRow.status.in_(_RUNS))
+def _places(session: Session, time: datetime) -> tuple[dict[str, int], dict[str, int]]:
+    """How many places are taken, by tenant and by batch: by running jobs, and by those that soon run again."""
+    soon = and_(
+        JobRow.status == JobStatus.QUEUED,
+        _HAS_BEGUN,
+        JobRow.not_before > time,
+        JobRow.not_before <= time + timedelta(seconds=PLACE_KEPT_SECONDS),
+    )
+    query = select(JobRow.tenant, JobRow.batch, func.count()).where(or_(JobRow.status.in_(_RUNS), soon))
     of_tenant: dict[str, int] = {}
     of_batch: dict[str, int] = {}
     for tenant, batch, count in session.execute(query.group_by(JobRow.tenant, JobRow.batch)):
@@ -292,7 +315,7 @@ def _places(session: Session) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def _full_tenants(session: Session, limits: Limits, running: Mapping[str, int]) -> list[str]:
-    """The tenants that may begin no more for now; without jobs running only one that may have none."""
+    """Tenants at their running limit, or whose limit is 0."""
     asked = select(TenantRow.name, TenantRow.max_running).where(TenantRow.max_running.is_not(None))
     rows = session.execute(asked.where(or_(TenantRow.name.in_(running), TenantRow.max_running <= 0)))
     own = dict(rows.all())
@@ -301,13 +324,16 @@ def _full_tenants(session: Session, limits: Limits, running: Mapping[str, int]) 
 
 
 def _full_batches(session: Session, running: Mapping[str, int]) -> list[str]:
-    """The batches that may begin no more for now."""
+    """Batches at their running limit."""
     asked = select(BatchRow.id, BatchRow.max_running).where(BatchRow.id.in_(running))
     return [name for name, limit in session.execute(asked) if limit is not None and running[name] >= limit]
 
 
 def _last_begun(session: Session, tenants: Sequence[str]) -> dict[str, datetime]:
-    """When each of the tenants that had an attempt begun had the last one begun."""
-    query = select(JobRow.tenant, func.max(AttemptRow.started_at)).join(JobRow.attempts)
-    found = session.execute(query.where(JobRow.tenant.in_(tenants)).group_by(JobRow.tenant))
-    return dict(found.all())
+    """Start of each tenant's latest attempt; tenants without one are left out."""
+    found = {}
+    for tenant in tenants:  # one by one, so that each is a look at the end of an index
+        latest = session.scalar(select(func.max(JobRow.begun_at)).where(JobRow.tenant == tenant))
+        if latest is not None:
+            found[tenant] = latest
+    return found

@@ -87,10 +87,17 @@ def postgres() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of a module that names several ``DATABASES`` on each of them; all others on SQLite alone."""
+    kinds = getattr(metafunc.module, "DATABASES", None)
+    if kinds is not None and "database" in metafunc.fixturenames:
+        metafunc.parametrize("database", kinds, indirect=True)
+
+
+@pytest.fixture
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
     """Where an empty database is: a file of SQLite, or a URL of PostgreSQL."""
-    if request.param == "sqlite":
+    if getattr(request, "param", "sqlite") == "sqlite":
         return tmp_path / "jobs.sqlite"
     url = request.getfixturevalue("postgres")
     name = f"test_{uuid.uuid4().hex}"

@@ -48,7 +48,7 @@ def test_head_answers_as_get_does_without_its_body(http, jobs):
 def test_head_is_counted_as_head_and_an_error_of_ours_has_no_body_either(http, client, service, monkeypatch):
     http.head("/v1/compressions")
     assert 'method="HEAD",route="/v1/compressions",status="200"' in http.get("/metrics").text
-    monkeypatch.setattr(service.store, "page", lambda **_: 1 / 0)
+    monkeypatch.setattr(service.store, "summaries", lambda *_, **__: 1 / 0)
     broken = http.head("/v1/compressions")
     assert (broken.status_code, broken.content) == (500, b"")
     assert http.get("/healthz").status_code == 200

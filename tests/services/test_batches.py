@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from services.jobs.batches import BatchStatus, Order, UnknownBatchError
-from services.jobs.records import RequestKey
+from services.jobs.records import JobFilter, RequestKey
 from services.jobs.rows import TransitionError, UnknownJobError
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.store import KeyReusedError
@@ -81,7 +81,7 @@ def test_a_batch_is_made_with_all_its_jobs_in_their_order(store, batches):
     assert (batch.tenant, batch.name, batch.labels, batch.max_running) == ("a", "all", {"team": "x"}, 2)
     members = batches.members(batch.id)
     assert [member.teacher for member in members] == [f"t{n}" for n in range(30)]
-    found = store.page(batch=batch.id, tenant="a")
+    found = store.page(JobFilter(batch=batch.id, tenant="a"))
     assert [job.id for job in found][::-1] == [member.id for member in members]
     assert {(job.kind, job.tenant, job.batch) for job in found} == {("compression", "a", batch.id)}
     assert len({job.id for job in found}) == 30
@@ -99,7 +99,7 @@ def test_a_batch_of_a_plan_that_has_gone_is_not_made_nor_any_of_its_jobs(store, 
 def test_a_plan_is_the_parent_of_the_compression_that_it_was_made_for(store, batches):
     plan = store.create({"teacher": {"model": "t"}}, "plan")
     batch = batches.create([*_orders(1), Order({"teacher": {"model": "t"}}, plan=plan.id)])
-    assert [job.parent for job in store.page(batch=batch.id)] == [plan.id, None]
+    assert [job.parent for job in store.page(JobFilter(batch=batch.id))] == [plan.id, None]
 
 
 def test_of_many_requests_with_the_same_key_exactly_one_makes_a_batch(store, batches):
@@ -186,7 +186,7 @@ def test_an_ended_batch_is_deleted_with_its_jobs_and_what_was_made_from_them(sto
     with pytest.raises(UnknownBatchError):
         batches.get(batch)
     assert [job.id for job in store.page()] == [member.id for member in batches.members(other)]
-    assert store.page(kind="selection") == []
+    assert store.page(JobFilter(kind="selection")) == []
 
 
 def test_a_batch_with_a_job_that_has_not_ended_is_not_deleted(store, batches, work):

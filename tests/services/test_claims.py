@@ -1,22 +1,28 @@
 """Claims on jobs: who holds one, for how long, and what those without one cannot do; on both kinds of database."""
 
-import time
-
 import pytest
 
 from services.jobs.rows import TransitionError
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.work import ClaimLostError, Limits, WorkStore
+from tests.services.clock import Clock
+
+DATABASES = ("sqlite", "postgresql")
 
 
 @pytest.fixture
-def mine(engine):
-    return WorkStore(engine, "mine", claim_seconds=60)
+def clock():
+    return Clock()
 
 
 @pytest.fixture
-def theirs(engine):
-    return WorkStore(engine, "theirs", claim_seconds=60)
+def mine(engine, clock):
+    return WorkStore(engine, "mine", claim_seconds=60, clock=clock)
+
+
+@pytest.fixture
+def theirs(engine, clock):
+    return WorkStore(engine, "theirs", claim_seconds=60, clock=clock)
 
 
 def _end(work, job, then=JobStatus.SUCCEEDED):
@@ -36,10 +42,10 @@ def test_who_begins_a_job_holds_it_and_no_other_sees_it_as_theirs(store, mine, t
     assert mine.claim(job.id) is None
 
 
-def test_a_claim_that_ran_out_goes_to_another_and_its_holder_can_do_nothing_more(store, engine, theirs):
-    slow = WorkStore(engine, "slow", claim_seconds=0.2)
+def test_a_claim_that_ran_out_goes_to_another_and_its_holder_can_do_nothing_more(store, mine, theirs, clock):
+    slow = mine
     job = slow.begin_attempt(store.create({}).id)
-    time.sleep(0.3)
+    clock.pass_by(61)
     assert [one.id for one in theirs.runs()] == [job.id]
     assert theirs.claim(job.id) == store.get(job.id)
     slow.renew()  # too late
@@ -49,23 +55,22 @@ def test_a_claim_that_ran_out_goes_to_another_and_its_holder_can_do_nothing_more
     assert _end(theirs, job).status is JobStatus.SUCCEEDED
 
 
-def test_a_claim_that_is_renewed_does_not_run_out(store, engine, theirs):
-    steady = WorkStore(engine, "steady", claim_seconds=0.6)
-    job = steady.begin_attempt(store.create({}).id)
+def test_a_claim_that_is_renewed_does_not_run_out(store, mine, theirs, clock):
+    job = mine.begin_attempt(store.create({}).id)
     for _ in range(4):
-        time.sleep(0.3)
-        steady.renew()
+        clock.pass_by(59)
+        mine.renew()
         assert theirs.claim(job.id) is None
-    assert _end(steady, job).status is JobStatus.SUCCEEDED
+    assert _end(mine, job).status is JobStatus.SUCCEEDED
 
 
-def test_a_claim_lost_and_won_back_is_another_one(store, engine):
-    one, two = (WorkStore(engine, name, claim_seconds=0.2) for name in ("one", "two"))
+def test_a_claim_lost_and_won_back_is_another_one(store, engine, mine, theirs, clock):
+    one, two = mine, theirs
     job = one.begin_attempt(store.create({}).id)
-    stale = WorkStore(engine, "one", claim_seconds=0.2)  # of the same name, without the token
-    time.sleep(0.3)
+    stale = WorkStore(engine, "mine", claim_seconds=60, clock=clock)  # of the same name, without the token
+    clock.pass_by(61)
     assert two.claim(job.id) is not None
-    time.sleep(0.3)
+    clock.pass_by(61)
     assert one.claim(job.id) is not None
     for other in (two, stale):
         with pytest.raises(ClaimLostError):

@@ -13,6 +13,7 @@ from services.access.caller import Caller, Scope
 from services.access.quotas import QuotaExceededError
 from services.access.tenants import TenantStore
 from services.client import ApiError
+from services.jobs.records import JobFilter
 from services.jobs.states import AttemptStatus, JobStatus
 from services.service import Service
 from services.settings import load_settings
@@ -152,7 +153,7 @@ def test_what_can_be_told_at_once_is_told_with_its_place(client, service, reques
     for name, change in changes.items():
         request[name] = request[name] | change if isinstance(change, dict) else change
     assert set(_findings(client, request)) == pointers
-    assert service.store.page(kind="evaluation") == []
+    assert service.store.page(JobFilter(kind="evaluation")) == []
 
 
 def test_a_file_that_lacks_a_column_is_named_with_those_it_has(client, request_of, task, tmp_path):
@@ -220,8 +221,8 @@ def test_one_tenants_students_and_evaluations_are_unknown_to_another(service, re
     with pytest.raises(InputError) as caught:
         service.evaluate(request_of(), caller=stranger)
     assert caught.value.errors[0].field == "model.compression"
-    assert service.evaluation_page(tenant="other") == []
-    assert [one.id for one in service.evaluation_page(tenant=job.tenant)] == [job.id]
+    assert service.store.page(JobFilter("evaluation", "other")) == []
+    assert [one.id for one in service.store.page(JobFilter("evaluation", job.tenant))] == [job.id]
 
 
 def test_the_events_of_an_evaluation_are_listed_and_streamed_as_a_compressions_are(client, service, request_of):
@@ -269,7 +270,7 @@ def test_rows_that_cannot_be_counted_are_to_be_limited_where_tokens_are(service,
     before = service.standing("local")[1].tokens
     service.evaluate(request_of(task=elsewhere))
     assert service.standing("local")[1].tokens == before
-    TenantStore(service._engine).set("local", {"max_tokens": before + 10_000})
+    TenantStore(service.engine).set("local", {"max_tokens": before + 10_000})
     with pytest.raises(InputError) as caught:
         service.evaluate(request_of(task=elsewhere))
     assert caught.value.errors[0].field == "task.max_train_rows"

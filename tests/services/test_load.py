@@ -13,6 +13,8 @@ from tests.services.conftest import wait_until
 from tests.services.replicas import Replica, ray_beside, runs_of
 from workloads.storage.storage import Storage
 
+DATABASES = ("sqlite", "postgresql")
+
 pytestmark = [pytest.mark.ray, pytest.mark.soak]
 
 CLIENTS, SUBMISSIONS, KILLS, RUN = 20, 1000, 5, 20

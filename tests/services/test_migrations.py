@@ -11,11 +11,13 @@ from sqlalchemy import text
 from services.jobs.batches import BatchStore
 from services.jobs.database import migrate, open_database
 from services.jobs.migrations import versions
-from services.jobs.records import RequestKey
+from services.jobs.records import JobFilter, RequestKey
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.store import JobStore
 from services.jobs.tables import Base
 from services.jobs.work import WorkStore
+
+DATABASES = ("sqlite", "postgresql")
 
 THEN = "2026-03-01 10:00:00.000000"
 REQUEST = {"teacher": {"model": "a/b"}, "labels": {"team": "blue"}, "seed": 3}
@@ -79,7 +81,7 @@ def test_jobs_of_the_first_version_are_there_in_the_newest(engine, stops):
     assert (job.failures, job.resumed_after, job.parent, job.answer) == (2, 0, None, None)
     assert (job.tenant, job.batch) == ("local", None)
     assert [one.id for one in store.page()] == ["cmp_queued", "cmp_failed"]
-    assert [one.id for one in store.page(teachers=["a/b"], labels={"team": "blue"})] == ["cmp_failed"]
+    assert [one.id for one in store.page(JobFilter(teachers=("a/b",), labels={"team": "blue"}))] == ["cmp_failed"]
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
 

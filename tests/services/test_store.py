@@ -8,12 +8,14 @@ from alembic.migration import MigrationContext
 from sqlalchemy import func, select
 
 from services.jobs.database import migrate, open_database
-from services.jobs.records import RequestKey
+from services.jobs.records import JobFilter, RequestKey
 from services.jobs.rows import TransitionError, UnknownJobError
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.store import JobStore, KeyReusedError
 from services.jobs.tables import AttemptRow, Base
 from workloads.documents.job_folder import ErrorDocument, ResultDocument, StepDocument
+
+DATABASES = ("sqlite", "postgresql")
 
 
 def test_the_migrations_make_exactly_the_tables_of_the_code(engine):
@@ -113,7 +115,7 @@ def test_a_failed_job_that_is_resumed_may_fail_as_often_as_a_new_one(store, work
     assert job.failures == 3
     job = store.resume(job.id)
     assert (job.status, job.failures, job.result, job.steps, job.finished_at) == (JobStatus.QUEUED, 0, None, None, None)
-    assert [one.id for one in store.page(status=JobStatus.QUEUED)] == [job.id]
+    assert [one.id for one in store.page(JobFilter(status=JobStatus.QUEUED))] == [job.id]
     assert work.begin_attempt(job.id).latest.number == 4
     job = work.end_attempt(job.id, 4, AttemptStatus.LOST, "gone", JobStatus.QUEUED)
     assert job.failures == 1
@@ -213,7 +215,7 @@ def test_pages_go_from_the_newest_to_the_oldest_and_miss_none(store):
     assert [job.id for job in first] == [ids[4], ids[3]]
     store.create({"seed": 99})  # what comes meanwhile does not shift the next page
     assert [job.id for job in store.page(limit=10, before=first[-1].number)] == [ids[2], ids[1], ids[0]]
-    assert [job.id for job in store.page(status=JobStatus.CANCELLED)] == [ids[2]]
+    assert [job.id for job in store.page(JobFilter(status=JobStatus.CANCELLED))] == [ids[2]]
 
 
 def test_a_selection_of_a_job_that_was_deleted_is_not_made(store, work):
@@ -221,7 +223,7 @@ def test_a_selection_of_a_job_that_was_deleted_is_not_made(store, work):
     store.delete(job.id, lambda _: None)
     with pytest.raises(UnknownJobError):
         store.create({}, "selection", parent=job.id)
-    assert store.page(kind="selection") == []
+    assert store.page(JobFilter(kind="selection")) == []
 
 
 def test_of_a_deletion_and_a_resumption_at_once_exactly_one_is_done(store, work):
@@ -269,8 +271,9 @@ def test_jobs_are_found_by_teacher_and_labels(store):
     wanted = {"teacher": {"model": 'it\'s "a"'}, "labels": {"we.ird-": "ü:x", "n": "1"}}
     job = store.create(wanted)
     store.create({"teacher": {"model": "b"}, "labels": {}})
-    assert [one.id for one in store.page(teachers=['it\'s "a"'], labels={"we.ird-": "ü:x", "n": "1"})] == [job.id]
-    assert store.page(labels={"n": "2"}) == []
+    found = JobFilter(teachers=('it\'s "a"',), labels={"we.ird-": "ü:x", "n": "1"})
+    assert [one.id for one in store.page(found)] == [one.id for one in store.summaries(found)] == [job.id]
+    assert store.page(JobFilter(labels={"n": "2"})) == []
 
 
 def test_jobs_and_attempts_are_counted(store, work):

@@ -7,6 +7,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from sqlalchemy import select
 
 from services.jobs.batches import Order
@@ -14,6 +15,9 @@ from services.jobs.rows import Sessions, TransitionError, ask_for_end, find_row
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.tables import AttemptRow, JobRow, TenantRow
 from services.jobs.work import Limits, WorkStore
+from tests.services.clock import Clock
+
+DATABASES = ("sqlite", "postgresql")
 
 ONE = Limits(1)
 MANY = Limits(100)
@@ -31,8 +35,8 @@ def _succeed(work, job):
     work.end_attempt(job.id, job.attempt, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED)
 
 
-def _fail_once(work, job, wait=0.0):
-    later = datetime.now(UTC) + timedelta(seconds=wait)
+def _fail_once(work, job, wait=0.0, now=None):
+    later = (now or datetime.now(UTC)) + timedelta(seconds=wait)
     work.end_attempt(job.id, job.attempt, AttemptStatus.FAILED, "no", JobStatus.QUEUED, not_before=later)
 
 
@@ -76,18 +80,21 @@ def test_a_free_place_goes_to_whoever_has_the_fewest_running(store, work):
         assert work.start_next(Limits(3)).tenant == ("a" if job is begun[1] else "b")
 
 
-def test_an_attempt_of_a_job_that_had_failed_is_a_turn_like_any_other(store, work):
-    _queue(store, "fails", 1)
-    _queue(store, "works", 10)
-    turns = []
-    for _ in range(6):
-        job = work.start_next(ONE)
-        turns.append(job.tenant)
-        if job.tenant == "fails":
-            _fail_once(work, job)
-        else:
-            _succeed(work, job)
-    assert turns == ["fails", "works"] * 3
+def test_a_job_that_has_begun_goes_before_those_that_have_not_whosever_they_are(store, work):
+    _queue(store, "b", 1)
+    failing = work.start_next(ONE)
+    _queue(store, "a", 2)
+    for _ in range(3):
+        _fail_once(work, failing)
+        again = work.start_next(ONE)
+        assert (again.id, again.attempt) == (failing.id, failing.attempt + 1)
+        failing = again
+    work.end_attempt(failing.id, failing.attempt, AttemptStatus.INTERRUPTED, "stopped", JobStatus.QUEUED)
+    again = work.start_next(ONE)
+    assert again.id == failing.id
+    work.end_attempt(again.id, again.attempt, AttemptStatus.FAILED, "no", JobStatus.FAILED)
+    store.resume(again.id)  # by a person, who gets no place before others
+    assert work.start_next(ONE).tenant == "a"
 
 
 def test_a_tenant_has_no_more_running_than_it_may_and_one_that_may_have_none_has_none(engine, store, work):
@@ -119,13 +126,26 @@ def test_one_that_is_being_cancelled_still_has_its_place(store, batches, work):
     assert work.start_next(MANY) is not None
 
 
-def test_a_job_that_waits_after_a_failure_lets_others_by_and_then_comes_first(store, work):
+@pytest.mark.parametrize(("limits", "tenants"), [(ONE, 1), (Limits(9, of_tenant=1), 1), (ONE, 2)])
+def test_a_job_that_soon_begins_again_keeps_its_place(engine, store, limits, tenants):
+    clock = Clock()
+    work = WorkStore(engine, clock=clock)
+    (first,), _ = _queue(store, "local", 1), _queue(store, "local" if tenants == 1 else "other", 2)
+    _fail_once(work, work.start_next(limits), wait=10, now=clock())
+    assert work.start_next(limits) is None
+    clock.pass_by(11)
+    assert work.start_next(limits).id == first
+
+
+def test_a_job_that_waits_long_after_a_failure_lets_others_by_and_then_comes_first(engine, store):
+    clock = Clock()
+    work = WorkStore(engine, clock=clock)
     first, second, third = _queue(store, "local", 3)
-    _fail_once(work, work.start_next(ONE), wait=0.5)
+    _fail_once(work, work.start_next(ONE), wait=300, now=clock())
     job = work.start_next(ONE)
     assert job.id == second
     _succeed(work, job)
-    time.sleep(0.6)
+    clock.pass_by(301)
     assert [job.id for job in _begin_all(work, MANY)] == [first, third]
 
 

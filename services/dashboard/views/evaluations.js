@@ -39,7 +39,9 @@ export function scoreText({ metric, mean, std }) {
 }
 
 /** What is evaluated. */
-export function modelLink({ compression, student, teacher }) {
+export function modelLink(model) {
+  if (!model) return "–";
+  const { compression, student, teacher } = model;
   return compression ? h("a", { href: `#/compressions/${encodeURIComponent(compression)}` }, student) : teacher.model;
 }
 

@@ -60,7 +60,7 @@ function welcome() {
 }
 
 function row(job) {
-  const labels = Object.entries(job.request?.labels ?? {});
+  const labels = Object.entries(job.labels ?? {});
   return [
     [
       h("a", { href: `#/compressions/${encodeURIComponent(job.id)}` }, job.id),
@@ -68,7 +68,7 @@ function row(job) {
       job.batch && h("a", { class: "small", href: `#/batches/${encodeURIComponent(job.batch)}` }, job.batch),
     ],
     [badge(job.status), job.reason && h("span", { class: "small reason" }, job.reason)],
-    h("span", { title: job.request?.teacher?.model }, teacherName(job)),
+    h("span", { title: job.teacher }, teacherName(job)),
     progressCell(job),
     h("time", { datetime: job.created_at }, when(job.created_at)),
     [took(job), job.started_at && !job.finished_at && " so far"],

@@ -55,7 +55,7 @@ def test_a_student_is_evaluated_from_its_card_and_followed_to_its_scores(
     (evaluation,) = client.evaluations().evaluations
     assert page.url.endswith(f"#/evaluations/{evaluation.id}")
     asked = evaluation.request
-    assert (asked.model.student, asked.task.test, asked.seeds) == ("stu_one", [file], [0, 1])
+    assert (asked["model"]["student"], asked["task"]["test"], asked["seeds"]) == ("stu_one", [file], [0, 1])
     service.work.begin_attempt(evaluation.id)
     steps = [StepDocument(name="seed-0", status="running", done=3, total=6, unit="steps")]
     JobFolder(service.storage, evaluation.id).write_progress(1, ProgressDocument(updated_at=now(), steps=steps))

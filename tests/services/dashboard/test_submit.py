@@ -5,6 +5,7 @@ import json
 import pytest
 from playwright.sync_api import expect
 
+from services.jobs.records import JobFilter
 from services.jobs.states import AttemptStatus, JobStatus
 from workloads.documents.job_folder import PlanBudgetDocument, PlanDocument, PlanStepDocument, ResultDocument
 
@@ -39,7 +40,7 @@ def test_a_compression_is_submitted_by_keyboard_alone(client, page, text):
     _type_into(page, "Tokens for each", "200,000")
     page.keyboard.press("Enter")
     expect(page.locator(".head .badge")).to_have_text("queued")
-    (job,) = client.page().compressions
+    job = client.get(client.page().compressions[0].id)
     assert page.url.endswith(f"#/compressions/{job.id}")
     assert job.request["teacher"]["model"] == "someone/some-hub-model"
     assert job.request["budgets"][0] | {"name": "small", "max_params": 8_000_000} == job.request["budgets"][0]
@@ -117,7 +118,7 @@ def test_form_and_text_are_two_sides_of_one_request(client, page, text):
     page.get_by_label("Most parameters").fill("9000000")
     page.get_by_role("button", name="Submit").click()
     expect(page.locator(".head .badge")).to_have_text("queued")
-    kept = client.page().compressions[0].request
+    kept = client.get(client.page().compressions[0].id).request
     assert kept["objective"]["relation"] == "raw-mse"
     assert kept["training"]["tokens_per_superlm"]["tiny"] == 8192
     assert kept["budgets"][0]["max_params"] == 9_000_000
@@ -154,7 +155,7 @@ def test_one_like_an_earlier_one_begins_with_its_request(client, page, make_requ
     expect(page.get_by_label("Most parameters")).to_have_value("8000000")
     page.get_by_role("button", name="Submit").click()
     expect(page.locator(".head .badge")).to_have_text("queued")
-    again = client.page().compressions[0]
+    again = client.get(client.page().compressions[0].id)
     assert again.id != earlier.id and again.request == earlier.request
 
 
@@ -162,7 +163,7 @@ def test_a_plan_says_which_sub_spaces_meet_which_budgets_and_how_long_it_takes(s
     _fill(page, text)
     page.get_by_role("button", name="Plan first").click()
     expect(page.get_by_text("nothing is trained")).to_be_visible()
-    (plan,) = service.store.page(kind="plan")
+    (plan,) = service.store.page(JobFilter(kind="plan"))
     document = PlanDocument(
         candidates={"tiny": 12, "base": 30},
         budgets=[

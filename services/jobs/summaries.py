@@ -1,0 +1,24 @@
+"""Summaries: what lists show of a job, kept in a column of its own, so that a list reads neither request nor result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def of_request(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The part that is known when a job is made; a request of an older version may lack some of it."""
+    teacher, labels = request.get("teacher"), request.get("labels")
+    budgets = request.get("budgets")
+    return {
+        "teacher": teacher.get("model") if isinstance(teacher, dict) else None,
+        "labels": labels if isinstance(labels, dict) else {},
+        "budgets": [one.get("name") for one in budgets if isinstance(one, dict)] if isinstance(budgets, list) else [],
+        "students": [],
+    }
+
+
+def with_students(summary: Mapping[str, Any], students: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The summary of a job that has given students, as their documents say."""
+    names = ("id", "budget", "params", "heldout_loss")
+    return {**summary, "students": [{name: one.get(name) for name in names} for one in students]}
