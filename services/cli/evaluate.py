@@ -207,4 +207,6 @@ def _tell(found: EvaluationDocument, *, json: bool) -> None:
 
 def _model(found: EvaluationDocument) -> str:
     model = found.model
+    if model is None:
+        return ""
     return model.student or (model.teacher.model if model.teacher else "")
