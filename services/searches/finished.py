@@ -14,7 +14,7 @@ from workloads.answers.choosing import Scored
 from workloads.answers.latency import LatencySamples
 from workloads.answers.latency_model import LatencyModels
 from workloads.answers.scores_table import Candidate, ScoredRow, choosable, read_scores, read_task_table
-from workloads.answers.trained import TeacherStage, Trained, recall
+from workloads.answers.trained import TeacherStage, Trained, load_trained
 from workloads.shapes.architecture import Architecture
 from workloads.shapes.costs import Cost
 from workloads.spec.errors import InputError
@@ -71,7 +71,7 @@ class Known:
     @property
     def note(self) -> str | None:
         """What limits answers from it."""
-        return None if self.trained.knows_all_budgets else OTHER_AIM
+        return None if self.trained.covers_any_budget else OTHER_AIM
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Searches:
             if fingerprint in self._known:
                 self._known.move_to_end(fingerprint)
                 return self._known[fingerprint]
-        trained = recall(self._storage, fingerprint)
+        trained = load_trained(self._storage, fingerprint)
         rows = read_scores(self._storage, trained.scores)
         costs = Costs(trained.teacher, [row.scored.architecture for row in rows])
         found = Known(trained, tuple(rows), tuple(choosable(trained, rows)), costs)

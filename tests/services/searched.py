@@ -15,7 +15,7 @@ from services.jobs.states import AttemptStatus, JobStatus
 from services.service import Service
 from workloads.answers.latency import LatencySample, LatencySamples
 from workloads.answers.student_key import student_key
-from workloads.answers.trained import recall
+from workloads.answers.trained import load_trained
 from workloads.documents.job_folder import ResultDocument, StudentDocument
 from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
 from workloads.shapes.costs import student_cost
@@ -103,7 +103,7 @@ def make_task_scores(storage: Storage, scores: dict[tuple[str, Architecture], fl
 
 def make_student(storage: Storage, scores: str, subspace: str, architecture: Architecture) -> Artifact:
     """Commit the files of a student of a search."""
-    trained = recall(storage, scores)
+    trained = load_trained(storage, scores)
     key = student_key(trained.scores, trained.superlms[subspace], architecture, ExportSpec())
     storage.write_bytes(f"{build_folder(key, 'cmp_x-1')}/config.json", b"{}")
     return commit(storage, key, "cmp_x-1", {"exports": {}})

@@ -65,7 +65,7 @@ def choosable(trained: Trained, rows: Sequence[ScoredRow]) -> list[Scored]:
     The survivors; but where a search had other budgets as its aim, all that it scored, for what these budgets need
     may have gone early. Their losses are then of fewer rows, and candidates over all of its budgets have none.
     """
-    return [row.scored for row in rows if row.survives or not trained.knows_all_budgets]
+    return [row.scored for row in rows if row.survives or not trained.covers_any_budget]
 
 
 def read_scores(storage: Storage, artifact: Artifact) -> list[ScoredRow]:

@@ -41,7 +41,7 @@ class Trained:
 
     Attributes:
         superlms: By name of the sub-space.
-        recalled: Whether it was found again for budgets that the search did not know.
+        reloaded: Whether it was found again for budgets that the search did not know.
     """
 
     teacher: TeacherStage
@@ -49,26 +49,26 @@ class Trained:
     spaces: tuple[Space, ...]
     superlms: dict[str, Artifact]
     scores: Artifact
-    recalled: bool = False
+    reloaded: bool = False
 
     @property
-    def knows_all_budgets(self) -> bool:
+    def covers_any_budget(self) -> bool:
         """Whether the search's survivors answer the budgets at hand; else what it left early counts too."""
-        return not (self.recalled and self.scores.summary["aim"] == "budgets")
+        return not (self.reloaded and self.scores.summary.get("aim") == "budgets")
 
     def space(self, name: str) -> Space:
         """The sub-space of that name."""
         return next(space for space in self.spaces if space.name == name)
 
 
-def recall(storage: Storage, scores_fingerprint: str) -> Trained:
+def load_trained(storage: Storage, scores_fingerprint: str) -> Trained:
     """Find again what a scores table was made from.
 
     Raises:
         InputError: An artefact has been removed from the storage.
     """
     try:
-        return _recall(storage, artifacts.load(storage, "scores", scores_fingerprint))
+        return _load(storage, artifacts.load(storage, "scores", scores_fingerprint))
     except FileNotFoundError as error:
         raise InputError.of(
             "compression",
@@ -77,7 +77,7 @@ def recall(storage: Storage, scores_fingerprint: str) -> Trained:
         ) from error
 
 
-def _recall(storage: Storage, scores: Artifact) -> Trained:
+def _load(storage: Storage, scores: Artifact) -> Trained:
     inputs = scores.inputs
     teacher = artifacts.load(storage, "teacher", artifacts.Key("teacher", {"files": inputs["teacher"]}).fingerprint)
     return Trained(
@@ -86,5 +86,5 @@ def _recall(storage: Storage, scores: Artifact) -> Trained:
         tuple(space_from_json(given) for given in inputs["spaces"].values()),
         {name: artifacts.load(storage, "superlm", found) for name, found in inputs["superlms"].items()},
         scores,
-        recalled=True,
+        reloaded=True,
     )

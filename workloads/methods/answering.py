@@ -40,15 +40,6 @@ class Answer:
     students: list[Student]
     latencies: Latencies
 
-    def held(self, used: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-        """Of the artefacts that a run came by, by stage, all but the students that it rejected."""
-        students = {student.artifact.fingerprint for student in self.students}
-        kept = {
-            stage: [one for one in fingerprints if stage != "student" or one in students]
-            for stage, fingerprints in used.items()
-        }
-        return {stage: fingerprints for stage, fingerprints in kept.items() if fingerprints}
-
 
 def answer(request: CompressionRequest, stages: AnsweringStages, trained: Trained) -> Answer:
     """Choose, polish where asked, export and measure the students of a request's budgets.
@@ -88,7 +79,7 @@ def answer(request: CompressionRequest, stages: AnsweringStages, trained: Traine
         for student in late:
             assert student.latency is not None
             latencies.measures[student.latency.target.name, student.scored.architecture] = student.latency
-            stages.late(student.budget, student.scored, student.latency)
+            stages.report_late(student.budget, student.scored, student.latency)
 
 
 def _closer_looks(
@@ -146,7 +137,7 @@ class _Meter:
         for scored, budget in wanted:
             measure = self._latencies.measures[str(budget.latency_target), scored.architecture]
             if is_late(budget, measure):
-                self._stages.late(budget, scored, measure)
+                self._stages.report_late(budget, scored, measure)
         return bool(wanted)
 
     def measure(self, wanted: Sequence[_Wanted]) -> None:
@@ -164,33 +155,33 @@ class _Meter:
         """Save the chosen, and measure those that are not yet."""
         met = [(choice.budget, choice.chosen) for choice in choices if choice.chosen is not None]
         students: list[Student] = []
-        self._stages.students(len(met), 0)
+        self._stages.report_saved(len(met), 0)
         for budget, chosen in met:
             own = polished.get(_key(chosen))
             superlm: Artifact = own.superlm if own else self._trained.superlms[chosen.subspace]
             if budget.latency_target is None:
-                saved, measure = self._stages.student(self._trained, chosen, superlm), None
+                saved, measure = self._stages.save_student(self._trained, chosen, superlm), None
             else:
                 ready = (chosen, superlm, self._targets[budget.latency_target])
                 self._announce([ready])
                 saved, measure = self._measure(*ready)
             students.append(Student(budget, chosen, saved, measure, polished=own is not None))
-            self._stages.students(len(met), len(students))
+            self._stages.report_saved(len(met), len(students))
         return students
 
     def _announce(self, ready: Sequence[tuple[Scored, Artifact, LatencyTarget]]) -> None:
         new = {self._name(*one) for one in ready} - set(self._measures)
         if new:
             self._total = len(self._measures) + len(new)
-            self._stages.measuring(self._total, len(self._measures))
+            self._stages.report_measured(self._total, len(self._measures))
 
     def _measure(self, scored: Scored, superlm: Artifact, target: LatencyTarget) -> tuple[Artifact, LatencyMeasure]:
         """The student, and its measure as it was made first: accepted or rejected, it is what the answer tells."""
-        student = self._stages.student(self._trained, scored, superlm, target)
+        student = self._stages.save_student(self._trained, scored, superlm, target)
         name = self._name(scored, superlm, target)
         if name not in self._measures:
             self._measures[name] = self._stages.measure(self._trained, student, target)
-            self._stages.measuring(self._total, len(self._measures))
+            self._stages.report_measured(self._total, len(self._measures))
         return student, self._measures[name]
 
     @staticmethod

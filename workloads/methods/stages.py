@@ -92,7 +92,7 @@ class AnsweringStages(Protocol):
         """Distil candidates alone for longer, and score them anew: on held-out text and on the proxy task, if any."""
         ...
 
-    def student(
+    def save_student(
         self, trained: Trained, scored: Scored, superlm: Artifact, target: LatencyTarget | None = None
     ) -> Artifact:
         """Cut a student out of the SuperLM that holds it, and save it; its card tells the latency on ``target``."""
@@ -102,15 +102,15 @@ class AnsweringStages(Protocol):
         """Measure a saved student on a target, again where its repeats disagree."""
         ...
 
-    def measuring(self, total: int, done: int) -> None:
+    def report_measured(self, total: int, done: int) -> None:
         """Say how many students, of all so far, will be and are measured."""
         ...
 
-    def late(self, budget: Budget, scored: Scored, measure: LatencyMeasure) -> None:
+    def report_late(self, budget: Budget, scored: Scored, measure: LatencyMeasure) -> None:
         """Say that a candidate about to be chosen took longer than its budget, so that another takes its place."""
         ...
 
-    def students(self, total: int, done: int) -> None:
+    def report_saved(self, total: int, done: int) -> None:
         """Say how many students there will be and are."""
         ...
 

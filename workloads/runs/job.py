@@ -24,16 +24,17 @@ from typing import NoReturn
 import structlog
 
 from cluster.connect import configure_driver_logs, connect
-from workloads.answers.trained import recall
+from workloads.answers.trained import load_trained
 from workloads.documents.job_folder import JobFolder, OrderDocument, ResultDocument
 from workloads.methods.answering import answer
 from workloads.runs.attempt.failures import error_document
 from workloads.runs.attempt.progress import Progress
+from workloads.runs.attempt.run import JobAttempt
+from workloads.runs.attempt.stage_log import StageLog
 from workloads.runs.describing import describe
 from workloads.spec.errors import InputError
 from workloads.spec.evaluation import AcceptedEvaluation, parse_accepted
 from workloads.spec.request import CompressionRequest, parse_request
-from workloads.storage import artifacts
 from workloads.storage.masking import mask_event
 from workloads.storage.places import Places, confine
 from workloads.storage.storage import Storage
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     structlog.contextvars.bind_contextvars(job=given.job, attempt=given.attempt)
     storage = Storage.open(given.storage)
     folder = JobFolder(storage, given.job)
-    result = _attempt(storage, folder, given.job, given.attempt)
+    result = _attempt(folder, given.attempt)
     try:
         folder.write_result(given.attempt, result)
     except OSError as error:
@@ -70,18 +71,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if result.status == "succeeded" else 1
 
 
-def _attempt(storage: Storage, folder: JobFolder, job: str, attempt: int) -> ResultDocument:
+def _attempt(folder: JobFolder, number: int) -> ResultDocument:
     started = time.monotonic()
-    used: dict[str, list[str]] = {}
-    with Progress(folder, attempt) as progress:
+    log = StageLog(folder.storage, folder.job)
+    with Progress(folder, number) as progress:
         try:
-            storage.check_writable()
-            work = _work_of(storage, folder, job, attempt, progress, used)
+            folder.storage.check_writable()
+            work = _work_of(JobAttempt(folder, number, progress, log))
             connect()
             signal.signal(signal.SIGTERM, _end_quickly)  # after Ray, which has a slower way of its own
             result = work()
         except BaseException as error:
-            # What breaks because we leave is no finding about the job; and Ray's waits turn our exit's code into 1.
+            # We are shutting down: errors are a consequence, not a result; and Ray's waits turn our exit's code into 1.
             if _ending.is_set():
                 raise SystemExit(_TERMINATED) from error
             if not isinstance(error, Exception):
@@ -92,80 +93,56 @@ def _attempt(storage: Storage, folder: JobFolder, job: str, attempt: int) -> Res
             progress.fail(document.message)
             result = ResultDocument(status="failed", error=document)
     seconds = round(time.monotonic() - started, 3)
-    return result.model_copy(update={"seconds": seconds, "stored_bytes": _bytes_built(storage, used, job)})
+    return result.model_copy(update={"seconds": seconds, "stored_bytes": log.bytes_built()})
 
 
-def _bytes_built(storage: Storage, used: dict[str, list[str]], job: str) -> int | None:
-    try:
-        return artifacts.bytes_built(storage, used, job)
-    except OSError as error:  # the result is worth more than the account of it
-        _log.warning("stored_bytes_not_counted", error=str(error))
-        return None
-
-
-def _work_of(
-    storage: Storage, folder: JobFolder, job: str, attempt: int, progress: Progress, used: dict[str, list[str]]
-) -> Callable[[], ResultDocument]:
+def _work_of(attempt: JobAttempt) -> Callable[[], ResultDocument]:
     """What the job asks for, its request checked and nothing done yet."""
-    order, data = folder.read_order(), folder.read_request()
+    order, data = attempt.folder.read_order(), attempt.folder.read_request()
     confine(Places(order.roots, order.hub))
     if order.kind == "evaluation":
-        return functools.partial(_evaluate, storage, parse_accepted(data), job, attempt, progress, used)
-    return functools.partial(_compress, storage, folder, order, parse_request(data), job, attempt, progress, used)
+        return functools.partial(_evaluate, parse_accepted(data), attempt)
+    return functools.partial(_compress, order, parse_request(data), attempt)
 
 
-def _evaluate(
-    storage: Storage,
-    request: AcceptedEvaluation,
-    job: str,
-    attempt: int,
-    progress: Progress,
-    used: dict[str, list[str]],
-) -> ResultDocument:
+def _evaluate(request: AcceptedEvaluation, attempt: JobAttempt) -> ResultDocument:
     from workloads.runs.evaluation import evaluate, step_names  # torch and Ray, as below
 
-    progress.declare(step_names(request))
-    progress.event("started", f"Attempt {attempt} of an evaluation on {request.task.name}.")
+    attempt.progress.declare(step_names(request))
+    attempt.progress.event("started", f"Attempt {attempt.number} of an evaluation on {request.task.name}.")
     with _work_folder() as work:
-        builder = f"{job}-{attempt}"
-        found, made = evaluate(storage, request, builder=builder, progress=progress, work=work)
-    used |= made
-    progress.event("succeeded", f"{found.metric} {found.mean:.4f}, {len(found.seeds)} seeds.")
-    return ResultDocument(status="succeeded", evaluation=found, artifacts=used)
+        run = attempt.run
+        found, made = evaluate(run.storage, request, builder=run.builder, progress=run.progress, work=work)
+    attempt.log.record_fingerprints(made)
+    attempt.progress.event("succeeded", f"{found.metric} {found.mean:.4f}, {len(found.seeds)} seeds.")
+    return ResultDocument(status="succeeded", evaluation=found, artifacts=attempt.log.fingerprints())
 
 
-def _compress(
-    storage: Storage,
-    folder: JobFolder,
-    order: OrderDocument,
-    request: CompressionRequest,
-    job: str,
-    attempt: int,
-    progress: Progress,
-    used: dict[str, list[str]],
-) -> ResultDocument:
+def _compress(order: OrderDocument, request: CompressionRequest, attempt: JobAttempt) -> ResultDocument:
     # These bring torch and Ray, which connect() has prepared for.
     from workloads.methods.steps import step_names
     from workloads.runs.attempt.attempt import Attempt
     from workloads.runs.roads import road_of
     from workloads.runs.stages.answering import StoredAnswering
 
+    progress, road = attempt.progress, road_of(request.method)
     progress.declare(step_names(request, order.kind))
-    progress.event("started", f"Attempt {attempt} of a {order.kind}, method {request.method}.")
+    progress.event("started", f"Attempt {attempt.number} of a {order.kind}, method {request.method}.")
     with _work_folder() as work:
-        this = Attempt(storage, request, job=job, attempt=attempt, progress=progress, work=work, used=used)
+        this = Attempt(attempt, request, work)
         if order.kind == "plan":
-            return ResultDocument(status="succeeded", plan=road_of(request.method).plan(this), artifacts=used)
+            return ResultDocument(status="succeeded", plan=road.plan(this), artifacts=attempt.log.fingerprints())
         if order.kind == "selection":
             assert order.scores is not None, order
-            trained = recall(storage, order.scores)
+            trained = load_trained(this.storage, order.scores)
         else:
-            trained = road_of(request.method).to_scores(this)
+            trained = road.to_scores(this)
         this.set_lengths(trained.teacher.shape.longest)
         found = answer(this.request, StoredAnswering(this), trained)
-        result = describe(storage, folder, attempt, this.request, found)
+        result = describe(this.storage, attempt.folder, attempt.number, this.request, found)
     progress.event("succeeded", f"{len(result.students)} of {len(request.budgets)} budgets are met.")
-    return result.model_copy(update={"artifacts": found.held(used)})
+    students = {student.artifact.fingerprint for student in found.students}  # without those that it rejected
+    return result.model_copy(update={"artifacts": attempt.log.fingerprints(students)})
 
 
 def _end_quickly(number: int, frame: FrameType | None) -> NoReturn:

@@ -6,7 +6,9 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from workloads.documents.job_folder import JobFolder
 from workloads.runs.attempt.progress import Progress
+from workloads.runs.attempt.stage_log import StageLog
 from workloads.storage.storage import Storage
 
 
@@ -23,6 +25,28 @@ class Run:
     storage: Storage
     builder: str
     progress: Progress
+
+
+@dataclass(frozen=True)
+class JobAttempt:
+    """One attempt of a job of any kind.
+
+    Attributes:
+        folder: The job's.
+        number: The attempt's.
+        progress: Told how far the steps are.
+        log: The finished stages that the attempt stands on.
+    """
+
+    folder: JobFolder
+    number: int
+    progress: Progress
+    log: StageLog
+
+    @property
+    def run(self) -> Run:
+        """What stage programs see of it."""
+        return Run(self.folder.storage, f"{self.folder.job}-{self.number}", self.progress)
 
 
 @dataclass(frozen=True)

@@ -9,46 +9,31 @@ from pathlib import Path
 import structlog
 
 from workloads.runs.attempt.leases import lease
-from workloads.runs.attempt.progress import Progress
+from workloads.runs.attempt.run import Run
+from workloads.runs.attempt.stage_log import StageLog
 from workloads.storage import artifacts
 from workloads.storage.artifacts import Artifact, Key
-from workloads.storage.storage import Storage
 
 WAITING = "waiting for another job that builds this"
 
 _log = structlog.get_logger(__name__)
 
 
-class Building:
-    """What one attempt of a job builds, or finds.
+class StageCache:
+    """The finished stages of a storage, as one attempt of a job builds or finds them.
 
     Args:
-        storage: Where finished stages are kept.
-        job: The job's id.
-        builder: Names the job and the attempt.
-        progress: Told of every step.
+        run: The attempt.
+        log: Told of every stage that the attempt comes by.
         work: A local folder for copies of artefacts.
-        used: Where fingerprints of the stages that the run comes by are put, by stage.
     """
 
-    def __init__(
-        self,
-        storage: Storage,
-        *,
-        job: str,
-        builder: str,
-        progress: Progress,
-        work: Path,
-        used: dict[str, list[str]],
-    ) -> None:
-        self._used = used
-        self._storage = storage
-        self._job = job
-        self._builder = builder
-        self._progress = progress
+    def __init__(self, run: Run, log: StageLog, work: Path) -> None:
+        self._storage, self._builder, self._progress = run.storage, run.builder, run.progress
+        self._log = log
         self._work = work
 
-    def once(self, step: str, key: Key, build: Callable[[], Artifact]) -> Artifact:
+    def get_or_build(self, step: str, key: Key, build: Callable[[], Artifact]) -> Artifact:
         """Give the artefact of ``key``, built here only if it is not there and no other job builds it."""
         found = artifacts.find(self._storage, key)
         if found is not None:
@@ -60,7 +45,7 @@ class Building:
             try:
                 return build()
             except BaseException:
-                self.clear(key)
+                self.discard(key)
                 raise
 
     @contextlib.contextmanager
@@ -78,7 +63,7 @@ class Building:
                 self._progress.note(step, None)
             yield
 
-    def clear(self, key: Key) -> None:
+    def discard(self, key: Key) -> None:
         """Remove what this attempt has left of a stage that it did not finish."""
         # Only room is at stake: without a manifest nothing counts. The error that brought us here is the one to tell.
         try:
@@ -86,16 +71,11 @@ class Building:
         except OSError as error:
             _log.warning("unfinished_stage_not_removed", stage=key.stage, error=str(error))
 
-    def end(self, step: str, *made: Artifact) -> None:
-        """Note which artefacts a step has come by, and whether it built any of them."""
-        for artifact in made:
-            known = self._used.setdefault(artifact.stage, [])
-            if artifact.fingerprint not in known:
-                known.append(artifact.fingerprint)
-        try:
-            self._progress.stored(artifacts.bytes_built(self._storage, self._used, self._job))
-        except OSError as error:  # the work is worth more than the account of it
-            _log.warning("stored_bytes_not_counted", step=step, error=str(error))
+    def record(self, step: str, *made: Artifact) -> None:
+        """End a step with the artefacts that it came by; it counts as reused where this attempt built none of them."""
+        self._log.record(*made)
+        if (stored := self._log.bytes_built()) is not None:
+            self._progress.stored(stored)
         if made and all(artifact.builder != self._builder for artifact in made):
             self._progress.reuse(step)
         else:

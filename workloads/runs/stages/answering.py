@@ -6,13 +6,15 @@ import functools
 from collections.abc import Sequence
 from dataclasses import replace
 
+from typing_extensions import override
+
 from workloads.answers.choosing import Scored
 from workloads.answers.latency import LatencyMeasure, known_targets
 from workloads.answers.latency_model import LatencyModels
 from workloads.answers.scores_table import choosable, read_scores
 from workloads.answers.student_key import student_key
 from workloads.answers.trained import Trained
-from workloads.methods.stages import Polished
+from workloads.methods.stages import AnsweringStages, Polished
 from workloads.methods.steps import LATENCY, POLISH, PROXY_TASK, STUDENTS
 from workloads.runs.attempt.attempt import Attempt
 from workloads.runs.attempt.run import News
@@ -33,27 +35,28 @@ from workloads.spec.budgets import Budget, LatencyTarget
 from workloads.storage.artifacts import Artifact
 
 
-class StoredAnswering:
-    """Implements :class:`workloads.methods.stages.AnsweringStages`; of several jobs one builds a stage."""
+class StoredAnswering(AnsweringStages):
+    """The stages, each kept in the storage; where several jobs need one, one job builds it."""
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
         self._storage, self._request, self._builder = attempt.storage, attempt.request, attempt.builder
-        self._progress, self._building = attempt.progress, attempt.building
+        self._progress, self._cache = attempt.progress, attempt.cache
         self._saved: list[Artifact] = []
         self._sampled = 0  # measurements that the predictors took
         self._measured = False  # whether a student was measured by this attempt
 
+    @override
     def candidates(self, trained: Trained) -> list[Scored]:
-        """See the protocol."""
         return choosable(trained, read_scores(self._storage, trained.scores))
 
+    @override
     def targets(self) -> dict[str, LatencyTarget]:
-        """See the protocol."""
         return known_targets(self._request.latency_targets)
 
+    @override
     def latency_models(self, trained: Trained, target: LatencyTarget) -> LatencyModels:
-        """See the protocol.
+        """Fit the predictors of a target.
 
         Raises:
             InputError: No node can measure the target.
@@ -67,21 +70,22 @@ class StoredAnswering:
 
         choice = Choice(trained.spaces, self._request.seed)
         samples = build_samples(self._attempt.run, self._asked(target), trained.teacher, choice, progress)
-        self._building.end(LATENCY, samples)
+        self._cache.record(LATENCY, samples)
         return LatencyModels.fit(read_samples(samples))
 
+    @override
     def measure(self, trained: Trained, student: Artifact, target: LatencyTarget) -> LatencyMeasure:
-        """See the protocol."""
         return self._measure(trained, SavedStudent(student.files, student.fingerprint), target)
 
-    def measuring(self, total: int, done: int) -> None:
-        """See the protocol; the step counts them beside the measurements that the predictors took."""
+    @override
+    def report_measured(self, total: int, done: int) -> None:
+        # The step counts them beside the measurements that the predictors took.
         self._progress.advance(LATENCY, self._sampled + done, self._sampled + total)
         if done == total:
             self._progress.finish(LATENCY, reused=not self._measured)
 
-    def late(self, budget: Budget, scored: Scored, measure: LatencyMeasure) -> None:
-        """See the protocol."""
+    @override
+    def report_late(self, budget: Budget, scored: Scored, measure: LatencyMeasure) -> None:
         took, limit = measure.percentile_ms(budget.latency_percentile), budget.max_latency_ms
         self._progress.event(
             "late",
@@ -94,8 +98,9 @@ class StoredAnswering:
             agrees=measure.agrees,
         )
 
+    @override
     def task_scores(self, trained: Trained, candidates: Sequence[Scored]) -> list[Scored]:
-        """See the protocol.
+        """Fine-tune candidates on the proxy task.
 
         Raises:
             InputError: The task's files cannot be used.
@@ -104,11 +109,12 @@ class StoredAnswering:
         superlms = [trained.superlms[one.subspace] for one in candidates]
         news = News.of_step(self._progress, PROXY_TASK)
         found, artifact = self._score_on_task(trained, Entrants(candidates, superlms), news)
-        self._building.end(PROXY_TASK, artifact)
+        self._cache.record(PROXY_TASK, artifact)
         return found
 
+    @override
     def polish(self, trained: Trained, candidates: Sequence[Scored]) -> list[Polished]:
-        """See the protocol.
+        """Distil candidates alone for longer, and score them anew.
 
         Raises:
             InputError: ``polish.tokens`` is less than a step, the training diverged, or the proxy task's files
@@ -135,22 +141,22 @@ class StoredAnswering:
             news = News(tell, functools.partial(self._progress.wait, POLISH))
             after, scores = self._score_on_task(trained, Entrants(after, superlms), news)
             made.append(scores)
-        self._building.end(POLISH, *made)
+        self._cache.record(POLISH, *made)
         return [Polished(*one) for one in zip(after, superlms, strict=True)]
 
-    def students(self, total: int, done: int) -> None:
-        """See the protocol."""
+    @override
+    def report_saved(self, total: int, done: int) -> None:
         if done == 0:
             self._progress.start(STUDENTS, total, "students")
         else:
             self._progress.advance(STUDENTS, done)
         if done == total:
-            self._building.end(STUDENTS, *self._saved)
+            self._cache.record(STUDENTS, *self._saved)
 
-    def student(
+    @override
+    def save_student(
         self, trained: Trained, scored: Scored, superlm: Artifact, target: LatencyTarget | None = None
     ) -> Artifact:
-        """See the protocol."""
         stages = {"teacher": trained.teacher.artifact, "corpus": trained.corpus, "superlm": superlm}
         # A card tells of one target on one device, so a student that was measured elsewhere is an artefact of its own.
         latency = (target, find_place(self._asked(target)).device) if target else None
@@ -168,7 +174,7 @@ class StoredAnswering:
             measured = measure if target else None
             return build_student(self._storage, origin, scored, rows, key, self._builder, work, measured)
 
-        artifact = self._building.once(STUDENTS, key, build)
+        artifact = self._cache.get_or_build(STUDENTS, key, build)
         self._saved.append(artifact)
         return artifact
 

@@ -8,12 +8,15 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from typing_extensions import override
+
 from workloads.answers.latency import known_targets
 from workloads.answers.trained import TeacherStage
 from workloads.craft.objectives.objective import objective_for
 from workloads.craft.teacher import fetch_teacher, open_teacher
 from workloads.craft.text.tokenizer import Tokenizer
 from workloads.methods.fitting import fitting_spaces
+from workloads.methods.stages import TrainingStages
 from workloads.methods.steps import CORPUS, SEARCH, TEACHER, train_step
 from workloads.runs.attempt.attempt import Attempt
 from workloads.runs.attempt.room import share_for
@@ -30,13 +33,13 @@ from workloads.storage.artifacts import Artifact, Key
 from workloads.storage.places import confined
 
 
-class StoredTraining:
-    """Implements :class:`workloads.methods.stages.TrainingStages`; of several jobs one builds a stage."""
+class StoredTraining(TrainingStages):
+    """The stages, each kept in the storage; where several jobs need one, one job builds it."""
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
         self._storage, self._builder = attempt.storage, attempt.builder
-        self._progress, self._building = attempt.progress, attempt.building
+        self._progress, self._cache = attempt.progress, attempt.cache
 
     @property
     def request(self) -> AutoDistilRequest:
@@ -45,8 +48,9 @@ class StoredTraining:
         assert isinstance(request, AutoDistilRequest), request.method
         return request
 
+    @override
     def teacher(self) -> TeacherStage:
-        """See the protocol.
+        """Bring the teacher to the storage.
 
         Raises:
             InputError: The teacher cannot be had or used.
@@ -74,15 +78,16 @@ class StoredTraining:
             summary = {"model": spec.model, "fingerprint": fingerprint, "shape": shape}
             return artifacts.commit(self._storage, key, self._builder, summary)
 
-        artifact = self._building.once(TEACHER, key, build)
+        artifact = self._cache.get_or_build(TEACHER, key, build)
         shutil.rmtree(fetched, ignore_errors=True)  # hours of training are to come, and its files are in the storage
-        self._building.end(TEACHER, artifact)
-        shape = teacher_files.shape_of(self._building.local(artifact))
+        self._cache.record(TEACHER, artifact)
+        shape = teacher_files.shape_of(self._cache.local(artifact))
         self._attempt.set_lengths(shape.longest)
         return TeacherStage(artifact, fingerprint, shape)
 
+    @override
     def spaces(self, teacher: TeacherStage) -> list[Space]:
-        """See the protocol.
+        """Lay out the spaces.
 
         Raises:
             InputError: They, or the settings of their training, do not fit the teacher; the nodes that are up cannot
@@ -99,8 +104,9 @@ class StoredTraining:
             check_task(self.request.proxy_task, self._attempt.teacher(teacher))
         return spaces
 
+    @override
     def corpus(self, teacher: TeacherStage) -> Artifact:
-        """See the protocol.
+        """Make token blocks of the text.
 
         Raises:
             InputError: The corpus cannot be read, or is too short.
@@ -115,9 +121,9 @@ class StoredTraining:
         def build() -> Artifact:
             return build_corpus(self._storage, plan, self._builder, report)
 
-        artifact = self._building.once(CORPUS, plan.key, build)
+        artifact = self._cache.get_or_build(CORPUS, plan.key, build)
         check_corpus(artifact, request.corpus, request.training.batch_size)
-        self._building.end(CORPUS, artifact)
+        self._cache.record(CORPUS, artifact)
         return artifact
 
     def corpus_plan(self, teacher: TeacherStage) -> CorpusPlan:
@@ -128,11 +134,11 @@ class StoredTraining:
         """
         request = self.request
         layout = objective_for(request.objective, teacher.shape).layout
-        tokenizer = Tokenizer.load(self._building.local(teacher.artifact))
+        tokenizer = Tokenizer.load(self._cache.local(teacher.artifact))
         return plan_corpus(request.corpus, tokenizer, request.training.sequence_length, layout)
 
+    @override
     def train(self, teacher: TeacherStage, corpus: Artifact, spaces: Sequence[Space]) -> dict[str, Artifact]:
-        """See the protocol."""
         request, progress = self.request, self._progress
         keys = {
             space.name: superlm_key(request, space, teacher.fingerprint, corpus.fingerprint) for space in spaces
@@ -144,17 +150,17 @@ class StoredTraining:
             missing = {name: key for name, key in keys.items() if artifacts.find(self._storage, key) is None}
             # Always in the same order, so that two jobs never wait for each other.
             for name, key in sorted(missing.items(), key=lambda item: item[1].fingerprint):
-                leases.enter_context(self._building.lease(train_step(name), key))
+                leases.enter_context(self._cache.lease(train_step(name), key))
             inputs = TrainingInputs(request, teacher, corpus)
             superlms = train_superlms(self._attempt.run, inputs, spaces)
         for name, artifact in superlms.items():
-            self._building.end(train_step(name), artifact)
+            self._cache.record(train_step(name), artifact)
         return superlms
 
+    @override
     def search(
         self, teacher: TeacherStage, corpus: Artifact, spaces: Sequence[Space], superlms: dict[str, Artifact]
     ) -> Artifact:
-        """See the protocol."""
         self._progress.start(SEARCH, unit="candidates")
         key = scores_key(self.request, list(spaces), superlms, teacher.fingerprint, corpus.fingerprint)
 
@@ -172,6 +178,6 @@ class StoredTraining:
                 on_wait=functools.partial(self._progress.wait, SEARCH),
             )
 
-        scores = self._building.once(SEARCH, key, build)
-        self._building.end(SEARCH, scores)
+        scores = self._cache.get_or_build(SEARCH, key, build)
+        self._cache.record(SEARCH, scores)
         return scores

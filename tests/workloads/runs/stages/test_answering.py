@@ -17,8 +17,9 @@ from workloads.documents.job_folder import JobFolder, StepDocument
 from workloads.methods.steps import step_names
 from workloads.runs.attempt.attempt import Attempt
 from workloads.runs.attempt.progress import Progress
-from workloads.runs.attempt.run import News, Run
-from workloads.runs.attempt.stage_cache import Building
+from workloads.runs.attempt.run import JobAttempt, News, Run
+from workloads.runs.attempt.stage_cache import StageCache
+from workloads.runs.attempt.stage_log import StageLog
 from workloads.runs.latency.latency import Choice, SavedStudent
 from workloads.runs.latency.places import Asked
 from workloads.runs.proxy import Entrants
@@ -55,12 +56,9 @@ class Scene:
         self.candidates = [Scored(space.name, space.largest, 0.5, 0.9) for space in spaces]
         self.progress = Progress(JobFolder(self.storage, "cmp_a"), 1)
         self.progress.declare(step_names(self.request))
-        self.used: dict[str, list[str]] = {}
-        self.stages = StoredAnswering(
-            Attempt(
-                self.storage, self.request, job="cmp_a", attempt=1, progress=self.progress, work=folder, used=self.used
-            )
-        )
+        self.log = StageLog(self.storage, "cmp_a")
+        attempt = JobAttempt(JobFolder(self.storage, "cmp_a"), 1, self.progress, self.log)
+        self.stages = StoredAnswering(Attempt(attempt, self.request, folder))
 
     def make(self, stage: str, name: str = "") -> Artifact:
         return commit(self.storage, Key(stage, {"test": name}), "cmp_a-1", {})
@@ -91,13 +89,13 @@ def test_the_polished_are_scored_on_the_proxy_task_by_their_own_weights(
 
     assert [one.scored.heldout_loss for one in polished] == [0.25, 0.25]
     own = [one.superlm.fingerprint for one in polished]
-    assert own == scene.used["polished"]
+    assert own == scene.log.fingerprints()["polished"]
     if task is None:
         assert not fine_tuned and [one.scored.task_score for one in polished] == [0.9, 0.9]
     else:
         assert [superlm for _, superlm in fine_tuned] == own
         assert [one.scored.task_score for one in polished] == [0.0, 0.1]
-        assert len(scene.used["task-scores"]) == 1
+        assert len(scene.log.fingerprints()["task-scores"]) == 1
 
 
 class Measured(Scene):
@@ -137,9 +135,9 @@ class Measured(Scene):
         target = self.stages.targets()["cpu-1"]
         self.stages.latency_models(self.trained, target)
         for done in (0, 1):
-            self.stages.measuring(done + 1, done)
+            self.stages.report_measured(done + 1, done)
             self.stages.measure(self.trained, self.make("student"), target)
-            self.stages.measuring(done + 1, done + 1)
+            self.stages.report_measured(done + 1, done + 1)
 
     def step(self) -> StepDocument:
         self.progress.flush()
@@ -155,7 +153,7 @@ def test_the_latency_step_counts_the_students_that_are_measured(
     scene.answer()
     step = scene.step()
     assert (step.status, step.done, step.total, step.reused, step.note) == ("succeeded", 42, 42, False, None)
-    scene.stages.measuring(3, 2)
+    scene.stages.report_measured(3, 2)
     step = scene.step()
     assert (step.status, step.done, step.total) == ("running", 42, 43)
 
@@ -169,9 +167,9 @@ def test_the_latency_step_is_reused_only_if_no_student_was_measured(
     scene.stages.latency_models(scene.trained, scene.samples.target)
     assert scene.step().reused
     scene.builder = students
-    scene.stages.measuring(1, 0)
+    scene.stages.report_measured(1, 0)
     scene.stages.measure(scene.trained, scene.make("student"), scene.samples.target)
-    scene.stages.measuring(1, 1)
+    scene.stages.report_measured(1, 1)
     assert scene.step().reused == (students == "cmp_z-1")
 
 
@@ -179,7 +177,7 @@ def test_an_event_tells_of_a_student_that_failed_its_budget_when_measured(
     make_teacher: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = Measured(tmp_path, make_teacher, monkeypatch)
-    scene.stages.late(scene.request.budgets[0], scene.candidates[0], scene.measure)
+    scene.stages.report_late(scene.request.budgets[0], scene.candidates[0], scene.measure)
     scene.progress.flush()
     (event,) = JobFolder(scene.storage, "cmp_a").read_events(1)
     assert event.type == "late" and "26.1 ms on cpu-1" in event.message and "quick of 20 ms" in event.message
@@ -197,6 +195,6 @@ def test_new_budgets_find_the_student_of_the_same_search_and_no_other(
     superlm = scene.trained.superlms[one.subspace]
     key = student_key(scene.trained.scores, superlm, one.architecture, scene.request.export)
     theirs = commit(scene.storage, key, "cmp_other-1", {})
-    monkeypatch.setattr(Building, "once", lambda self, step, key, build: find(scene.storage, key))
-    assert scene.stages.student(replace(scene.trained, recalled=True), one, superlm) == theirs
-    assert scene.stages.student(replace(scene.trained, scores=scene.make("scores", "other")), one, superlm) is None
+    monkeypatch.setattr(StageCache, "get_or_build", lambda self, step, key, build: find(scene.storage, key))
+    assert scene.stages.save_student(replace(scene.trained, reloaded=True), one, superlm) == theirs
+    assert scene.stages.save_student(replace(scene.trained, scores=scene.make("scores", "other")), one, superlm) is None
