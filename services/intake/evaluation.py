@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from services.access.caller import Caller
@@ -21,7 +19,12 @@ from workloads.documents.job_folder import StudentDocument
 from workloads.shapes.teacher_files import check_teacher, is_path
 from workloads.spec.errors import FieldError, InputError
 from workloads.spec.evaluation import TASK, AcceptedEvaluation, EvaluationRequest, EvaluationTask, renamed
+from workloads.spec.json_text import parse_json
 from workloads.storage.places import Places
+from workloads.storage.walking import kind_of
+
+_LONGEST_LINE = 1 << 20
+"""Characters of a line that are looked at for the names of columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +136,17 @@ def task_findings(task: EvaluationTask, places: Places) -> list[FieldError]:
     told: set[str] = set()
     for side in ("train", task.scored_on):
         for index, path in enumerate(getattr(task, side)):
-            if "://" in path or not Path(path).exists():
+            if "://" in path or (kind := kind_of(path)) is None:
+                continue
+            field = f"{TASK}.{side}.{index}"
+            if kind != "file":
+                findings.append(
+                    FieldError(field, f"{path} is no file.", "Give a file; a pipe or a folder is not read.")
+                )
                 continue
             try:
                 columns = _columns(Path(path))
-            except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
-                field = f"{TASK}.{side}.{index}"
+            except Exception as error:  # damaged files make the libraries raise all kinds of errors
                 findings.append(FieldError(field, f"{path} cannot be read: {error}.", "Mend or replace the file."))
                 continue
             for field, name in wanted:
@@ -172,8 +180,8 @@ def _columns(path: Path) -> list[str]:
         return list(pq.read_schema(path).names)
     if ending == ".csv":
         with path.open(encoding="utf-8-sig", newline="") as rows:
-            return next(csv.reader(rows), [])
+            return next(csv.reader(iter(lambda: rows.readline(_LONGEST_LINE), "")), [])
     with path.open(encoding="utf-8-sig") as file:
-        first = next((line for line in file if line.strip()), "{}")
-    row = json.loads(first)
+        first = next((line for line in iter(lambda: file.readline(_LONGEST_LINE), "") if line.strip()), "{}")
+    row = parse_json(first)
     return list(row) if isinstance(row, dict) else []

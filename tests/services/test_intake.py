@@ -1,13 +1,16 @@
 """What is refused before anything is started: what the teacher's and the corpus's files tell at once."""
 
+import os
 import time
 
 import pytest
 
 from services.intake import compression
 from services.intake.compression import accept_compression
+from services.intake.evaluation import task_findings
 from tests.teacher_files import write_teacher
 from workloads.spec.errors import InputError
+from workloads.spec.evaluation import EvaluationTask
 from workloads.spec.request import parse_request
 from workloads.storage.places import EVERYWHERE, Places
 from workloads.storage.walking import Bounds
@@ -121,3 +124,25 @@ def test_a_folder_of_very_many_files_is_left_to_the_run(make_request, tmp_path, 
     (tmp_path / "z.txt").touch()
     monkeypatch.setattr(compression, "_LOOKED_AT", Bounds(entries=5))
     accept_compression(parse_request(make_request() | {"corpus": {"paths": [f"{tmp_path}/**/*.txt"]}}))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", b"[" * 5000), ("a.jsonl", b'{"a": ' * 5000), ("a.jsonl", b"\xff\xfe"),
+        ("a.jsonl", b'"' + b"a" * (4 << 20)),
+        ("a.csv", b'"' + b"a" * (4 << 20)), ("a.csv", b"\xff"), ("a.parquet", b"PAR1" + b"\xff" * 50 + b"PAR1"),
+        ("a.csv", None),
+    ],
+)  # fmt: skip
+def test_a_labelled_file_that_cannot_be_read_is_a_finding(tmp_path, name, content):
+    if content is None:
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(content)
+    path = str(tmp_path / name)
+    task = EvaluationTask.model_validate({"kind": "single", "train": [path], "test": [path], "text_columns": ["x"]})
+    started = time.monotonic()
+    findings = task_findings(task, EVERYWHERE)
+    assert time.monotonic() - started < 1
+    assert findings and all(name in finding.problem for finding in findings)

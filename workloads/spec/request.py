@@ -57,7 +57,7 @@ class CorpusSpec(Part):
     paths: list[Location] = Field(
         default_factory=list,
         max_length=MOST_FILES,
-        description="Files, folders or globs of .txt, .jsonl or .parquet; local, s3:// or gs://.",
+        description="Files, folders or globs of .txt, .jsonl, .json or .parquet; local, s3:// or gs://.",
     )
     dataset: Location | None = Field(None, description="A folder saved by `datasets`, or a hub id, instead of paths.")
     dataset_config: Word | None = Field(None, description="Configuration name of a hub dataset.")

@@ -10,7 +10,7 @@ const MAIN = {
     { pointer: "/teacher/revision", label: "Revision", hint: "Branch, tag or commit of a hub id." },
   ],
   Corpus: [
-    { pointer: "/corpus/paths", label: "Files", hint: "One a line: files, folders or globs of .txt, .jsonl or .parquet on the server, s3:// or gs://.", kind: "lines" },
+    { pointer: "/corpus/paths", label: "Files", hint: "One a line: files, folders or globs of .txt, .jsonl, .json or .parquet on the server, s3:// or gs://.", kind: "lines" },
     { pointer: "/corpus/dataset", label: "Or a dataset", hint: "A saved folder or a hub id, instead of files." },
     { pointer: "/corpus/text_column", label: "Text column", hint: "Left empty: text." },
     { pointer: "/corpus/dataset_config", label: "Configuration", hint: "Of a hub dataset." },

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.teachers import FAMILIES, SENTENCES
+from workloads.craft import stillroom_model
 from workloads.craft.card import CardFacts, load_lines
 from workloads.craft.cutting import cut_student
 from workloads.craft.export import build_student, export_student, stillroom_student
@@ -236,3 +237,8 @@ def test_exporting_leaves_the_global_random_state_alone(teacher: Teacher, tmp_pa
     for architecture in (STOCK, PAPER):
         build_student(teacher, architecture, cut_student(teacher.weights, architecture))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_modelling_files_import_what_transformers_4_has_too() -> None:
+    folder = Path(stillroom_model.__file__).parent
+    assert not [file.name for file in folder.glob("*.py") if "PreTrainedConfig" in file.read_text()]

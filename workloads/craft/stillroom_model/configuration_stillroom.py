@@ -1,9 +1,9 @@
 """Configuration of a student whose shape no stock class expresses. Made by stillroom; Apache-2.0."""
 
-from transformers import PreTrainedConfig
+from transformers import PretrainedConfig  # the name that transformers 4 knows too
 
 
-class StillroomConfig(PreTrainedConfig):
+class StillroomConfig(PretrainedConfig):
     """Shape of an encoder with a free head width, whose layers may differ.
 
     `num_attention_heads`, `head_width` and `intermediate_size` are a number where all layers agree, or a list

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from workloads.spec.errors import InputError
+from workloads.spec.json_text import JsonError, parse_json
 from workloads.spec.search import TASK_FILES, TaskSpec
 from workloads.storage.outages import cannot_use
 from workloads.storage.places import confined
@@ -154,12 +154,21 @@ def _read_file(url: str, spec: TaskSpec, at: str, field: str) -> list[tuple[Any,
             table = pa.csv.read_csv(io.BytesIO(data), parse_options=parsing, convert_options=as_text)
         else:
             table = pq.read_table(io.BytesIO(data))
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # damaged files make the libraries raise all kinds of errors
         raise _unreadable(url, at, error) from error
     for column in wanted:
         if column not in table.column_names:
             raise _no_column(column, url, table.column_names, spec, field)
-    return list(zip(*(table.column(column).to_pylist() for column in wanted), strict=True))
+        if table.column_names.count(column) > 1:
+            problem = f"{url} has {table.column_names.count(column)} columns of the name {column!r}."
+            raise InputError.of(at, problem, "Rename all but the one that is meant.")
+    try:
+        columns = [table.column(column).to_pylist() for column in wanted]
+    except Exception as error:  # as above: bytes that are no UTF-8, times that Python has not
+        raise _unreadable(url, at, error) from error
+    return list(zip(*columns, strict=True))
 
 
 def _read_jsonl(
@@ -170,9 +179,9 @@ def _read_jsonl(
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise _no_row(url, at, f"line {number} is no JSON ({error})") from error
+            row = parse_json(line)
+        except JsonError as error:
+            raise _no_row(url, at, f"line {number} is {error}") from error
         if not isinstance(row, dict):
             raise _no_row(url, at, f"line {number} holds no object")
         for column in wanted:

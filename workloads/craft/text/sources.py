@@ -145,7 +145,7 @@ def list_sources(spec: CorpusSpec) -> list[Source]:
         raise InputError.of(
             "corpus.paths",
             f"There is no file at {', '.join(spec.paths)}.",
-            "Give files, folders or globs that hold .txt, .jsonl or .parquet files.",
+            f"Give files, folders or globs that hold files with {', '.join(ENDINGS)}.",
         )
     return sorted(found.values())
 

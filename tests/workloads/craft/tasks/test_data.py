@@ -131,3 +131,26 @@ def test_a_task_is_known_by_content_and_settings_not_by_place(spec: Callable[...
     with pytest.raises(InputError) as caught:
         task_fingerprint(spec(validation=[str(tmp_path / "gone.csv")]))
     assert caught.value.errors[0].field == "proxy_task.validation.0"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", b'{"sentence": ' + b"[" * 5000),
+        ("a.jsonl", b'{"sentence": "a", "label": 1' + b"0" * 5000 + b"}"),
+        ("a.jsonl", b"\xff\xfe"),
+        ("a.csv", b"sentence,label\n\xff,1\n"),
+        ("a.csv", b"sentence,sentence,label\na,b,1\n"),
+        ("a.csv", b"\0" * 100),
+        ("a.csv", b""),
+        ("a.parquet", b"PAR1" + b"\xff" * 100 + b"PAR1"),
+    ],
+)
+def test_a_damaged_file_is_a_finding_about_it(
+    spec: Callable[..., TaskSpec], tmp_path: Path, name: str, content: bytes
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_task(spec(validation=[str(tmp_path / name)]))
+    assert caught.value.errors[0].field.startswith("proxy_task.")
+    assert name in caught.value.errors[0].problem
