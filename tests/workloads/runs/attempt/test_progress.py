@@ -58,6 +58,28 @@ def test_the_rate_is_that_of_the_last_half_minute_and_gives_the_time_left(folder
     assert step.seconds_left == pytest.approx((10_000 - 6_100) / 20)
 
 
+def test_the_time_that_a_step_waits_counts_for_no_rate(folder: JobFolder) -> None:
+    clock = Clock()
+    progress = Progress(folder, 1, clock)
+    progress.declare(["train"])
+    progress.start("train", 1_000, "tokens")
+    for done in (10, 20):
+        clock.now += 1
+        progress.advance("train", done)
+    progress.wait("train", "waiting for 2 CPU")
+    progress.flush()
+    step = _steps(folder)["train"]
+    assert (step.note, step.rate, step.seconds_left, step.done) == ("waiting for 2 CPU", None, None, 20)
+    clock.now += 3_600
+    progress.wait("train", None)
+    for done in (30, 40):
+        clock.now += 1
+        progress.advance("train", done)
+    progress.flush()
+    step = _steps(folder)["train"]
+    assert (step.note, step.rate) == (None, pytest.approx(10))
+
+
 def test_a_finished_step_is_whole_and_a_reused_one_says_so(folder: JobFolder) -> None:
     progress = Progress(folder, 1)
     progress.declare(["corpus", "train"])
