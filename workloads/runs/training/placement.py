@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cluster.sizing import Cluster, worker_needs
+from cluster.sizing import Cluster, share_out, worker_needs
 from workloads.shapes.architecture import Architecture, TeacherShape
 from workloads.shapes.costs import student_cost
 from workloads.shapes.search_space import Space, members_or_draws
@@ -50,6 +50,12 @@ def plan_placement(training: TrainingSpec, spaces: Sequence[Space], shape: Teach
         if as_one / slowest >= _WORTH_IT:
             return Placement(apart, f"{gpus} GPUs are enough for {need} workers; {counts}")
         return Placement(together, f"apart would gain too little for {need} GPUs; {counts}")
+    if not gpus and cluster.holds(worker_needs(1)) >= need:
+        as_one_has = share_out(cluster, workers=training.workers).cpus
+        if share_out(cluster, runs=len(names), workers=training.workers).cpus == as_one_has:  # on other nodes
+            if as_one / slowest >= _WORTH_IT:
+                return Placement(apart, f"a worker has {as_one_has} CPUs apart as together, on other nodes; {counts}")
+            return Placement(together, f"apart would gain too little for {need} workers; {counts}")
     what = f"{gpus} GPUs" if gpus else f"{cluster.cpus} CPUs shared by all groups"
     return Placement(together, f"{what}, so one teacher forward for all is cheapest; {counts}")
 
