@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from workloads.shapes.architecture import Architecture
@@ -17,8 +18,11 @@ from workloads.shapes.parameters import (
     Part,
     layer_name,
     layer_parts,
+    place_of,
     widths,
 )
+
+INITIAL_STD = 0.02
 
 
 def cut_student(weights: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
@@ -47,6 +51,26 @@ def cut(weights: Mapping[str, Tensor], architecture: Architecture, labels: Seque
                 take(layer_name(new, name), layer_name(old, name), axes, {**whole, **widths(layer)})
     take_shared(RELATIVE_BIAS, POOLER, PROJECTION)
     return result
+
+
+def with_fresh_layers(weights: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
+    """Give random layers of an architecture's widths in place of those that the weights have, the same each time.
+
+    Matrices are drawn as BERT draws them, norms leave their input as it is, and biases are zero.
+    """
+    draw = torch.Generator().manual_seed(0)
+    fresh = {name: tensor for name, tensor in weights.items() if place_of(name).label is None}
+    for label, layer in zip(architecture.labels, architecture.layers, strict=True):
+        extents: Extents = {"hidden": architecture.hidden_size, **widths(layer)}
+        for part in layer_parts(layer):
+            for name, axes in part.parameters.items():
+                tensor = torch.zeros(tuple(extents[axis] for axis in axes))
+                if part.kind == "linear" and name.endswith(".weight"):
+                    tensor.normal_(0, INITIAL_STD, generator=draw)
+                elif name.endswith(".weight"):
+                    tensor.fill_(1)
+                fresh[layer_name(label, name)] = tensor
+    return fresh
 
 
 def _leading(tensor: Tensor, axes: Axes, extents: Extents, name: str) -> Tensor:

@@ -8,40 +8,23 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from workloads.craft import stillroom_model
 from workloads.craft.card import CardFacts, render
-from workloads.craft.families.stillroom import LAYOUT
-from workloads.craft.stillroom_model.configuration_stillroom import StillroomConfig
-from workloads.craft.stillroom_model.modeling_stillroom import StillroomModel
+from workloads.craft.families import STILLROOM, family_of
 from workloads.craft.teacher import Teacher
 from workloads.craft.text.tokenizer import open_tokenizer
 from workloads.shapes import teacher_files
-from workloads.shapes.architecture import Architecture, Layer
+from workloads.shapes.architecture import Architecture
 
 PROJECTION_FILE = "projection.safetensors"
 _PROJECTION = "projection."
 _MODEL_FILES = ("configuration_stillroom.py", "modeling_stillroom.py")
-_AUTO_MAP = {
-    "AutoConfig": "configuration_stillroom.StillroomConfig",
-    "AutoModel": "modeling_stillroom.StillroomModel",
-    "AutoModelForSequenceClassification": "modeling_stillroom.StillroomForSequenceClassification",
-}
-
-_TOKENIZERS = {
-    "bert": "BertTokenizer",
-    "roberta": "RobertaTokenizer",
-    "xlm-roberta": "XLMRobertaTokenizer",
-    "mpnet": "MPNetTokenizer",
-}
-"""The class that transformers takes for a family where no file names one; it knows none for our own model type."""
 
 
 def build_student(teacher: Teacher, architecture: Architecture, weights: dict[str, Tensor]) -> PreTrainedModel:
@@ -53,40 +36,13 @@ def build_student(teacher: Teacher, architecture: Architecture, weights: dict[st
         weights: Its canonical weights, layers numbered from 0; a ``projection`` among them is left out.
     """
     own = {name: tensor for name, tensor in weights.items() if not name.startswith(_PROJECTION)}
-    if architecture.stock:
-        return teacher.family.student(teacher.config, architecture, own)
-    return stillroom_student(teacher, architecture, own)
+    family = family_of(teacher.shape.vocabulary.family) if architecture.stock else STILLROOM
+    return family.student(teacher.config, architecture, own)
 
 
 def stillroom_student(teacher: Teacher, architecture: Architecture, weights: dict[str, Tensor]) -> PreTrainedModel:
     """Build a student of any shape, stock or not, as our own module; see :func:`build_student`."""
-    shape, facts, config, layers = teacher.shape, teacher.facts, teacher.config, architecture.layers
-    student_config = StillroomConfig(
-        vocab_size=shape.vocabulary.vocab_size,
-        hidden_size=architecture.hidden_size,
-        num_hidden_layers=len(layers),
-        num_attention_heads=_number_or_list(layers, "heads"),
-        head_width=_number_or_list(layers, "head_width"),
-        intermediate_size=_number_or_list(layers, "intermediate_size"),
-        hidden_act=facts.activation,
-        hidden_dropout_prob=config.hidden_dropout_prob,
-        attention_probs_dropout_prob=config.attention_probs_dropout_prob,
-        max_position_embeddings=shape.vocabulary.positions,
-        position_counting=teacher.family.position_counting,
-        type_vocab_size=shape.vocabulary.token_types,
-        relative_attention_num_buckets=shape.vocabulary.relative_buckets,
-        has_pooler="pooler.weight" in weights,
-        initializer_range=config.initializer_range,
-        layer_norm_eps=facts.layer_norm_eps,
-        pad_token_id=facts.pad_token_id,
-        tokenizer_class=getattr(config, "tokenizer_class", None) or _TOKENIZERS[shape.vocabulary.family],
-        auto_map=dict(_AUTO_MAP),
-    )
-    with torch.random.fork_rng(devices=[]):  # the initial values are random, and replaced below
-        student = StillroomModel(student_config)
-    names = LAYOUT.parameters(weights)
-    student.load_state_dict({names[name]: tensor for name, tensor in weights.items()}, strict=True)
-    return student.eval()
+    return STILLROOM.student(teacher.config, architecture, weights)
 
 
 def export_student(
@@ -137,8 +93,3 @@ def _try_loading(folder: Path, student: PreTrainedModel) -> None:
     )
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")), info
     open_tokenizer(folder)
-
-
-def _number_or_list(layers: Sequence[Layer], name: str) -> int | list[int]:
-    values = [getattr(layer, name) for layer in layers]
-    return values[0] if len(set(values)) == 1 else values

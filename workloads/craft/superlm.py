@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-from workloads.craft.cutting import cut, cut_student
+from workloads.craft.cutting import cut, cut_student, with_fresh_layers
 from workloads.craft.dropout import Dropout
 from workloads.craft.elastic import FlatParameters, embedding, layer_norm, linear
 from workloads.craft.signals import Batch, Signals, Wants
-from workloads.shapes.architecture import Architecture, Layer
+from workloads.shapes.architecture import Architecture
 from workloads.shapes.search_space import Space
 
 
@@ -60,9 +60,11 @@ class SuperLM(nn.Module):
     def from_teacher(cls, teacher: dict[str, Tensor], space: Space, wiring: Wiring) -> SuperLM:
         """Cut the teacher's (ordered) canonical weights, or a wider SuperLM's, to the extents of a sub-space.
 
-        Layers that no member of the sub-space starts from are left out.
+        Layers that no member of the sub-space starts from are left out. Layers without a source start at random.
         """
         extents = space.extents
+        if any(layer.source is None for layer in extents.layers):
+            teacher = with_fresh_layers(teacher, extents)
         return cls(cut(teacher, extents, extents.labels), wiring)
 
     def forward(
@@ -94,7 +96,7 @@ class SuperLM(nn.Module):
             if index > max(through, max(wants.relations, default=-1)):
                 break
             # A part without heads or neurons is skipped with its bias and its norm.
-            projected = self._project(x_BLH, layer) if layer.heads else None
+            projected = self._project(x_BLH, architecture, index) if layer.heads else None
             if index in wants.relations:
                 assert projected is not None, f"layer {index} has no heads and so no relations"
                 queries[index], keys[index], values[index] = projected
@@ -103,7 +105,7 @@ class SuperLM(nn.Module):
             if projected is not None:
                 x_BLH = self._attend(x_BLH, projected, architecture, index, bias, dropout)
             if layer.intermediate_size:
-                x_BLH = self._feed_forward(x_BLH, layer, index, dropout)
+                x_BLH = self._feed_forward(x_BLH, architecture, index, dropout)
             if index in wants.hidden:
                 hidden[index] = x_BLH
         return Signals(queries, keys, values, hidden, output_BLH=x_BLH if wants.output else None)
@@ -150,8 +152,9 @@ class SuperLM(nn.Module):
         bias = F.embedding(buckets.to(table.device), table).permute(2, 0, 1)[None].to(dtype)
         return bias if mask is None else bias.masked_fill(~mask, torch.finfo(dtype).min)
 
-    def _project(self, x_BLH: Tensor, layer: Layer) -> tuple[Tensor, Tensor, Tensor]:
-        prefix, width = f"layers.{layer.source}", layer.heads * layer.head_width
+    def _project(self, x_BLH: Tensor, architecture: Architecture, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        layer, prefix = architecture.layers[index], f"layers.{architecture.labels[index]}"
+        width = layer.heads * layer.head_width
         q_BLA = self._linear(x_BLH, f"{prefix}.query", width)
         return q_BLA, self._linear(x_BLH, f"{prefix}.key", width), self._linear(x_BLH, f"{prefix}.value", width)
 
@@ -164,7 +167,7 @@ class SuperLM(nn.Module):
         bias: Tensor | None,
         dropout: Dropout | None,
     ) -> Tensor:
-        layer, prefix = architecture.layers[index], f"layers.{architecture.layers[index].source}"
+        layer, prefix = architecture.layers[index], f"layers.{architecture.labels[index]}"
         shape = (*x_BLH.shape[:2], layer.heads, layer.head_width)
         q_BNLD, k_BNLD, v_BNLD = (part.view(shape).transpose(1, 2) for part in projected)
         if bias is not None and bias.shape[1] > layer.heads:
@@ -181,9 +184,10 @@ class SuperLM(nn.Module):
             attended = dropout.attention_output(attended, index)
         return self._norm(attended + x_BLH, f"{prefix}.attention_norm")
 
-    def _feed_forward(self, x_BLH: Tensor, layer: Layer, index: int, dropout: Dropout | None) -> Tensor:
-        prefix = f"layers.{layer.source}"
-        inner = self._activation(self._linear(x_BLH, f"{prefix}.intermediate", layer.intermediate_size))
+    def _feed_forward(self, x_BLH: Tensor, architecture: Architecture, index: int, dropout: Dropout | None) -> Tensor:
+        layer, prefix = architecture.layers[index], f"layers.{architecture.labels[index]}"
+        activation = self._activation if architecture.activation is None else ACT2FN[architecture.activation]
+        inner = activation(self._linear(x_BLH, f"{prefix}.intermediate", layer.intermediate_size))
         fed = self._linear(inner, f"{prefix}.output", x_BLH.shape[-1])
         if dropout is not None:
             fed = dropout.output(fed, index)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +28,7 @@ class Built:
 def wiring_of(teacher: Teacher) -> Wiring:
     """What the teacher's family's forward needs beside weights."""
     facts = teacher.facts
-    positions = functools.partial(teacher.family.positions, pad_token_id=facts.pad_token_id)
-    return Wiring(facts.layer_norm_eps, facts.activation, positions, teacher.family.relative_buckets)
+    return Wiring(facts.layer_norm_eps, facts.activation, facts.positions, facts.relative_buckets)
 
 
 def build_superlm(teacher: Teacher, space: Space, *, order: Order | None, projection: bool) -> Built:

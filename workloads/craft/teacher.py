@@ -101,12 +101,12 @@ def _check_ids(folder: Path, tokenizer: PreTrainedTokenizerBase, family: Family,
             f"{number}.",
             "Use the tokenizer that belongs to the model, or resize the model's table and save it.",
         )
-    padding = family.facts(config).pad_token_id
-    if family.position_counting == "after-padding" and tokenizer.pad_token_id != padding:
+    facts = family.facts(config)
+    if facts.position_counting == "after-padding" and tokenizer.pad_token_id != facts.pad_token_id:
         raise InputError.of(
             teacher_files.FIELD,
             f"The tokenizer of {folder} pads with the id {tokenizer.pad_token_id}, and the model counts positions from "
-            f"behind pad_token_id: {padding}.",
+            f"behind pad_token_id: {facts.pad_token_id}.",
             "Use the tokenizer that belongs to the model, or correct pad_token_id in config.json.",
         )
 

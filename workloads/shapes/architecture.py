@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -82,6 +82,31 @@ class Architecture:
             teacher_layers=layers,
         )
 
+    @classmethod
+    def of_columns(
+        cls,
+        hidden_size: int,
+        layers: int,
+        *,
+        heads: int | list[int],
+        head_width: int | list[int],
+        intermediate_size: int | list[int],
+        sources: Sequence[int | None] | None = None,
+    ) -> Architecture:
+        """Build a shape of numbers where all layers agree, and of lists where they differ.
+
+        Args:
+            hidden_size: Of the residual stream.
+            layers: How many.
+            heads: Of the layers.
+            head_width: Of their heads.
+            intermediate_size: Of the layers.
+            sources: Of the layers; each is its own where there are none.
+        """
+        columns = [_as_list(column, layers) for column in (heads, head_width, intermediate_size)]
+        rows = zip(*columns, range(layers) if sources is None else sources, strict=True)
+        return cls(hidden_size, tuple(Layer(*row) for row in rows))
+
     @property
     def labels(self) -> tuple[int, ...]:
         """The number of each layer among the weights that it shares: its source, or its own place without one."""
@@ -114,10 +139,15 @@ class Architecture:
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Architecture:
         """Read back what :meth:`to_json` gave."""
-        count = int(document["layers"])
-        columns = [_as_list(document[key], count) for key in ("heads", "head_width", "intermediate_size")]
-        layers = zip(*columns, document["source_layers"], strict=True)
-        return cls(int(document["hidden_size"]), tuple(Layer(*layer) for layer in layers), document.get("activation"))
+        shape = cls.of_columns(
+            int(document["hidden_size"]),
+            int(document["layers"]),
+            heads=document["heads"],
+            head_width=document["head_width"],
+            intermediate_size=document["intermediate_size"],
+            sources=document["source_layers"],
+        )
+        return replace(shape, activation=document.get("activation"))
 
     def describe(self) -> str:
         """Give a short human form such as ``4 x 128, heads 4, ffn 384``; ragged: ``heads 4x2-3-0``."""
@@ -209,12 +239,15 @@ class TeacherShape:
     def from_json(cls, document: dict[str, Any]) -> TeacherShape:
         """Read back what :meth:`to_json` gave."""
         facts = dict(document)
-        count, hidden = int(facts.pop("layers")), int(facts.pop("hidden_size"))
-        heads = _as_list(facts.pop("heads"), count)
-        head_widths = _as_list(facts.pop("head_width", None) or hidden // heads[0], count)
-        neurons = _as_list(facts.pop("intermediate_size"), count)
-        layers = tuple(Layer(*widths) for widths in zip(heads, head_widths, neurons, range(count), strict=True))
-        return cls(Architecture(hidden, layers), Vocabulary(**facts))
+        hidden, heads = facts.pop("hidden_size"), facts.pop("heads")
+        architecture = Architecture.of_columns(
+            hidden,
+            facts.pop("layers"),
+            heads=heads,
+            head_width=facts.pop("head_width") if "head_width" in facts else hidden // heads,
+            intermediate_size=facts.pop("intermediate_size"),
+        )
+        return cls(architecture, Vocabulary(**facts))
 
 
 def spread_layers(depth: int, teacher_layers: int) -> list[int]:

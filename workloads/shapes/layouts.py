@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from workloads.shapes.parameters import Place, place_of
+from workloads.shapes.parameters import LAYER, LAYERS, SHARED, Place, place_of
 
 
 @dataclass(frozen=True)
@@ -71,5 +71,15 @@ MPNET_LAYOUT = Layout(
         "output_norm": "output.LayerNorm",
     },
 )
-LAYOUTS = {"bert": BERT_LAYOUT, "roberta": BERT_LAYOUT, "xlm-roberta": BERT_LAYOUT, "mpnet": MPNET_LAYOUT}
-"""By family."""
+OWN_LAYOUT = Layout(
+    shared={part.name: part.name for part in SHARED}, layer={part.name: part.name for part in LAYER}, layers=LAYERS
+)
+"""Of our own class: its modules are named as the parts are."""
+LAYOUTS = {
+    "bert": BERT_LAYOUT,
+    "roberta": BERT_LAYOUT,
+    "xlm-roberta": BERT_LAYOUT,
+    "mpnet": MPNET_LAYOUT,
+    "stillroom": OWN_LAYOUT,
+}
+"""By model type."""

@@ -18,6 +18,8 @@ from workloads.spec.json_text import shown
 
 FIELD = "teacher.model"
 FAMILIES = ("bert", "roberta", "xlm-roberta", "mpnet")
+OWN = "stillroom"
+"""The model type of students that no stock class expresses; our own class reads them, never code in their folder."""
 SAVE = "Write it again with AutoModel.from_pretrained(...).save_pretrained(folder)."
 
 SIZES = {
@@ -42,12 +44,14 @@ ENCODER = (
     "classifier_dropout", "tokenizer_class",
 )  # fmt: skip
 """Settings that decide what an encoder computes and how it is fine-tuned, or that belong to its vocabulary."""
+OWN_SETTINGS = ("family", "head_width", "position_counting", "relative_attention_max_distance", "has_pooler")
+"""Those that our own class has beside."""
 HEAD = ("num_labels", "id2label", "label2id")
 """Settings of a classification head."""
 RESERVED = {"roberta": 1, "xlm-roberta": 1, "mpnet": 1}
 """The usual padding id of the families that count positions from behind it; MPNet's code knows no other."""
-BUCKETS = 32
-"""Of MPNet's relative bias; its code knows no other number."""
+BUCKETS, DISTANCE = 32, 128
+"""Of MPNet's relative bias; its code knows no other numbers."""
 
 _Check = Callable[[Any], bool]
 
@@ -75,6 +79,18 @@ def _whole(least: int, most: int) -> _Kind:
 
 def _or_null(kind: _Kind) -> _Kind:
     return _Kind(lambda value: value is None or kind.allows(value), f"{kind.words}, or null")
+
+
+def _each(kind: _Kind) -> _Kind:
+    def allows(value: Any) -> bool:
+        return all(map(kind.allows, value)) if isinstance(value, list) else kind.allows(value)
+
+    return _Kind(allows, f"{kind.words}, or a list of one for each layer")
+
+
+def _one_of(*values: int | str) -> _Kind:
+    words = " or ".join(repr(value) for value in values)
+    return _Kind(lambda value: type(value) in (int, str) and value in values, words)
 
 
 def _texts(value: Any) -> bool:
@@ -128,6 +144,19 @@ _KINDS: dict[str, _Kind] = {
     "label2id": _or_null(_Kind(_label_numbers, 'an object such as {"name": 0}')),
 }  # fmt: skip
 
+_PER_LAYER = ("num_attention_heads", "head_width", "intermediate_size")
+_OWN_KINDS: dict[str, _Kind] = {
+    **_KINDS,
+    "num_attention_heads": _each(_whole(0, SIZES["num_attention_heads"])),
+    "head_width": _each(_whole(1, SIZES["hidden_size"])),
+    "intermediate_size": _each(_whole(0, SIZES["intermediate_size"])),
+    "relative_attention_num_buckets": _one_of(0, BUCKETS),
+    "relative_attention_max_distance": _one_of(DISTANCE),
+    "position_counting": _one_of("from-zero", "after-padding"),
+    "family": _one_of("", *FAMILIES),
+    "has_pooler": _FLAG,
+}
+
 
 def check_config(where: str, config: Mapping[str, Any]) -> None:
     """Refuse a configuration that is not supported, or that transformers would not read.
@@ -140,12 +169,12 @@ def check_config(where: str, config: Mapping[str, Any]) -> None:
         InputError: Naming the key, its value and the remedy.
     """
     family = config.get("model_type")
-    if config.get("auto_map"):
+    if config.get("auto_map") and family != OWN:
         raise InputError.of(
             FIELD, f"{where} needs code of its own (auto_map in config.json), which is never run.",
             f"Use a teacher of a stock family: {', '.join(FAMILIES)}.",
         )  # fmt: skip
-    if not isinstance(family, str) or family not in FAMILIES:
+    if not isinstance(family, str) or family not in (*FAMILIES, OWN):
         problem = f"{where} is of the family {shown(family)}, which is not supported."
         raise InputError.of(FIELD, problem, f"Use one of {', '.join(FAMILIES)}.")
     if config.get("quantization_config"):
@@ -163,9 +192,26 @@ def check_config(where: str, config: Mapping[str, Any]) -> None:
     _check_sizes(where, family, config)
 
 
+def stock_family(config: Mapping[str, Any]) -> str:
+    """Give the family whose stock classes compute what a model computes: its own, or that of its teacher.
+
+    Args:
+        config: With a supported ``model_type``.
+    """
+    family = str(config["model_type"])
+    if family != OWN:
+        return family
+    if config.get("family"):
+        return str(config["family"])
+    # Students of earlier versions do not name it. RoBERTa and XLM-R compute alike.
+    if config.get("relative_attention_num_buckets"):
+        return "mpnet"
+    return "bert" if config.get("position_counting", "from-zero") == "from-zero" else "roberta"
+
+
 def reserved_positions(config: Mapping[str, Any]) -> int:
     """Rows of the position table before the first token's."""
-    family = str(config["model_type"])
+    family = stock_family(config)
     if family not in RESERVED:
         return 0
     return (RESERVED[family] if family == "mpnet" else int(config.get("pad_token_id", RESERVED[family]))) + 1
@@ -178,19 +224,22 @@ def encoder_settings(config: Mapping[str, Any], *, head: bool = False) -> dict[s
         config: A configuration that :func:`check_config` passes.
         head: Keep the settings of a classification head too.
     """
-    kept = {name: config[name] for name in (*ENCODER, *(HEAD if head else ())) if name in config}
+    own = OWN_SETTINGS if config["model_type"] == OWN else ()
+    kept = {name: config[name] for name in (*ENCODER, *own, *(HEAD if head else ())) if name in config}
     if kept.get("pad_token_id", 0) is None:  # BERT's padding id decides no value of any output; the usual one will do
         del kept["pad_token_id"]
     return kept
 
 
 def _check_values(where: str, family: str, config: Mapping[str, Any]) -> None:
-    needed = [name for name in SIZES if not (family == "mpnet" and name == "type_vocab_size")]
+    kinds, needed = _KINDS, [name for name in SIZES if not (family == "mpnet" and name == "type_vocab_size")]
+    if family == OWN:
+        kinds, needed = _OWN_KINDS, [*SIZES, "head_width"]
     for name in needed:
         if name not in config:
             raise InputError.of(FIELD, f"{where}/config.json does not say {name!r}.", SAVE)
-    for name, kind in _KINDS.items():
-        if name == "relative_attention_num_buckets" and family != "mpnet":
+    for name, kind in kinds.items():
+        if name == "relative_attention_num_buckets" and family not in {"mpnet", OWN}:
             continue
         if name in config and not kind.allows(config[name]):
             raise _wrong(where, name, config[name], kind)
@@ -206,11 +255,13 @@ def _wrong(where: str, name: str, value: Any, kind: _Kind) -> InputError:
 
 def _check_sizes(where: str, family: str, config: Mapping[str, Any]) -> None:
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
-    if hidden % heads:
+    if family == OWN:
+        _check_layers(where, config)
+    elif hidden % heads:
         problem = f"{where}/config.json has a hidden_size of {hidden}, which {heads} num_attention_heads do not divide."
         raise InputError.of(FIELD, problem, SAVE)
     padding, vocabulary = config.get("pad_token_id", 0), config["vocab_size"]
-    if padding is None and family in RESERVED and family != "mpnet":
+    if padding is None and stock_family(config) in RESERVED and family != "mpnet":
         problem = f"{where}/config.json has pad_token_id: null, and this family counts positions from behind it."
         raise InputError.of(FIELD, problem, "Set it to the id of the tokenizer's padding token.")
     if padding is not None and padding >= vocabulary:
@@ -220,3 +271,15 @@ def _check_sizes(where: str, family: str, config: Mapping[str, Any]) -> None:
     if reserved_positions(config) >= positions:
         problem = f"{where}/config.json has max_position_embeddings: {positions}, which leaves no position for a token."
         raise InputError.of(FIELD, problem, SAVE)
+
+
+def _check_layers(where: str, config: Mapping[str, Any]) -> None:
+    for name in _PER_LAYER:
+        value, layers = config[name], config["num_hidden_layers"]
+        if isinstance(value, list) and len(value) != layers:
+            problem = f"{where}/config.json lists {len(value)} values of {name}, and says num_hidden_layers: {layers}."
+            raise InputError.of(FIELD, problem, "Use the config.json that the student was saved with.")
+    family, counting = stock_family(config), config.get("position_counting", "from-zero")
+    if (counting == "after-padding") != (family in RESERVED):
+        problem = f"{where}/config.json has position_counting: {counting!r}, and {family} counts otherwise."
+        raise InputError.of(FIELD, problem, "Use the config.json that the student was saved with.")

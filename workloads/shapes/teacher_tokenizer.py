@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from workloads.shapes.teacher_config import FIELD
+from workloads.shapes.teacher_config import FIELD, stock_family
 from workloads.shapes.teacher_folder import TeacherFolder
 from workloads.spec.errors import InputError
 from workloads.spec.json_text import JsonError, parse_json, shown
@@ -35,7 +35,7 @@ _VOCABULARIES: dict[str, tuple[str, ...]] = {
     "xlm-roberta": (),
     "mpnet": ("vocab.txt",),
 }
-"""By model_type, the files that a fast tokenizer can be made from where there is no tokenizer.json."""
+"""By family, the files that a fast tokenizer can be made from where there is no tokenizer.json."""
 _MAX_READ = 20 << 20
 """Bytes of a file that is looked into; that of XLM-R has 17 MB. A larger one is left to the run."""
 _MAX_BYTES = 256 << 20
@@ -58,7 +58,7 @@ def check_tokenizer(folder: TeacherFolder, config: Mapping[str, Any]) -> None:
     """
     settings = _settings(folder)
     known = folder.names & {TOKENIZER, "vocab.txt", "vocab.json"}
-    vocabulary = _VOCABULARIES[str(config["model_type"])]
+    vocabulary = _VOCABULARIES[stock_family(config)]
     if TOKENIZER not in known and not (vocabulary and folder.names.issuperset(vocabulary)):
         raise InputError.of(FIELD, f"{folder.url} has no tokenizer: {TOKENIZER} is missing.", SAVE)
     name = TOKENIZER if TOKENIZER in known else vocabulary[0]

@@ -13,18 +13,15 @@ from typing import Any
 
 from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
 from workloads.shapes.layouts import LAYOUTS
-from workloads.shapes.parameters import Axis, parameter_names, place_of
+from workloads.shapes.parameters import Axis, parameter_sizes, place_of
 from workloads.shapes.safetensors_header import StoredTensor
-from workloads.shapes.teacher_config import BUCKETS, FIELD, reserved_positions
+from workloads.shapes.teacher_config import BUCKETS, FIELD, OWN, reserved_positions, stock_family
 from workloads.spec.errors import InputError
 from workloads.spec.json_text import shown
 
 WRAPPERS = ("_orig_mod.", "module.", "model.")
 """Prefixes that wrappers leave before every name: torch.compile, DataParallel, a class around the model."""
-POOLER = "pooler.dense.weight"
-
-_WORD_TABLE = "embeddings.word_embeddings.weight"
-_BASES = {"bert": "bert.", "roberta": "roberta.", "xlm-roberta": "roberta.", "mpnet": "mpnet."}
+_BASES = {"bert": "bert.", "roberta": "roberta.", "xlm-roberta": "roberta.", "mpnet": "mpnet.", OWN: "stillroom."}
 """What a model with a head puts before the names of its encoder."""
 _DTYPES = ("F16", "BF16", "F32", "F64")
 _OLD_NORMS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
@@ -68,32 +65,40 @@ def check_weights(where: str, tensors: Mapping[str, StoredTensor], config: Mappi
         InputError: Naming the first tensor that is missing, unknown, of another shape than the configuration says
             (with both sizes and the key), or not of floats.
     """
-    root, wrapper = _root(where, tensors, str(config["model_type"]))
+    kind = str(config["model_type"])
+    layout = LAYOUTS[kind]
+    root, wrapper = _root(where, tensors, kind)
     own = {_new_name(name.removeprefix(root)): tensor for name, tensor in tensors.items() if name.startswith(root)}
-    _check_depth(where, own, config["num_hidden_layers"])
-    found = EncoderTensors(wrapper, POOLER in own)
-    shape = shape_from(config, pooler=found.pooler)
-    family = shape.vocabulary.family
-    names = LAYOUTS[family].parameters(parameter_names(shape))
-    expected = {stock: place_of(name).axes for name, stock in names.items()}
-    for name, axes in expected.items():
+    if kind != OWN:  # its layers may lack all parts
+        _check_depth(where, own, config["num_hidden_layers"])
+    found = EncoderTensors(wrapper, f"{layout.shared['pooler']}.weight" in own)
+    sizes = parameter_sizes(shape_from(config, pooler=found.pooler))
+    expected = layout.parameters(sizes)
+    for canonical, name in expected.items():
         if name not in own:
             raise InputError.of(FIELD, f"{where} lacks some weights: {root}{name}.", "Use a checkpoint with them all.")
-        _check_tensor(where, root + name, own[name], [_KEYS[axis] for axis in axes], config)
-    inside = ("embeddings.", "encoder.", "pooler.")
+        keys = [_KEYS[axis] for axis in place_of(canonical).axes]
+        _check_tensor(where, root + name, own[name], keys, sizes[canonical])
+    known = set(expected.values())
+    inside = ("embeddings.", "encoder.", "pooler.", "layers.", "relative_bias.")
     for name in own:
-        if name not in expected and name not in _BUFFERS and name.startswith(inside):
-            problem = f"{where} holds the tensor {shown(root + name)}, which a {family} encoder has not."
+        if name not in known and name not in _BUFFERS and name.startswith(inside):
+            problem = f"{where} holds the tensor {shown(root + name)}, which a {kind} encoder has not."
             remedy = "Merge adapters into the weights and save the plain model, or correct config.json."
             raise InputError.of(FIELD, problem, remedy)
     return found
 
 
 def shape_from(config: Mapping[str, Any], *, pooler: bool) -> TeacherShape:
-    """The shape that a checked configuration says, of a checkpoint with or without a pooler."""
-    family = str(config["model_type"])
-    architecture = Architecture.of_teacher(
-        config["num_hidden_layers"], config["hidden_size"], config["num_attention_heads"], config["intermediate_size"]
+    """Give the shape that a checked configuration says, of a checkpoint with or without a pooler."""
+    family, own = stock_family(config), config["model_type"] == OWN
+    heads = config["num_attention_heads"]
+    architecture = Architecture.of_columns(
+        config["hidden_size"],
+        config["num_hidden_layers"],
+        heads=heads,
+        head_width=config["head_width"] if own else config["hidden_size"] // heads,
+        intermediate_size=config["intermediate_size"],
     )
     vocabulary = Vocabulary(
         family=family,
@@ -109,10 +114,11 @@ def shape_from(config: Mapping[str, Any], *, pooler: bool) -> TeacherShape:
 
 def _root(where: str, tensors: Mapping[str, StoredTensor], family: str) -> tuple[str, str]:
     """Give what stands before the encoder's names, and the wrapper's part of it."""
-    roots = [name.removesuffix(_WORD_TABLE) for name in tensors if name.endswith(_WORD_TABLE)]
+    word_table = f"{LAYOUTS[family].shared['embeddings.word']}.weight"
+    roots = [name.removesuffix(word_table) for name in tensors if name.endswith(word_table)]
     if not roots:
         first = shown(next(iter(tensors), "none"))
-        problem = f"{where} lacks some weights: {_WORD_TABLE} (the first tensor is {first})."
+        problem = f"{where} lacks some weights: {word_table} (the first tensor is {first})."
         raise InputError.of(FIELD, problem, f"Use the weights of a {family} encoder.")
     root = min(roots, key=len)
     wrapper = root.removesuffix(_BASES[family])
@@ -121,20 +127,17 @@ def _root(where: str, tensors: Mapping[str, StoredTensor], family: str) -> tuple
         rest = rest.removeprefix(known)
     if rest or not all(name.startswith(wrapper) for name in tensors):
         how = "begin" if rest else "begin in part"
-        problem = f"The names of the weights of {where} {how} with {shown(wrapper)}, as in {shown(root + _WORD_TABLE)}."
-        remedy = (
-            f"Save the inner model, or take that prefix off: expected is {_WORD_TABLE}, or {_BASES[family]} before."
-        )
+        problem = f"The names of the weights of {where} {how} with {shown(wrapper)}, as in {shown(root + word_table)}."
+        remedy = f"Save the inner model, or take that prefix off: expected is {word_table}, or {_BASES[family]} before."
         raise InputError.of(FIELD, problem, remedy)
     return root, wrapper
 
 
-def _check_tensor(where: str, name: str, tensor: StoredTensor, keys: Sequence[str], config: Mapping[str, Any]) -> None:
+def _check_tensor(where: str, name: str, tensor: StoredTensor, keys: Sequence[str], said: tuple[int, ...]) -> None:
     if tensor.dtype not in _DTYPES:
         raise InputError.of(
             FIELD, f"{where} holds {shown(name)} in {tensor.dtype}, not in floats.", "Save it in floats."
         )
-    said = tuple(config.get(key, BUCKETS) for key in keys)
     if tensor.shape == said:
         return
     if len(tensor.shape) == len(said):

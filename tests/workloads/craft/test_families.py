@@ -129,13 +129,13 @@ def test_positions_are_those_of_the_stock_model(teacher: Teacher) -> None:
     watch = table.register_forward_hook(lambda module, given, output: seen.append(given[0]))
     teacher.model(**inputs(batch))
     watch.remove()
-    ours = teacher.family.positions(batch.input_ids_BL, teacher.facts.pad_token_id)
+    ours = teacher.facts.positions(batch.input_ids_BL)
     shape = batch.input_ids_BL.shape
     assert torch.equal(ours.expand(shape), seen[0].expand(shape))
 
 
 def test_only_mpnet_has_relative_buckets(teacher: Teacher) -> None:
-    buckets = teacher.family.relative_buckets(100)
+    buckets = teacher.facts.relative_buckets(100)
     if teacher.shape.vocabulary.family != "mpnet":
         assert buckets is None
         return

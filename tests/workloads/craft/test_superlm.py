@@ -127,7 +127,7 @@ def test_the_largest_student_starts_as_a_prefix_slice_of_the_spread_layers(teach
 def test_what_padding_holds_changes_nothing_at_real_tokens(teacher: Teacher) -> None:
     superlm, batch, architecture = superlm_of(teacher, STOCK), encode(teacher), STOCK.largest
     assert batch.mask_BL is not None
-    if teacher.family.position_counting == "from-zero":  # the others count positions by the padding's id
+    if teacher.facts.position_counting == "from-zero":  # the others count positions by the padding's id
         other_ids = torch.where(batch.mask_BL, batch.input_ids_BL, 7)
         other = dataclasses.replace(batch, input_ids_BL=other_ids)
     else:

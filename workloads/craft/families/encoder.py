@@ -20,13 +20,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from workloads.craft.families.configuration import stock_config
+from workloads.craft.families.configuration import opened_config
 from workloads.craft.families.family import Facts, Head, PositionCounting
 from workloads.craft.signals import Batch, Signals, Wants
 from workloads.shapes import teacher_files
 from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
 from workloads.shapes.layouts import Layout
 from workloads.shapes.parameters import parameter_names
+from workloads.shapes.teacher_config import ENCODER
 from workloads.spec.errors import InputError
 
 _RELATIONS = ("query", "key", "value")
@@ -50,7 +51,7 @@ class Encoder:
     name: str
     classes: dict[Head | None, Any]
     layout: Layout
-    position_counting: PositionCounting
+    position_counting: PositionCounting = "from-zero"
     attention: str = "sdpa"
     pad_token_id: int | None = None
     buckets: Callable[[int], Tensor] | None = None
@@ -62,7 +63,7 @@ class Encoder:
         extra: dict[str, Any] = {"add_pooling_layer": files.tensors.pooler} if head is None else {}
         if files.tensors.wrapper:
             extra["key_mapping"] = {f"^{re.escape(files.tensors.wrapper)}": ""}
-        config = stock_config(files, head=head == "classification")
+        config = opened_config(files, self.classes[None].config_class, head=head == "classification")
         try:
             model, info = self.classes[head].from_pretrained(
                 files.folder,
@@ -95,19 +96,25 @@ class Encoder:
     def read(self, model: PreTrainedModel, batch: Batch, wants: Wants) -> Signals:
         """Run the model no further than needed; see :meth:`Family.read`."""
         layers = list(_base(model).get_submodule(self.layout.layers))
-        taken = _Taken(wants, len(layers))
+        hooked = _SignalHooks(wants, len(layers))
+        # A layer without heads, or without neurons, has no insides there.
+        hooked.waiting -= {
+            (kind, index)
+            for kind, index in hooked.waiting
+            if kind in _INSIDES and _part(layers[index], self.layout.layer[kind]) is None
+        }
         with ExitStack() as hooks:
-            for kind, index in taken.waiting - {("logits", 0)}:
+            for kind, index in hooked.waiting - {("logits", 0)}:
                 at = self.layout.layer.get(kind)
                 module = layers[index] if at is None else layers[index].get_submodule(at)
-                hooks.callback(module.register_forward_hook(taken.hook(kind, index)).remove)
+                hooks.callback(module.register_forward_hook(hooked.hook(kind, index)).remove)
             try:
                 output = model(**self._inputs(batch))
-            except _Enough:
-                return taken.signals(wants)
+            except _StopForward:
+                return hooked.signals(wants)
         if wants.logits:
-            taken.found["logits"][0] = output.logits
-        return taken.signals(wants)
+            hooked.found["logits"][0] = output.logits
+        return hooked.signals(wants)
 
     def weights(self, model: PreTrainedModel) -> dict[str, Tensor]:
         """Give the canonical weights; see :meth:`Family.weights`."""
@@ -117,50 +124,51 @@ class Encoder:
         assert set(names.values()) == set(state), set(names.values()) ^ set(state)
         return {name: state[stock].detach() for name, stock in names.items()}
 
-    def positions(self, input_ids_BL: Tensor, pad_token_id: int) -> Tensor:
-        """Give position ids; see :meth:`Family.positions`."""
-        if self.position_counting == "from-zero":
-            return torch.arange(input_ids_BL.shape[1], device=input_ids_BL.device)[None]
-        real_BL = input_ids_BL.ne(pad_token_id)
-        return torch.cumsum(real_BL, dim=1) * real_BL + pad_token_id
-
-    def relative_buckets(self, length: int) -> Tensor | None:
-        """Give the relative-bias buckets; see :meth:`Family.relative_buckets`."""
-        return None if self.buckets is None else self.buckets(length)
-
     def shape(self, model: PreTrainedModel) -> TeacherShape:
         """Give the dimensions of a loaded model; see :meth:`Family.shape`."""
-        base, config = _base(model), model.config
-        shared = self.layout.shared
-        architecture = Architecture.of_teacher(
+        pooler = getattr(_base(model), "pooler", None) is not None
+        return TeacherShape(self.architecture(model.config), self.vocabulary(model.config, pooler=pooler))
+
+    def architecture(self, config: PreTrainedConfig) -> Architecture:
+        """Give the layers that a configuration says."""
+        return Architecture.of_teacher(
             config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.intermediate_size
         )
-        vocabulary = Vocabulary(
+
+    def vocabulary(self, config: PreTrainedConfig, *, pooler: bool) -> Vocabulary:
+        """Give what a configuration says beside the layers."""
+        shared = self.layout.shared
+        return Vocabulary(
             family=self.name,
             vocab_size=config.vocab_size,
             positions=config.max_position_embeddings,
             token_types=config.type_vocab_size if "embeddings.token_type" in shared else 0,
             relative_buckets=config.relative_attention_num_buckets if "relative_bias" in shared else 0,
-            pooler=_has_pooler(base),
-            reserved_positions=0 if self.position_counting == "from-zero" else self.facts(config).pad_token_id + 1,
+            pooler=pooler,
+            reserved_positions=self.facts(config).reserved_positions,
         )
-        return TeacherShape(architecture, vocabulary)
 
     def facts(self, config: PreTrainedConfig) -> Facts:
         """Give what a forward needs of the configuration; see :meth:`Family.facts`."""
-        fixed = self.pad_token_id
-        return Facts(config.layer_norm_eps, config.hidden_act, config.pad_token_id if fixed is None else fixed)
+        padding = config.pad_token_id if self.pad_token_id is None else self.pad_token_id
+        return Facts(config.layer_norm_eps, config.hidden_act, padding, self.position_counting, self.buckets)
+
+    def classifier(self, config: PreTrainedConfig) -> PreTrainedModel:
+        """Build a classifier with random weights; see :meth:`Family.classifier`."""
+        model: PreTrainedModel = self.classes["classification"]._from_config(config)
+        return model
 
     def student(
         self, teacher_config: PreTrainedConfig, architecture: Architecture, weights: dict[str, Tensor]
     ) -> PreTrainedModel:
         """Build a stock student; see :meth:`Family.student`."""
         assert architecture.stock, architecture
-        config = copy.deepcopy(teacher_config)
+        config = self._own_config(teacher_config)
         config.hidden_size = architecture.hidden_size
         config.num_hidden_layers = len(architecture.layers)
         config.num_attention_heads = architecture.layers[0].heads
         config.intermediate_size = architecture.layers[0].intermediate_size
+        config.hidden_act = architecture.activation or config.hidden_act
         config.architectures = None  # save_pretrained writes the student's own
         pooler = "pooler.weight" in weights
         with torch.random.fork_rng(devices=[]):  # the initial values are random, and replaced below
@@ -168,6 +176,16 @@ class Encoder:
         names = self.layout.parameters(weights)
         model.load_state_dict({names[name]: tensor for name, tensor in weights.items()}, strict=True)
         return model.eval()
+
+    def _own_config(self, teacher_config: PreTrainedConfig) -> PreTrainedConfig:
+        """Copy a configuration, as one of this family where the teacher is of our own class."""
+        own = self.classes[None].config_class
+        if isinstance(teacher_config, own):
+            return copy.deepcopy(teacher_config)
+        known = own().to_dict().keys() | {"tokenizer_class"}
+        theirs = teacher_config.to_dict()
+        config: PreTrainedConfig = own(**{name: theirs[name] for name in ENCODER if name in known & theirs.keys()})
+        return config
 
     def _inputs(self, batch: Batch) -> dict[str, Tensor]:
         inputs = {"input_ids": batch.input_ids_BL}
@@ -178,12 +196,12 @@ class Encoder:
         return inputs
 
 
-class _Enough(Exception):
-    pass
+class _StopForward(Exception):
+    """All signals are there: the rest of the forward is not needed."""
 
 
-class _Taken:
-    """What the hooks of one forward have taken so far."""
+class _SignalHooks:
+    """The hooks of one forward, and the signals that they have taken so far."""
 
     def __init__(self, wants: Wants, layers: int) -> None:
         self.found: dict[str, dict[int, Tensor]] = defaultdict(dict)
@@ -201,7 +219,7 @@ class _Taken:
             self.found[kind][index] = given[0] if isinstance(given, tuple) else given
             self.waiting.discard((kind, index))
             if not self.waiting:
-                raise _Enough
+                raise _StopForward
 
         return take
 
@@ -223,5 +241,5 @@ def _base(model: PreTrainedModel) -> PreTrainedModel:
     return getattr(model, model.base_model_prefix, model)
 
 
-def _has_pooler(base: PreTrainedModel) -> bool:
-    return getattr(base, "pooler", None) is not None
+def _part(layer: nn.Module, at: str) -> nn.Module | None:
+    return dict(layer.named_modules()).get(at)

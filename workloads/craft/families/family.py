@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
@@ -24,11 +26,32 @@ class Facts:
         layer_norm_eps: Of every LayerNorm.
         activation: Name of the feed-forward activation in ``transformers.activations.ACT2FN``.
         pad_token_id: The padding id, from which some families count positions.
+        position_counting: Whether positions count from 0, or over real tokens from behind the padding id.
+        buckets: The relative-bias bucket of each query (row) and key (column) of a length, int64 ``[L, L]``; None
+            where there is no such bias.
     """
 
     layer_norm_eps: float
     activation: str
     pad_token_id: int
+    position_counting: PositionCounting
+    buckets: Callable[[int], Tensor] | None = None
+
+    def positions(self, input_ids_BL: Tensor) -> Tensor:
+        """Give position ids ``[B, L]``, or ``[1, L]`` where all rows have the same."""
+        if self.position_counting == "from-zero":
+            return torch.arange(input_ids_BL.shape[1], device=input_ids_BL.device)[None]
+        real_BL = input_ids_BL.ne(self.pad_token_id)
+        return torch.cumsum(real_BL, dim=1) * real_BL + self.pad_token_id
+
+    def relative_buckets(self, length: int) -> Tensor | None:
+        """Give the relative-bias buckets of a length, or None."""
+        return None if self.buckets is None else self.buckets(length)
+
+    @property
+    def reserved_positions(self) -> int:
+        """Rows of the position table before the first token's."""
+        return 0 if self.position_counting == "from-zero" else self.pad_token_id + 1
 
 
 class Family(Protocol):
@@ -44,11 +67,6 @@ class Family(Protocol):
     @property
     def name(self) -> str:
         """The ``model_type`` of its configurations."""
-        ...
-
-    @property
-    def position_counting(self) -> PositionCounting:
-        """Whether positions count from 0, or over real tokens from behind the padding id."""
         ...
 
     def load(self, folder: Path, head: Head | None = None) -> PreTrainedModel:
@@ -74,14 +92,6 @@ class Family(Protocol):
         """Give the encoder's weights by canonical name; they share the model's memory."""
         ...
 
-    def positions(self, input_ids_BL: Tensor, pad_token_id: int) -> Tensor:
-        """Give position ids ``[B, L]``, or ``[1, L]`` where all rows have the same."""
-        ...
-
-    def relative_buckets(self, length: int) -> Tensor | None:
-        """Give the relative-bias bucket of each query (row) and key (column), int64 ``[L, L]``; or None."""
-        ...
-
     def shape(self, model: PreTrainedModel) -> TeacherShape:
         """Give the dimensions of a loaded model."""
         ...
@@ -90,13 +100,18 @@ class Family(Protocol):
         """Give what a forward needs of the configuration."""
         ...
 
+    def classifier(self, config: PreTrainedConfig) -> PreTrainedModel:
+        """Build a model of the family with a classification head; its weights are random."""
+        ...
+
     def student(
         self, teacher_config: PreTrainedConfig, architecture: Architecture, weights: dict[str, Tensor]
     ) -> PreTrainedModel:
-        """Build a stock model of a student's shape (``architecture.stock``), in evaluation mode.
+        """Build a model of the family with a student's shape, in evaluation mode.
 
         Args:
-            teacher_config: What the student's configuration is derived from.
+            teacher_config: What the student's configuration is derived from; another family's where a student is of
+                another class than its teacher.
             architecture: The student's shape.
             weights: Its canonical weights, layers numbered from 0; all of them are used.
         """

@@ -5,7 +5,6 @@ Shape letters: B rows, L tokens.
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -20,8 +19,6 @@ from transformers import PreTrainedModel
 
 from workloads.craft import onnx_export
 from workloads.craft.families import family_of
-from workloads.craft.stillroom_model.configuration_stillroom import StillroomConfig
-from workloads.craft.stillroom_model.modeling_stillroom import StillroomModel
 from workloads.shapes import teacher_files
 from workloads.spec.budgets import LatencyTarget
 from workloads.spec.errors import InputError
@@ -32,11 +29,7 @@ Forward = Callable[[], None]
 
 def load_model(folder: Path) -> PreTrainedModel:
     """Load a teacher or a student as those who use it do, in float32 and evaluation mode."""
-    model_type = json.loads((folder / teacher_files.CONFIG).read_text())["model_type"]
-    if model_type == StillroomConfig.model_type:
-        model = StillroomModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-        return model.eval().requires_grad_(False)
-    return family_of(model_type).load(folder)
+    return family_of(teacher_files.encoder_of(folder).config["model_type"]).load(folder)
 
 
 def make_ready(model: PreTrainedModel, target: LatencyTarget, folder: Path) -> Forward:

@@ -7,9 +7,10 @@ class StillroomConfig(PretrainedConfig):
     """Shape of an encoder with a free head width, whose layers may differ.
 
     `num_attention_heads`, `head_width` and `intermediate_size` are a number where all layers agree, or a list
-    with one number a layer.
+    with one number a layer. A layer without heads has no attention, one without neurons no feed-forward network.
 
     Args:
+        family: The model type of the stock classes that compute what it computes.
         position_counting: `from-zero`, or `after-padding`: over real tokens, from `pad_token_id` + 1.
         type_vocab_size: Rows of the token-type table; 0 for none.
         relative_attention_num_buckets: Rows of the relative attention bias that all layers share; 0 for none.
@@ -18,6 +19,7 @@ class StillroomConfig(PretrainedConfig):
 
     model_type = "stillroom"
 
+    family: str = ""
     vocab_size: int = 30522
     hidden_size: int = 768
     num_hidden_layers: int = 12
@@ -37,6 +39,7 @@ class StillroomConfig(PretrainedConfig):
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
     pad_token_id: int = 0
+    tie_word_embeddings: bool = True
 
     def of_layer(self, name: str, index: int) -> int:
         """Give `num_attention_heads`, `head_width` or `intermediate_size` of one layer."""

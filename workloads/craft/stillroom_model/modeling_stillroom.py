@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
-from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
+from transformers.modeling_outputs import BaseModelOutputWithPooling, MaskedLMOutput, SequenceClassifierOutput
 
 from .configuration_stillroom import StillroomConfig
 
@@ -56,35 +56,43 @@ class StillroomEmbeddings(nn.Module):
 
 
 class StillroomLayer(nn.Module):
-    """Self-attention and a feed-forward network, each with a residual and a LayerNorm after it."""
+    """Self-attention and a feed-forward network, each with a residual and a LayerNorm after it.
+
+    A part without heads or neurons is skipped whole, its LayerNorm included.
+    """
 
     def __init__(self, config: StillroomConfig, index: int) -> None:
         super().__init__()
         self.config = config
         self.heads = config.of_layer("num_attention_heads", index)
         self.head_width = config.of_layer("head_width", index)
-        width, inner = self.heads * self.head_width, config.of_layer("intermediate_size", index)
-        self.query = nn.Linear(config.hidden_size, width)
-        self.key = nn.Linear(config.hidden_size, width)
-        self.value = nn.Linear(config.hidden_size, width)
-        self.attention_output = nn.Linear(width, config.hidden_size)
-        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.intermediate = nn.Linear(config.hidden_size, inner)
-        self.output = nn.Linear(inner, config.hidden_size)
-        self.output_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        width, self.neurons = self.heads * self.head_width, config.of_layer("intermediate_size", index)
+        if self.heads > 0:
+            self.query = nn.Linear(config.hidden_size, width)
+            self.key = nn.Linear(config.hidden_size, width)
+            self.value = nn.Linear(config.hidden_size, width)
+            self.attention_output = nn.Linear(width, config.hidden_size)
+            self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        if self.neurons > 0:
+            self.intermediate = nn.Linear(config.hidden_size, self.neurons)
+            self.output = nn.Linear(self.neurons, config.hidden_size)
+            self.output_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.activation = ACT2FN[config.hidden_act]
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, x_BLH: Tensor, bias: Tensor | None) -> Tensor:
         """Run the layer; `bias` is added to the scores (or masks them), `[B or 1, N or 1, L or 1, L]`."""
-        shape = (*x_BLH.shape[:2], self.heads, self.head_width)
-        q, k, v = (part(x_BLH).view(shape).transpose(1, 2) for part in (self.query, self.key, self.value))
-        if bias is not None and bias.shape[1] > self.heads:
-            bias = bias[:, : self.heads]
-        context_BLA = self.attend(q, k, v, bias).transpose(1, 2).flatten(2)
-        x_BLH = self.attention_norm(self.dropout(self.attention_output(context_BLA)) + x_BLH)
-        inner = self.activation(self.intermediate(x_BLH))
-        return self.output_norm(self.dropout(self.output(inner)) + x_BLH)
+        if self.heads > 0:
+            shape = (*x_BLH.shape[:2], self.heads, self.head_width)
+            q, k, v = (part(x_BLH).view(shape).transpose(1, 2) for part in (self.query, self.key, self.value))
+            if bias is not None and bias.shape[1] > self.heads:
+                bias = bias[:, : self.heads]
+            context_BLA = self.attend(q, k, v, bias).transpose(1, 2).flatten(2)
+            x_BLH = self.attention_norm(self.dropout(self.attention_output(context_BLA)) + x_BLH)
+        if self.neurons > 0:
+            inner = self.activation(self.intermediate(x_BLH))
+            x_BLH = self.output_norm(self.dropout(self.output(inner)) + x_BLH)
+        return x_BLH
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         """Attend over `[B, N, L, D]` projections."""
@@ -115,7 +123,7 @@ class StillroomModel(StillroomPreTrainedModel):
         self.layers = nn.ModuleList([StillroomLayer(config, index) for index in range(config.num_hidden_layers)])
         buckets = config.relative_attention_num_buckets
         heads = max(config.of_layer("num_attention_heads", index) for index in range(config.num_hidden_layers))
-        self.relative_bias = nn.Embedding(buckets, heads) if buckets > 0 else None
+        self.relative_bias = nn.Embedding(buckets, heads) if buckets > 0 and heads > 0 else None
         pools = config.has_pooler if add_pooling_layer is None else add_pooling_layer
         self.pooler = nn.Linear(config.hidden_size, config.hidden_size) if pools else None
         self.post_init()
@@ -214,4 +222,60 @@ class StillroomForSequenceClassification(StillroomPreTrainedModel):
         return output if as_dict else output.to_tuple()
 
 
-__all__ = ["StillroomForSequenceClassification", "StillroomModel", "StillroomPreTrainedModel"]
+class StillroomMaskedLMHead(nn.Module):
+    """A dense layer, an activation, a LayerNorm, and the word embeddings as the map to the vocabulary."""
+
+    def __init__(self, config: StillroomConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+
+    def forward(self, x_BLH: Tensor) -> Tensor:
+        """Give the logits of each token, `[B, L, vocabulary]`."""
+        return self.decoder(self.norm(self.activation(self.dense(x_BLH))))
+
+
+class StillroomForMaskedLM(StillroomPreTrainedModel):
+    """The encoder with a head over the vocabulary."""
+
+    _tied_weights_keys: ClassVar = {"head.decoder.weight": "stillroom.embeddings.word.weight"}
+
+    def __init__(self, config: StillroomConfig) -> None:
+        super().__init__(config)
+        self.stillroom = StillroomModel(config, add_pooling_layer=False)
+        self.head = StillroomMaskedLMHead(config)
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Module:
+        """Give the map to the vocabulary."""
+        return self.head.decoder
+
+    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
+        """Replace the map to the vocabulary."""
+        self.head.decoder = new_embeddings
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **kwargs: object,
+    ) -> MaskedLMOutput | tuple[Tensor, ...]:
+        """Give the logits of `[B, L]` ids; `labels` are ids, -100 where there is nothing to predict."""
+        encoded = self.stillroom(
+            input_ids, attention_mask, token_type_ids, position_ids, output_hidden_states, return_dict=True
+        )
+        logits = self.head(encoded.last_hidden_state)
+        loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        output = MaskedLMOutput(loss=loss, logits=logits, hidden_states=encoded.hidden_states)
+        as_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if as_dict else output.to_tuple()
+
+
+__all__ = ["StillroomForMaskedLM", "StillroomForSequenceClassification", "StillroomModel", "StillroomPreTrainedModel"]

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from workloads.craft.families import family_of
 from workloads.craft.signals import Batch
 from workloads.craft.tasks.data import FIELD, LabelledRows, TaskData
 from workloads.shapes.architecture import TeacherShape
@@ -105,14 +104,11 @@ def encode_task(
     Raises:
         InputError: ``sequence_length`` is more than the model reads.
     """
-    # Some families count positions from behind the padding id.
-    before = 0 if family_of(shape.vocabulary.family).position_counting == "from-zero" else tokenizer.pad_token_id + 1
-    longest = shape.vocabulary.positions - before
-    if spec.sequence_length > longest:
+    if spec.sequence_length > shape.longest:
         raise InputError.of(
             f"{field}.sequence_length",
-            f"The teacher reads at most {longest} tokens, not {spec.sequence_length}.",
-            f"Use at most {longest}.",
+            f"The teacher reads at most {shape.longest} tokens, not {spec.sequence_length}.",
+            f"Use at most {shape.longest}.",
         )
     types, length = shape.vocabulary.token_types > 1, spec.sequence_length
     train, validation = (encode_rows(side, length, tokenizer, types) for side in (data.train, data.validation))

@@ -25,7 +25,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workloads.craft.families import family_of
 from workloads.craft.latency.runtimes import load_model
-from workloads.craft.stillroom_model.configuration_stillroom import StillroomConfig
 from workloads.craft.tasks.data import LabelledRows, read_task
 from workloads.craft.tasks.encoding import EncodedRows, EncodedTask, encode_rows
 from workloads.craft.tasks.finetuning import FineTuning, classifier
@@ -67,15 +66,7 @@ class TaskModel:
     @property
     def longest(self) -> int:
         """Tokens that it reads at most."""
-        config = self.model.config
-        counting = (
-            config.position_counting
-            if config.model_type == StillroomConfig.model_type
-            else family_of(config.model_type).position_counting
-        )
-        # Some count positions from behind the padding id.
-        before = 0 if counting == "from-zero" else int(self.tokenizer.pad_token_id) + 1
-        return int(config.max_position_embeddings) - before
+        return family_of(self.model.config.model_type).shape(self.model).longest
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
 
+from workloads.craft.families import family_of
 from workloads.craft.precision import autocast, has_bfloat16
 from workloads.craft.signals import Batch
-from workloads.craft.stillroom_model.modeling_stillroom import StillroomForSequenceClassification, StillroomModel
 from workloads.craft.tasks.encoding import EncodedRows, EncodedTask
 from workloads.craft.tasks.metrics import METRICS, Values
 from workloads.spec.search import TaskSpec
@@ -50,11 +50,7 @@ def classifier(base: PreTrainedModel, task: EncodedTask, seed: int) -> PreTraine
     config.problem_type = "regression" if task.regression else "single_label_classification"
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = (
-            StillroomForSequenceClassification(config)
-            if isinstance(base, StillroomModel)
-            else AutoModelForSequenceClassification.from_config(config)
-        )
+        model = family_of(config.model_type).classifier(config)
     own = getattr(model, model.base_model_prefix)
     lacking, left = own.load_state_dict(base.state_dict(), strict=False)
     # Some families' heads read the pooler, others bring a layer of their own; all else must fit.
