@@ -28,7 +28,7 @@ from services.jobs.database import migrate, open_database
 from services.jobs.documents import JobDocument, job_document
 from services.jobs.events import EventLog
 from services.jobs.records import Job, RequestKey
-from services.jobs.rows import Sessions
+from services.jobs.rows import Gate, Sessions
 from services.jobs.runner import RetryPolicy, Runner
 from services.jobs.store import JobStore
 from services.jobs.work import Limits, WorkStore
@@ -42,6 +42,8 @@ from workloads.spec.request import CompressionRequest, parse_request
 from workloads.storage.storage import Storage
 
 DATABASE_FILE = "jobs.sqlite"
+DRAIN_SECONDS = 10.0
+"""How long a stop waits for changes that requests have begun; each is one short transaction."""
 JsonObject = Mapping[str, Any]
 _P = TypeVar("_P", bound=Part)
 
@@ -71,7 +73,8 @@ class Service:
             self._lock.release()
             raise
         self.quotas = Quotas(settings.quota)
-        self.store = JobStore(self.engine, self.quotas)
+        self._gate = Gate()
+        self.store = JobStore(self.engine, self.quotas, self._gate)
         self.keys = KeyStore(self.engine)
         self.key_checks = KeyChecks(self.keys)
         self.rate = RateLimit(settings.requests_per_second)
@@ -80,14 +83,14 @@ class Service:
         self.events = EventLog(self.storage)
         self.searches = Searches(self.storage)
         self.selections = Selections(self.storage, self.searches)
-        self.batches = BatchStore(self.engine, self.quotas)
+        self.batches = BatchStore(self.engine, self.quotas, self._gate)
         self.cluster = self._make_cluster()
         self._controller: Controller | None = None
 
     def start(self, *, only: str | None = None) -> None:
         """Begin to look after Ray and the jobs, or ``only`` one of them, in the background."""
         settings = self.settings
-        policy = RetryPolicy(settings.max_attempts, settings.backoff_seconds)
+        policy = RetryPolicy(settings.max_attempts, settings.backoff_seconds, settings.max_ray_losses)
         self._controller = Controller(
             self.work,
             Runner(self.work, self.storage, policy, settings.run_module, settings.places),
@@ -101,14 +104,21 @@ class Service:
         log.info("service_started", storage=self.storage.url, state=str(self.state))
 
     def close(self) -> None:
-        """Stop; an embedded Ray is ended with its runs, whose jobs go back to the queue."""
+        """Stop; an embedded Ray is ended with its runs, whose jobs go back to the queue.
+
+        Nothing is accepted from here on: changes that requests have begun end, all later ones are refused.
+        """
         embedded = self.settings.ray_address is None
+        drained = self._gate.close(DRAIN_SECONDS)
         if self._controller is not None:
             self._controller.stop()
             self.cluster.close()
             self._controller.close(runs_have_ended=embedded)
         self.engine.dispose()
-        self._lock.release()
+        if drained:
+            self._lock.release()
+        else:  # then the lock ends with this process, and no change comes after it
+            log.warning("changes_under_way", seconds=DRAIN_SECONDS)
         log.info("service_stopped")
 
     def submit(

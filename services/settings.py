@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     )
 
     max_attempts: int = Field(3, ge=1, le=100, description="Attempts of a job that may fail before the job has failed.")
+    max_ray_losses: int = Field(
+        10, ge=1, le=1000, description="Times that Ray may die under a job, beside these, before the job has failed."
+    )
     max_running: int = Field(2, ge=1, le=1000, description="Jobs that run at the same time.")
     tenant_max_running: int | None = Field(
         None,

@@ -19,7 +19,7 @@ from starlette.routing import Match
 from services.access.quotas import QuotaExceededError
 from services.api.schemas import ErrorEntry, Problem
 from services.jobs.batches import UnknownBatchError
-from services.jobs.rows import TransitionError, UnknownJobError
+from services.jobs.rows import StoppingError, TransitionError, UnknownJobError
 from services.jobs.store import KeyReusedError
 from workloads.spec.errors import FieldError, InputError
 from workloads.spec.parsing import MOST, findings_of, no_object
@@ -51,6 +51,7 @@ class ProblemCode(StrEnum):
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
     RATE_LIMITED = "rate_limited"
     QUOTA_EXCEEDED = "quota_exceeded"
+    STOPPING = "stopping"
     STORAGE_UNAVAILABLE = "storage_unavailable"
     DATABASE_UNAVAILABLE = "database_unavailable"
     INTERNAL = "internal"
@@ -139,6 +140,10 @@ def add_problem_handlers(app: FastAPI) -> None:
             headers = {"Allow": ", ".join(methods_of(request))}
             detail = f"{request.method} is not for {request.url.path}; {headers['Allow']} may be."
         return problem_response(error.status_code, code, detail, headers=dict(headers))
+
+    @app.exception_handler(StoppingError)
+    def _stopping(_request: Request, error: StoppingError) -> JSONResponse:
+        return _unavailable(ProblemCode.STOPPING, str(error))
 
     @app.exception_handler(OSError)
     def _storage(request: Request, error: OSError) -> JSONResponse:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import shlex
 import socket
-from typing import Annotated
+import sys
+import threading
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from services.cli.failures import told_plainly
 from services.cli.options import Storage
+
+if TYPE_CHECKING:
+    import uvicorn
 
 
 @told_plainly
@@ -57,13 +64,33 @@ def serve(
                     f"stillroom keys create --storage {shlex.quote(settings.storage)} (or serve with --insecure-local)",
                     err=True,
                 )
-            uvicorn.Server(config).run(sockets=[listener])
+            _run(uvicorn.Server(config), listener)
         except KeyboardInterrupt:  # uvicorn passes on, at its end, the signal that ended it
-            return
+            pass
         finally:
             with ending_in_order():
                 service.close()
                 listener.close()
+        _leave_threads()
+
+
+def _run(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Serve until a signal. Unlike uvicorn's own ``run`` it does not wait for request threads that go on after that."""
+    loop = (server.config.get_loop_factory() or asyncio.new_event_loop)()
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(server.serve(sockets=[listener]))
+    finally:
+        loop.set_exception_handler(lambda *_: None)  # requests that were cut off
+
+
+def _leave_threads() -> None:
+    """End the process where threads are still at work: Python would wait for them, and a request may take minutes."""
+    here = threading.current_thread()
+    if any(one.is_alive() and not one.daemon for one in threading.enumerate() if one is not here):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _listen(host: str, port: int) -> socket.socket:

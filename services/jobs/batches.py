@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, aliased
 from services.access.quotas import Quotas
 from services.jobs import tags
 from services.jobs.records import RequestKey
-from services.jobs.rows import Sessions, TransitionError, ask_for_end, find_row, now, send_back
+from services.jobs.rows import Gate, Sessions, TransitionError, ask_for_end, find_row, now, send_back
 from services.jobs.states import JobStatus
 from services.jobs.store import MAX_PAGE, find_keyed_row, forget, make_once, new_id, new_row
 from services.jobs.tables import LOCAL_TENANT, BatchRow, BatchTagRow, JobRow
@@ -126,10 +126,11 @@ class BatchStore:
     Args:
         engine: From :func:`services.jobs.database.open_database`, migrated.
         quotas: What tenants may have; left out, there are only the limits that tenants have of their own.
+        gate: That changes pass, until the service stops.
     """
 
-    def __init__(self, engine: Engine, quotas: Quotas | None = None) -> None:
-        self._sessions = Sessions(engine)
+    def __init__(self, engine: Engine, quotas: Quotas | None = None, gate: Gate | None = None) -> None:
+        self._sessions = Sessions(engine, gate)
         self._quotas = quotas or Quotas()
 
     def create(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import structlog
@@ -26,6 +26,8 @@ from services.jobs.work import Limits, WorkStore
 
 # A driver that has written its result has this long to end by itself.
 LINGER_SECONDS = 60.0
+CLOSE_SECONDS = 10.0
+"""How long a stop waits for work under way; an unresponsive Ray may hold it up for a minute."""
 
 log = structlog.get_logger(__name__)
 
@@ -91,7 +93,8 @@ class Controller:
         Args:
             runs_have_ended: Whether Ray was ended with the service, and all runs with it.
         """
-        self._pool.shutdown(wait=True)
+        wait(self._at_work.values(), CLOSE_SECONDS)
+        self._pool.shutdown(wait=False, cancel_futures=True)
         for job in self._store.runs(self._only) if runs_have_ended else []:
             self._guarded(job.id, self._interrupt, job)
         self._guarded("claims", self._store.release)

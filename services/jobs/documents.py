@@ -183,7 +183,7 @@ def job_document(job: Job, storage: Storage, ray: Readiness, plan: Job | None = 
         id=job.id,
         status=job.status,
         batch=job.batch,
-        reason=job.reason,
+        reason=job.reason or _while_ray_is_away(job.status, ray),
         attempt=job.attempt,
         steps=_steps(job, storage),
         students=[with_place(student, storage) for student in result.students] if result else [],
@@ -246,6 +246,20 @@ def selection_document(job: Job, storage: Storage) -> SelectionDocument:
         created_at=job.created_at,
         finished_at=job.finished_at,
     )
+
+
+def _while_ray_is_away(status: JobStatus, ray: Readiness) -> str | None:
+    """What an unfinished job waits for while Ray does not answer."""
+    if ray.state == "ready":
+        return None
+    if status is JobStatus.QUEUED:
+        return "It waits for Ray, which does not answer yet."
+    if status in {JobStatus.RUNNING, JobStatus.CANCELLING}:
+        return (
+            "Ray does not answer, so nothing is known of the run. Once Ray answers, the run is followed again, or, if "
+            "it has died, begun again from what it has finished; that is no failure of the job."
+        )
+    return None
 
 
 class _AtOnce(BaseModel):

@@ -139,3 +139,9 @@ class Job:
     def failures(self) -> int:
         """Attempts that failed or were lost since the job was made or resumed."""
         return sum(one.status.counts_as_failure for one in self.attempts if one.number > self.resumed_after)
+
+    @property
+    def ray_losses(self) -> int:
+        """Attempts that Ray died under since the job was made or resumed; they are no failures of the job."""
+        lost = (one for one in self.attempts if one.status is AttemptStatus.RAY_LOST)
+        return sum(one.number > self.resumed_after for one in lost)

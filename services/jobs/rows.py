@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -45,16 +46,58 @@ class TransitionError(RuntimeError):
         super().__init__(f"{job_id} is {status} and cannot become {wanted}.")
 
 
+class StoppingError(RuntimeError):
+    """The service is stopping and takes nothing new."""
+
+    def __init__(self) -> None:
+        super().__init__("The service is stopping. Ask again when it, or another, serves.")
+
+
+class Gate:
+    """Lets the changes that requests ask for through, until the service stops."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._open = True
+        self._inside = 0
+
+    @contextmanager
+    def passing(self) -> Iterator[None]:
+        """A change; the gate is not closed in the middle of one.
+
+        Raises:
+            StoppingError: The gate is closed.
+        """
+        with self._changed:
+            if not self._open:
+                raise StoppingError
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
+
+    def close(self, seconds: float) -> bool:
+        """Let no more changes through, and wait for those that are under way; whether all have ended in that time."""
+        with self._changed:
+            self._open = False
+            return self._changed.wait_for(lambda: self._inside == 0, seconds)
+
+
 class Sessions:
     """Opens a database's sessions.
 
     Args:
         engine: From :func:`services.jobs.database.open_database`, migrated.
+        gate: That changes pass; left out, nothing stops them.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, gate: Gate | None = None) -> None:
         self._readers = engine
         self._writers = engine.execution_options(write=True)
+        self._gate = gate or Gate()
 
     def reading(self) -> Session:
         """A session that only reads."""
@@ -63,7 +106,7 @@ class Sessions:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """One short transaction."""
-        with Session(self._writers) as session, session.begin():
+        with self._gate.passing(), Session(self._writers) as session, session.begin():
             yield session
 
 

@@ -6,6 +6,7 @@ Every method may be cut off anywhere: the next look at the same job goes on from
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -35,6 +36,12 @@ RETRIED_CODES = frozenset({"internal", "lost", "unreachable"})
 # A hub or a storage that is away comes back in minutes rather than seconds.
 OUTAGE_FACTOR = 15
 DRIVER_LOG = "driver.log"
+# What Ray says of a job whose node, head or supervisor died, and not its driver.
+_RAY_DIED = re.compile(
+    r"node (has )?(died|was terminated|is dead)|node.{0,80}\bdead\b|supervisor actor|owner (has )?died"
+    r"|runtime.?env.{0,40}agent",
+    re.IGNORECASE,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -47,10 +54,12 @@ class RetryPolicy:
         max_attempts: Failed or lost attempts after which the job has failed.
         backoff_seconds: Wait after the first; doubled each time, up to five minutes. Where a hub or a storage did
             not answer, it is :data:`OUTAGE_FACTOR` times as long.
+        max_ray_losses: Attempts that Ray died under, which are no failures of the job, after which it has failed too.
     """
 
     max_attempts: int
     backoff_seconds: float
+    max_ray_losses: int = 10
 
     def wait(self, failures: int, code: str = "internal") -> timedelta:
         """The wait after that many failures, the last of them with that code."""
@@ -110,6 +119,10 @@ class Runner:
             Whether the attempt has left a result, after which its driver should end by itself.
         """
         result = self._read_result(job)
+        if result is not None and self._blames_ray(job, result, ray):
+            assert result.error is not None
+            self._lose_ray(job, f"Ray went away under the run, which ended with: {result.error.message}")
+            return True
         if result is not None:
             self._finish(job, result)
             return True
@@ -122,7 +135,7 @@ class Runner:
             if attempt.status is AttemptStatus.STARTING:
                 self.submit(job, ray)
             else:
-                self._lose(job, "Ray no longer knows the run: its head has died and was replaced.")
+                self._lose_ray(job, "Ray no longer knows the run: its head has died and was replaced.")
             return False
         if attempt.status is AttemptStatus.STARTING:
             self._store.mark_submitted(job.id, attempt.number)
@@ -130,6 +143,8 @@ class Runner:
             result = self._read_result(job)  # it may have been written between the two questions
             if result is not None:
                 self._finish(job, result)
+            elif _RAY_DIED.search(found.message):
+                self._lose_ray(job, f"Ray has lost the run: {found.message.strip().splitlines()[-1][:300]}")
             else:
                 self._lose(job, self._last_words(job, ray, found.status))
         return False
@@ -152,7 +167,7 @@ class Runner:
             self._end_cancelled(job)
             return
         result = self._read_result(job)
-        # What a driver says while it is being ended is no finding about the job.
+        # Errors of a driver that is being ended are a consequence, not a result.
         if result is not None and (result.error is None or result.error.code not in RETRIED_CODES):
             self._finish(job, result)
             return
@@ -183,6 +198,35 @@ class Runner:
         error = result.error or ErrorDocument(code="internal", message="The run failed and did not say why.")
         retry = error.code in RETRIED_CODES
         self._fail(job, AttemptStatus.FAILED, error, retry=retry, result=result)
+
+    def _blames_ray(self, job: Job, result: ResultDocument, ray: RayJobs | None) -> bool:
+        """Whether a run failed by an error that Ray's own death explains: Ray is away, or knows the run no more."""
+        if result.error is None or result.error.code not in {"internal", "lost"}:
+            return False
+        attempt = job.latest
+        assert attempt is not None
+        try:
+            return ray is None or ray.get(attempt.submission_id) is None
+        except RayUnreachableError:
+            return True
+
+    def _lose_ray(self, job: Job, message: str) -> None:
+        """End an attempt that Ray died under: it is no failure of the job, and has a bound of its own."""
+        losses, most = job.ray_losses + 1, self._policy.max_ray_losses
+        message = f"{message} This is no failure of the job; Ray has died under it {losses} times, of {most} at most."
+        if losses >= most:
+            self._fail(job, AttemptStatus.RAY_LOST, ErrorDocument(code="lost", message=message), retry=False)
+            return
+        self._store.end_attempt(
+            job.id,
+            job.attempt,
+            AttemptStatus.RAY_LOST,
+            message,
+            JobStatus.QUEUED,
+            not_before=datetime.now(UTC) + self._policy.wait(losses),
+            stored_bytes=self._stored_bytes(job),
+        )
+        log.warning("ray_lost", job=job.id, attempt=job.attempt, reason=message)
 
     def _lose(self, job: Job, message: str) -> None:
         self._fail(job, AttemptStatus.LOST, ErrorDocument(code="lost", message=message), retry=True)
@@ -270,7 +314,7 @@ class Runner:
             return result.stored_bytes
         try:
             progress = self._progress(job)
-        except OSError:  # a storage that does not answer keeps no attempt from its end
+        except OSError:  # an unreachable storage must not block ending the attempt
             return None
         return progress.stored_bytes if progress else None
 

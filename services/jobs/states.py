@@ -42,13 +42,17 @@ _FOLLOWS: dict[JobStatus, frozenset[JobStatus]] = {
 
 
 class AttemptStatus(StrEnum):
-    """How an attempt stands; ``interrupted`` is one that the service itself ended when it was stopped."""
+    """How an attempt stands.
+
+    The service's own stop has ended one that is ``interrupted``; Ray died under one that is ``ray_lost``.
+    """
 
     STARTING = "starting"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     LOST = "lost"
+    RAY_LOST = "ray_lost"
     INTERRUPTED = "interrupted"
     CANCELLED = "cancelled"
 

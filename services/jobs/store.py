@@ -20,6 +20,7 @@ from services.jobs import summaries, tags
 from services.jobs.records import Job, JobFilter, JobSummary, RequestKey
 from services.jobs.rows import (
     PREFIXES,
+    Gate,
     Sessions,
     TransitionError,
     ask_for_end,
@@ -52,10 +53,11 @@ class JobStore:
     Args:
         engine: From :func:`services.jobs.database.open_database`, migrated.
         quotas: What tenants may have; left out, there are only the limits that tenants have of their own.
+        gate: That changes pass, until the service stops.
     """
 
-    def __init__(self, engine: Engine, quotas: Quotas | None = None) -> None:
-        self._sessions = Sessions(engine)
+    def __init__(self, engine: Engine, quotas: Quotas | None = None, gate: Gate | None = None) -> None:
+        self._sessions = Sessions(engine, gate)
         self._quotas = quotas or Quotas()
 
     def create(

@@ -77,7 +77,7 @@ def test_requests_are_counted_by_route_and_not_by_path(scrape, client, make_requ
 
 
 def test_an_error_of_the_services_own_is_counted(scrape, client, service, monkeypatch):
-    monkeypatch.setattr(service.store, "page", lambda **_: 1 / 0)
+    monkeypatch.setattr(service.store, "summaries", lambda *_, **__: 1 / 0)
     with structlog.testing.capture_logs():
         assert httpx.get(f"{client.server}/v1/compressions").status_code == 500
     assert _requests(scrape()) == {("/v1/compressions", "GET", "500"): 1}
