@@ -11,7 +11,7 @@ from services.intake.files import absolute, missing_files, outside_files
 from workloads.answers.latency import known_targets
 from workloads.methods.fitting import fitting_spaces
 from workloads.methods.method import training_tokens
-from workloads.shapes.teacher_files import check_teacher, is_path, shape_of
+from workloads.shapes.teacher_files import check_teacher, is_path
 from workloads.spec.budgets import LatencyTarget
 from workloads.spec.errors import FieldError, InputError
 from workloads.spec.lengths import with_lengths
@@ -55,9 +55,8 @@ def accept_compression(
     """
     request, findings = with_targets(_with_absolute_paths(asked), targets)
     try:
-        check_teacher(request.teacher, places)
-        if is_path(request.teacher.model) and "://" not in request.teacher.model:
-            shape = shape_of(Path(request.teacher.model))
+        shape = check_teacher(request.teacher, places)
+        if shape is not None:
             request = with_lengths(request, shape.longest)
             fitting_spaces(request, shape)
     except InputError as error:

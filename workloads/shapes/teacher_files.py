@@ -62,7 +62,7 @@ def is_path(model: str) -> bool:
     return os.path.lexists(model) if "\0" not in model else False
 
 
-def check_teacher(spec: TeacherSpec, places: Places = EVERYWHERE) -> None:
+def check_teacher(spec: TeacherSpec, places: Places = EVERYWHERE) -> TeacherShape | None:
     """Refuse a teacher that cannot be used, as far as its folder's files tell.
 
     An allowed hub id passes; it is checked once it has been downloaded.
@@ -71,6 +71,9 @@ def check_teacher(spec: TeacherSpec, places: Places = EVERYWHERE) -> None:
         spec: The teacher.
         places: Where it may be.
 
+    Returns:
+        Its shape; None for a hub id.
+
     Raises:
         InputError: Naming ``teacher.model`` and the remedy: folder or configuration missing, a family that is not
             supported, remote code, quantised or pickled or damaged weights, no tokenizer, a setting that transformers
@@ -78,9 +81,11 @@ def check_teacher(spec: TeacherSpec, places: Places = EVERYWHERE) -> None:
     """
     if not is_path(spec.model):
         places.require_hub(spec.model, FIELD)
-        return
+        return None
     folder = TeacherFolder.open(spec.model, places, spec.revision)
-    check_tokenizer(folder, _encoder_files(folder).config)
+    files = _encoder_files(folder)
+    check_tokenizer(folder, files.config)
+    return shape_from(files.config, pooler=files.tensors.pooler)
 
 
 def locate(spec: TeacherSpec, places: Places = EVERYWHERE) -> str:

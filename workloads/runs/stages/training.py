@@ -62,8 +62,6 @@ class StoredTraining(TrainingStages):
         if teacher_files.is_path(spec.model) and "://" not in spec.model and confined().roots is None:
             teacher_files.check_teacher(spec)
             folder = Path(teacher_files.locate(spec))
-            if folder != Path(spec.model).expanduser():
-                self._progress.note(TEACHER, f"The model was found in {folder}.")
         else:
             folder = fetch_teacher(spec, fetched)
         fingerprint = teacher_files.fingerprint(folder)
@@ -79,6 +77,8 @@ class StoredTraining(TrainingStages):
             return artifacts.commit(self._storage, key, self._builder, summary)
 
         artifact = self._cache.get_or_build(TEACHER, key, build)
+        if teacher_files.is_path(spec.model) and (found := teacher_files.locate(spec, confined())) != spec.model:
+            self._progress.note(TEACHER, f"The model was found in {found}.")
         shutil.rmtree(fetched, ignore_errors=True)  # hours of training are to come, and its files are in the storage
         self._cache.record(TEACHER, artifact)
         shape = teacher_files.shape_of(self._cache.local(artifact))
