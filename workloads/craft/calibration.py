@@ -92,7 +92,7 @@ def calibrate(
     teacher_seconds = _teacher_seconds(teacher, objective, batch, device)
     steps: dict[str, float] = {}
     for space in spaces:
-        built = build_superlm(teacher, space, order=None, projection=objective.needs_projection)
+        built = build_superlm(teacher, space, order=None, maps=objective.maps)
         member = Member(space, built.superlm.to(device), None, STEPS + 1)
         trainer = GroupTrainer(teacher, {space.name: member}, objective, training, seed=request.seed, device=device)
         steps[space.name] = _step_seconds(trainer, space, batch, request, teacher_seconds)
@@ -117,7 +117,7 @@ def calibrate_scoring(
     heldout = Heldout.read(teacher, objective, [batch])
     scores = {}
     for space in spaces:
-        built = build_superlm(teacher, space, order=None, projection=objective.needs_projection)
+        built = build_superlm(teacher, space, order=None, maps=objective.maps)
         scores[space.name] = _score_seconds(built.superlm.to(device), space, objective, heldout)
     return ScoringCalibration(teacher_seconds / rows, scores)
 

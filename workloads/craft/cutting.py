@@ -10,8 +10,8 @@ from torch import Tensor
 from workloads.shapes.architecture import Architecture
 from workloads.shapes.parameters import (
     EMBEDDINGS,
+    LEARNED_MAPS,
     POOLER,
-    PROJECTION,
     RELATIVE_BIAS,
     Axes,
     Extents,
@@ -49,7 +49,7 @@ def cut(weights: Mapping[str, Tensor], architecture: Architecture, labels: Seque
         for part in layer_parts(layer):
             for name, axes in part.parameters.items():
                 take(layer_name(new, name), layer_name(old, name), axes, {**whole, **widths(layer)})
-    take_shared(RELATIVE_BIAS, POOLER, PROJECTION)
+    take_shared(RELATIVE_BIAS, POOLER, *LEARNED_MAPS)
     return result
 
 

@@ -21,6 +21,7 @@ from workloads.craft.teacher import Teacher
 from workloads.craft.text.tokenizer import open_tokenizer
 from workloads.shapes import teacher_files
 from workloads.shapes.architecture import Architecture
+from workloads.shapes.parameters import LEARNED_MAPS, place_of
 
 PROJECTION_FILE = "projection.safetensors"
 _PROJECTION = "projection."
@@ -33,9 +34,9 @@ def build_student(teacher: Teacher, architecture: Architecture, weights: dict[st
     Args:
         teacher: What the configuration is derived from.
         architecture: The student's shape.
-        weights: Its canonical weights, layers numbered from 0; a ``projection`` among them is left out.
+        weights: Its canonical weights, layers numbered from 0; learned maps among them are left out.
     """
-    own = {name: tensor for name, tensor in weights.items() if not name.startswith(_PROJECTION)}
+    own = {name: tensor for name, tensor in weights.items() if place_of(name).part not in LEARNED_MAPS}
     family = family_of(teacher.shape.vocabulary.family) if architecture.stock else STILLROOM
     return family.student(teacher.config, architecture, own)
 

@@ -118,18 +118,19 @@ def _products(weight_HA: Tensor, heads: int) -> Tensor:
 
 def _add_rows(teacher: Teacher, part: Batch, products: Sequence[Tensor], sums: tuple[Tensor, Tensor, Tensor]) -> None:
     """Add what some rows show: powers of the hidden dimensions, norms by head, activations by neuron."""
-    shape, layers = teacher.shape, range(teacher.shape.layers)
+    shape = teacher.shape
     hidden_power, heads, neurons = sums
     activation = ACT2FN[teacher.facts.activation]
-    signals = teacher.family.read(teacher.model, part, Wants(hidden=frozenset(layers), insides=frozenset(layers)))
+    numbers = frozenset(range(1, shape.layers + 1))
+    signals = teacher.family.read(teacher.model, part, Wants(hidden=numbers, insides=numbers))
     mask_BL = part.mask_BL if part.mask_BL is not None else torch.ones_like(part.input_ids_BL, dtype=torch.bool)
-    for layer in layers:
-        hidden_power += signals.hidden[layer][mask_BL].square().sum(0)
-        context_TND = signals.contexts[layer][mask_BL].view(-1, shape.heads, shape.head_width)
+    for layer in range(shape.layers):  # as weights are named, from 0; signals count from 1
+        hidden_power += signals.hidden[layer + 1][mask_BL].square().sum(0)
+        context_TND = signals.contexts[layer + 1][mask_BL].view(-1, shape.heads, shape.head_width)
         # A head adds W c to the residual stream; |W c| is the root of c' (W' W) c, which needs no [T, N, H].
         squares_TN = (torch.einsum("tnd,nde->tne", context_TND, products[layer]) * context_TND).sum(-1)
         heads[layer] += squares_TN.clamp(min=0).sqrt().sum(0)
-        neurons[layer] += activation(signals.inner[layer][mask_BL]).abs().sum(0)
+        neurons[layer] += activation(signals.inner[layer + 1][mask_BL]).abs().sum(0)
 
 
 def apply_order(weights: dict[str, Tensor], order: Order) -> dict[str, Tensor]:

@@ -138,7 +138,7 @@ def losses_on_device(
         targets = objective.targets(signals.to(device), batch, order)
         for architecture, share in zip(architectures, shares, strict=True):
             given = superlm(batch, architecture, objective.student_wants(architecture))
-            share.append(objective.loss_rows(given, targets, batch, heldout.counts, superlm.project))
+            share.append(objective.loss_rows(given, targets, batch, heldout.counts, superlm.learned_map))
     return torch.stack([torch.cat(share) for share in shares])
 
 

@@ -44,9 +44,9 @@ class Wants:
     """Which signals to give; nothing else is computed or kept.
 
     Attributes:
-        relations: Layers (from 0) whose queries, keys and values are wanted.
-        hidden: Layers whose outputs are wanted.
-        insides: Layers of a teacher whose heads' contexts and feed-forward pre-activations are wanted.
+        relations: Layers, from 1, whose queries, keys and values are wanted. Attention scores follow from them.
+        hidden: Layers whose outputs are wanted; 0 is the embeddings' output.
+        insides: Layers of a teacher, from 1, whose heads' contexts and feed-forward pre-activations are wanted.
         output: Whether the last layer's output is wanted.
         logits: Whether the head's logits are wanted (the model must have been loaded with a head).
     """
@@ -57,10 +57,20 @@ class Wants:
     output: bool = False
     logits: bool = False
 
+    def __or__(self, other: Wants) -> Wants:
+        """Give what either wants."""
+        return Wants(
+            self.relations | other.relations,
+            self.hidden | other.hidden,
+            self.insides | other.insides,
+            self.output or other.output,
+            self.logits or other.logits,
+        )
+
 
 @dataclass(frozen=True)
 class Signals:
-    """What a model gave.
+    """What a model gave; layers are numbered as in :class:`Wants`.
 
     Attributes:
         queries: By layer, the projected queries, all heads side by side, ``[B, L, A]``.
@@ -71,6 +81,7 @@ class Signals:
         inner: By layer, what goes into the feed-forward activation, ``[B, L, F]``.
         output_BLH: The last layer's output.
         logits: The head's logits: ``[B, L, vocabulary]`` or ``[B, classes]``.
+        layers: How many layers the model has.
     """
 
     queries: dict[int, Tensor] = field(default_factory=dict)
@@ -81,6 +92,7 @@ class Signals:
     inner: dict[int, Tensor] = field(default_factory=dict)
     output_BLH: Tensor | None = None
     logits: Tensor | None = None
+    layers: int = 0
 
     def to(self, device: torch.device) -> Signals:
         """Move them to a device."""
@@ -99,4 +111,5 @@ class Signals:
             moved(self.inner),
             output,
             logits,
+            self.layers,
         )

@@ -89,35 +89,38 @@ class SuperLM(nn.Module):
         x_BLH = self._embed(batch, architecture.hidden_size)
         if dropout is not None:
             x_BLH = dropout.embeddings(x_BLH)
+        if 0 in wants.hidden:
+            hidden[0] = x_BLH
         bias = self._attention_bias(batch, max(layer.heads for layer in architecture.layers), x_BLH.dtype)
-        last = len(architecture.layers) - 1
-        through = last if wants.output else max(wants.hidden, default=-1)
-        for index, layer in enumerate(architecture.layers):
-            if index > max(through, max(wants.relations, default=-1)):
+        through = len(architecture.layers) if wants.output else max(wants.hidden, default=0)
+        projected_last = max(wants.relations, default=0)
+        for number, layer in enumerate(architecture.layers, start=1):
+            if number > max(through, projected_last):
                 break
             # A part without heads or neurons is skipped with its bias and its norm.
-            projected = self._project(x_BLH, architecture, index) if layer.heads else None
-            if index in wants.relations:
-                assert projected is not None, f"layer {index} has no heads and so no relations"
-                queries[index], keys[index], values[index] = projected
-            if index > through and index >= max(wants.relations, default=-1):
+            projected = self._project(x_BLH, architecture, number - 1) if layer.heads else None
+            if number in wants.relations:
+                assert projected is not None, f"layer {number} has no heads and so no relations"
+                queries[number], keys[number], values[number] = projected
+            if number > through and number >= projected_last:
                 break  # nothing wanted lies beyond these projections
             if projected is not None:
-                x_BLH = self._attend(x_BLH, projected, architecture, index, bias, dropout)
+                x_BLH = self._attend(x_BLH, projected, architecture, number - 1, bias, dropout)
             if layer.intermediate_size:
-                x_BLH = self._feed_forward(x_BLH, architecture, index, dropout)
-            if index in wants.hidden:
-                hidden[index] = x_BLH
-        return Signals(queries, keys, values, hidden, output_BLH=x_BLH if wants.output else None)
+                x_BLH = self._feed_forward(x_BLH, architecture, number - 1, dropout)
+            if number in wants.hidden:
+                hidden[number] = x_BLH
+        output = x_BLH if wants.output else None
+        return Signals(queries, keys, values, hidden, output_BLH=output, layers=len(architecture.layers))
 
-    def project(self, x_BH: Tensor) -> Tensor:
-        """Map a subnet's output ``[..., H]`` to the teacher's width by the learned projection."""
-        weight = self.flat["projection.weight"]
-        return linear(x_BH, weight, self.flat["projection.bias"], weight.shape[0])
+    def learned_map(self, name: str, x_BH: Tensor) -> Tensor:
+        """Apply a learned map to a subnet's hidden states ``[..., H]``; see :class:`LearnedMap`."""
+        weight = self.flat[f"{name}.weight"]
+        return linear(x_BH, weight, self.flat[f"{name}.bias"], weight.shape[0])
 
     @property
     def projects(self) -> bool:
-        """Whether it carries a learned output projection."""
+        """Whether it carries a learned map of its output to the teacher's width."""
         return "projection.weight" in self.flat
 
     @torch.no_grad()

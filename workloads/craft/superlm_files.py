@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from workloads.craft.importance import Order, apply_order
+from workloads.craft.objectives.term import LearnedMap
 from workloads.craft.superlm import SuperLM, Wiring
 from workloads.craft.teacher import Teacher
 from workloads.shapes.search_space import Space
@@ -31,15 +33,14 @@ def wiring_of(teacher: Teacher) -> Wiring:
     return Wiring(facts.layer_norm_eps, facts.activation, facts.positions, facts.relative_buckets)
 
 
-def build_superlm(teacher: Teacher, space: Space, *, order: Order | None, projection: bool) -> Built:
+def build_superlm(teacher: Teacher, space: Space, *, order: Order | None, maps: Iterable[LearnedMap] = ()) -> Built:
     """Start a SuperLM from the teacher.
 
     Args:
         teacher: Where its weights come from.
         space: The sub-space it must hold.
         order: The importance order, or None to slice the weights as they lie.
-        projection: Whether it carries an output projection to the teacher's width; it starts as the map of each
-            kept dimension onto its own place.
+        maps: The learned maps that it carries; each starts as the map of each kept dimension onto its own place.
 
     Returns:
         The SuperLM on the CPU, wherever the teacher is.
@@ -47,11 +48,11 @@ def build_superlm(teacher: Teacher, space: Space, *, order: Order | None, projec
     weights = {name: tensor.cpu() for name, tensor in teacher.weights.items()}
     if order is not None:
         weights = apply_order(weights, order)
-    if projection:
-        hidden = teacher.shape.hidden_size
-        places = torch.arange(hidden) if order is None else order.hidden
-        weights["projection.weight"] = torch.eye(hidden)[:, places]
-        weights["projection.bias"] = torch.zeros(hidden)
+    hidden = teacher.shape.hidden_size
+    places = torch.arange(hidden) if order is None else order.hidden
+    for one in maps:
+        weights[f"{one.name}.weight"] = torch.eye(hidden)[:, places].repeat(one.copies, 1)
+        weights[f"{one.name}.bias"] = torch.zeros(one.copies * hidden)
     superlm = SuperLM.from_teacher(weights, space, wiring_of(teacher))
     return Built(superlm, None if order is None else order.width_order(teacher.shape.layers - 1))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from workloads.craft.dropout import Dropout, DropoutKey
 from workloads.craft.objectives.objective import Counts, Objective
+from workloads.craft.objectives.term import LearnedMaps
 from workloads.craft.precision import autocast, has_bfloat16
 from workloads.craft.sandwich import sandwich
 from workloads.craft.signals import Batch
@@ -145,9 +146,10 @@ class GroupTrainer:
     ) -> dict[str, Tensor]:
         """Go over this worker's rows in micro-batches; halve these where the device's memory does not hold one."""
         counts = self.objective.counts(batch)
-        share = share_of_rows(len(batch.input_ids_BL), self.rank, self.world)
+        group = self.objective.group
+        share = share_of_rows(len(batch.input_ids_BL), self.rank, self.world, group)
         while True:
-            at_once = self._rows_at_once or max(1, len(share))
+            at_once = _whole_groups(self._rows_at_once or len(share), group)
             losses = {name: torch.zeros(len(ones), device=self.device) for name, ones in subnets.items()}
             for name in subnets:
                 self.members[name].superlm.flat.zero_grad()
@@ -157,7 +159,7 @@ class GroupTrainer:
                     self._add_rows(step, batch.rows(rows).to(self.device), rows, counts, subnets, losses)
                 return losses
             except torch.OutOfMemoryError:
-                if at_once == 1:
+                if at_once == group:
                     raise
             self._rows_at_once = -(-at_once // 2)  # outside of the handler, which holds the tensors of the failed try
             torch.cuda.empty_cache()
@@ -186,7 +188,7 @@ class GroupTrainer:
                     with self._autocast():
                         given = superlm(part, architecture, self.objective.student_wants(architecture), dropout)
                     # In float32: what low precision rounds off a student near its teacher is more than its loss.
-                    loss = self.objective.loss(given, targets, part, counts, self._project(superlm))
+                    loss = self.objective.loss(given, targets, part, counts, self._maps(superlm))
                     loss.backward()  # type: ignore[no-untyped-call]
                     losses[name][index] += loss.detach()
 
@@ -194,12 +196,12 @@ class GroupTrainer:
         probability = self.training.dropout
         return Dropout(probability, key, rows, len(architecture.layers), self.device) if probability else None
 
-    def _project(self, superlm: SuperLM) -> Callable[[Tensor], Tensor]:
-        def project(x: Tensor) -> Tensor:
+    def _maps(self, superlm: SuperLM) -> LearnedMaps:
+        def apply(name: str, x: Tensor) -> Tensor:
             with self._autocast():
-                return superlm.project(x)
+                return superlm.learned_map(name, x)
 
-        return project
+        return apply
 
     def _update(self, name: str, step: int) -> None:
         member, optimizer = self.members[name], self.optimizers[name]
@@ -240,6 +242,11 @@ def _optimizer(superlm: SuperLM, training: TrainingSpec) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=training.learning_rate, fused=True)
 
 
-def share_of_rows(rows: int, rank: int, world: int) -> range:
-    """Give the rows of a batch that a worker takes: consecutive, and as many as the others' but for one."""
-    return range(rows * rank // world, rows * (rank + 1) // world)
+def share_of_rows(rows: int, rank: int, world: int, group: int = 1) -> range:
+    """Give the rows of a batch that a worker takes: whole groups, and as many as the others' but for one group."""
+    groups = -(-rows // group)
+    return range(min(rows, groups * rank // world * group), min(rows, groups * (rank + 1) // world * group))
+
+
+def _whole_groups(rows: int, group: int) -> int:
+    return max(1, rows // group) * group

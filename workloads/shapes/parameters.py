@@ -17,7 +17,16 @@ from typing import Literal
 from workloads.shapes.architecture import Layer, TeacherShape, Vocabulary
 
 Axis = Literal[
-    "hidden", "attention", "ffn", "heads", "vocabulary", "positions", "token_types", "buckets", "teacher_hidden"
+    "hidden",
+    "attention",
+    "ffn",
+    "heads",
+    "vocabulary",
+    "positions",
+    "token_types",
+    "buckets",
+    "teacher_hidden",
+    "targets",
 ]
 Axes = tuple[Axis, ...]
 Extents = Mapping[Axis, int]
@@ -74,8 +83,11 @@ RELATIVE_BIAS = Part("relative_bias", "table", ("buckets", "heads"))
 POOLER = Part("pooler", "linear", ("hidden", "hidden"))
 PROJECTION = Part("projection", "linear", ("teacher_hidden", "hidden"))
 """A learned map of the output to the teacher's width, kept beside the model."""
+HIDDEN_PROJECTION = Part("hidden_projection", "linear", ("targets", "hidden"))
+"""A learned map of all layers' hidden states to what they are trained to match, of no use to the model."""
+LEARNED_MAPS = (PROJECTION, HIDDEN_PROJECTION)
 
-SHARED = (*EMBEDDINGS, RELATIVE_BIAS, POOLER, PROJECTION)
+SHARED = (*EMBEDDINGS, RELATIVE_BIAS, POOLER, *LEARNED_MAPS)
 """What all layers share."""
 
 

@@ -60,16 +60,16 @@ def test_a_student_has_a_memory_of_its_own(teacher: Teacher) -> None:
 def test_reading_gives_what_the_layers_give(teacher: Teacher) -> None:
     batch = encode(teacher)
     signals = teacher.family.read(
-        teacher.model, batch, Wants(relations=frozenset({0, 1}), hidden=frozenset({0}), output=True)
+        teacher.model, batch, Wants(relations=frozenset({1, 2}), hidden=frozenset({0, 1}), output=True)
     )
     states = teacher.model(**inputs(batch), output_hidden_states=True).hidden_states
     for index in (0, 1):
         for name, given in (("query", signals.queries), ("key", signals.keys), ("value", signals.values)):
             weight = teacher.weights[f"layers.{index}.{name}.weight"]
             bias = teacher.weights[f"layers.{index}.{name}.bias"]
-            torch.testing.assert_close(given[index], states[index] @ weight.T + bias)
-    assert list(signals.hidden) == [0]
-    assert torch.equal(signals.hidden[0], states[1])
+            torch.testing.assert_close(given[index + 1], states[index] @ weight.T + bias)
+    assert sorted(signals.hidden) == [0, 1] and signals.layers == 2
+    assert torch.equal(signals.hidden[0], states[0]) and torch.equal(signals.hidden[1], states[1])
     assert signals.output_BLH is not None
     assert torch.equal(signals.output_BLH, states[2])
     assert signals.logits is None
@@ -83,12 +83,12 @@ def test_reading_stops_where_nothing_more_is_wanted(teacher: Teacher) -> None:
         layer.output.register_forward_hook(lambda module, given, output, at=at: ran.append(at))
         for at, layer in enumerate(layers)
     ]
-    early = teacher.family.read(teacher.model, batch, Wants(relations=frozenset({1})))
+    early = teacher.family.read(teacher.model, batch, Wants(relations=frozenset({2})))
     assert ran == [0]
-    assert (early.output_BLH, early.hidden, list(early.queries)) == (None, {}, [1])
-    whole = teacher.family.read(teacher.model, batch, Wants(relations=frozenset({1}), output=True))
+    assert (early.output_BLH, early.hidden, list(early.queries)) == (None, {}, [2])
+    whole = teacher.family.read(teacher.model, batch, Wants(relations=frozenset({2}), output=True))
     assert ran == [0, 0, 1]
-    assert torch.equal(early.values[1], whole.values[1])
+    assert torch.equal(early.values[2], whole.values[2])
     for watch in watches:
         watch.remove()
     assert hooks(teacher) == before
@@ -165,13 +165,13 @@ def test_logits_come_from_the_head(make_teacher: Make, tmp_path: Path, family: s
     folder = make_teacher(tmp_path, family, layers=2, head=head)
     teacher = open_teacher(folder, head)  # type: ignore[arg-type]
     batch = encode(teacher)
-    signals = teacher.family.read(teacher.model, batch, Wants(relations=frozenset({1}), logits=True))
+    signals = teacher.family.read(teacher.model, batch, Wants(relations=frozenset({2}), logits=True))
     stock = (AutoModelForMaskedLM if head == "masked-lm" else AutoModelForSequenceClassification).from_pretrained(
         folder
     )
     assert signals.logits is not None
     torch.testing.assert_close(signals.logits, stock(**inputs(batch)).logits)
-    assert signals.queries[1].shape[-1] == 64
+    assert signals.queries[2].shape[-1] == 64
     assert len(teacher.weights) > 20
 
 

@@ -78,15 +78,15 @@ def test_rows_are_measured_a_few_at_once_and_heads_without_what_they_add(
     assert batch.mask_BL is not None
     monkeypatch.setattr(importance, "ROWS_AT_ONCE", 4)
     found = measure_importance(teacher, [batch, batch])
-    layers = frozenset(range(shape.layers))
+    layers = frozenset(range(1, shape.layers + 1))
     signals = teacher.family.read(teacher.model, batch, Wants(insides=layers))
     heads = torch.zeros(shape.layers, shape.heads)
     for layer in layers:
         context_TND = signals.contexts[layer][batch.mask_BL].view(-1, shape.heads, shape.head_width)
-        weight = teacher.weights[f"layers.{layer}.attention_output.weight"]
+        weight = teacher.weights[f"layers.{layer - 1}.attention_output.weight"]
         added = torch.einsum("tnd,hnd->tnh", context_TND, weight.view(shape.hidden_size, shape.heads, -1))
-        heads[layer] = 2 * added.norm(dim=-1).sum(0)
-    if shape.relative_buckets:
+        heads[layer - 1] = 2 * added.norm(dim=-1).sum(0)
+    if shape.vocabulary.relative_buckets:
         heads = heads.mean(0, keepdim=True).expand_as(heads)
     torch.testing.assert_close(found.heads, heads, rtol=1e-4, atol=1e-6)
     once = measure_importance(teacher, [batch])

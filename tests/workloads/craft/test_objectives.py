@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workloads.craft.objectives.objective import Counts, Objective, objective_for
-from workloads.craft.objectives.relation import RelationCounts, RelationLoss, relation_scores
+from workloads.craft.objectives.objective import Objective, objective_for
+from workloads.craft.objectives.relation import Relation, RelationLoss, relation_scores
+from workloads.craft.objectives.term import Counts, LearnedMap
 from workloads.craft.signals import Batch, Signals, Wants
 from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
 from workloads.spec.errors import InputError
@@ -31,21 +32,27 @@ def objective(**spec: Any) -> Objective:
 def signals(layer: int, width: int, seed: int) -> Signals:
     generator = torch.Generator().manual_seed(seed)
     parts = [torch.randn(3, 5, width, generator=generator) for _ in range(4)]
-    return Signals({layer: parts[0]}, {layer: parts[1]}, {layer: parts[2]}, output_BLH=parts[3])
+    return Signals({layer: parts[0]}, {layer: parts[1]}, {layer: parts[2]}, output_BLH=parts[3], layers=layer)
 
 
 def changed(given: Signals, change: Any) -> Signals:
     def each(part: dict[int, Tensor]) -> dict[int, Tensor]:
         return {layer: change(x) for layer, x in part.items()}
 
-    return Signals(each(given.queries), each(given.keys), each(given.values), output_BLH=change(given.output_BLH))
+    return replace(
+        given,
+        queries=each(given.queries),
+        keys=each(given.keys),
+        values=each(given.values),
+        output_BLH=change(given.output_BLH),
+    )
 
 
 def spoil_padding(x_BLA: Tensor) -> Tensor:
     return torch.where(MASK[..., None], x_BLA, torch.full_like(x_BLA, 1e4))
 
 
-def to_width_12(x: Tensor) -> Tensor:
+def to_width_12(name: str, x: Tensor) -> Tensor:
     return F.pad(x, (0, 12 - x.shape[-1]))
 
 
@@ -57,16 +64,16 @@ def loss_of(made: Objective, teacher: Signals, student: Signals, batch: Batch, c
 @FORMS
 @pytest.mark.parametrize("batch", [WHOLE, PADDED], ids=["whole", "padded"])
 def test_a_student_like_its_teacher_has_no_relation_loss_and_another_has(form: RelationForm, batch: Batch) -> None:
-    made, teacher = objective(relation=form), signals(5, 12, 0)
+    made, teacher = objective(relation=form), signals(6, 12, 0)
     assert abs(float(loss_of(made, teacher, teacher, batch))) < 1e-6
-    assert float(loss_of(made, teacher, signals(5, 12, 1), batch)) > 1e-3
+    assert float(loss_of(made, teacher, signals(6, 12, 1), batch)) > 1e-3
 
 
 @OUTPUTS
 def test_a_student_like_its_teacher_has_no_output_loss_and_another_has(kind: str) -> None:
-    made, teacher = objective(relation=None, output={"kind": kind}), signals(5, 12, 0)
+    made, teacher = objective(relation=None, output={"kind": kind}), signals(6, 12, 0)
     assert abs(float(loss_of(made, teacher, teacher, PADDED))) < 1e-6
-    assert float(loss_of(made, teacher, signals(5, 8, 1), PADDED)) > 1e-3
+    assert float(loss_of(made, teacher, signals(6, 8, 1), PADDED)) > 1e-3
 
 
 @FORMS
@@ -84,7 +91,7 @@ def test_the_forms_give_what_a_hand_reckons(form: RelationForm) -> None:
     }
     relation = RelationLoss(form, 1, "spread")
     got = relation(
-        torch.tensor([[[1.0], [0.0]]]), relation.target(torch.eye(2)[None], None), None, RelationCounts(2, 4)
+        torch.tensor([[[1.0], [0.0]]]), relation.target(torch.eye(2)[None], None), None, Counts(1, 2, 4)
     ).sum()
     assert float(got) == pytest.approx(expected[form], rel=1e-5)
 
@@ -92,10 +99,10 @@ def test_the_forms_give_what_a_hand_reckons(form: RelationForm) -> None:
 @FORMS
 def test_a_padded_row_counts_as_the_row_without_its_padding(form: RelationForm) -> None:
     relation, cut = RelationLoss(form, 3, "spread"), 3
-    teacher, student = signals(0, 12, 0).queries[0][1:2], signals(0, 9, 1).queries[0][1:2]
+    teacher, student = signals(1, 12, 0).queries[1][1:2], signals(1, 9, 1).queries[1][1:2]
     mask = MASK[1:2]
-    padded = relation(student, relation.target(teacher, mask), mask, RelationCounts(cut, cut * cut))
-    bare = relation(student[:, :cut], relation.target(teacher[:, :cut], None), None, RelationCounts(cut, cut * cut))
+    padded = relation(student, relation.target(teacher, mask), mask, Counts(1, cut, cut * cut))
+    bare = relation(student[:, :cut], relation.target(teacher[:, :cut], None), None, Counts(1, cut, cut * cut))
     torch.testing.assert_close(padded, bare)
 
 
@@ -108,7 +115,7 @@ def test_a_padded_row_counts_as_the_row_without_its_padding(form: RelationForm) 
     ids=["softmax-mse", "raw-mse", "kl", "pooled", "token"],
 )
 def test_what_padded_positions_hold_changes_neither_loss_nor_gradient(spec: dict[str, Any]) -> None:
-    made, teacher, student = objective(**spec), signals(5, 12, 0), signals(2, 8, 1)
+    made, teacher, student = objective(**spec), signals(6, 12, 0), signals(2, 8, 1)
 
     def loss_and_gradients(teacher: Signals, student: Signals) -> tuple[Tensor, list[Tensor]]:
         leaves = changed(student, lambda x: x.detach().clone().requires_grad_())
@@ -136,7 +143,7 @@ def test_what_padded_positions_hold_changes_neither_loss_nor_gradient(spec: dict
 )
 @pytest.mark.parametrize("batch", [WHOLE, PADDED], ids=["whole", "padded"])
 def test_the_losses_of_a_split_batch_add_up_to_that_of_the_whole(spec: dict[str, Any], batch: Batch) -> None:
-    made, teacher, student = objective(**spec), signals(5, 12, 0), signals(2, 8, 1)
+    made, teacher, student = objective(**spec), signals(6, 12, 0), signals(2, 8, 1)
     counts = made.counts(batch)
     parts = []
     for rows in (slice(0, 1), slice(1, 3)):
@@ -156,7 +163,7 @@ def test_the_losses_of_a_split_batch_add_up_to_that_of_the_whole(spec: dict[str,
 )
 @pytest.mark.parametrize("batch", [WHOLE, PADDED], ids=["whole", "padded"])
 def test_the_loss_of_each_row_is_that_of_the_row_alone(spec: dict[str, Any], batch: Batch) -> None:
-    made, teacher, student = objective(**spec), signals(5, 12, 0), signals(2, 8, 1)
+    made, teacher, student = objective(**spec), signals(6, 12, 0), signals(2, 8, 1)
     counts = made.counts(batch)
     together = made.loss_rows(student, made.targets(teacher, batch), batch, counts, to_width_12)
     alone = []
@@ -176,14 +183,14 @@ def test_counts_are_of_real_tokens_and_pairs() -> None:
 
 
 def test_widths_that_heads_divide_are_split_evenly_whatever_the_remainder() -> None:
-    x = signals(0, 12, 0).queries[0]
+    x = signals(1, 12, 0).queries[1]
     expected = torch.einsum("blrd,bmrd->brlm", x.view(3, 5, 4, 3), x.view(3, 5, 4, 3)) / math.sqrt(3)
     torch.testing.assert_close(relation_scores(x, 4, "spread"), expected)
     torch.testing.assert_close(relation_scores(x, 4, "drop"), expected)
 
 
 def test_widths_that_heads_do_not_divide_are_spread_or_dropped() -> None:
-    x = signals(0, 11, 0).queries[0]
+    x = signals(1, 11, 0).queries[1]
     sizes = {"spread": [3, 3, 3, 2], "drop": [2, 2, 2, 2]}
     for remainder, widths in sizes.items():
         parts = torch.split(x[..., : sum(widths)], widths, dim=-1)
@@ -196,12 +203,12 @@ def test_widths_that_heads_do_not_divide_are_spread_or_dropped() -> None:
 def test_a_student_of_any_width_can_be_compared(form: RelationForm, remainder: str) -> None:
     made = objective(relation=form, remainder=remainder, relation_heads=4)
     for width in (4, 7, 12, 15):
-        loss = float(loss_of(made, signals(5, 12, 0), signals(1, width, 1), PADDED))
+        loss = float(loss_of(made, signals(6, 12, 0), signals(1, width, 1), PADDED))
         assert math.isfinite(loss) and loss > 0
 
 
 def test_relations_are_weighted_and_a_weight_of_nothing_leaves_one_out() -> None:
-    teacher, student = signals(5, 12, 0), signals(2, 8, 1)
+    teacher, student = signals(6, 12, 0), signals(2, 8, 1)
     weights = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
     alone = [float(loss_of(objective(relation_weights=one), teacher, student, PADDED)) for one in weights]
     mixed = float(loss_of(objective(relation_weights=(2, 0.5, 1)), teacher, student, PADDED))
@@ -210,7 +217,7 @@ def test_relations_are_weighted_and_a_weight_of_nothing_leaves_one_out() -> None
 
 
 def test_the_output_term_is_added_with_its_weight() -> None:
-    teacher, student = signals(5, 12, 0), signals(2, 8, 1)
+    teacher, student = signals(6, 12, 0), signals(2, 8, 1)
     relation = float(loss_of(objective(), teacher, student, PADDED))
     output = float(loss_of(objective(relation=None, output={"kind": "pooled"}), teacher, student, PADDED))
     both = float(loss_of(objective(output={"kind": "pooled", "weight": 3}), teacher, student, PADDED))
@@ -218,7 +225,7 @@ def test_the_output_term_is_added_with_its_weight() -> None:
 
 
 def test_a_reordered_superlm_is_compared_with_a_teacher_read_in_its_order() -> None:
-    made, teacher = objective(), signals(5, 12, 0)
+    made, teacher = objective(), signals(6, 12, 0)
     order = torch.arange(12).view(3, 4)[[2, 0, 1]].flatten()
     student = changed(teacher, lambda x: x[..., order])
     targets = made.targets(teacher, WHOLE, order)
@@ -230,24 +237,24 @@ def test_a_reordered_superlm_is_compared_with_a_teacher_read_in_its_order() -> N
 
 def test_only_what_is_compared_is_wanted() -> None:
     student = Architecture.alike(layers=2, hidden_size=8, heads=2, head_width=4, intermediate_size=8, teacher_layers=6)
-    assert objective().teacher_wants == Wants(relations=frozenset([5]))
-    assert objective().student_wants(student) == Wants(relations=frozenset([1]))
+    assert objective().teacher_wants == Wants(relations=frozenset([6]))
+    assert objective().student_wants(student) == Wants(relations=frozenset([2]))
     both = objective(output={"kind": "token"})
-    assert both.student_wants(student) == Wants(relations=frozenset([1]), output=True)
+    assert both.student_wants(student) == Wants(relations=frozenset([2]), output=True)
     assert objective(relation=None, output={"kind": "token"}).teacher_wants == Wants(output=True)
 
 
 def test_a_pooled_output_needs_one_document_a_row() -> None:
     assert objective().layout == objective(output={"kind": "token"}).layout == "packed"
     assert objective(output={"kind": "pooled"}).layout == "documents"
-    assert objective(output={"kind": "token"}).needs_projection and not objective().needs_projection
+    assert objective(output={"kind": "token"}).maps == (LearnedMap("projection"),) and not objective().maps
 
 
 def test_relation_heads_default_to_the_teachers_and_may_not_outnumber_its_width() -> None:
-    relation = objective().relation
-    assert relation is not None and relation.heads == 3
+    relation = objective().terms[0]
+    assert isinstance(relation, Relation) and relation.loss.heads == 3
     with pytest.raises(InputError, match=r"objective\.relation_heads: 13"):
         objective(relation_heads=13)
     assert objective_for(
         ObjectiveSpec.model_validate({}), replace(SHAPE, architecture=Architecture.of_teacher(2, 12, 3, 48))
-    ).teacher_wants.relations == {1}
+    ).teacher_wants.relations == {2}

@@ -18,6 +18,7 @@ from workloads.craft.cutting import cut_student
 from workloads.craft.export import export_student
 from workloads.craft.families import STILLROOM
 from workloads.craft.latency.runtimes import load_model
+from workloads.craft.objectives.term import LearnedMap
 from workloads.craft.signals import Batch, Wants
 from workloads.craft.stillroom_model.modeling_stillroom import StillroomForMaskedLM
 from workloads.craft.superlm import SuperLM
@@ -101,16 +102,16 @@ def test_it_has_the_shape_it_was_saved_with_and_reads_what_its_teacher_reads(
 
 
 def test_the_signals_of_its_layers_are_those_of_its_forward(assistant: Teacher) -> None:
-    batch, last = encode(assistant), assistant.shape.layers - 1
-    everything = frozenset(range(last + 1))
+    batch, last = encode(assistant), assistant.shape.layers
+    everything = frozenset(range(1, last + 1))
     found = STILLROOM.read(assistant.model, batch, Wants(frozenset([last]), everything, everything, output=True))
-    layer = assistant.shape.architecture.layers[last]
+    layer = assistant.shape.architecture.layers[-1]
     assert found.queries[last].shape[-1] == found.contexts[last].shape[-1] == layer.heads * layer.head_width
     assert found.output_BLH is not None and torch.equal(found.output_BLH, found.hidden[last])
     torch.testing.assert_close(found.output_BLH[batch.mask_BL], outputs(assistant.model, batch))
     layers = assistant.shape.architecture.layers
-    assert set(found.contexts) == {index for index, one in enumerate(layers) if one.heads}
-    assert set(found.inner) == {index for index, one in enumerate(layers) if one.intermediate_size}
+    assert set(found.contexts) == {number for number, one in enumerate(layers, start=1) if one.heads}
+    assert set(found.inner) == {number for number, one in enumerate(layers, start=1) if one.intermediate_size}
 
 
 def test_the_superlm_of_the_whole_of_it_gives_what_it_gives(assistant: Teacher) -> None:
@@ -125,7 +126,7 @@ def test_the_superlm_of_the_whole_of_it_gives_what_it_gives(assistant: Teacher) 
 def test_students_of_a_student_are_cut_exported_and_loaded(first: Teacher, tmp_path: Path) -> None:
     teacher = open_teacher(export(tmp_path / "assistant", first, FREE))
     batch = encode(teacher)
-    superlm = build_superlm(teacher, PAPER, order=None, projection=True).superlm.eval()
+    superlm = build_superlm(teacher, PAPER, order=None, maps=[LearnedMap("projection")]).superlm.eval()
     for architecture in (PAPER.smallest, PAPER.largest):
         weights = superlm.extract(architecture)
         folder = tmp_path / architecture.describe()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from workloads.craft.objectives.term import LearnedMap
 from workloads.craft.polishing import first_batch, polish_training, single_student_space
 from workloads.craft.sandwich import sandwich
 from workloads.craft.signals import Batch, Wants
@@ -36,7 +37,7 @@ def test_a_student_begins_polishing_as_what_it_is_in_its_superlm(
     make_teacher: Callable[..., Path], tmp_path: Path, family: str
 ) -> None:
     teacher = open_teacher(make_teacher(tmp_path / "teacher", family))
-    superlm = build_superlm(teacher, FREE, order=None, projection=True).superlm.eval()
+    superlm = build_superlm(teacher, FREE, order=None, maps=[LearnedMap("projection")]).superlm.eval()
     save_superlm(tmp_path, superlm)
     batch = Batch(torch.randint(5, 60, (2, 9)))
     for one in FREE:
@@ -44,7 +45,8 @@ def test_a_student_begins_polishing_as_what_it_is_in_its_superlm(
         with torch.no_grad():
             given, expected = (each(batch, one, Wants(output=True)).output_BLH for each in (student, superlm))
             torch.testing.assert_close(given, expected)
-            torch.testing.assert_close(student.project(given), superlm.project(expected))
+            mapped = [each.learned_map("projection", x) for each, x in ((student, given), (superlm, expected))]
+            torch.testing.assert_close(*mapped)
         extracted, before = student.extract(one), superlm.extract(one)
         assert extracted.keys() == before.keys()
         assert all(extracted[name].equal(before[name]) for name in before)

@@ -41,8 +41,7 @@ def _rows(count: int = 7, length: int = 12, padded: int = 3) -> TokenRows:
 
 
 def _superlm(teacher: Teacher, objective: Objective) -> SuperLM:
-    projection = objective.needs_projection
-    return build_superlm(teacher, SPACE, order=None, projection=projection).superlm
+    return build_superlm(teacher, SPACE, order=None, maps=objective.maps).superlm
 
 
 def _score(teacher: Teacher, superlm: SuperLM, objective: Objective, one: Architecture, batch_size: int) -> float:
@@ -71,7 +70,7 @@ def test_a_score_is_the_loss_of_all_heldout_text_in_one_batch_however_it_is_cut(
         targets = objective.targets(read, batch)
         superlm.eval()
         signals = superlm(batch, SPACE.largest, objective.student_wants(SPACE.largest))
-        plain = objective.loss(signals, targets, batch, objective.counts(batch), superlm.project).item()
+        plain = objective.loss(signals, targets, batch, objective.counts(batch), superlm.learned_map).item()
     for size in (1, 3, 16):
         assert _score(teacher, superlm, objective, SPACE.largest, size) == pytest.approx(plain, rel=1e-5)
 

@@ -52,8 +52,8 @@ def encode(teacher: Teacher, first: Sequence[str] = SENTENCES[:3], second: Seque
 
 
 def everything(architecture: Architecture) -> Wants:
-    last = len(architecture.layers) - 1
-    return Wants(relations=frozenset([0, last]), hidden=frozenset([0, last]), output=True)
+    last = len(architecture.layers)
+    return Wants(relations=frozenset([1, last]), hidden=frozenset([0, last]), output=True)
 
 
 def read(student: PreTrainedModel, batch: Batch, layer: str, names: tuple[str, str, str]) -> tuple[Tensor, ...]:
@@ -105,7 +105,7 @@ def test_a_slice_gives_what_the_extracted_student_gives(teacher: Teacher, space:
 
 def test_the_full_size_subnet_is_the_teacher(teacher: Teacher) -> None:
     superlm, batch = superlm_of(teacher, FULL), encode(teacher)
-    wants = Wants(relations=frozenset([1, 3]), hidden=frozenset([0, 2]), output=True)
+    wants = Wants(relations=frozenset([2, 4]), hidden=frozenset([0, 1, 3]), output=True)
     with torch.no_grad():
         got, expected = superlm(batch, FULL.largest, wants), teacher.family.read(teacher.model, batch, wants)
     for part in ("queries", "keys", "values", "hidden"):
@@ -143,7 +143,7 @@ def test_what_padding_holds_changes_nothing_at_real_tokens(teacher: Teacher) -> 
 @SPACES
 def test_relations_alone_are_the_same_as_with_everything_else(teacher: Teacher, space: SubSpace) -> None:
     superlm, batch, architecture = superlm_of(teacher, space), encode(teacher), space.largest
-    last = len(architecture.layers) - 1
+    last = len(architecture.layers)
     with torch.no_grad():
         alone = superlm(batch, architecture, Wants(relations=frozenset([last])))
         full = superlm(batch, architecture, everything(architecture))
@@ -154,7 +154,7 @@ def test_relations_alone_are_the_same_as_with_everything_else(teacher: Teacher, 
 
 def test_relations_alone_leave_the_rest_of_the_last_layer_without_gradient(bert: Teacher) -> None:
     superlm, architecture = superlm_of(bert, STOCK), STOCK.smallest
-    last, source = len(architecture.layers) - 1, architecture.layers[-1].source
+    last, source = len(architecture.layers), architecture.layers[-1].source
     superlm(encode(bert), architecture, Wants(relations=frozenset([last]))).queries[last].square().sum().backward()
     for name, touched in (("query", True), ("value", False), ("attention_output", False), ("output", False)):
         gradient = superlm.flat[f"layers.{source}.{name}.weight"].grad
@@ -238,7 +238,7 @@ def test_a_layer_without_heads_or_neurons_adds_nothing(teacher: Teacher, skipped
     nothing = dataclasses.replace(first, heads=0, intermediate_size=0)
 
     def output(*layers: Layer) -> Tensor:
-        architecture, last = Architecture(STOCK.largest.hidden_size, layers), len(layers) - 1
+        architecture, last = Architecture(STOCK.largest.hidden_size, layers), len(layers)
         with torch.no_grad():
             return superlm(batch, architecture, Wants(hidden=frozenset([last]))).hidden[last]
 
@@ -279,7 +279,7 @@ def test_a_learned_projection_maps_every_width_to_the_teachers_and_comes_along(b
     superlm = SuperLM.from_teacher(weights, STOCK, wiring_of(bert))
     assert superlm.projects and not superlm_of(bert, STOCK).projects
     x_BH = torch.randn(3, 32, generator=generator)
-    torch.testing.assert_close(superlm.project(x_BH), x_BH @ weight[:, :32].T + bias)
+    torch.testing.assert_close(superlm.learned_map("projection", x_BH), x_BH @ weight[:, :32].T + bias)
     cut = superlm.extract(STOCK.smallest)
     torch.testing.assert_close(cut["projection.weight"], weight[:, :32])
     torch.testing.assert_close(cut["projection.bias"], bias)

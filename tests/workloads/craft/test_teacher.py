@@ -119,7 +119,7 @@ def test_settings_for_other_uses_neither_break_a_run_nor_reach_a_student(
     _edit(folder / "config.json", **settings)
     teacher = open_teacher(folder)
     batch = Batch(torch.tensor([[2, 7, 8, 3]]))
-    wants = Wants(relations=frozenset({0}), output=True)
+    wants = Wants(relations=frozenset({1}), output=True)
     read, expected = (one.family.read(one.model, batch, wants).output_BLH for one in (teacher, plain))
     torch.testing.assert_close(read, expected)
     assert (export(teacher, tmp_path / "other") / "config.json").read_bytes() == (student / "config.json").read_bytes()
@@ -221,10 +221,10 @@ def test_a_real_teacher_opens_and_reads_like_transformers() -> None:
     )
     stock = AutoModel.from_pretrained(MINILM)(**encoded, output_hidden_states=True)
     batch = Batch(encoded["input_ids"], encoded["attention_mask"].bool(), encoded["token_type_ids"])
-    signals = teacher.family.read(teacher.model, batch, Wants(relations=frozenset({5}), output=True))
+    signals = teacher.family.read(teacher.model, batch, Wants(relations=frozenset({6}), output=True))
     torch.testing.assert_close(signals.output_BLH, stock.last_hidden_state)
     own = teacher.weights["layers.5.query.weight"], teacher.weights["layers.5.query.bias"]
-    torch.testing.assert_close(signals.queries[5], torch.nn.functional.linear(stock.hidden_states[5], *own))
+    torch.testing.assert_close(signals.queries[6], torch.nn.functional.linear(stock.hidden_states[5], *own))
 
 
 def test_no_weights_are_kept_beside_the_models_own(folder: Path) -> None:

@@ -14,7 +14,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.workloads.craft.test_terms import Contrast
 from tests.workloads.craft.training_scene import BATCH, batch_of, flats, train, trainer_of, work
+from workloads.craft.objectives.hidden import HiddenStates
+from workloads.craft.objectives.objective import Objective
+from workloads.craft.objectives.output import TokenOutput
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.craft.training import GroupTrainer, learning_rate, share_of_rows
 from workloads.spec.request import TrainingSpec
@@ -268,3 +272,34 @@ def test_two_workers_give_the_weights_of_one(teacher: Teacher, folder: Path, tmp
         two = [torch.load(tmp_path / f"{precision}-{rank}.pt") for rank in range(2)]
         assert_equal(*two)
         assert_close(flats(one), two[0], tolerance)
+
+
+def test_shares_hold_whole_groups_of_rows() -> None:
+    for rows in (1, 6, 32, 33):
+        for world in (1, 2, 5):
+            shares = [share_of_rows(rows, rank, world, 3) for rank in range(world)]
+            assert [row for share in shares for row in share] == list(range(rows))
+            assert all(share.start % 3 == 0 for share in shares if len(share))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 5])
+def test_no_group_of_rows_is_divided(teacher: Teacher, rows: int) -> None:
+    """A term that compares the rows of a group gives the same weights in micro-batches and by the share of a worker."""
+    objective = Objective((TokenOutput(), Contrast(2)))
+    whole, split = (trainer_of(teacher, made=objective, training={"micro_batch_rows": at}) for at in (None, rows))
+    for trainer in (whole, split):
+        train(trainer, steps=2)
+    assert_close(flats(whole), flats(split))
+
+
+def test_a_learned_map_is_trained_and_starts_as_the_identity(teacher: Teacher) -> None:
+    """KD-NAS's objective: hidden states of all layers through one map to twice the teacher's width."""
+    objective = Objective((HiddenStates(4, (2, 3, 4)),))
+    trainer = trainer_of(teacher, made=objective, training={"learning_rate": 1e-2, "dropout": 0.0}, steps=20)
+    small = trainer.members["small"].superlm.flat["hidden_projection.weight"]
+    assert torch.equal(small.detach(), torch.eye(64).repeat(2, 1)[:, :32])
+    losses = train(trainer, batches=1)
+    assert losses[-1]["small"].mean() < 0.8 * losses[0]["small"].mean()
+    assert not torch.allclose(small, torch.eye(64).repeat(2, 1)[:, :32], atol=1e-2)
+    full = trainer_of(teacher, names=["teacher"], made=objective, training={"dropout": 0.0})
+    assert float(full.step(0, batch_of(0))["teacher"]) < 1e-9

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from workloads.craft.objectives.objective import objective_for
+from workloads.craft.objectives.objective import Objective, objective_for
 from workloads.craft.signals import Batch
 from workloads.craft.superlm_files import build_superlm
 from workloads.craft.teacher import Teacher, open_teacher
@@ -39,6 +39,7 @@ def trainer_of(
     names: Sequence[str] = ("small", "base"),
     training: Mapping[str, Any] | None = None,
     objective: Mapping[str, Any] | None = None,
+    made: Objective | None = None,
     steps: int = STEPS,
     lengths: Mapping[str, int] | None = None,
     renamed: str = "",
@@ -51,11 +52,11 @@ def trainer_of(
         {"batch_size": BATCH, "sequence_length": LENGTH, "precision": "float32", "learning_rate": RATE}
         | dict(training or {})
     )
-    made = objective_for(ObjectiveSpec.model_validate(dict(objective or {})), teacher.shape)
+    made = made or objective_for(ObjectiveSpec.model_validate(dict(objective or {})), teacher.shape)
     members = {}
     for name in names:
         space = replace(SPACES[name], name=renamed + name)
-        built = build_superlm(teacher, space, order=None, projection=made.needs_projection)
+        built = build_superlm(teacher, space, order=None, maps=made.maps)
         members[space.name] = Member(space, built.superlm, built.head_order, (lengths or {}).get(name, steps))
     return GroupTrainer(teacher, members, made, spec, seed=seed, device=torch.device("cpu"), rank=rank, world=world)
 

@@ -101,12 +101,13 @@ class Encoder:
         hooked.waiting -= {
             (kind, index)
             for kind, index in hooked.waiting
-            if kind in _INSIDES and _part(layers[index], self.layout.layer[kind]) is None
+            if kind in _INSIDES and _part(layers[index - 1], self.layout.layer[kind]) is None
         }
         with ExitStack() as hooks:
             for kind, index in hooked.waiting - {("logits", 0)}:
                 at = self.layout.layer.get(kind)
-                module = layers[index] if at is None else layers[index].get_submodule(at)
+                whole = layers[index - 1] if index else _base(model).get_submodule("embeddings")
+                module = whole if at is None else whole.get_submodule(at)
                 hooks.callback(module.register_forward_hook(hooked.hook(kind, index)).remove)
             try:
                 output = model(**self._inputs(batch))
@@ -204,12 +205,13 @@ class _SignalHooks:
     """The hooks of one forward, and the signals that they have taken so far."""
 
     def __init__(self, wants: Wants, layers: int) -> None:
+        self.layers = layers
         self.found: dict[str, dict[int, Tensor]] = defaultdict(dict)
         self.waiting = {(kind, index) for kind in _RELATIONS for index in wants.relations}
         self.waiting |= {("layer", index) for index in wants.hidden}
         self.waiting |= {(kind, index) for kind in _INSIDES for index in wants.insides}
         if wants.output:
-            self.waiting.add(("layer", layers - 1))
+            self.waiting.add(("layer", layers))
         if wants.logits:
             self.waiting.add(("logits", 0))
 
@@ -232,8 +234,9 @@ class _SignalHooks:
             hidden={index: layers[index] for index in wants.hidden},
             contexts=self.found["attention_output"],
             inner=self.found["intermediate"],
-            output_BLH=layers[max(layers)] if wants.output else None,
+            output_BLH=layers[self.layers] if wants.output else None,
             logits=self.found["logits"].get(0),
+            layers=self.layers,
         )
 
 

@@ -1,18 +1,19 @@
-"""Objectives: take what a teacher and a student gave for a batch, and return a loss.
-
-An objective says which signals it needs of each side, so that nothing else is computed or kept.
-"""
+"""Objectives: weighted sums of terms, each of which compares what a teacher and a student gave for a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import math
+import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
-from workloads.craft.objectives.output import pool, pooled_loss, token_loss
-from workloads.craft.objectives.relation import RelationCounts, RelationLoss, RelationTarget
+from workloads.craft.objectives.output import PooledOutput, TokenOutput
+from workloads.craft.objectives.relation import RELATIONS, Relation, RelationLoss
+from workloads.craft.objectives.term import Counts, LearnedMap, LearnedMaps, Term
 from workloads.craft.signals import Batch, Signals, Wants
 from workloads.shapes.architecture import Architecture, TeacherShape
 from workloads.spec.errors import InputError
@@ -20,54 +21,39 @@ from workloads.spec.request import ObjectiveSpec
 
 __all__ = ["Counts", "Objective", "Targets", "objective_for"]
 
-
-@dataclass(frozen=True)
-class Counts:
-    """What losses are divided by: the rows, real tokens and real token pairs of a (whole) batch."""
-
-    rows: int
-    tokens: int
-    pairs: int
-
-
-@dataclass(frozen=True)
-class Targets:
-    """The teacher's side of a batch; ``relations`` in the order queries, keys, values."""
-
-    relations: tuple[RelationTarget, ...] = ()
-    output: Tensor | None = None
+Targets = tuple[Any, ...]
+"""The teacher's side of a batch, by term."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """Relations of the last layer, an output term, or both.
+    """A weighted sum of terms."""
 
-    Attributes:
-        layout: ``documents`` (one a row, padded) where the output is pooled, ``packed`` otherwise.
-    """
-
-    spec: ObjectiveSpec
-    relation: RelationLoss | None
-    teacher_last: int
+    terms: tuple[Term, ...]
 
     @property
     def layout(self) -> Literal["packed", "documents"]:
-        """How the corpus must be laid out."""
-        return "documents" if self.spec.output is not None and self.spec.output.kind == "pooled" else "packed"
+        """How the corpus must be laid out: ``documents`` (one a row, padded) where rows are pooled."""
+        return "documents" if any(term.pools for term in self.terms) else "packed"
 
     @property
-    def needs_projection(self) -> bool:
-        """Whether a SuperLM must carry a learned output projection."""
-        return self.spec.output is not None
+    def maps(self) -> tuple[LearnedMap, ...]:
+        """The learned maps that a SuperLM must carry, each once."""
+        return tuple(dict.fromkeys(one for term in self.terms for one in term.maps))
+
+    @property
+    def group(self) -> int:
+        """How many consecutive rows of the whole batch must stay together."""
+        return math.lcm(*(term.group for term in self.terms))
 
     @property
     def teacher_wants(self) -> Wants:
-        """What the teacher must give: its last layer's relations, its output."""
-        return self._wants(self.teacher_last)
+        """The signals that the teacher must give."""
+        return _together(term.teacher_wants() for term in self.terms)
 
     def student_wants(self, architecture: Architecture) -> Wants:
-        """What a student must give: the same of its own last layer."""
-        return self._wants(len(architecture.layers) - 1)
+        """Give the signals that a student must give."""
+        return _together(term.student_wants(len(architecture.layers)) for term in self.terms)
 
     def counts(self, batch: Batch) -> Counts:
         """Count a batch, on the host side of it if it still is there."""
@@ -78,69 +64,35 @@ class Objective:
         return Counts(rows, int(real.sum()), int((real * real).sum()))
 
     def targets(self, signals: Signals, batch: Batch, head_order: Tensor | None = None) -> Targets:
-        """Prepare the teacher's side of a batch.
+        """Prepare the teacher's side of a batch; see :meth:`Term.targets`."""
+        return tuple(term.targets(signals, batch, head_order) for term in self.terms)
 
-        Args:
-            signals: What the teacher gave for :attr:`teacher_wants`.
-            batch: The batch.
-            head_order: Order of the attention width's dimensions ``[A]`` in which the teacher's last layer is read,
-                where the SuperLM's heads were reordered.
-        """
-        relations: list[RelationTarget] = []
-        if self.relation is not None:
-            for part in (signals.queries, signals.keys, signals.values):
-                x_BLA = part[self.teacher_last]
-                ordered = x_BLA if head_order is None else x_BLA[..., head_order]
-                relations.append(self.relation.target(ordered, batch.mask_BL))
-        output = None
-        if self.spec.output is not None:
-            assert signals.output_BLH is not None
-            output = signals.output_BLH.float()
-            if self.spec.output.kind == "pooled":
-                output = pool(output, batch.mask_BL)
-        return Targets(tuple(relations), output)
-
-    def loss(
-        self, signals: Signals, targets: Targets, batch: Batch, counts: Counts, project: Callable[[Tensor], Tensor]
-    ) -> Tensor:
+    def loss(self, signals: Signals, targets: Targets, batch: Batch, counts: Counts, maps: LearnedMaps) -> Tensor:
         """Compare a student with the teacher: the sum of :meth:`loss_rows`, a scalar."""
-        return self.loss_rows(signals, targets, batch, counts, project).sum()
+        return self.loss_rows(signals, targets, batch, counts, maps).sum()
 
-    def loss_rows(
-        self, signals: Signals, targets: Targets, batch: Batch, counts: Counts, project: Callable[[Tensor], Tensor]
-    ) -> Tensor:
+    def loss_rows(self, signals: Signals, targets: Targets, batch: Batch, counts: Counts, maps: LearnedMaps) -> Tensor:
         """Compare a student with the teacher, row by row.
 
         Args:
             signals: What the student gave for :meth:`student_wants`.
             targets: The teacher's side of the same batch.
-            batch: The batch, or this worker's part of it.
+            batch: The batch, or some of its rows; no :attr:`group` is divided.
             counts: Of the whole batch, so that the losses of its parts add up to its mean.
-            project: Maps the student's output to the teacher's width.
+            maps: The student's learned maps.
 
         Returns:
             ``[B]``, each row's share of the weighted sum of the terms.
         """
-        terms: list[Tensor] = []
-        if self.relation is not None:
-            parts = (signals.queries, signals.keys, signals.values)
-            relation_counts = RelationCounts(counts.tokens, counts.pairs)
-            for weight, part, target in zip(self.spec.relation_weights, parts, targets.relations, strict=True):
-                if weight:
-                    x_BLA = part[max(part)]
-                    terms.append(weight * self.relation(x_BLA, target, batch.mask_BL, relation_counts))
-        if self.spec.output is not None:
-            assert signals.output_BLH is not None and targets.output is not None
-            count, term = (
-                (counts.rows, pooled_loss) if self.spec.output.kind == "pooled" else (counts.tokens, token_loss)
-            )
-            value = term(signals.output_BLH, targets.output, batch.mask_BL, count, project)
-            terms.append(self.spec.output.weight * value)
-        return sum(terms[1:], start=terms[0])
+        losses = [
+            term.weight * term.loss_rows(signals, target, batch, counts, maps)
+            for term, target in zip(self.terms, targets, strict=True)
+        ]
+        return functools.reduce(operator.add, losses)
 
-    def _wants(self, last: int) -> Wants:
-        relations = frozenset([last]) if self.relation is not None else frozenset()
-        return Wants(relations=relations, output=self.spec.output is not None)
+
+def _together(wants: Iterable[Wants]) -> Wants:
+    return functools.reduce(operator.or_, wants)
 
 
 def objective_for(spec: ObjectiveSpec, shape: TeacherShape) -> Objective:
@@ -156,5 +108,12 @@ def objective_for(spec: ObjectiveSpec, shape: TeacherShape) -> Objective:
             f"{heads} relation heads cannot split a teacher that is {shape.hidden_size} wide.",
             f"Use at most {shape.hidden_size}, and no more than the narrowest student's attention width.",
         )
-    relation = RelationLoss(spec.relation, heads, spec.remainder) if spec.relation is not None else None
-    return Objective(spec, relation, shape.layers - 1)
+    terms: list[Term] = []
+    if spec.relation is not None:
+        loss = RelationLoss(spec.relation, heads, spec.remainder)
+        weights = zip(RELATIONS, spec.relation_weights, strict=True)
+        terms += [Relation(of, loss, shape.layers, weight) for of, weight in weights if weight]
+    if spec.output is not None:
+        output = PooledOutput if spec.output.kind == "pooled" else TokenOutput
+        terms.append(output(spec.output.weight))
+    return Objective(tuple(terms))

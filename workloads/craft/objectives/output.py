@@ -1,15 +1,22 @@
-"""The output term: match what an embedding model is used for, through a learned projection.
+"""The output terms: match what an embedding model is used for, through a learned map to the teacher's width.
 
-Relations of the last layer leave its output projection and feed-forward untrained; a student whose output
-matters needs this term as well. Shape letters: B rows, L tokens, H hidden size of the student, T of the teacher.
+Relations of the last layer leave its output projection and feed-forward network untrained; a student whose output
+matters needs one of these terms as well.
+
+Shape letters: B rows, L tokens, H hidden size of the student, T of the teacher.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor
+
+from workloads.craft.objectives.term import Counts, LearnedMap, LearnedMaps, real_tokens
+from workloads.craft.signals import Batch, Signals, Wants
+
+PROJECTION = LearnedMap("projection")
 
 
 def pool(output_BLH: Tensor, mask_BL: Tensor | None) -> Tensor:
@@ -20,17 +27,55 @@ def pool(output_BLH: Tensor, mask_BL: Tensor | None) -> Tensor:
     return (output_BLH * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
-def pooled_loss(
-    output_BLH: Tensor, target_BT: Tensor, mask_BL: Tensor | None, rows: int, project: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """Each row's share ``[B]`` of the mean of one minus the cosine of the projected pooled output to the teacher's."""
-    student_BT = project(pool(output_BLH, mask_BL)).float()
-    return (1 - F.cosine_similarity(student_BT, target_BT, dim=-1)) / rows
+@dataclass(frozen=True)
+class _Output:
+    weight: float = 1.0
+    group: int = 1
+    maps: tuple[LearnedMap, ...] = (PROJECTION,)
+
+    def teacher_wants(self) -> Wants:
+        """Give the last layer's output."""
+        return Wants(output=True)
+
+    def student_wants(self, layers: int) -> Wants:
+        """Give the last layer's output."""
+        return Wants(output=True)
 
 
-def token_loss(
-    output_BLH: Tensor, target_BLT: Tensor, mask_BL: Tensor | None, tokens: int, project: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """Each row's share ``[B]`` of the mean over real tokens and dimensions of the projected output's squared error."""
-    squares = (project(output_BLH).float() - target_BLT).square().mean(-1)
-    return (squares if mask_BL is None else squares * mask_BL).sum(1) / tokens
+@dataclass(frozen=True)
+class PooledOutput(_Output):
+    """The cosine of pooled outputs: the mean over rows of ``1 - cos(map(pool(s)), pool(t))``.
+
+    ``pool`` is the mean over real tokens, as in Sentence-BERT (arXiv 1908.10084, section 3).
+    """
+
+    pools: bool = True
+
+    def targets(self, teacher: Signals, batch: Batch, head_order: Tensor | None) -> Tensor:
+        """Give the teacher's pooled output ``[B, T]``."""
+        assert teacher.output_BLH is not None
+        return pool(teacher.output_BLH.float(), batch.mask_BL)
+
+    def loss_rows(self, student: Signals, targets: Tensor, batch: Batch, counts: Counts, maps: LearnedMaps) -> Tensor:
+        """Give each row's share, ``[B]``; see :meth:`Term.loss_rows`."""
+        assert student.output_BLH is not None
+        given_BT = maps(PROJECTION.name, pool(student.output_BLH, batch.mask_BL)).float()
+        return (1 - F.cosine_similarity(given_BT, targets, dim=-1)) / counts.rows
+
+
+@dataclass(frozen=True)
+class TokenOutput(_Output):
+    """The squared error of outputs: the mean over real tokens and dimensions of ``(map(s) - t)^2``."""
+
+    pools: bool = False
+
+    def targets(self, teacher: Signals, batch: Batch, head_order: Tensor | None) -> Tensor:
+        """Give the teacher's output ``[B, L, T]``."""
+        assert teacher.output_BLH is not None
+        return teacher.output_BLH.float()
+
+    def loss_rows(self, student: Signals, targets: Tensor, batch: Batch, counts: Counts, maps: LearnedMaps) -> Tensor:
+        """Give each row's share, ``[B]``; see :meth:`Term.loss_rows`."""
+        assert student.output_BLH is not None
+        squares_BL = (maps(PROJECTION.name, student.output_BLH).float() - targets).square().mean(-1)
+        return real_tokens(squares_BL, batch.mask_BL) / counts.tokens

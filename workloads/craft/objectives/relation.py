@@ -11,11 +11,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from workloads.craft.objectives.term import Counts, LearnedMap, LearnedMaps
+from workloads.craft.signals import Batch, Signals, Wants
 from workloads.spec.request import RelationForm
+
+RELATIONS: tuple[Literal["queries", "keys", "values"], ...] = ("queries", "keys", "values")
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class RelationLoss:
             entropy = (products if mask_BL is None else products * mask_BL[:, None, :, None]).sum((1, 2, 3))
         return RelationTarget(probabilities, entropy)
 
-    def __call__(self, x_BLA: Tensor, target: RelationTarget, mask_BL: Tensor | None, counts: RelationCounts) -> Tensor:
+    def __call__(self, x_BLA: Tensor, target: RelationTarget, mask_BL: Tensor | None, counts: Counts) -> Tensor:
         """Compare a student with the teacher; padded query rows and padded key columns do not count.
 
         Args:
@@ -82,7 +87,7 @@ class RelationLoss:
             products = target.relation * logs
             if mask_BL is not None:
                 products = products * mask_BL[:, None, :, None]
-            return (target.entropy_part - products.sum((1, 2, 3))) / (self.heads * counts.rows)
+            return (target.entropy_part - products.sum((1, 2, 3))) / (self.heads * counts.tokens)
         student = scores if self.form == "raw-mse" else _log_softmax(scores, mask_BL).exp()
         squares = (student - target.relation).square()
         if mask_BL is not None:
@@ -91,11 +96,45 @@ class RelationLoss:
 
 
 @dataclass(frozen=True)
-class RelationCounts:
-    """Real query rows, and real query-key pairs, of a batch."""
+class Relation:
+    """One relation of a layer of the teacher, compared with that of the student's last layer.
 
-    rows: int
-    pairs: int
+    Attributes:
+        of: What relates the tokens.
+        loss: How two relations are compared.
+        teacher_layer: Of the teacher, from 1.
+        weight: Of the term.
+    """
+
+    of: Literal["queries", "keys", "values"]
+    loss: RelationLoss
+    teacher_layer: int
+    weight: float = 1.0
+    group: int = 1
+    maps: tuple[LearnedMap, ...] = ()
+    pools: bool = False
+
+    def teacher_wants(self) -> Wants:
+        """Give the layer's projections."""
+        return Wants(relations=frozenset([self.teacher_layer]))
+
+    def student_wants(self, layers: int) -> Wants:
+        """Give the last layer's projections."""
+        return Wants(relations=frozenset([layers]))
+
+    def targets(self, teacher: Signals, batch: Batch, head_order: Tensor | None) -> RelationTarget:
+        """Give the teacher's relation; see :meth:`Term.targets`."""
+        x_BLA = getattr(teacher, self.of)[self.teacher_layer]
+        if head_order is not None:
+            assert self.teacher_layer == teacher.layers, "the order is that of the last layer's heads"
+            x_BLA = x_BLA[..., head_order]
+        return self.loss.target(x_BLA, batch.mask_BL)
+
+    def loss_rows(
+        self, student: Signals, targets: RelationTarget, batch: Batch, counts: Counts, maps: LearnedMaps
+    ) -> Tensor:
+        """Give each row's share, ``[B]``; see :meth:`Term.loss_rows`."""
+        return self.loss(getattr(student, self.of)[student.layers], targets, batch.mask_BL, counts)
 
 
 def relation_scores(x_BLA: Tensor, heads: int, remainder: str = "spread") -> Tensor:

@@ -207,7 +207,7 @@ def _start(
     members = {}
     for space in job.spaces:
         if (origin := job.origins.get(space.name)) is None:
-            built = build_superlm(teacher, space, order=order, projection=objective.needs_projection)
+            built = build_superlm(teacher, space, order=order, maps=objective.maps)
         else:
             built = _continue(origin, space, storage, wiring_of(teacher))
         head_order = built.head_order if state is None else state.get(f"{space.name}/head_order")

@@ -127,7 +127,7 @@ def _plain_scores(stage: Stage) -> list[float]:
             targets = objective.targets(read, batch, None if order is None else torch.tensor(order))
             for one in space:
                 signals = superlm(batch, one, objective.student_wants(one))
-                loss = objective.loss(signals, targets, batch, objective.counts(batch), superlm.project)
+                loss = objective.loss(signals, targets, batch, objective.counts(batch), superlm.learned_map)
                 losses.append(loss.item())
     return losses
 
