@@ -33,7 +33,7 @@ from workloads.craft.training import GroupTrainer
 from workloads.runs.search.board import LARGEST_LOT
 from workloads.shapes.architecture import Architecture
 from workloads.shapes.costs import student_cost
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import ProductSpace
 
 BREAK_EVEN_BAR, SHARE_BAR = 7.0, 0.25
 STEPS_OF_A_RUN, PER_SPACE, HELDOUT_ROWS = 160, 9, 64
@@ -97,7 +97,7 @@ def main() -> None:
     )
 
 
-def _spread(scene: DemoScene, space: SubSpace) -> list[Architecture]:
+def _spread(scene: DemoScene, space: ProductSpace) -> list[Architecture]:
     ordered = sorted(space, key=lambda one: student_cost(scene.teacher.shape, one, LENGTH).flops)
     return [ordered[round(i * (len(ordered) - 1) / (PER_SPACE - 1))] for i in range(PER_SPACE)]
 

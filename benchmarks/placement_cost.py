@@ -16,7 +16,7 @@ from benchmarks.demo_scene import LENGTH, DemoScene
 from benchmarks.record import record
 from workloads.runs.training.placement import step_flops
 from workloads.shapes.costs import student_cost
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import ProductSpace
 
 STEPS, PAIRS, BAR = 6, 4, 0.90
 
@@ -44,7 +44,7 @@ def main() -> None:
     )
 
 
-def _cpu_seconds(scene: DemoScene, groups: list[list[SubSpace]]) -> float:
+def _cpu_seconds(scene: DemoScene, groups: list[list[ProductSpace]]) -> float:
     spent = 0.0
     for group in groups:
         trainer = scene.trainer(group, STEPS, order=scene.order)

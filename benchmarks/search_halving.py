@@ -35,7 +35,7 @@ from workloads.answers.choosing import Scored, choose
 from workloads.answers.scores_table import read_scores
 from workloads.craft.superlm_files import save_superlm
 from workloads.shapes.costs import student_cost
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import ProductSpace
 from workloads.spec.budgets import Budget
 from workloads.spec.request import CompressionRequest, parse_request
 from workloads.storage import artifacts
@@ -238,7 +238,7 @@ def _plain_actor(scorer: Any) -> type:
     return Plain
 
 
-def _play(board: Any, spaces: list[SubSpace], pool: list[Any]) -> None:
+def _play(board: Any, spaces: list[ProductSpace], pool: list[Any]) -> None:
     """The plain loop: lots to free actors, one after the other, until the board has come to its end."""
     import ray
 

@@ -24,7 +24,8 @@ from services.service import Service
 from services.settings import load_settings
 from tests.services.searched import finished
 from workloads.shapes.costs import student_cost
-from workloads.shapes.spaces import SubSpace, paper_spaces, relative_spaces
+from workloads.shapes.search_space import ProductSpace
+from workloads.shapes.spaces import paper_spaces, relative_spaces
 from workloads.shapes.teacher_files import named_shape
 
 P50_MS = 50
@@ -32,7 +33,7 @@ _NO_RAY = "http://127.0.0.1:9"
 _SHAPE = named_shape("bert-base")
 
 
-def _milliseconds(served: Served, job: str, spaces: Sequence[SubSpace], repeats: int) -> list[float]:
+def _milliseconds(served: Served, job: str, spaces: Sequence[ProductSpace], repeats: int) -> list[float]:
     """Ask again and again, each time with other limits among those that some candidates meet."""
     costs = [student_cost(_SHAPE, one) for space in spaces for one in space]
     params, flops = sorted(cost.params for cost in costs), sorted(cost.flops for cost in costs)

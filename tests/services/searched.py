@@ -19,7 +19,8 @@ from workloads.answers.trained import load_trained
 from workloads.documents.job_folder import ResultDocument, StudentDocument
 from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
 from workloads.shapes.costs import student_cost
-from workloads.shapes.spaces import SubSpace, relative_spaces
+from workloads.shapes.search_space import ProductSpace
+from workloads.shapes.spaces import relative_spaces
 from workloads.spec.budgets import LatencyTarget
 from workloads.spec.search import ExportSpec
 from workloads.storage.artifacts import Artifact, Key, build_folder, commit
@@ -39,7 +40,7 @@ def make_search(
     aim: str = "frontier",
     dropped: Sequence[Architecture] = (),
     shape: TeacherShape = SHAPE,
-    spaces: Sequence[SubSpace] = tuple(SPACES),
+    spaces: Sequence[ProductSpace] = tuple(SPACES),
 ) -> Artifact:
     """Commit a teacher, a corpus, SuperLMs and the scores of all candidates, some of them dropped early."""
     builder, teacher = "cmp_x-1", f"{shape.layers} x {shape.hidden_size}"

@@ -36,7 +36,8 @@ BUILT_IN_TARGETS: dict[str, LatencyTarget] = {
         LatencyTarget(name="cpu-4", threads=4),
     )
 }
-"""One sequence of 128 tokens in float32 on one core (eager, compiled, ONNX Runtime) or four, of any node."""
+"""One sequence of 128 tokens, or of as many as the teacher reads, in float32, on any node: on one core (eager,
+compiled, ONNX Runtime) or on four."""
 
 
 class LatencyMeasure(Part):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from workloads.shapes import parameters
 from workloads.shapes.architecture import Architecture, Layer, TeacherShape, Vocabulary
 from workloads.spec.budgets import Dtype
+from workloads.spec.part import default_length
 
 PAPER_SEQUENCE_LENGTH = 128
 BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -80,15 +81,17 @@ class CostByLength:
         return Cost(self.params, self.params_without_embeddings, flops, sequence_length, peak)
 
 
-def student_cost(shape: TeacherShape, architecture: Architecture, sequence_length: int = 128) -> Cost:
+def student_cost(shape: TeacherShape, architecture: Architecture, sequence_length: int | None = None) -> Cost:
     """Count the parameters and multiply-accumulates of a student of ``architecture``.
 
     Args:
         shape: The teacher, for the vocabulary, positions, token types, relative bias and pooler.
         architecture: The student.
-        sequence_length: Tokens of the sequence that ``flops`` and ``activation_bytes`` are counted for.
+        sequence_length: Tokens of the sequence that ``flops`` and ``activation_bytes`` are counted for; None: 128, or
+            what the teacher reads if that is less.
     """
-    return cost_by_length(shape, architecture).at(sequence_length)
+    length = default_length(shape.longest) if sequence_length is None else sequence_length
+    return cost_by_length(shape, architecture).at(length)
 
 
 def cost_by_length(shape: TeacherShape, architecture: Architecture) -> CostByLength:

@@ -89,7 +89,7 @@ class ProductSpace:
         heads: Head counts, free of the hidden size (the paper's spaces; students need a modelling file), or
             None where the attention width equals the hidden size (stock shapes).
         head_width: Width of a head.
-        teacher_layers: Depth of the teacher, over which kept layers are spread.
+        teacher_layers: Depth of the teacher, over which kept layers are spread; None where they start from none.
     """
 
     kind: ClassVar[str] = "product"
@@ -100,7 +100,7 @@ class ProductSpace:
     mlp_ratios: tuple[Fraction, ...]
     heads: tuple[int, ...] | None
     head_width: int
-    teacher_layers: int
+    teacher_layers: int | None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mlp_ratios", tuple(exact_ratio(ratio) for ratio in self.mlp_ratios))
@@ -146,6 +146,8 @@ class ProductSpace:
     def extents(self) -> Architecture:
         """The largest widths, in every layer that some depth starts from."""
         one = self.largest.layers[0]
+        if self.teacher_layers is None:
+            return self.largest
         sources = sorted({source for depth in self.layers for source in spread_layers(depth, self.teacher_layers)})
         layers = tuple(Layer(one.heads, one.head_width, one.intermediate_size, source) for source in sources)
         return Architecture(max(self.hidden_sizes), layers)

@@ -14,23 +14,22 @@ from workloads.shapes.search_space import ProductSpace, exact_ratio
 from workloads.spec.autodistil import SubspacesSpec
 from workloads.spec.errors import FieldError, InputError
 
-SubSpace = ProductSpace
 _HALVES = tuple(Fraction(halves, 2) for halves in range(4, 9))
 _LOW_RATIOS, _HIGH_RATIOS = _HALVES[:-1], _HALVES[1:]
 
 
-def paper_spaces() -> list[SubSpace]:
+def paper_spaces() -> list[ProductSpace]:
     """AutoDistil's three sub-spaces of 256 students each (arXiv 2201.12507, Table 1), for 12 x 768 teachers."""
     low, high = _LOW_RATIOS, _HIGH_RATIOS
     seven, nine = tuple(range(7, 11)), tuple(range(9, 13))
     return [
-        SubSpace("tiny", tuple(range(4, 8)), (128, 160, 192, 224), low, seven, 64, 12),
-        SubSpace("small", nine, (256, 288, 320, 352), high, seven, 64, 12),
-        SubSpace("base", nine, (544, 576, 608, 640), high, nine, 64, 12),
+        ProductSpace("tiny", tuple(range(4, 8)), (128, 160, 192, 224), low, seven, 64, 12),
+        ProductSpace("small", nine, (256, 288, 320, 352), high, seven, 64, 12),
+        ProductSpace("base", nine, (544, 576, 608, 640), high, nine, 64, 12),
     ]
 
 
-def relative_spaces(shape: TeacherShape, count: int) -> list[SubSpace]:
+def relative_spaces(shape: TeacherShape, count: int) -> list[ProductSpace]:
     """Lay out ``count`` compact sub-spaces of stock-loadable shapes relative to a teacher.
 
     Widths are whole numbers of teacher heads, from a sixth to five sixths of the teacher's, dealt out to the
@@ -58,7 +57,7 @@ def relative_spaces(shape: TeacherShape, count: int) -> list[SubSpace]:
         place = index / (count - 1) if count > 1 else 0.0
         ratios = _LOW_RATIOS if index == 0 and count > 1 else _HIGH_RATIOS
         spaces.append(
-            SubSpace(
+            ProductSpace(
                 name=name,
                 layers=_depths(shape.layers, place, alone=count == 1),
                 hidden_sizes=tuple(unit * shape.head_width for unit in widths),
@@ -71,7 +70,7 @@ def relative_spaces(shape: TeacherShape, count: int) -> list[SubSpace]:
     return spaces
 
 
-def spaces_for(spec: SubspacesSpec, shape: TeacherShape) -> list[SubSpace]:
+def spaces_for(spec: SubspacesSpec, shape: TeacherShape) -> list[ProductSpace]:
     """Give the sub-spaces that a request asks for.
 
     Raises:
@@ -79,7 +78,7 @@ def spaces_for(spec: SubspacesSpec, shape: TeacherShape) -> list[SubSpace]:
     """
     if spec.spaces is not None:
         spaces = [
-            SubSpace(
+            ProductSpace(
                 one.name,
                 tuple(sorted(set(one.layers))),
                 tuple(sorted(set(one.hidden_sizes))),
@@ -121,7 +120,7 @@ def _depths(teacher_layers: int, place: float, *, alone: bool) -> tuple[int, ...
     return tuple(range(high, low - 1, -step))[::-1]
 
 
-def _misfits(space: SubSpace, shape: TeacherShape) -> Iterator[tuple[str, str, str]]:
+def _misfits(space: ProductSpace, shape: TeacherShape) -> Iterator[tuple[str, str, str]]:
     """What of a sub-space the teacher cannot give: the range, what is wrong with it, and the remedy."""
     inner = (int(end(space.hidden_sizes) * end(space.mlp_ratios)) for end in (min, max))
     limits = [

@@ -1,5 +1,7 @@
 """The frontier of a finished compression over HTTP."""
 
+from dataclasses import replace
+
 import pytest
 
 from services.client import ApiError
@@ -99,3 +101,15 @@ def test_an_unknown_cost_of_a_frontier_is_refused(client, searched_job):
     with pytest.raises(ApiError) as refused:
         client.frontier(searched_job.id, ["beauty"])
     assert refused.value.problem.status == 422
+
+
+def test_a_teacher_that_reads_few_tokens_has_its_frontier_and_candidates_by_default(client, service, make_request):
+    short = replace(SHAPE, vocabulary=replace(SHAPE.vocabulary, positions=64))
+    job = finished(service, make_request(), shape=short)
+    front = client.frontier(job.id)
+    assert front.sequence_length == 64 and {point.sequence_length for point in front.points} == {64}
+    assert {one.sequence_length for one in client.candidates(job.id).candidates} == {64}
+    budget = {"name": "x", "max_flops": 10**12}
+    assert client.select(job.id, {"budgets": [budget]}).students[0].sequence_length == 64
+    with pytest.raises(ApiError, match="at most 64"):
+        client.frontier(job.id, sequence_length=128)

@@ -11,7 +11,8 @@ from workloads.answers.latency import LatencySample, LatencySamples
 from workloads.answers.latency_model import FEATURES, LatencyModel, candidates_to_measure, features, fit
 from workloads.shapes.architecture import Architecture, Layer, TeacherShape, Vocabulary
 from workloads.shapes.costs import student_cost
-from workloads.shapes.spaces import SubSpace, paper_spaces, relative_spaces
+from workloads.shapes.search_space import ProductSpace
+from workloads.shapes.spaces import paper_spaces, relative_spaces
 from workloads.spec.budgets import LatencyTarget
 
 _TARGET = LatencyTarget(name="t", batch_size=2, sequence_length=128)
@@ -33,7 +34,7 @@ def _measured(architectures: Sequence[Architecture], noise: float = 0.0, seed: i
     return LatencySamples(target=_TARGET, samples=samples, device="d", versions={}, measured_at="")
 
 
-def _rest(spaces: Sequence[SubSpace], chosen: Sequence[Architecture]) -> list[Architecture]:
+def _rest(spaces: Sequence[ProductSpace], chosen: Sequence[Architecture]) -> list[Architecture]:
     return [one for space in spaces for one in space if one not in chosen]
 
 
@@ -43,7 +44,7 @@ def _errors(model: LatencyModel, architectures: Sequence[Architecture]) -> Any:
 
 @pytest.mark.parametrize("spaces", [paper_spaces(), relative_spaces(_TEACHER, 3)], ids=["free heads", "stock shapes"])
 def test_a_latency_that_is_linear_in_the_counts_is_recovered_exactly_on_unseen_candidates(
-    spaces: list[SubSpace],
+    spaces: list[ProductSpace],
 ) -> None:
     chosen = candidates_to_measure(spaces, seed=1)
     model = fit(_measured(chosen))
@@ -143,7 +144,7 @@ def test_candidates_follow_from_the_seed() -> None:
 
 
 def test_of_a_small_sub_space_every_candidate_is_measured_once() -> None:
-    small = SubSpace("s", (2,), (64, 128), (2.0,), None, 64, 12)
+    small = ProductSpace("s", (2,), (64, 128), (2.0,), None, 64, 12)
     assert candidates_to_measure([small, small], 0) == [small.smallest, small.largest]
 
 

@@ -15,15 +15,15 @@ from workloads.craft.sandwich import sandwich
 from workloads.craft.signals import Batch, Wants
 from workloads.craft.superlm_files import build_superlm, continue_superlm, save_superlm, wiring_of
 from workloads.craft.teacher import open_teacher
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import ProductSpace
 from workloads.spec.request import CompressionRequest, parse_request
 
-STOCK = SubSpace("tiny", (1, 2), (16, 32), (2.0, 2.5, 3.0), None, 16, 4)
-FREE = SubSpace("free", (2, 3), (16, 40), (1.7, 3.0), (1, 3), 16, 4)
+STOCK = ProductSpace("tiny", (1, 2), (16, 32), (2.0, 2.5, 3.0), None, 16, 4)
+FREE = ProductSpace("free", (2, 3), (16, 40), (1.7, 3.0), (1, 3), 16, 4)
 
 
 @pytest.mark.parametrize("space", [STOCK, FREE], ids=lambda space: space.name)
-def test_every_architecture_is_a_sub_space_of_its_own(space: SubSpace) -> None:
+def test_every_architecture_is_a_sub_space_of_its_own(space: ProductSpace) -> None:
     ones = list(space)
     for one in ones:
         only = single_student_space(space, one)

@@ -17,10 +17,10 @@ from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import build_superlm
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.shapes.architecture import Architecture
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import ProductSpace
 from workloads.spec.request import ObjectiveSpec
 
-SPACE = SubSpace("tiny", (1, 2), (16, 32), (2.0, 3.0), None, 16, 4)
+SPACE = ProductSpace("tiny", (1, 2), (16, 32), (2.0, 3.0), None, 16, 4)
 SPECS = [
     ObjectiveSpec(relation="kl"),
     ObjectiveSpec(relation="softmax-mse", output={"kind": "pooled"}),

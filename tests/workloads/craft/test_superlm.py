@@ -17,13 +17,13 @@ from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import load_superlm, save_superlm, wiring_of
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.shapes.architecture import Architecture, Layer
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import ProductSpace
 
 Make = Callable[..., Path]
 
-STOCK = SubSpace("stock", (2, 3), (32, 48), (2.0, 4.0), None, 16, 4)
-PAPER = SubSpace("paper", (2, 4), (24, 40), (2.5, 4.0), (3, 4), 16, 4)  # attention wider than the hidden size
-FULL = SubSpace("full", (4,), (64,), (4.0,), None, 16, 4)
+STOCK = ProductSpace("stock", (2, 3), (32, 48), (2.0, 4.0), None, 16, 4)
+PAPER = ProductSpace("paper", (2, 4), (24, 40), (2.5, 4.0), (3, 4), 16, 4)  # attention wider than the hidden size
+FULL = ProductSpace("full", (4,), (64,), (4.0,), None, 16, 4)
 SPACES = pytest.mark.parametrize("space", [STOCK, PAPER], ids=["stock", "paper"])
 
 
@@ -37,7 +37,7 @@ def bert(make_teacher: Make, tmp_path_factory: pytest.TempPathFactory) -> Teache
     return open_teacher(make_teacher(tmp_path_factory.mktemp("teacher"), "bert"))
 
 
-def superlm_of(teacher: Teacher, space: SubSpace) -> SuperLM:
+def superlm_of(teacher: Teacher, space: ProductSpace) -> SuperLM:
     superlm = SuperLM.from_teacher(teacher.weights, space, wiring_of(teacher))
     superlm.flat.zero_grad()
     return superlm.eval()
@@ -84,7 +84,7 @@ def last_of(signals: Signals) -> tuple[Tensor, ...]:
 
 
 @SPACES
-def test_a_slice_gives_what_the_extracted_student_gives(teacher: Teacher, space: SubSpace) -> None:
+def test_a_slice_gives_what_the_extracted_student_gives(teacher: Teacher, space: ProductSpace) -> None:
     superlm, batch = superlm_of(teacher, space), encode(teacher)
     for architecture in (space.smallest, space.largest):
         with torch.no_grad():
@@ -141,7 +141,7 @@ def test_what_padding_holds_changes_nothing_at_real_tokens(teacher: Teacher) -> 
 
 
 @SPACES
-def test_relations_alone_are_the_same_as_with_everything_else(teacher: Teacher, space: SubSpace) -> None:
+def test_relations_alone_are_the_same_as_with_everything_else(teacher: Teacher, space: ProductSpace) -> None:
     superlm, batch, architecture = superlm_of(teacher, space), encode(teacher), space.largest
     last = len(architecture.layers)
     with torch.no_grad():
@@ -162,7 +162,7 @@ def test_relations_alone_leave_the_rest_of_the_last_layer_without_gradient(bert:
 
 
 @SPACES
-def test_gradients_of_two_subnets_add_up_to_those_of_plain_slices(teacher: Teacher, space: SubSpace) -> None:
+def test_gradients_of_two_subnets_add_up_to_those_of_plain_slices(teacher: Teacher, space: ProductSpace) -> None:
     batch, subnets = encode(teacher), (space.smallest, space.largest)
 
     def backward(superlm: SuperLM, architecture: Architecture) -> None:

@@ -20,16 +20,16 @@ from workloads.craft.signals import Batch
 from workloads.craft.superlm_files import build_superlm
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.craft.training import GroupTrainer, Member
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import ProductSpace
 from workloads.spec.request import ObjectiveSpec, TrainingSpec
 
 BATCH, LENGTH, STEPS = 7, 12, 4
 RATE = 2e-4
 """Small: AdamW makes a step of this size of a gradient that is nothing but rounding, as those of key biases are."""
 SPACES = {
-    "small": SubSpace("small", (2, 3), (16, 32), (2.0, 3.0), None, 16, 4),
-    "base": SubSpace("base", (3, 4), (32, 48), (2.0, 3.0), (2, 4), 16, 4),
-    "teacher": SubSpace("teacher", (4,), (64,), (4.0,), None, 16, 4),
+    "small": ProductSpace("small", (2, 3), (16, 32), (2.0, 3.0), None, 16, 4),
+    "base": ProductSpace("base", (3, 4), (32, 48), (2.0, 3.0), (2, 4), 16, 4),
+    "teacher": ProductSpace("teacher", (4,), (64,), (4.0,), None, 16, 4),
 }
 
 

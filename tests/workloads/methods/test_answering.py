@@ -18,7 +18,8 @@ from workloads.methods.latencies import Latencies
 from workloads.methods.stages import Polished
 from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
 from workloads.shapes.costs import student_cost
-from workloads.shapes.spaces import SubSpace, relative_spaces
+from workloads.shapes.search_space import ProductSpace
+from workloads.shapes.spaces import relative_spaces
 from workloads.spec.budgets import Budget, LatencyTarget
 from workloads.spec.request import CompressionRequest, parse_request
 from workloads.storage.artifacts import Artifact, Key
@@ -118,17 +119,17 @@ class Formulas:
     def teacher(self) -> TeacherStage:
         raise NotImplementedError
 
-    def spaces(self, teacher: TeacherStage) -> list[SubSpace]:
+    def spaces(self, teacher: TeacherStage) -> list[ProductSpace]:
         raise NotImplementedError
 
     def corpus(self, teacher: TeacherStage) -> Artifact:
         raise NotImplementedError
 
-    def train(self, teacher: TeacherStage, corpus: Artifact, spaces: Sequence[SubSpace]) -> dict[str, Artifact]:
+    def train(self, teacher: TeacherStage, corpus: Artifact, spaces: Sequence[ProductSpace]) -> dict[str, Artifact]:
         raise NotImplementedError
 
     def search(
-        self, teacher: TeacherStage, corpus: Artifact, spaces: Sequence[SubSpace], superlms: dict[str, Artifact]
+        self, teacher: TeacherStage, corpus: Artifact, spaces: Sequence[ProductSpace], superlms: dict[str, Artifact]
     ) -> Artifact:
         raise NotImplementedError
 

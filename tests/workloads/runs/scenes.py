@@ -26,7 +26,8 @@ from workloads.runs.attempt.run import Run
 from workloads.runs.corpus import prepare_corpus
 from workloads.runs.training.train import TrainingInputs, superlm_key, train_superlms
 from workloads.shapes import teacher_files
-from workloads.shapes.spaces import SubSpace, relative_spaces
+from workloads.shapes.search_space import ProductSpace
+from workloads.shapes.spaces import relative_spaces
 from workloads.spec.request import CompressionRequest, parse_request
 from workloads.storage.artifacts import Artifact, Key
 from workloads.storage.storage import Storage
@@ -111,7 +112,7 @@ class Scene:
         )
 
     @property
-    def spaces(self) -> list[SubSpace]:
+    def spaces(self) -> list[ProductSpace]:
         return relative_spaces(self.shape, 2)
 
     def train(

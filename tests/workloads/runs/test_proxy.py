@@ -30,7 +30,7 @@ from workloads.runs import proxy
 from workloads.runs.attempt.run import News, Run
 from workloads.runs.proxy import Entrants, check_task, read_task_scores, score_on_task
 from workloads.shapes import teacher_files
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import ProductSpace
 from workloads.spec.errors import InputError
 from workloads.spec.request import CompressionRequest, parse_request
 from workloads.storage import artifacts
@@ -38,8 +38,8 @@ from workloads.storage.artifacts import Artifact, Key
 from workloads.storage.storage import Storage
 
 SPACES = [
-    SubSpace("thin", (1, 2), (32,), (2.0,), None, 16, 4),
-    SubSpace("free", (2,), (32, 48), (2.0,), (3,), 16, 4),
+    ProductSpace("thin", (1, 2), (32,), (2.0,), None, 16, 4),
+    ProductSpace("free", (2,), (32, 48), (2.0,), (3,), 16, 4),
 ]
 WORDS = ["house", "teacher", "student", "text", "senate", "run", "budget", "lazy", "silence", "geese"]
 
@@ -141,7 +141,7 @@ def _name(architecture: dict[str, Any]) -> str:
     return json.dumps(architecture, sort_keys=True)
 
 
-def _superlm(storage: Storage, teacher: Teacher, space: SubSpace) -> Artifact:
+def _superlm(storage: Storage, teacher: Teacher, space: ProductSpace) -> Artifact:
     key = Key("superlm", {"test": space.name})
     superlm = SuperLM.from_teacher(teacher.weights, space, wiring_of(teacher))
     save_superlm(Path(storage.path(artifacts.build_folder(key, "b"))), superlm)

@@ -31,7 +31,18 @@ RAGGED = ListedSpace(
 )
 STOCK = ProductSpace("stock", (2, 4), (32, 48), (2.0, 4.0), None, 16, 12)
 FREE = ProductSpace("free", (3, 1), (48, 40), (Fraction(7, 3), 2.5), (3, 1, 2), 16, 12)
-EACH = pytest.mark.parametrize("space", [STOCK, FREE, RAGGED, *paper_spaces()], ids=lambda space: space.name)
+FRESH = ProductSpace("fresh", (1, 3), (32, 48), (2.0, 4.0), (2, 3), 8, None)
+ACTIVATIONS = ListedSpace(
+    "activations",
+    tuple(
+        Architecture(hidden, (Layer(heads, hidden // heads, 64),) * 2, activation)
+        for hidden, heads in ((24, 2), (24, 3), (48, 2), (48, 3))
+        for activation in ("relu", "silu")
+    ),
+)
+EACH = pytest.mark.parametrize(
+    "space", [STOCK, FREE, RAGGED, FRESH, ACTIVATIONS, *paper_spaces()], ids=lambda space: space.name
+)
 
 
 @EACH
@@ -55,15 +66,15 @@ def test_a_space_knows_what_is_no_member_of_it(space: Space) -> None:
     assert "largest" not in space
 
 
-@EACH
+@pytest.mark.parametrize("space", [STOCK, FREE, RAGGED, FRESH, *paper_spaces()], ids=lambda space: space.name)
 def test_the_extents_hold_every_member(space: Space) -> None:
     extents = space.extents
-    by_source = {layer.source: layer for layer in extents.layers}
-    assert sorted({layer.source for one in space for layer in one.layers}) == [one.source for one in extents.layers]
+    by_label = dict(zip(extents.labels, extents.layers, strict=True))
+    assert sorted({label for one in space for label in one.labels}) == list(extents.labels)
     for one in space:
         assert one.hidden_size <= extents.hidden_size
-        for layer in one.layers:
-            there = by_source[layer.source]
+        for label, layer in zip(one.labels, one.layers, strict=True):
+            there = by_label[label]
             assert layer.heads <= there.heads and layer.intermediate_size <= there.intermediate_size
 
 

@@ -8,12 +8,8 @@ import pytest
 
 from workloads.methods.method import training_tokens
 from workloads.shapes.architecture import Architecture, TeacherShape
-from workloads.shapes.spaces import (
-    SubSpace,
-    paper_spaces,
-    relative_spaces,
-    spaces_for,
-)
+from workloads.shapes.search_space import ProductSpace
+from workloads.shapes.spaces import paper_spaces, relative_spaces, spaces_for
 from workloads.shapes.teacher_files import named_shape
 from workloads.spec.autodistil import SubspacesSpec
 from workloads.spec.errors import InputError
@@ -130,7 +126,7 @@ def test_every_range_that_does_not_fit_is_named_at_once() -> None:
 
 def test_spaces_by_hand_are_sorted_and_of_the_teachers_head_width() -> None:
     (space,) = spaces_for(by_hand(layers=[4, 2, 4], hidden_sizes=[192, 128]), TWELVE)
-    assert space == SubSpace("mine", (2, 4), (128, 192), (2.0, 4.0), None, 64, 12)
+    assert space == ProductSpace("mine", (2, 4), (128, 192), (2.0, 4.0), None, 64, 12)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from workloads.craft.tasks.evaluating import (
 from workloads.craft.tasks.finetuning import FineTuning
 from workloads.craft.teacher import open_teacher
 from workloads.shapes.architecture import Architecture
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import ProductSpace
 from workloads.spec.errors import InputError
 from workloads.spec.evaluation import EvaluationRequest, SeedScore, parse_evaluation
 
@@ -175,7 +175,7 @@ def test_a_student_is_evaluated_from_its_folder_as_it_was_saved(
     teacher: Path, words: EvaluationRequest, tmp_path: Path, heads: int
 ) -> None:
     opened = open_teacher(teacher)
-    space = SubSpace("one", (2,), (32,), (2.0,), (heads,), 16, 4)
+    space = ProductSpace("one", (2,), (32,), (2.0,), (heads,), 16, 4)
     (shape,) = space
     assert isinstance(shape, Architecture)
     superlm = SuperLM.from_teacher(opened.weights, space, wiring_of(opened))

@@ -34,7 +34,7 @@ from workloads.runs.latency.latency import (
 from workloads.runs.latency.places import Asked, Place, find_place
 from workloads.shapes import teacher_files
 from workloads.shapes.architecture import Architecture, Layer
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import ProductSpace
 from workloads.spec.budgets import LatencyTarget
 from workloads.spec.errors import InputError
 from workloads.storage import artifacts
@@ -58,7 +58,7 @@ def _target(**settings: Any) -> LatencyTarget:
 class Home:
     storage: Storage
     fingerprint: str
-    spaces: list[SubSpace]
+    spaces: list[ProductSpace]
 
     @property
     def teacher(self) -> TeacherStage:
@@ -86,8 +86,8 @@ def home(make_teacher: Callable[..., Path], tmp_path: Path) -> Home:
     storage.upload(folder, "teacher")
     storage.upload(tmp_path / "student", "student")
     spaces = [
-        SubSpace("thin", (1, 2), (16, 32), (2.0,), None, 16, 4),
-        SubSpace("wide", (3, 4), (48, 64), (4.0,), None, 16, 4),
+        ProductSpace("thin", (1, 2), (16, 32), (2.0,), None, 16, 4),
+        ProductSpace("wide", (3, 4), (48, 64), (4.0,), None, 16, 4),
     ]
     return Home(storage, teacher_files.fingerprint(folder), spaces)
 

@@ -21,7 +21,7 @@ from workloads.runs.latency import latency
 from workloads.runs.latency.latency import Choice, SavedStudent, build_measure, build_samples, read_samples
 from workloads.runs.latency.places import Asked, Place
 from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import ProductSpace
 from workloads.spec.budgets import LatencyTarget
 from workloads.storage.artifacts import Artifact
 from workloads.storage.storage import Storage
@@ -29,8 +29,8 @@ from workloads.storage.storage import Storage
 TARGET = LatencyTarget(name="t", sequence_length=32)
 ASKED = Asked(TARGET, "latency_targets.t", lambda _: None)
 SPACES = [
-    SubSpace("thin", (1, 2), (16, 32), (2.0,), None, 16, 4),
-    SubSpace("wide", (3, 4), (48, 64), (4.0,), None, 16, 4),
+    ProductSpace("thin", (1, 2), (16, 32), (2.0,), None, 16, 4),
+    ProductSpace("wide", (3, 4), (48, 64), (4.0,), None, 16, 4),
 ]
 
 
@@ -57,7 +57,7 @@ class Bench:
         calls = {"time": self._time, "measure": self.measure_of, "about": lambda: ("a CPU", {})}
         yield SimpleNamespace(**{name: SimpleNamespace(remote=call) for name, call in calls.items()})
 
-    def _time(self, space: SubSpace, candidate: Architecture, number: int) -> list[float]:
+    def _time(self, space: ProductSpace, candidate: Architecture, number: int) -> list[float]:
         repeat = sum(one == number for _, one in self.timed)
         self.timed.append((space.name, number))
         return [(number + 1) * self.noise(number, repeat)] * 10

@@ -15,15 +15,15 @@ from workloads.runs.search.proposals import Proposer
 from workloads.runs.search.rules import Candidate
 from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
 from workloads.shapes.costs import student_cost
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import ProductSpace
 from workloads.spec.budgets import Budget
 from workloads.spec.search import SearchSpec
 
 SHAPE = TeacherShape(Architecture.of_teacher(12, 768, 12, 3072), Vocabulary("bert", 1000, 64, 2))
 ROWS = 32
 SPACES = [
-    SubSpace("tiny", (2, 3, 4), (64, 128), (2.0, 3.0, 4.0), None, 64, 12),
-    SubSpace("base", (4, 5, 6, 7, 8), (192, 256, 384), (2.0, 3.0, 4.0), None, 64, 12),
+    ProductSpace("tiny", (2, 3, 4), (64, 128), (2.0, 3.0, 4.0), None, 64, 12),
+    ProductSpace("base", (4, 5, 6, 7, 8), (192, 256, 384), (2.0, 3.0, 4.0), None, 64, 12),
 ]
 _ROW_NOISE = np.random.default_rng(0).normal(1.0, 0.2, 4096)
 

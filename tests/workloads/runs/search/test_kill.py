@@ -22,13 +22,13 @@ from workloads.craft.superlm_files import save_superlm, wiring_of
 from workloads.craft.teacher import open_teacher
 from workloads.runs.search import results
 from workloads.runs.search.search import search_candidates
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import ProductSpace
 from workloads.spec.request import CompressionRequest, parse_request
 from workloads.storage import artifacts
 from workloads.storage.artifacts import Artifact, Key
 from workloads.storage.storage import Storage
 
-SPACES = [SubSpace("wide", (1, 2, 3, 4), (16, 32, 48), tuple(1 + i / 16 for i in range(32)), None, 16, 4)]
+SPACES = [ProductSpace("wide", (1, 2, 3, 4), (16, 32, 48), tuple(1 + i / 16 for i in range(32)), None, 16, 4)]
 _DRIVER = (
     "import sys, ray; ray.init(); from tests.workloads.runs.search import test_kill; test_kill.drive(sys.argv[1:])"
 )

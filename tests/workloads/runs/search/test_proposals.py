@@ -10,21 +10,21 @@ from workloads.answers.choosing import Scored, choose
 from workloads.runs.search.proposals import Exhaustive, proposer_for
 from workloads.runs.search.rules import Candidate, budget_misses
 from workloads.shapes.costs import student_cost
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import ProductSpace
 from workloads.spec.budgets import Budget
 
-HUGE = SubSpace(
+HUGE = ProductSpace(
     "huge", tuple(range(1, 13)), tuple(range(64, 769)), tuple(2 + i / 500 for i in range(1001)), tuple(range(1, 13)),
     64, 12,
 )  # fmt: skip
-RANGES = [SubSpace("wide", tuple(range(2, 13)), tuple(range(64, 769, 64)), (1.0, 2.0, 3.0, 4.0), None, 64, 12)]
+RANGES = [ProductSpace("wide", tuple(range(2, 13)), tuple(range(64, 769, 64)), (1.0, 2.0, 3.0, 4.0), None, 64, 12)]
 
 
 def _everything(candidate: Candidate) -> bool:
     return True
 
 
-def _inside(candidate: Candidate, spaces: list[SubSpace]) -> bool:
+def _inside(candidate: Candidate, spaces: list[ProductSpace]) -> bool:
     (space,) = (space for space in spaces if space.name == candidate.subspace)
     one = candidate.architecture
     layer = one.layers[0]
@@ -70,10 +70,10 @@ def test_a_draw_follows_from_its_seed(searcher: str) -> None:
 
 @pytest.mark.parametrize("searcher", ["random", "evolutionary"])
 def test_a_space_of_millions_is_not_listed(searcher: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(space: SubSpace) -> None:
+    def fail(space: ProductSpace) -> None:
         raise AssertionError("listed")
 
-    monkeypatch.setattr(SubSpace, "__iter__", fail)
+    monkeypatch.setattr(ProductSpace, "__iter__", fail)
     search = spec(searcher=searcher, candidates=60, population=20)
     board = play(proposer_for(search, [HUGE], 0, _everything), aim(search))
     assert len(HUGE) > 10**8 and len(board.entries) == 60
@@ -82,7 +82,7 @@ def test_a_space_of_millions_is_not_listed(searcher: str, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("searcher", ["random", "evolutionary"])
 def test_a_space_that_is_used_up_ends_the_search(searcher: str) -> None:
-    tiny = [SubSpace("tiny", (1, 2), (64, 128), (2.0, 2.001), None, 64, 12)]  # both ratios round to one width
+    tiny = [ProductSpace("tiny", (1, 2), (64, 128), (2.0, 2.001), None, 64, 12)]  # both ratios round to one width
     search = spec(searcher=searcher, candidates=1000, population=4)
     board = play(proposer_for(search, tiny, 0, _everything), aim(search))
     assert len(board.entries) == 4

@@ -30,7 +30,7 @@ from workloads.runs.search.rules import Candidate
 from workloads.runs.search.scheduler import RungScheduler
 from workloads.runs.search.search import scores_key, search_candidates
 from workloads.shapes.costs import student_cost
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import ProductSpace
 from workloads.spec.errors import InputError
 from workloads.spec.request import CompressionRequest, CorpusSpec, parse_request
 from workloads.storage import artifacts
@@ -38,8 +38,8 @@ from workloads.storage.artifacts import Artifact, Key
 from workloads.storage.storage import Storage
 
 SPACES = [
-    SubSpace("tiny", (1, 2), (16, 32), (2.0,), None, 16, 4),
-    SubSpace("small", (4,), (48,), (2.0, 3.0), None, 16, 4),
+    ProductSpace("tiny", (1, 2), (16, 32), (2.0,), None, 16, 4),
+    ProductSpace("small", (4,), (48,), (2.0, 3.0), None, 16, 4),
 ]
 HEAD_ORDERS: dict[str, list[int] | None] = {"tiny": None, "small": list(range(64))[::-1]}
 
@@ -100,7 +100,7 @@ def stage(make_teacher: Callable[..., Path], tmp_path: Path) -> Stage:
     return Stage(storage, request, teacher, corpus, superlms)
 
 
-def _superlm(storage: Storage, teacher: Teacher, space: SubSpace, fill: float | None = None) -> Artifact:
+def _superlm(storage: Storage, teacher: Teacher, space: ProductSpace, fill: float | None = None) -> Artifact:
     superlm = SuperLM.from_teacher(teacher.weights, space, wiring_of(teacher))
     if fill is not None:
         superlm.flat.decay.data.fill_(fill)
@@ -265,7 +265,7 @@ def test_a_superlm_that_diverged_is_the_user_s_to_mend(stage: Stage, ray_cluster
 
 
 def test_a_search_is_known_by_what_decides_its_scores_and_by_nothing_else(stage: Stage) -> None:
-    def fingerprint(request: CompressionRequest = stage.request, spaces: list[SubSpace] = SPACES) -> str:
+    def fingerprint(request: CompressionRequest = stage.request, spaces: list[ProductSpace] = SPACES) -> str:
         return scores_key(request, spaces, stage.superlms, "teacher", "corpus").fingerprint
 
     def changed(**update: Any) -> CompressionRequest:

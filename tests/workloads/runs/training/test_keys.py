@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from workloads.runs.training.train import superlm_key
-from workloads.shapes.spaces import SubSpace
+from workloads.shapes.search_space import ProductSpace
 from workloads.spec.request import parse_request
 
-SPACE = SubSpace("small", (2,), (32,), (2.0,), None, 16, 4)
+SPACE = ProductSpace("small", (2,), (32,), (2.0,), None, 16, 4)
 
 
 def key(**training: Any) -> str:

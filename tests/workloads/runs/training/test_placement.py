@@ -9,7 +9,8 @@ import pytest
 from cluster.sizing import Cluster, Node
 from workloads.runs.training.placement import plan_placement, step_flops
 from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
-from workloads.shapes.spaces import SubSpace, paper_spaces
+from workloads.shapes.search_space import ProductSpace
+from workloads.shapes.spaces import paper_spaces
 from workloads.spec.request import TrainingSpec
 
 _TEACHER = TeacherShape(Architecture.of_teacher(12, 768, 12, 3072), Vocabulary("bert", 30522, 512, 2))
@@ -17,7 +18,7 @@ _TINY, _SMALL, _BASE = paper_spaces()
 _TOGETHER, _APART = (("tiny", "small", "base"),), (("tiny",), ("small",), ("base",))
 
 
-def _plan(gpus: int = 0, cpus: int = 8, spaces: list[SubSpace] | None = None, **training: Any) -> Any:
+def _plan(gpus: int = 0, cpus: int = 8, spaces: list[ProductSpace] | None = None, **training: Any) -> Any:
     spec = TrainingSpec(**training)
     return plan_placement(
         spec, spaces or [_TINY, _SMALL, _BASE], _TEACHER, Cluster((Node("one", {"CPU": cpus, "GPU": gpus}),))
@@ -76,7 +77,7 @@ def test_gpus_enough_are_not_spent_where_one_sub_space_is_most_of_the_work() -> 
 
 @pytest.mark.parametrize(("gpus", "workers", "apart"), [(3, 1, True), (2, 1, False), (6, 2, True), (5, 2, False)])
 def test_like_sub_spaces_go_apart_as_soon_as_every_worker_has_a_gpu(gpus: int, workers: int, apart: bool) -> None:
-    alike = [SubSpace(name, (12,), (768,), (4.0,), None, 64, 12) for name in ("a", "b", "c")]
+    alike = [ProductSpace(name, (12,), (768,), (4.0,), None, 64, 12) for name in ("a", "b", "c")]
     plan = _plan(gpus, spaces=alike, workers=workers)
     assert plan.groups == ((("a",), ("b",), ("c",)) if apart else (("a", "b", "c"),))
     if apart:
@@ -95,7 +96,7 @@ def test_sub_spaces_go_apart_where_each_finds_a_node_as_large_as_they_would_shar
 
 
 def _units() -> list[float]:
-    teacher = SubSpace("teacher", (12,), (768,), (4.0,), None, 64, 12)
+    teacher = ProductSpace("teacher", (12,), (768,), (4.0,), None, 64, 12)
     training = TrainingSpec(random_subnets=0)
     forward = step_flops(teacher, _TEACHER, training) / 6  # two subnets, each a forward and a backward of two
     return [step_flops(space, _TEACHER, TrainingSpec()) / forward for space in (_TINY, _SMALL, _BASE)]
