@@ -1,8 +1,8 @@
 """From scores to students: what every method does once its candidates are scored.
 
-A budget that limits latency is answered by prediction first; the students that it chooses are then measured as they
-were exported, and one that fails its budget is replaced by the next. What is measured also corrects the predictions. A
-few more are measured where the correction, or the predictor's own error, may have shut out better ones.
+A budget that limits latency is answered by predictions first. The chosen students are then measured as exported, and
+one that fails its budget is replaced by the next. Measurements also correct the predictions. A few more candidates are
+measured where the correction, or the predictor's error, may have ruled out better ones.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _Wanted = tuple[Scored, Budget]
 
 @dataclass(frozen=True)
 class Answer:
-    """What a run found.
+    """The answer of a run to its budgets.
 
     Attributes:
-        trained: What the answer stands on.
+        trained: The teacher, the corpus, the SuperLMs and the scores behind it.
         choices: The answer to every budget, in their order.
         students: Those of the budgets that can be met.
-        latencies: What is known of latency, where a budget limits it.
+        latencies: Latencies measured and predicted, where a budget limits them.
     """
 
     trained: Trained
@@ -89,10 +89,17 @@ def _closer_looks(
     latencies: Latencies,
     looks: dict[str, int],
 ) -> list[_Wanted]:
-    """What predictions rule out and a measure may let in, one for each budget; ``looks`` counts them by budget.
+    """Choose for each budget a candidate that is predicted to miss it, but may meet it when measured.
 
-    Where a student is chosen, these are better ones that would fit were they no slower than the luckiest that was
-    measured. Where nothing seems to fit, it is the fastest of those within the predictor's error of the limit.
+    Where a student is chosen, it is a better candidate that would fit with the smallest ratio of measured to predicted
+    latency. Where nothing fits, it is the fastest candidate within the predictor's error of the limit.
+
+    Args:
+        choices: The answers as they stand.
+        candidates: All that can be chosen.
+        cost_of: What a candidate costs.
+        latencies: Measured and predicted.
+        looks: Candidates that were measured so, by budget; counted up here.
     """
     wanted = []
     for choice in choices:
@@ -114,7 +121,7 @@ def _closer_looks(
 
 
 class _Meter:
-    """Saves students and measures them, each once, and says how many."""
+    """Saves and measures students, each once, and reports progress."""
 
     def __init__(
         self, stages: AnsweringStages, trained: Trained, targets: Mapping[str, LatencyTarget], latencies: Latencies
@@ -125,7 +132,7 @@ class _Meter:
         self._total = 0
 
     def measure_finalists(self, choices: Sequence[Choice], top: int) -> bool:
-        """Measure those that are about to be chosen and were only predicted; whether there were any."""
+        """Measure the best candidates that are only predicted so far; give whether there were any."""
         wanted = [
             (scored, choice.budget)
             for choice in choices
@@ -141,7 +148,7 @@ class _Meter:
         return bool(wanted)
 
     def measure(self, wanted: Sequence[_Wanted]) -> None:
-        """Save and measure candidates as they are before they are polished."""
+        """Save and measure candidates in the weights of their SuperLM, before any polishing."""
         ready = [
             (scored, self._trained.superlms[scored.subspace], self._targets[str(budget.latency_target)])
             for scored, budget in wanted
@@ -152,7 +159,7 @@ class _Meter:
             self._latencies.measures[target.name, scored.architecture] = measure
 
     def save(self, choices: Sequence[Choice], polished: Mapping[tuple[str, Architecture], Polished]) -> list[Student]:
-        """Save the chosen, and measure those that are not yet."""
+        """Save the chosen students, and measure those not measured yet."""
         met = [(choice.budget, choice.chosen) for choice in choices if choice.chosen is not None]
         students: list[Student] = []
         self._stages.report_saved(len(met), 0)
@@ -176,7 +183,7 @@ class _Meter:
             self._stages.report_measured(self._total, len(self._measures))
 
     def _measure(self, scored: Scored, superlm: Artifact, target: LatencyTarget) -> tuple[Artifact, LatencyMeasure]:
-        """The student, and its measure as it was made first: accepted or rejected, it is what the answer tells."""
+        """Save a student and give it with its first measure; the same measure accepts or rejects it and is reported."""
         student = self._stages.save_student(self._trained, scored, superlm, target)
         name = self._name(scored, superlm, target)
         if name not in self._measures:
@@ -190,7 +197,7 @@ class _Meter:
 
 
 def _after_polish(choice: Choice, top: int, polished: dict[tuple[str, Architecture], Polished]) -> Choice:
-    """Rank the finalists by what they have become."""
+    """Rank the finalists by their scores after polishing."""
     if not polished:
         return choice
     finalists = sorted((polished[_key(one)].scored for one in choice.ranked[:top]), key=rank)

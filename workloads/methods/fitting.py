@@ -1,4 +1,4 @@
-"""What of a request can be judged once the teacher's shape is known. Light to import."""
+"""Checks of a request against the shape of its teacher. Light to import."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What is known of the candidates' latencies while students are chosen: measured of a few, predicted of the rest.
+"""Latencies of candidates while students are chosen: measured for a few, predicted for the rest.
 
-A prediction is corrected by what was measured: by the middle of its ratios to the predictions, so that neither one
-disturbed measure nor one odd shape speaks for all others.
+Predictions are corrected by the median ratio of measured to predicted latency, so that neither one disturbed
+measurement nor one odd shape decides for all others.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from workloads.shapes.architecture import Architecture
 from workloads.spec.budgets import Budget, LatencyTarget
 
 LOOKS = 3
-"""Students that are measured for a budget, at most, though the corrected predictions say that they fail it."""
+"""How many candidates are measured for a budget, at most, that the corrected predictions rule out."""
 TRUSTED = 3
-"""So many measured students correct a predictor without its having a voice."""
+"""With fewer measured students than this, the uncorrected prediction (ratio 1) counts as one of the ratios."""
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Latencies:
         return self._predict(architecture, budget) * max(1.0, statistics.median_low(self._ratios(budget)))
 
     def at_best(self, architecture: Architecture, budget: Budget, slack: float = 1.0) -> float:
-        """Milliseconds that a candidate may well take: as measured, or predicted by the luckiest that was measured.
+        """Milliseconds at best: as measured, or as predicted, corrected by the smallest measured ratio.
 
         A prediction is divided by ``slack``.
         """
@@ -54,20 +54,20 @@ class Latencies:
         if measure is not None:
             return measure.percentile_ms(budget.latency_percentile)
         least = min(self._ratios(budget))
-        # Measures of one student may differ by that much, which is no reason to look at what is predicted to be late.
+        # Ratios within the tolerance of repeated measurements are no sign that predictions are too high.
         return self._predict(architecture, budget) * (least if least < 1 - AGREEMENT else max(1.0, least)) / slack
 
     def measure(self, architecture: Architecture, budget: Budget) -> LatencyMeasure | None:
-        """What was measured on the budget's target, None where nothing was."""
+        """The measurement on the budget's target; None without one."""
         return None if budget.latency_target is None else self.measures.get((budget.latency_target, architecture))
 
     def error(self, budget: Budget) -> float:
-        """How far predictions are off, relative, nine times of ten; no less than measures of one student differ."""
+        """Relative error of predictions, 90th percentile; at least the tolerance of repeated measurements."""
         error = self._model(budget).error
         return max(AGREEMENT, error.p90 if error is not None else 0.0)
 
     def prediction(self, student: Student) -> dict[str, float] | None:
-        """What was predicted of a student before it was measured, and how good such predictions are."""
+        """The prediction for a student before it was measured, and the error of such predictions."""
         if student.budget.latency_target is None:
             return None
         model = self._model(student.budget)
@@ -84,9 +84,9 @@ class Latencies:
         return self._model(budget).predict(architecture)
 
     def _ratios(self, budget: Budget) -> list[float]:
-        """How much slower measured students were than predicted; of those whose repeats agree, where there are any.
+        """Ratios of measured to predicted latency, of students whose repeats agree, where there are any.
 
-        The predictor, which was fitted on many, has a voice among the first few: one slow student does not overrule it.
+        While few are measured, the ratio 1 is one of them, so that one slow student does not overrule the predictor.
         """
         on_target = {one: measure for (name, one), measure in self.measures.items() if name == budget.latency_target}
         agreeing = {one: measure for one, measure in on_target.items() if measure.agrees}
@@ -98,7 +98,7 @@ class Latencies:
 
 
 def is_late(budget: Budget, measure: LatencyMeasure) -> bool:
-    """Whether what was measured is over the budget's limit."""
+    """Whether a measured latency is over the budget's limit."""
     return (
         budget.max_latency_ms is not None and measure.percentile_ms(budget.latency_percentile) > budget.max_latency_ms
     )

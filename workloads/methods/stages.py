@@ -1,4 +1,4 @@
-"""What a method composes: stages whose results are kept, and so are never worked out twice."""
+"""The stages that methods compose. Each keeps its result, so that nothing is computed twice."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from workloads.storage.artifacts import Artifact
 
 @dataclass(frozen=True)
 class Polished:
-    """A candidate that was distilled alone for longer.
+    """A candidate that was distilled alone after the search.
 
     Attributes:
-        scored: With what it scores since.
+        scored: The candidate with its scores after polishing.
         superlm: The SuperLM of this one shape that holds its weights.
     """
 
@@ -48,7 +48,7 @@ class Student:
 
 
 class TrainingStages(Protocol):
-    """What leads to the scores; each gives a result that may have been worked out by an earlier run."""
+    """The stages up to the scores; each may give the result of an earlier run."""
 
     def teacher(self) -> TeacherStage:
         """Bring the teacher to the storage."""
@@ -74,14 +74,14 @@ class TrainingStages(Protocol):
 
 
 class AnsweringStages(Protocol):
-    """What leads from the scores to the students; each gives a result that may have been worked out earlier."""
+    """The stages from the scores to the students; each may give the result of an earlier run."""
 
     def candidates(self, trained: Trained) -> list[Scored]:
         """The candidates that a student may be chosen from."""
         ...
 
     def latency_models(self, trained: Trained, target: LatencyTarget) -> LatencyModels:
-        """Fit what predicts the latency of any candidate on a target."""
+        """Fit the predictors of the candidates' latency on a target."""
         ...
 
     def task_scores(self, trained: Trained, candidates: Sequence[Scored]) -> list[Scored]:
@@ -103,15 +103,15 @@ class AnsweringStages(Protocol):
         ...
 
     def report_measured(self, total: int, done: int) -> None:
-        """Say how many students, of all so far, will be and are measured."""
+        """Report how many students are to be measured, and how many are, both in all."""
         ...
 
     def report_late(self, budget: Budget, scored: Scored, measure: LatencyMeasure) -> None:
-        """Say that a candidate about to be chosen took longer than its budget, so that another takes its place."""
+        """Report a candidate that fails its latency budget when measured, so that another takes its place."""
         ...
 
     def report_saved(self, total: int, done: int) -> None:
-        """Say how many students there will be and are."""
+        """Report how many students are to be saved, and how many are."""
         ...
 
     def targets(self) -> Mapping[str, LatencyTarget]:

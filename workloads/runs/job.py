@@ -40,12 +40,12 @@ from workloads.storage.places import Places, confine
 from workloads.storage.storage import Storage
 
 GRACE_SECONDS = 1.5
-"""From a SIGTERM to the end, whatever still runs."""
+"""Seconds from a SIGTERM to the end of the process, whatever still runs."""
 _TERMINATED = 128 + signal.SIGTERM
 
 _ending = threading.Event()
 _work: list[Path] = []
-"""Local folders that must not outlive the run."""
+"""Local folders to remove at the end, also at a forced one."""
 _log = structlog.get_logger(__name__)
 
 
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         folder.write_result(given.attempt, result)
     except OSError as error:
-        # The last line is what the service shows of a run that left no result.
+        # The service shows the last line of the output of a run that left no result.
         message = result.error.message if result.error else "The students are saved."
         sys.stderr.write(f"The result cannot be written to {storage.url} ({error}). {message}\n")
         return 1
@@ -97,7 +97,7 @@ def _attempt(folder: JobFolder, number: int) -> ResultDocument:
 
 
 def _work_of(attempt: JobAttempt) -> Callable[[], ResultDocument]:
-    """What the job asks for, its request checked and nothing done yet."""
+    """Give the function that does the job; its order and request are read and checked here."""
     order, data = attempt.folder.read_order(), attempt.folder.read_request()
     confine(Places(order.roots, order.hub))
     if order.kind == "evaluation":
@@ -146,7 +146,7 @@ def _compress(order: OrderDocument, request: CompressionRequest, attempt: JobAtt
 
 
 def _end_quickly(number: int, frame: FrameType | None) -> NoReturn:
-    """Leave in order, giving leases back, but not for longer than the grace: a trainer may hold on."""
+    """Exit in order, giving leases back; after the grace exit at once, for a trainer may not return."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # another would only cut the giving back short
     _ending.set()
     deadline = threading.Timer(GRACE_SECONDS, _give_up)
@@ -163,7 +163,7 @@ def _give_up() -> None:
 
 @contextlib.contextmanager
 def _work_folder() -> Iterator[Path]:
-    """A local folder for copies, gone with the run."""
+    """Make a local folder for copies, removed at the run's end."""
     with tempfile.TemporaryDirectory(prefix="stillroom-run-", ignore_cleanup_errors=True) as name:
         _work.append(Path(name))
         try:

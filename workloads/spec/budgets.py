@@ -1,4 +1,4 @@
-"""Budgets: what a student may cost, and the targets that latency is measured on."""
+"""Budgets: limits on the cost of a student, and the targets that latency is measured on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_PARAMS, MOST_BYTES = 10**15, 10**15
 
 
 class LatencyTarget(Part):
-    """Where and how a latency is measured; a latency means nothing without it."""
+    """Where and how latency is measured."""
 
     name: Name
     device: Literal["cpu", "cuda"] = Field("cpu", description="Kind of device.")
@@ -46,7 +46,7 @@ class LatencyTarget(Part):
 
 
 class Budget(Part):
-    """What a student may cost; all limits hold at once."""
+    """Limits on the cost of a student; all hold at once."""
 
     name: Name
     max_params: int | None = Field(None, gt=0, le=MOST_PARAMS, description="Parameters, embeddings included.")

@@ -1,4 +1,4 @@
-"""Errors that a user can mend: each names the field it is about and the remedy."""
+"""Errors that a user can correct: each names a field, the problem and the remedy."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class FieldError:
 
 
 class InputError(ValueError):
-    """Input that cannot be worked with; trying again unchanged does not help, except in an outage (``outages``).
+    """Input that cannot be used; a retry without change does not help, except in an outage (``outages``).
 
     Args:
         errors: At least one finding, the most important first.

@@ -1,4 +1,4 @@
-"""Fine-tuning a model on a labelled task and scoring it: what such a request says, and what comes of it."""
+"""Evaluations, a model fine-tuned and scored on a labelled task: the request and the result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workloads.spec.request import TeacherSpec
 from workloads.spec.search import TASK_FILES, Metric, TaskSpec
 
 TASK = "task"
-"""The part of the request that the task's errors name."""
+"""The part of the request that findings about the task name."""
 
 
 def _with_known_ending(url: str) -> str:
@@ -29,7 +29,7 @@ LearningRate = Annotated[float, Field(gt=0, le=1)]
 
 
 class EvaluatedModel(Part):
-    """What is evaluated: a student, or any model that could be a teacher."""
+    """The model to evaluate: a student, or any model that could be a teacher."""
 
     compression: Word | None = Field(None, description="The compression that gave the student, or a selection's.")
     student: Word | None = Field(None, description="The student's id.")
@@ -49,7 +49,7 @@ class EvaluatedModel(Part):
 
 
 class EvaluationTask(Part):
-    """A labelled dataset; of its files only those to train on are ever used to choose anything."""
+    """A labelled dataset; the epoch and the learning rate are chosen on training files only."""
 
     name: Name = Field("task", description="What to call it.")
     kind: Literal["single", "pair", "similarity"] = Field(
@@ -208,7 +208,7 @@ class _Document(BaseModel):
 
 
 class SeedScore(_Document):
-    """How one fine-tuning ended; everything but ``score`` and ``scores`` is known without the rows scored on."""
+    """The result of one fine-tuning; only ``score`` and ``scores`` use the rows scored on."""
 
     seed: int
     score: float = Field(description="On the rows to score on, by the task's metric.")
@@ -221,7 +221,7 @@ class SeedScore(_Document):
 
 
 class BaselineDocument(_Document):
-    """What a model would score that gives every row the same answer, the best one on the training rows."""
+    """The score of the best constant answer, chosen on the training rows."""
 
     answer: float = Field(description="A class as the files number it, or a value.")
     score: float

@@ -1,4 +1,4 @@
-"""Lengths in tokens that a request asks for, against what its teacher can read. Light to import."""
+"""Lengths of sequences in a request: defaults, and checks against what the teacher reads. Light to import."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from workloads.spec.request import CompressionRequest
 
 
 def too_long(field: str, length: int, longest: int) -> FieldError:
-    """The finding that a field asks for more tokens than the teacher reads."""
+    """Give the finding that a field asks for more tokens than the teacher reads."""
     return FieldError(field, f"The teacher reads at most {longest} tokens, not {length}.", f"Use at most {longest}.")
 
 
@@ -26,7 +26,7 @@ def with_lengths(request: CompressionRequest, longest: int) -> CompressionReques
 
 
 def length_findings(request: CompressionRequest, longest: int) -> list[FieldError]:
-    """What a student of a teacher that reads ``longest`` tokens cannot read either.
+    """Give the findings about lengths over ``longest``, the tokens that the teacher and its students read.
 
     Args:
         request: With the definitions of all latency targets that its budgets name.
@@ -54,6 +54,6 @@ def length_findings(request: CompressionRequest, longest: int) -> list[FieldErro
 
 
 def _counts_tokens(budget: Budget) -> bool:
-    """Whether the length means anything: the default says nothing where nothing is counted at it."""
+    """Whether anything is counted at the length; a default that nothing is counted at is not checked."""
     default = Budget.model_fields["sequence_length"].default
     return bool(budget.max_flops or budget.max_activation_bytes or budget.sequence_length != default)

@@ -1,4 +1,4 @@
-"""From JSON-like data to a request of some kind, or to what is wrong with it: each field, the problem, the remedy."""
+"""Parsing: JSON-like data becomes a request, or findings with the field, the problem and the remedy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _P = TypeVar("_P", bound=Part)
 MOST = 100
 """Errors that are told at once; a request of a megabyte may have more than anybody reads."""
 _SHOWN = 120
-"""Characters of a wrong value that are repeated to the user, at most."""
+"""Most characters of a wrong value that a finding repeats."""
 
 _LIMITS = {
     "greater_than": ("gt", "more than"),

@@ -1,4 +1,4 @@
-"""The one contract between people, service and cluster: what a compression request says.
+"""The request of a compression: the one contract between people, service and cluster.
 
 Light to import (pydantic only). :func:`parse_request` turns JSON-like data into a
 :class:`CompressionRequest`, or raises an :class:`InputError` that names each field and its remedy.
@@ -83,7 +83,7 @@ class OutputSpec(Part):
 
 
 class ObjectiveSpec(Part):
-    """What a student is trained to match."""
+    """The signals of the teacher that students are trained to match."""
 
     relation: RelationForm | None = Field("kl", description="Self-attention relation distillation; null for none.")
     relation_heads: int | None = Field(

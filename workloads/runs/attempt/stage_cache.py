@@ -1,4 +1,4 @@
-"""Building a stage once: found if it is there, waited for if another job builds it, built here if neither."""
+"""The cache of finished stages: a stage is found, or awaited while another job builds it, or built here."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class StageCache:
 
     @contextlib.contextmanager
     def lease(self, step: str, key: Key) -> Iterator[None]:
-        """Be the only one that builds ``key``; a step that has to wait says so."""
+        """Hold the lease on building ``key``; while another job holds it, the step's note says so."""
         waited = False
 
         def waiting() -> None:
@@ -64,8 +64,8 @@ class StageCache:
             yield
 
     def discard(self, key: Key) -> None:
-        """Remove what this attempt has left of a stage that it did not finish."""
-        # Only room is at stake: without a manifest nothing counts. The error that brought us here is the one to tell.
+        """Remove the files of a stage that this attempt did not finish."""
+        # Best effort: leftovers without a manifest only cost space. Keep the original error.
         try:
             self._storage.remove(artifacts.build_folder(key, self._builder))
         except OSError as error:
@@ -82,7 +82,7 @@ class StageCache:
             self._progress.finish(step)
 
     def local(self, artifact: Artifact) -> Path:
-        """The artefact's files on this machine: in place where the storage is local, else a copy made once."""
+        """Give a local folder of an artefact's files: the storage's own if it is local, else a copy, made once."""
         if self._storage.local:
             return Path(self._storage.path(artifact.files))
         folder = self._work / artifact.stage / artifact.fingerprint

@@ -58,7 +58,7 @@ class StoredTraining(TrainingStages):
         self._progress.start(TEACHER)
         spec = self.request.teacher
         fetched = self._attempt.work / "fetched"
-        # Where a request may not read everywhere, what was looked at is what is read from then on: a copy of our own.
+        # With restricted roots, copy the teacher first and use only the copy: what was checked is what is used.
         if teacher_files.is_path(spec.model) and "://" not in spec.model and confined().roots is None:
             teacher_files.check_teacher(spec)
             folder = Path(teacher_files.locate(spec))
@@ -90,11 +90,11 @@ class StoredTraining(TrainingStages):
         """Lay out the spaces.
 
         Raises:
-            InputError: They, or the settings of their training, do not fit the teacher; the nodes that are up cannot
-                hold the training's workers; no node can measure a latency target; the proxy task cannot be read.
+            InputError: The spaces, or the settings of their training, do not fit the teacher; the nodes that are up
+                cannot hold the training's workers; no node can measure a latency target; the proxy task cannot be read.
         """
         spaces = fitting_spaces(self.request, teacher.shape)
-        # What would end the run hours later is found out now.
+        # Check now what would otherwise end the run hours later.
         share_for(WORKERS_FIELD, workers=self.request.training.workers)
         for budget in self.request.budgets:
             if budget.latency_target is not None:
@@ -148,7 +148,7 @@ class StoredTraining(TrainingStages):
 
         with contextlib.ExitStack() as leases:
             missing = {name: key for name, key in keys.items() if artifacts.find(self._storage, key) is None}
-            # Always in the same order, so that two jobs never wait for each other.
+            # Every job takes leases in the same order, so that two jobs never wait for each other.
             for name, key in sorted(missing.items(), key=lambda item: item[1].fingerprint):
                 leases.enter_context(self._cache.lease(train_step(name), key))
             inputs = TrainingInputs(request, teacher, corpus)
