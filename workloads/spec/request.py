@@ -264,7 +264,7 @@ def register_request(kind: type[CompressionRequest]) -> None:
 
 def request_type(data: Any) -> type[CompressionRequest]:
     """Give the member of the union that JSON-like data means, the default's where it names none that is known."""
-    named = data.get("method", DEFAULT_METHOD) if isinstance(data, dict) else None
+    named = data.get("method", DEFAULT_METHOD) if isinstance(data, dict) else DEFAULT_METHOD
     return _TYPES.get(named if isinstance(named, str) else DEFAULT_METHOD, _TYPES[DEFAULT_METHOD])
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from services.intake.batch import BatchRequest
+from services.intake.selection import SelectionRequest
 from workloads.spec.budgets import Budget, LatencyTarget
 from workloads.spec.errors import InputError
 from workloads.spec.evaluation import AcceptedEvaluation, EvaluationRequest, parse_evaluation
@@ -22,7 +23,15 @@ REQUEST: dict[str, Any] = {
     "corpus": {"paths": ["a.txt"]},
     "budgets": [{"name": "x", "max_params": 1000}],
 }
-KINDS = [CompressionRequest, EvaluationRequest, AcceptedEvaluation, BatchRequest, Budget, LatencyTarget]
+KINDS = [
+    CompressionRequest,
+    SelectionRequest,
+    EvaluationRequest,
+    AcceptedEvaluation,
+    BatchRequest,
+    Budget,
+    LatencyTarget,
+]
 
 
 def unbounded(schema: dict[str, Any], root: dict[str, Any], path: str) -> Iterator[str]:

@@ -87,7 +87,7 @@ def test_like_sub_spaces_go_apart_as_soon_as_every_worker_has_a_gpu(gpus: int, w
 
 
 def test_sub_spaces_go_apart_where_each_finds_a_node_as_large_as_they_would_share() -> None:
-    alike = [SubSpace(name, (12,), (768,), (4.0,), None, 64, 12) for name in ("a", "b", "c")]
+    alike = [ProductSpace(name, (12,), (768,), (4.0,), None, 64, 12) for name in ("a", "b", "c")]
     for nodes, groups in (([16] * 4, 3), ([16] * 2, 1), ([16, 4, 4], 1), ([1] * 3, 3), ([16], 1)):
         cluster = Cluster(tuple(Node(f"node-{i}", {"CPU": cpus}) for i, cpus in enumerate(nodes)))
         plan = plan_placement(TrainingSpec(), alike, _TEACHER, cluster)
