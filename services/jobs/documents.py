@@ -79,6 +79,7 @@ class StudentSummary(_Document):
     budget: str
     params: int
     heldout_loss: float
+    speed_up: float | None = Field(None, description="The teacher's latency over its own, where it was measured.")
 
 
 class CompressionSummary(_Document):

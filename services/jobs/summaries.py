@@ -20,5 +20,10 @@ def of_request(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def with_students(summary: Mapping[str, Any], students: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The summary of a job that has given students, as their documents say."""
-    names = ("id", "budget", "params", "heldout_loss")
-    return {**summary, "students": [{name: one.get(name) for name in names} for one in students]}
+    return {**summary, "students": [_student(one) for one in students]}
+
+
+def _student(document: Mapping[str, Any]) -> dict[str, Any]:
+    latency = document.get("latency")
+    speed_up = latency.get("speed_up") if isinstance(latency, dict) else None
+    return {name: document.get(name) for name in ("id", "budget", "params", "heldout_loss")} | {"speed_up": speed_up}

@@ -2,14 +2,14 @@
 
 import { get } from "../api.js";
 import { h, replace, whenChanged } from "../dom.js";
-import { teacherName, when } from "../format.js";
+import { loss, short, teacherName, times, when } from "../format.js";
 import { poll } from "../poll.js";
 import { go, link } from "../router.js";
 import { badge, hasEnded, progressCell, table, took } from "../widgets.js";
 
 const STATUSES = ["queued", "running", "succeeded", "failed", "cancelling", "cancelled"];
 const PAGE = 25;
-const COLUMNS = ["Compression", "Status", "Teacher", "Progress", "Submitted", "Took"];
+const COLUMNS = ["Compression", "Status", "Teacher", "Progress", "Students", "Submitted", "Took"];
 
 export function jobsView(_found, query, signal) {
   const list = h("div", { class: "compact", "aria-live": "off" }, h("p", { class: "empty" }, "Loading …"));
@@ -70,9 +70,19 @@ function row(job) {
     [badge(job.status), job.reason && h("span", { class: "small reason" }, job.reason)],
     h("span", { title: job.teacher }, teacherName(job)),
     progressCell(job),
+    students(job.students ?? []),
     h("time", { datetime: job.created_at }, when(job.created_at)),
     [took(job), job.started_at && !job.finished_at && " so far"],
   ];
+}
+
+/** A line for each student; the loss tells them apart, the size and the speed-up what they are for. */
+function students(found) {
+  return found.map((one) => h("span", { class: "small block" }, [
+    `${one.budget}: loss ${loss(one.heldout_loss)}`,
+    `${short(one.params)} parameters`,
+    one.speed_up && `${times(one.speed_up)} as fast`,
+  ].filter(Boolean).join(", ")));
 }
 
 function filters(query) {

@@ -3,6 +3,7 @@
 from playwright.sync_api import expect
 
 from services.jobs.states import AttemptStatus, JobStatus
+from tests.services.dashboard.runs import finished_with_students
 
 
 def test_an_empty_service_says_so_and_leads_to_the_form(client, open_page):
@@ -20,6 +21,15 @@ def test_the_newest_come_first_and_new_ones_show_up_by_themselves(client, make_r
     expect(links).to_have_text([newer.id, older.id])
     newest = client.submit(make_request())
     expect(links).to_have_text([newest.id, newer.id, older.id])
+
+
+def test_the_list_tells_each_student_s_loss_size_and_speed(client, service, make_request, open_page):
+    finished_with_students(service, make_request())
+    page = open_page(f"{client.server}/#/compressions", wait_for="tbody tr")
+    row = page.locator("tbody tr")
+    for student in client.page().compressions[0].students:
+        expect(row).to_contain_text(f"{student.budget}: loss {student.heldout_loss:#.4g}, ")
+    expect(row).to_contain_text("5 times as fast")
 
 
 def test_filters_hold_together_and_stay_in_the_address(client, service, make_request, open_page):
