@@ -14,7 +14,7 @@ F feed-forward width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,11 +51,12 @@ class Order:
         return (self.heads[layer][:, None] * self.head_width + offsets).reshape(-1)
 
     def along(self, axis: Axis, layer: int) -> Tensor | None:
-        """The order along an axis of a layer's weights (what layers share is of layer 0), None where it stays."""
+        """The order along an axis of a layer's weights, None where it stays."""
         if axis == "attention":
             return self.width_order(layer)
-        places = {"hidden": self.hidden, "ffn": self.neurons[layer], "heads": self.heads[layer]}
-        return places.get(axis)
+        if axis == "heads":  # of a relative bias, which all layers share
+            return max(self.heads, key=len)
+        return {"hidden": self.hidden, "ffn": self.neurons[layer]}.get(axis)
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,13 @@ class Importance:
 
     Attributes:
         hidden: ``[H]``.
-        heads: ``[layers, heads]``.
-        neurons: ``[layers, F]``.
+        heads: By layer, ``[N]``.
+        neurons: By layer, ``[F]``.
     """
 
     hidden: Tensor
-    heads: Tensor
-    neurons: Tensor
+    heads: tuple[Tensor, ...]
+    neurons: tuple[Tensor, ...]
 
 
 def importance_order(teacher: Teacher, batches: Iterable[Batch]) -> Order:
@@ -88,26 +89,42 @@ def importance_order(teacher: Teacher, batches: Iterable[Batch]) -> Order:
 def measure_importance(teacher: Teacher, batches: Iterable[Batch]) -> Importance:
     """Measure the teacher on ``batches``, on its own device; padded positions do not count."""
     shape, weights, device = teacher.shape, teacher.weights, teacher.model.device
-    layers = range(shape.layers)
+    layers = shape.architecture.layers
     hidden_power = torch.zeros(shape.hidden_size, device=device)
-    heads = torch.zeros(shape.layers, shape.heads, device=device)
-    neurons = torch.zeros(shape.layers, shape.intermediate_size, device=device)
-    products = [_products(weights[f"layers.{layer}.attention_output.weight"], shape.heads) for layer in layers]
+    heads = [torch.zeros(layer.heads, device=device) for layer in layers]
+    neurons = [torch.zeros(layer.intermediate_size, device=device) for layer in layers]
+    products = {
+        index: _products(weights[f"layers.{index}.attention_output.weight"], layer.heads)
+        for index, layer in enumerate(layers)
+        if layer.heads
+    }
     for batch in batches:
         count = len(batch.input_ids_BL)
         for start in range(0, count, ROWS_AT_ONCE):
             part = batch.rows(range(start, min(start + ROWS_AT_ONCE, count))).to(device)
-            _add_rows(teacher, part, products, (hidden_power, heads, neurons))
+            _add_rows(teacher, part, products, hidden_power, heads, neurons)
     readers = torch.zeros(shape.hidden_size, device=device)
-    for layer in layers:
-        prefix = f"layers.{layer}"
+    for index in range(len(layers)):
         for reader in ("query", "key", "value", "intermediate"):
-            readers += weights[f"{prefix}.{reader}.weight"].square().sum(0)
-        neurons[layer] *= weights[f"{prefix}.output.weight"].norm(dim=0)
-    if shape.vocabulary.relative_buckets:  # one bias table serves all layers, so their heads can only move alike
-        heads = heads.mean(0, keepdim=True).expand_as(heads)
-    hidden = hidden_power.sqrt() * readers.sqrt()
-    return Importance(hidden.cpu(), heads.cpu(), neurons.cpu())
+            if (name := f"layers.{index}.{reader}.weight") in weights:
+                readers += weights[name].square().sum(0)
+        if len(neurons[index]):
+            neurons[index] *= weights[f"layers.{index}.output.weight"].norm(dim=0)
+    if shape.vocabulary.relative_buckets:
+        heads = _alike(heads)
+    hidden = (hidden_power.sqrt() * readers.sqrt()).cpu()
+    return Importance(hidden, tuple(one.cpu() for one in heads), tuple(one.cpu() for one in neurons))
+
+
+def _alike(heads: list[Tensor]) -> list[Tensor]:
+    """Give all layers one order: a relative bias serves them all, so that their heads can only move alike.
+
+    Layers of different widths use its first heads each; none of them can move.
+    """
+    if len({len(one) for one in heads}) > 1:
+        return [torch.zeros_like(one) for one in heads]
+    mean = torch.stack(heads).mean(0)
+    return [mean] * len(heads)
 
 
 def _products(weight_HA: Tensor, heads: int) -> Tensor:
@@ -116,21 +133,30 @@ def _products(weight_HA: Tensor, heads: int) -> Tensor:
     return torch.einsum("hnd,hne->nde", weight_HND, weight_HND)
 
 
-def _add_rows(teacher: Teacher, part: Batch, products: Sequence[Tensor], sums: tuple[Tensor, Tensor, Tensor]) -> None:
+def _add_rows(
+    teacher: Teacher,
+    part: Batch,
+    products: Mapping[int, Tensor],
+    hidden_power: Tensor,
+    heads: Sequence[Tensor],
+    neurons: Sequence[Tensor],
+) -> None:
     """Add what some rows show: powers of the hidden dimensions, norms by head, activations by neuron."""
-    shape = teacher.shape
-    hidden_power, heads, neurons = sums
     activation = ACT2FN[teacher.facts.activation]
-    numbers = frozenset(range(1, shape.layers + 1))
+    numbers = frozenset(range(1, len(heads) + 1))
     signals = teacher.family.read(teacher.model, part, Wants(hidden=numbers, insides=numbers))
     mask_BL = part.mask_BL if part.mask_BL is not None else torch.ones_like(part.input_ids_BL, dtype=torch.bool)
-    for layer in range(shape.layers):  # as weights are named, from 0; signals count from 1
-        hidden_power += signals.hidden[layer + 1][mask_BL].square().sum(0)
-        context_TND = signals.contexts[layer + 1][mask_BL].view(-1, shape.heads, shape.head_width)
+    for number in numbers:
+        hidden_power += signals.hidden[number][mask_BL].square().sum(0)
+    for number, context_BLA in signals.contexts.items():  # a layer without heads has none
+        index = number - 1  # as weights are named
+        context_TA = context_BLA[mask_BL]
+        context_TND = context_TA.view(len(context_TA), len(heads[index]), -1)
         # A head adds W c to the residual stream; |W c| is the root of c' (W' W) c, which needs no [T, N, H].
-        squares_TN = (torch.einsum("tnd,nde->tne", context_TND, products[layer]) * context_TND).sum(-1)
-        heads[layer] += squares_TN.clamp(min=0).sqrt().sum(0)
-        neurons[layer] += activation(signals.inner[layer + 1][mask_BL]).abs().sum(0)
+        squares_TN = (torch.einsum("tnd,nde->tne", context_TND, products[index]) * context_TND).sum(-1)
+        heads[index].add_(squares_TN.clamp(min=0).sqrt().sum(0))
+    for number, inner_BLF in signals.inner.items():
+        neurons[number - 1].add_(activation(inner_BLF[mask_BL]).abs().sum(0))
 
 
 def apply_order(weights: dict[str, Tensor], order: Order) -> dict[str, Tensor]:

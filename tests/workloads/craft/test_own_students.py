@@ -17,6 +17,7 @@ from workloads.craft.card import CardFacts
 from workloads.craft.cutting import cut_student
 from workloads.craft.export import export_student
 from workloads.craft.families import STILLROOM
+from workloads.craft.importance import apply_order, importance_order
 from workloads.craft.latency.runtimes import load_model
 from workloads.craft.objectives.term import LearnedMap
 from workloads.craft.signals import Batch, Wants
@@ -121,6 +122,20 @@ def test_the_superlm_of_the_whole_of_it_gives_what_it_gives(assistant: Teacher) 
         found = superlm(batch, whole, Wants(output=True)).output_BLH
     assert found is not None
     torch.testing.assert_close(found[batch.mask_BL], outputs(assistant.model, batch), rtol=1e-4, atol=2e-5)
+
+
+def test_its_importance_orders_change_nothing_in_the_whole_of_it(assistant: Teacher) -> None:
+    batch, whole = encode(assistant), assistant.shape.architecture
+    order = importance_order(assistant, [batch])
+    assert not torch.equal(order.hidden, torch.arange(whole.hidden_size))
+    assert [len(one) for one in order.heads] == [layer.heads for layer in whole.layers]
+    ordered = apply_order(assistant.weights, order)
+    superlm = SuperLM.from_teacher(ordered, ListedSpace("whole", (whole,)), wiring_of(assistant))
+    with torch.no_grad():
+        found = superlm(batch, whole, Wants(output=True)).output_BLH
+    assert found is not None
+    expected = outputs(assistant.model, batch)[:, order.hidden]
+    torch.testing.assert_close(found[batch.mask_BL], expected, rtol=1e-4, atol=5e-5)
 
 
 def test_students_of_a_student_are_cut_exported_and_loaded(first: Teacher, tmp_path: Path) -> None:
