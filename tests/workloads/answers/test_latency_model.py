@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -174,3 +175,13 @@ def test_where_all_repeats_disagree_there_is_a_predictor_all_the_same() -> None:
     model = fit(measured.model_copy(update={"samples": doubtful}))
     assert model.milliseconds == pytest.approx(fit(measured).milliseconds)
     assert model.error is not None and model.error.candidates == model.doubtful == 20
+
+
+def test_a_space_of_millions_is_drawn_from_and_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ratios = tuple(Fraction(one, 250) for one in range(500, 1001))
+    huge = ProductSpace("huge", tuple(range(1, 13)), tuple(range(64, 769)), ratios, (6, 12), 64, 12)
+    monkeypatch.setattr(ProductSpace, "__iter__", lambda self: pytest.fail("listed"))
+    chosen = candidates_to_measure([huge], seed=3, count=60)
+    assert len(set(chosen)) == 60 and all(one in huge for one in chosen)
+    assert chosen == candidates_to_measure([huge], seed=3, count=60)
+    assert {huge.smallest, huge.largest} <= set(chosen)

@@ -294,3 +294,12 @@ def test_more_than_the_teacher_has_is_not_cut_short_in_silence(bert: Teacher) ->
     ):
         with pytest.raises(AssertionError):
             SuperLM.from_teacher(bert.weights, beyond, wiring)
+
+
+def test_a_superlm_is_cut_for_a_space_that_is_never_listed(teacher: Teacher, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = dataclasses.replace(STOCK, layers=(1, 2, 3, 4))
+    listed = sorted({layer.source for one in space for layer in one.layers})
+    monkeypatch.setattr(ProductSpace, "__iter__", lambda self: pytest.fail("listed"))
+    superlm = superlm_of(teacher, space)
+    sources = {int(name.split(".")[1]) for name in superlm.flat.shapes if name.startswith("layers.")}
+    assert sorted(sources) == listed
