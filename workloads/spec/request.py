@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import Field, GetJsonSchemaHandler, ModelWrapValidatorHandler, model_validator
+from pydantic import Field, GetJsonSchemaHandler, ModelWrapValidatorHandler, field_validator, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -206,6 +206,13 @@ class CompressionRequest(Part):
         if cls is not CompressionRequest or isinstance(data, CompressionRequest):
             return handler(data)
         return cast(Self, request_type(data).model_validate(data))
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _known_method(cls, value: Any) -> Any:
+        if value not in list(_TYPES):
+            raise ValueError(f"{value!r:.100} is no method. Use {' or '.join(map(repr, _TYPES))}.")
+        return value
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:

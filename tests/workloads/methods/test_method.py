@@ -100,6 +100,20 @@ def test_a_method_takes_its_own_part_of_a_request_and_no_others(
     assert [found.field for found in refused.value.errors] == [field]
 
 
+def test_the_schema_of_a_request_is_a_union_of_the_methods(one_shot: None) -> None:
+    schema = CompressionRequest.model_json_schema()
+    members = [schema["$defs"][one["$ref"].rpartition("/")[2]] for one in schema["oneOf"]]
+    assert [one["properties"]["method"]["const"] for one in members] == ["autodistil", "one-shot"]
+    assert "depth" in members[1]["properties"] and "subspaces" not in members[1]["properties"]
+
+
+def test_an_unknown_method_is_answered_with_those_there_are(one_shot: None) -> None:
+    with pytest.raises(InputError) as refused:
+        parse_request(REQUEST | {"method": "none-such"})
+    (found,) = refused.value.errors
+    assert found.problem == "'none-such' is no method." and found.remedy == "Use 'autodistil' or 'one-shot'."
+
+
 def test_steps_fitting_and_tokens_are_the_methods(one_shot: None) -> None:
     request = parse_request(REQUEST | {"method": "one-shot", "depth": 3})
     assert isinstance(method_of(request), OneShot)
