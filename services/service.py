@@ -314,7 +314,8 @@ class Service:
         if settings.ray_address is not None:
             token = settings.ray_token.get_secret_value() if settings.ray_token else None
             return ExistingRay(settings.ray_address, token)
-        return EmbeddedRay(HeadOptions(self.state, settings.ray_cpus, settings.ray_object_store_bytes))
+        size = settings.ray_cpus, settings.ray_object_store_bytes
+        return EmbeddedRay(HeadOptions(self.state, *size, settings.ray_niceness))
 
 
 def _parsed(request: _P | JsonObject, parse: Callable[[Any], _P]) -> _P:

@@ -9,17 +9,27 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import structlog
+from typing_extensions import override
 
-from services.embedded.head import HeadOptions, agent_listens, end_head, log_tail, read_token, start_head
+from services.embedded.head import (
+    LOG_FILE,
+    HeadOptions,
+    agent_listens,
+    end_head,
+    log_tail,
+    read_token,
+    start_head,
+    start_is_through,
+)
 from services.embedded.record import HeadRecord
+from services.embedded.restarts import Restarts, load_note
 from services.jobs.ray_jobs import RayJobs, RayUnreachableError
 
-START_SECONDS = 120.0
-# A busy two-core machine can keep the dashboard from answering for long; the process is the surer sign of life.
-SILENT_SECONDS = 90.0
 _PROBE_SECONDS = 5.0
-_LOOK_SECONDS = 1.0
-_MAX_PAUSE_SECONDS = 30.0
+_LOOK_SECONDS = 2.0
+_START_LOOK_SECONDS = 0.2
+_TOLD_SECONDS = 15.0
+"""A start or a silence that takes longer is told, with the reason, and again as long after that."""
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +40,8 @@ class Readiness:
 
     state: Literal["starting", "ready", "unavailable", "stopped"]
     note: str
+    given_up: bool = False
+    """Whether it stays like that until the service is started again."""
 
     @property
     def ready(self) -> bool:
@@ -63,12 +75,15 @@ class _Watched:
         self._thread = threading.Thread(target=self._watch, name="ray-watch", daemon=True)
 
     def start(self) -> None:
+        """Begin to look after it, in the background."""
         self._thread.start()
 
     def jobs(self) -> RayJobs | None:
+        """Give the Jobs API while Ray answers, else None."""
         return self._jobs if self._readiness.ready else None
 
     def readiness(self) -> Readiness:
+        """Give whether it answers, from memory."""
         return self._readiness
 
     def _watch(self) -> None:
@@ -102,6 +117,7 @@ class ExistingRay(_Watched):
         """Stop looking after it; it goes on."""
         self._join()
 
+    @override
     def _watch(self) -> None:
         assert self._jobs is not None
         while not self._closing.is_set():
@@ -110,19 +126,24 @@ class ExistingRay(_Watched):
                 self._say(Readiness("ready", f"Ray {version} at {self._jobs.url}."))
             except RayUnreachableError as error:
                 self._say(Readiness("unavailable", str(error)))
-            self._closing.wait(2 * _LOOK_SECONDS)
+            self._closing.wait(_LOOK_SECONDS)
 
 
 class EmbeddedRay(_Watched):
     """A Ray head of our own: found again if it lives, started if not, replaced when it dies.
 
+    Failures make it more patient: the next start may take longer, begins after a longer pause, and counts as ready
+    only when the head has answered for longer. After many failures over a long time it gives up, with the reason.
+
     Args:
         options: How to start it.
+        restarts: Counts the failures.
     """
 
-    def __init__(self, options: HeadOptions) -> None:
+    def __init__(self, options: HeadOptions, restarts: Restarts | None = None) -> None:
         super().__init__("Ray is starting.")
         self._options = options
+        self._restarts = restarts or Restarts()
         self._record: HeadRecord | None = None
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -135,62 +156,108 @@ class EmbeddedRay(_Watched):
         self._reap()
         log.info("ray_ended")
 
+    @override
     def _watch(self) -> None:
-        pause = 1.0
         while not self._closing.is_set():
             try:
                 self._bring_up()
-                pause = 1.0
                 self._follow()
-            except Exception as error:  # whatever it was, trying again is all there is to do
-                log.error("ray_failed", error=str(error), output=log_tail(self._options.state))
-                self._say(Readiness("unavailable", f"Ray failed and is being started anew: {error}"))
+            except Exception as error:  # whatever it was, the only remedy is another start
+                self._restarts.failed()
+                log.error(
+                    "ray_failed",
+                    error=str(error),
+                    failures=self._restarts.failures,
+                    output=log_tail(self._options.state),
+                )
                 self._clear()
-                self._closing.wait(pause)
-                pause = min(2 * pause, _MAX_PAUSE_SECONDS)
+                self._say(self._after_failure(error))
+                if self._readiness.given_up:
+                    return
+                self._closing.wait(self._restarts.pause_seconds)
+
+    def _after_failure(self, error: Exception) -> Readiness:
+        restarts, log_file = self._restarts, self._options.state / LOG_FILE
+        if restarts.exhausted:
+            note = (
+                f"Ray has failed {restarts.failures} times in {restarts.seconds / 60:.0f} minutes and is not started "
+                f"again; the last time: {error}{load_note()} Its output is in {log_file}. "
+                "Free CPU and memory on this machine, then start stillroom again."
+            )
+            return Readiness("unavailable", note, given_up=True)
+        count = f" for the {restarts.failures}th time" if restarts.failures > 3 else ""
+        note = f"Ray has failed{count} and is started again in {restarts.pause_seconds:.0f} s: {error}{load_note()}"
+        return Readiness("unavailable", note)
 
     def _bring_up(self) -> None:
-        """Adopt the living head of the record or start one, and wait until it answers."""
+        """Adopt the living head of the record or start one, and wait until it is ready."""
         self._record = HeadRecord.load(self._options.state)
         adopted = self._record is not None and self._record.process_lives
         if not adopted:
             self._clear()
             self._record, self._child = start_head(self._options)
         assert self._record is not None
-        self._jobs = RayJobs(self._record.dashboard_url, read_token(self._options))
-        deadline = time.monotonic() + START_SECONDS
+        self._jobs = RayJobs(self._record.dashboard_url, read_token(self._options), self._options.current_dir)
+        settle = 0.0 if adopted else self._restarts.settle_seconds
+        began = told = time.monotonic()
+        answered: float | None = None
         while not self._closing.is_set():
-            try:
-                version = self._jobs.version(timeout=_PROBE_SECONDS)
-                if not agent_listens(self._record):
-                    raise RayUnreachableError("Its job agent does not listen.")
-            except RayUnreachableError:
-                self._require_process()
-                if time.monotonic() > deadline:
-                    raise
-                self._closing.wait(0.2)
-                continue
-            log.info("ray_adopted" if adopted else "ray_ready", pid=self._record.pid, version=version)
-            self._say(Readiness("ready", f"Embedded Ray {version}, {'found again' if adopted else 'started'}."))
+            trouble, now = self._trouble(), time.monotonic()
+            if trouble is None:
+                answered = now if answered is None else answered
+                if now - answered >= settle:
+                    break
+            else:
+                answered = None
+            self._require_process()
+            if now - began > self._restarts.start_seconds:
+                raise RayUnreachableError(f"Its start has not come to an end in {now - began:.0f} s: {trouble}")
+            if now - told > _TOLD_SECONDS:
+                reason = f": {trouble}" if trouble else "."
+                self._say(Readiness("starting", f"Ray is starting, for {now - began:.0f} s now{reason}{load_note()}"))
+                told = now
+            self._closing.wait(_START_LOOK_SECONDS)
+        else:
             return
+        self._restarts.ready()
+        version = self._jobs.version(timeout=_PROBE_SECONDS)
+        log.info("ray_adopted" if adopted else "ray_ready", pid=self._record.pid, version=version)
+        self._say(Readiness("ready", f"Embedded Ray {version}, {'found again' if adopted else 'started'}."))
+
+    def _trouble(self) -> str | None:
+        """Why the head cannot take jobs now; None if it can."""
+        assert self._record is not None and self._jobs is not None
+        if not start_is_through(self._options.state, self._record):
+            return "`ray start` has not come to its end."
+        try:
+            self._jobs.version(timeout=_PROBE_SECONDS)
+        except RayUnreachableError as error:
+            return str(error)
+        return None if agent_listens(self._record) else "Its job agent does not listen."
 
     def _follow(self) -> None:
-        """Return when the service closes; raise when the head has died."""
-        assert self._jobs is not None
-        answered = time.monotonic()
+        """Return when the service closes; raise when the head has died, or has been silent for too long."""
+        ready, answered = self._readiness, time.monotonic()
         while not self._closing.wait(_LOOK_SECONDS):
             self._require_process()
-            try:
-                self._jobs.version(timeout=_PROBE_SECONDS)
-                answered = time.monotonic()
-            except RayUnreachableError:
-                if time.monotonic() - answered > SILENT_SECONDS:
-                    raise
+            trouble, now = self._trouble(), time.monotonic()
+            silent = now - answered
+            if trouble is None:
+                answered = now
+                self._say(ready)
+            # A busy machine can keep a living head from answering for long: the process is the surer sign of life.
+            elif silent > self._restarts.silent_seconds:
+                raise RayUnreachableError(f"It has not answered for {silent:.0f} s: {trouble}")
+            elif silent > _TOLD_SECONDS and self._readiness == ready:
+                self._say(
+                    Readiness("unavailable", f"Ray does not answer, but its process lives: {trouble}{load_note()}")
+                )
 
     def _require_process(self) -> None:
         self._reap()
         if self._record is None or not self._record.process_lives:
-            raise RayUnreachableError("Its process has ended.")
+            last = next((line for line in reversed(log_tail(self._options.state).splitlines()) if line.strip()), "")
+            raise RayUnreachableError(f"Its process has ended. Its last words: {last.strip()[:200] or 'none'}.")
 
     def _clear(self) -> None:
         """End what is left of the head of the record."""

@@ -14,12 +14,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 
 import psutil
 import structlog
 
+from services.embedded.environment import head_environment
 from services.embedded.processes import MARKER_VARIABLE, end_marked
 from services.embedded.record import HeadRecord
 
@@ -28,8 +28,8 @@ TOKEN_FILE = "ray.token"  # the file's name, not a secret
 MAX_OBJECT_STORE_BYTES = 2 << 30
 # Ray hands these ports to its workers; a server of its own among them would collide sooner or later.
 _WORKER_PORTS = range(10002, 20000)
-# Left over from another Ray around us, these would send the head, or its drivers, there.
-_FOREIGN_VARIABLES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_CONFIG_JSON_ENV_VAR")
+_STARTED = b"Ray runtime started."
+"""What ``ray start`` prints once all of its processes are up."""
 
 log = structlog.get_logger(__name__)
 
@@ -42,17 +42,32 @@ class HeadOptions:
         state: The service's state folder, for the record, the log and the token.
         cpus: CPUs that Ray may hand out; None for the machine's.
         object_store_bytes: Size of the object store; None for a fifth of the memory, 2 GB at most.
+        niceness: Added to the priority of Ray's workers; 0 leaves them the service's own.
     """
 
     state: Path
     cpus: int | None = None
     object_store_bytes: int | None = None
+    niceness: int = 0
 
     @property
     def temp_dir(self) -> Path:
-        """Ray's folder; short, because the paths of Unix sockets below it may have 107 characters at most."""
+        """Folder around Ray's, for this user alone: Ray opens its own folder to everyone on the machine.
+
+        It is short, because the paths of Unix sockets below it may have 107 characters at most.
+        """
         digest = hashlib.sha256(str(self.state).encode()).hexdigest()[:8]
         return Path("/tmp") / f"stillroom-{digest}"
+
+    @property
+    def ray_dir(self) -> Path:
+        """Ray's own folder, of sockets and logs."""
+        return self.temp_dir / "r"
+
+    @property
+    def current_dir(self) -> Path:
+        """Current folder of Ray and of runs; empty, because Ray has its workers import from it."""
+        return self.temp_dir / "empty"
 
     @property
     def work_dir(self) -> Path:
@@ -85,26 +100,36 @@ def start_head(options: HeadOptions) -> tuple[HeadRecord, subprocess.Popen[bytes
     read_token(options)
     _make_private(options.temp_dir)
     _make_private(options.work_dir)
-    with _free_ports(4) as (gcs, dashboard, client, agent):
-        record = HeadRecord(
-            marker=uuid.uuid4().hex,
-            pid=None,
-            create_time=None,
-            dashboard_url=f"http://127.0.0.1:{dashboard}",
-            gcs_address=f"127.0.0.1:{gcs}",
-            agent_port=agent,
-            temp_dir=str(options.temp_dir),
-        )
-    command = _command(options, gcs=gcs, dashboard=dashboard, client=client, agent=agent)
+    options.current_dir.mkdir(mode=0o700)
+    with _free_ports(len(_PORTS)) as free:
+        ports = dict(zip(_PORTS, free, strict=True))
+    log_file = options.state / LOG_FILE
+    record = HeadRecord(
+        marker=uuid.uuid4().hex,
+        pid=None,
+        create_time=None,
+        dashboard_url=f"http://127.0.0.1:{ports['--dashboard-port']}",
+        gcs_address=f"127.0.0.1:{ports['--port']}",
+        agent_port=ports["--dashboard-agent-listen-port"],
+        temp_dir=str(options.temp_dir),
+        log_offset=log_file.stat().st_size if log_file.exists() else 0,
+    )
     record.save(options.state)
-    with (options.state / LOG_FILE).open("ab") as output:
+    with log_file.open("ab") as output:
         process = subprocess.Popen(
-            command,
+            _command(options, ports),
+            cwd=options.current_dir,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,  # so that a terminal's Ctrl-C reaches the service only, which ends Ray in order
-            env=_environment(options, record.marker),
+            env=head_environment(
+                os.environ,
+                token_file=options.token_file,
+                scratch=options.work_dir,
+                niceness=options.niceness,
+                marker={MARKER_VARIABLE: record.marker},
+            ),
         )
     record = replace(record, pid=process.pid, create_time=psutil.Process(process.pid).create_time())
     record.save(options.state)
@@ -112,10 +137,21 @@ def start_head(options: HeadOptions) -> tuple[HeadRecord, subprocess.Popen[bytes
     return record, process
 
 
+def start_is_through(state: Path, record: HeadRecord) -> bool:
+    """Whether ``ray start`` has brought up all of the head's processes; the dashboard answers before that."""
+    try:
+        with (state / LOG_FILE).open("rb") as file:
+            file.seek(record.log_offset)
+            return _STARTED in file.read()
+    except FileNotFoundError:
+        return False
+
+
 def agent_listens(record: HeadRecord) -> bool:
     """Whether the agent that starts jobs is up. When its port was taken, Ray goes on without it, and takes no job."""
-    own = [each.address for each in chain(*psutil.net_if_addrs().values()) if each.family == socket.AF_INET]
-    return any(_accepts(address, record.agent_port) for address in own)
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", record.agent_port)) == 0
 
 
 def end_head(state: Path, record: HeadRecord) -> None:
@@ -139,38 +175,28 @@ def log_tail(state: Path, lines: int = 15) -> str:
     return "\n".join(text.splitlines()[-lines:])
 
 
-def _command(options: HeadOptions, *, gcs: int, dashboard: int, client: int, agent: int) -> list[str]:
+# All on the loopback address. Their defaults are fixed ports, one Ray a machine, or random ones that Ray hands out.
+_PORTS = (
+    "--port",
+    "--dashboard-port",
+    "--ray-client-server-port",
+    "--dashboard-agent-listen-port",
+    "--metrics-export-port",
+)
+
+
+def _command(options: HeadOptions, ports: dict[str, int]) -> list[str]:
     memory = options.object_store_bytes or min(MAX_OBJECT_STORE_BYTES, psutil.virtual_memory().total // 5)
     command = [
         str(Path(sys.executable).parent / "ray"),
         *("start", "--head", "--block", "--disable-usage-stats", "--log-color=false"),
         "--node-ip-address=127.0.0.1",
-        f"--port={gcs}",
         "--dashboard-host=127.0.0.1",
-        f"--dashboard-port={dashboard}",
-        f"--ray-client-server-port={client}",
-        f"--dashboard-agent-listen-port={agent}",  # its default is one fixed port, for one Ray a machine
-        f"--temp-dir={options.temp_dir}",
+        *(f"{option}={port}" for option, port in ports.items()),
+        f"--temp-dir={options.ray_dir}",
         f"--object-store-memory={memory}",
     ]
     return command if options.cpus is None else [*command, f"--num-cpus={options.cpus}"]
-
-
-def _environment(options: HeadOptions, marker: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in _FOREIGN_VARIABLES}
-    return kept | {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(options.token_file),
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # at the default 2 s, a checkpoint just before a kill is lost
-        "TMPDIR": str(options.work_dir),
-        MARKER_VARIABLE: marker,
-    }
-
-
-def _accepts(address: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((address, port)) == 0
 
 
 def _make_private(folder: Path) -> None:

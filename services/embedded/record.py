@@ -21,8 +21,9 @@ class HeadRecord:
         create_time: When that process began, in seconds since 1970: a pid alone may have been given anew.
         dashboard_url: Where the Jobs API answers.
         gcs_address: ``host:port`` that drivers connect to.
-        agent_port: Where the head's agent, which starts jobs, listens; Ray chooses the address.
-        temp_dir: Ray's own folder of sockets and logs.
+        agent_port: Where the head's agent, which starts jobs, listens.
+        temp_dir: The private folder around Ray's own.
+        log_offset: Size of Ray's log before the head was started: its own output follows.
     """
 
     marker: str
@@ -32,6 +33,7 @@ class HeadRecord:
     gcs_address: str
     agent_port: int
     temp_dir: str
+    log_offset: int = 0
 
     def save(self, state: Path) -> None:
         """Write it into the state folder, whole or not at all."""

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -51,10 +52,12 @@ class RayJobs:
     Args:
         url: The dashboard, such as ``http://127.0.0.1:8265``.
         token: Bearer token, where the cluster asks for one.
+        current_dir: Folder that drivers are started in; nobody else may be able to put modules there.
     """
 
-    def __init__(self, url: str, token: str | None) -> None:
+    def __init__(self, url: str, token: str | None, current_dir: Path = Path("/")) -> None:
         self.url = url
+        self._current_dir = current_dir
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._route = route_to(url)
         self._http = httpx.Client(base_url=url, headers=headers, timeout=_CALL_SECONDS, **self._route.options())
@@ -89,8 +92,8 @@ class RayJobs:
             return
         # exec: Ray stops the shell that it starts and the children it has then, and so would miss a command that the
         # shell is just forking; this way the command is the process that Ray knows.
-        # cd: Ray has workers import from the driver's current folder, which is where somebody has started Ray.
-        entrypoint = f"cd / && exec {shlex.join(command)}"
+        # cd: Ray has workers import from the driver's current folder, which else is where somebody has started Ray.
+        entrypoint = f"cd {shlex.quote(str(self._current_dir))} && exec {shlex.join(command)}"
         body = {"entrypoint": entrypoint, "submission_id": submission_id, "metadata": metadata or {}}
         response = self._send("POST", "/api/jobs/", json=body, timeout=_SUBMIT_SECONDS)
         # Ray answers 500 for an id used twice, as for its own troubles; the question tells them apart.

@@ -106,8 +106,8 @@ class Runner:
             self._fail(job, AttemptStatus.FAILED, ErrorDocument(code="storage", message=message), retry=True)
             return
         arguments = ["--storage", self._storage.url, "--job", job.id, "--attempt", str(attempt.number)]
-        # sys.executable: the raylet's PATH may hold another Python.
-        command = [sys.executable, "-m", self._run_module, *arguments]
+        # sys.executable: the raylet's PATH may hold another Python. -P: nothing is imported from the current folder.
+        command = [sys.executable, "-P", "-m", self._run_module, *arguments]
         ray.submit(attempt.submission_id, command, {"job": job.id, "attempt": str(attempt.number)})
         self._store.mark_submitted(job.id, attempt.number)
         log.info("attempt_submitted", job=job.id, attempt=attempt.number)
@@ -305,7 +305,7 @@ class Runner:
         steps = progress.steps if progress else []
         if not failed:
             return steps
-        ended = {"status": "failed", "rate": None, "seconds_left": None}
+        ended = {"status": "failed", "rate": None, "seconds_left": None, "silent_seconds": None}
         return [step.model_copy(update=ended) if step.status == "running" else step for step in steps]
 
     def _stored_bytes(self, job: Job, result: ResultDocument | None = None) -> int | None:

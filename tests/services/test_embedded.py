@@ -8,7 +8,7 @@ import time
 
 import psutil
 
-from services.embedded.head import HeadOptions, _environment, end_head, read_token
+from services.embedded.head import HeadOptions, end_head, read_token
 from services.embedded.processes import MARKER_VARIABLE, end_marked, marked_processes
 from services.embedded.record import HeadRecord
 
@@ -87,7 +87,6 @@ def test_what_runs_put_aside_lies_in_a_folder_that_goes_with_the_head(tmp_path, 
     options.state.mkdir()
     work = options.work_dir
     assert work.parent == tmp_path / "scratch"
-    assert _environment(options, "mark")["TMPDIR"] == str(work)
     (work / "stillroom-run-killed").mkdir(parents=True)
     end_head(options.state, dataclasses.replace(RECORD, marker=f"nobody-{os.getpid()}"))
     assert not work.exists()

@@ -1,0 +1,83 @@
+"""How often the embedded Ray is started again, how long a start may take, and when it is given up."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+START_SECONDS, MAX_START_SECONDS = 120.0, 960.0
+"""Time that the first start may take; each failure doubles it, up to the maximum."""
+PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1.0, 300.0
+"""Pause after the first failure; doubled likewise."""
+SETTLE_SECONDS, MAX_SETTLE_SECONDS = 2.0, 32.0
+"""Time that a new head must answer before it counts as ready; doubled likewise."""
+SILENT_SECONDS, MAX_SILENT_SECONDS = 90.0, 720.0
+"""Time that a head whose process lives may leave us without an answer; doubled likewise."""
+STABLE_SECONDS = 300.0
+"""A head that was ready for so long has made up for the failures before it."""
+GIVE_UP_FAILURES, GIVE_UP_SECONDS = 8, 1800.0
+"""Failures in a row, over at least so much time, after which nothing is started any more."""
+
+
+class Restarts:
+    """Counts failed starts and early deaths, and derives the patience from them.
+
+    Args:
+        clock: Seconds, growing.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._first_failure = 0.0
+        self._ready_since: float | None = None
+        self.failures = 0
+
+    def ready(self) -> None:
+        """Note that a head has become ready."""
+        self._ready_since = self._clock()
+
+    def failed(self) -> None:
+        """Note that a start has failed, or that a head has died."""
+        stable = self._ready_since is not None and self._clock() - self._ready_since >= STABLE_SECONDS
+        self._ready_since = None
+        self.failures = 1 if stable else self.failures + 1
+        if self.failures == 1:
+            self._first_failure = self._clock()
+
+    @property
+    def seconds(self) -> float:
+        """Time since the first of the failures."""
+        return self._clock() - self._first_failure if self.failures else 0.0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether to give up."""
+        return self.failures >= GIVE_UP_FAILURES and self.seconds >= GIVE_UP_SECONDS
+
+    @property
+    def pause_seconds(self) -> float:
+        """Pause before the next start."""
+        return min(MAX_PAUSE_SECONDS, PAUSE_SECONDS * 2.0 ** max(0, self.failures - 1))
+
+    @property
+    def start_seconds(self) -> float:
+        """Time that the next start may take."""
+        return min(MAX_START_SECONDS, START_SECONDS * 2.0**self.failures)
+
+    @property
+    def settle_seconds(self) -> float:
+        """Time that a head must answer before it counts as ready."""
+        return min(MAX_SETTLE_SECONDS, SETTLE_SECONDS * 2.0**self.failures)
+
+    @property
+    def silent_seconds(self) -> float:
+        """Time that a living head may stay silent."""
+        return min(MAX_SILENT_SECONDS, SILENT_SECONDS * 2.0**self.failures)
+
+
+def load_note(load: float | None = None, cpus: int | None = None) -> str:
+    """Say that the machine is busy, where that may be the cause; else an empty text."""
+    load = os.getloadavg()[0] if load is None else load
+    cpus = cpus or os.cpu_count() or 1
+    return f" The machine is busy: load {load:.0f} on {cpus} CPUs." if load > 1.5 * cpus else ""
