@@ -22,7 +22,8 @@ import yaml
 from rich.console import Console
 
 from services.cli.failures import FAILED, INTERRUPTED, told_plainly
-from services.cli.progress import report, show_until_end
+from services.cli.progress_view import ProgressView
+from services.cli.reports import exit_code, print_document
 from services.cli.signals import ending_in_order, stopping_on_signals
 from services.client import ServerUnreachableError, StillroomClient
 from services.jobs.documents import JobDocument
@@ -34,6 +35,7 @@ from workloads.spec.request import parse_request
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE.parent / ".demo"
 LOG = FOLDER / "service.log"
+LOOK_SECONDS = 0.5
 START_SECONDS, STOP_SECONDS, KILL_SECONDS = 60.0, 60.0, 5.0
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -180,14 +182,24 @@ def _watch(service: subprocess.Popen[bytes], client: StillroomClient, job: JobDo
         except ServerUnreachableError:
             return None
 
-    return show_until_end(read)
+    with ProgressView() as view:
+        while True:
+            found = read()
+            if found is None:
+                view.away("The server does not answer.")
+            else:
+                view.show(found)
+                if found.status.is_terminal:
+                    return found
+            time.sleep(LOOK_SECONDS)
 
 
 def _finish(job: JobDocument, seconds: float) -> int:
     reused = [step.name for step in job.steps if step.reused]
     if reused:
         console.print(f"Reused from before: {', '.join(reused)}.")
-    code = report(job, json=False)
+    print_document(job)
+    code = exit_code(job)
     if job.students:
         student = job.students[0]
         pooler = job.teacher is None or bool(job.teacher.shape.get("pooler", True))

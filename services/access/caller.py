@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from services.jobs.tables import LOCAL_TENANT
+from services.jobs.states import LOCAL_TENANT
 
 
 class Scope(StrEnum):

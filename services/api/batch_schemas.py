@@ -7,15 +7,17 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.jobs.batches import Batch, BatchStatus, Member
 from services.jobs.documents import current_step, with_place
-from services.jobs.states import JobStatus
+from services.jobs.states import BatchStatus, JobStatus
 from workloads.documents.job_folder import InfeasibleDocument, ResultDocument, StepDocument, StudentDocument
-from workloads.storage.storage import Storage
+
+if TYPE_CHECKING:  # the client needs the models alone, and neither the database's library nor the storage's
+    from services.jobs.batches import Batch, Member
+    from workloads.storage.storage import Storage
 
 # What a spreadsheet takes for the beginning of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")

@@ -10,9 +10,9 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from services.jobs.batches import BatchStatus, BatchStore
+from services.jobs.batches import BatchStore
 from services.jobs.rows import PREFIXES
-from services.jobs.states import AttemptStatus, JobStatus
+from services.jobs.states import AttemptStatus, BatchStatus, JobStatus
 from services.jobs.store import JobStore
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4

@@ -16,8 +16,7 @@ from services.jobs.documents import (
     SelectionDocument,
 )
 from services.jobs.states import JobStatus
-from workloads.answers.latency import Percentile
-from workloads.answers.latency_model import HeldOutError
+from workloads.answers.latency import HeldOutError, Percentile
 from workloads.documents.job_folder import CostDocument, InfeasibleDocument, StudentDocument
 from workloads.spec.budgets import LatencyTarget
 from workloads.spec.search import Metric

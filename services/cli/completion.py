@@ -6,6 +6,7 @@ The client's models take longer to load than a person waits for a TAB, so the re
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -16,31 +17,34 @@ NEWEST = 50
 
 def complete_compression(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Give the newest compressions, with their state and teacher."""
-    found = _newest(context, "compressions", incomplete)
-    return [(one["id"], f"{one['status']}, {one['request']['teacher']['model']}") for one in found]
+    return _newest(context, "compressions", incomplete, lambda one: f"{one['status']}, {one['teacher']}")
 
 
 def complete_batch(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Give the newest batches, with their state and name."""
-    found = _newest(context, "batches", incomplete)
-    return [(one["id"], ", ".join(filter(None, (one["status"], one["name"])))) for one in found]
+    return _newest(context, "batches", incomplete, lambda one: ", ".join(filter(None, (one["status"], one["name"]))))
 
 
 def complete_evaluation(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Give the newest evaluations, with their state and task."""
-    found = _newest(context, "evaluations", incomplete)
-    return [(one["id"], f"{one['status']}, {one['name']}") for one in found]
+    return _newest(context, "evaluations", incomplete, lambda one: f"{one['status']}, {one['name']}")
 
 
-def _newest(context: typer.Context, kind: str, incomplete: str) -> list[Any]:
+def _newest(
+    context: typer.Context, kind: str, incomplete: str, words: Callable[[dict[str, Any]], str]
+) -> list[tuple[str, str]]:
+    """Give the ids that begin as typed, each with words on it."""
     import httpx
+
+    from services.network import route_to
 
     server = str(context.params["server"]).rstrip("/")
     key = os.environ.get("STILLROOM_API_KEY", "").strip()
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        answer = httpx.get(f"{server}/v1/{kind}", params={"limit": NEWEST}, headers=headers, timeout=SECONDS)
+        with httpx.Client(headers=headers, timeout=SECONDS, **route_to(server).options()) as client:
+            answer = client.get(f"{server}/v1/{kind}", params={"limit": NEWEST})
         found = answer.raise_for_status().json()[kind]
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError):
+        return [(one["id"], words(one)) for one in found if one["id"].startswith(incomplete)]
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, AttributeError):
         return []  # a shell's line is no place for errors
-    return [one for one in found if one["id"].startswith(incomplete)]

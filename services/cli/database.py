@@ -1,21 +1,29 @@
-"""How verbs open the service's database beside a service that may be running."""
+"""The service's database, opened by verbs beside a service that may be running."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from services.settings import Settings
+    from workloads.storage.storage import Storage
+
 
 @contextmanager
-def service_database(storage: str | None) -> Iterator[Engine]:
+def service_database(storage: str | None, *, make: bool = False) -> Iterator[Engine]:
     """Open the database that `stillroom serve` with the same settings has.
 
+    Args:
+        storage: As given on the command line.
+        make: Whether to make the database where there is none; only verbs that write something new may.
+
     Raises:
-        InputError: It does not answer, or cannot be written.
+        InputError: It is not there, does not answer, or cannot be written.
     """
     from services.logs import configure_logs
     from services.service import make_state_folder, ready_database
@@ -24,10 +32,26 @@ def service_database(storage: str | None) -> Iterator[Engine]:
 
     configure_logs(verbose=False)
     settings = load_settings(storage=storage)
-    state = settings.state_path(Storage.open(settings.storage))
-    make_state_folder(state)
+    place = Storage.open(settings.storage)
+    state = settings.state_path(place)
+    if make:
+        make_state_folder(state)
+    else:
+        _require(settings, place, state)
     engine = ready_database(settings, state)
     try:
         yield engine
     finally:
         engine.dispose()
+
+
+def _require(settings: Settings, place: Storage, state: Path) -> None:
+    """Refuse a storage that no service has ever had: its name is mistyped, more often than not."""
+    from services.service import DATABASE_FILE
+    from workloads.spec.errors import InputError
+
+    remedy = "Correct --storage or STILLROOM_STORAGE; `stillroom serve` and `stillroom keys create` make a new one."
+    if place.local and not Path(place.root).is_dir():
+        raise InputError.of("--storage", f"There is no storage at {place.url}.", remedy)
+    if settings.database is None and not (state / DATABASE_FILE).is_file():
+        raise InputError.of("--storage", f"There is no database of a service for {place.url} in {state}.", remedy)

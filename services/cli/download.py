@@ -25,13 +25,14 @@ def download(
     """Fetch a compression's students. Each is put in its place when it is complete, so run it again to go on."""
     from services.cli.transfer import TransferView
     from services.client import StillroomClient
+    from services.client.student_archive import sound_student_id
 
     done = []
     with StillroomClient(server) as client, TransferView() as view:
         wanted = [student] if student else [one.id for one in client.students(job_id).students if one.status == "ready"]
         for one in wanted:
-            place = to / (one if extract else f"{one}.tar")
-            there = place.exists() and not again
+            place = to / (sound_student_id(one) if extract else f"{sound_student_id(one)}.tar")
+            there = (place.is_dir() if extract else place.is_file()) and not again
             if there:
                 view.line(f"{place} is there already.")
             else:

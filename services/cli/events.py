@@ -1,4 +1,4 @@
-"""``stillroom events``: what happened to a compression, over all attempts."""
+"""``stillroom events``: what happened to a job, over all attempts."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import Annotated
 import typer
 
 from services.cli.failures import told_plainly
-from services.cli.options import DEFAULT_SERVER, JobId, Json, Patience, Server
+from services.cli.job_verbs import After
+from services.cli.options import DEFAULT_SERVER, Json, Patience, Server, ThingId
 
 
 @told_plainly
 def events(
-    job_id: JobId,
+    thing: ThingId,
     server: Server = DEFAULT_SERVER,
-    after: Annotated[str, typer.Option(metavar="EVENT", help="Those after one, such as 1-12.")] = "0-0",
-    follow: Annotated[bool, typer.Option("--follow", help="As they come, until the compression has ended.")] = False,
+    after: After = "0-0",
+    follow: Annotated[bool, typer.Option("--follow", help="As they come, until the job has ended.")] = False,
     patience: Patience = None,
     json: Json = False,
 ) -> None:
     """List what happened; JSON is one event a line."""
-    from services.cli.progress import show_events
+    from services.cli.following import show_events
 
-    show_events(server, job_id, "stillroom events", after, follow=follow, patience=patience, json=json)
+    show_events(server, thing, after, follow=follow, patience=patience, json=json)

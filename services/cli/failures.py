@@ -1,4 +1,4 @@
-"""How verbs end when something is wrong: in words on standard error, with an exit code, and in JSON if asked for."""
+"""Failures of verbs: in words on standard error, with an exit code, and in JSON if asked for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import typer
+
+from services.cli.numbers import clean
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,7 +50,7 @@ class Failure:
         """Say it on standard error, and with ``json`` on standard output too, in one line."""
         lines = [f"{error['field']}: {error['problem']} {error['remedy']}".rstrip() for error in self.errors]
         for line in lines or [f"{self.message} {self.remedy}".rstrip()]:
-            typer.echo(f"error: {line}", err=True)
+            typer.echo(clean(f"error: {line}"), err=True)
         if json:
             tell_json(self)
 

@@ -47,7 +47,7 @@ def create(
 
     scopes = [Scope(one) for one in scope or (ScopeName.READ, ScopeName.SUBMIT)]
     ends = None if expires is None else now() + read_duration("--expires", expires)
-    with service_database(storage) as engine:
+    with service_database(storage, make=True) as engine:
         key, text = KeyStore(engine).create(tenant, scopes, name=name, expires_at=ends)
     if json:
         _print_json({"key": text, **_document(key)})

@@ -9,6 +9,7 @@ import typer
 
 from services.cli.failures import told_plainly
 from services.cli.options import DEFAULT_SERVER, After, All, Json, Labels, Server, read_labels
+from services.cli.outcomes import following_pages
 
 STATES = "queued, running, succeeded, failed, cancelling or cancelled"
 
@@ -37,8 +38,7 @@ def list_compressions(
     with StillroomClient(server) as client:
         wanted = partial(client.page, status=state, batch=batch, teacher=teacher, labels=labels, limit=limit)
         page = wanted(after=after)
-        while all_pages and page.next is not None:
-            more = wanted(after=page.next)
+        for more in following_pages(page, lambda after: wanted(after=after)) if all_pages else ():
             page = more.model_copy(update={"compressions": page.compressions + more.compressions})
     if json:
         typer.echo(page.model_dump_json(indent=1))

@@ -21,6 +21,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard outpu
 JobId = Annotated[
     str, typer.Argument(metavar="ID", help="Id of the compression, cmp_….", autocompletion=complete_compression)
 ]
+ThingId = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="Id: cmp_…, sel_…, pln_…, evl_… or bat_….", autocompletion=complete_compression),
+]
 RequestFile = Annotated[Path, typer.Argument(metavar="FILE", help="The request, JSON or YAML; - for standard input.")]
 After = Annotated[str | None, typer.Option(help="The `next` of an earlier page.")]
 All = Annotated[bool, typer.Option("--all", help="All pages.")]

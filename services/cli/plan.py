@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.cli.failures import FAILED, told_plainly
+from services.cli.failures import told_plainly
 from services.cli.options import (
     DEFAULT_SERVER,
     Json,
@@ -25,7 +25,8 @@ def plan(
     json: Json = False,
 ) -> None:
     """Say which sub-spaces can meet the budgets, and estimate time and device-hours by a short calibration."""
-    from services.cli.progress import print_plan, tell_error, wait_for, waiting
+    from services.cli.reports import exit_code, print_plan, tell_error
+    from services.cli.waiting import wait_for, waiting
     from services.client import StillroomClient
 
     with StillroomClient(server) as client:
@@ -34,8 +35,7 @@ def plan(
             done = wait_for(client, lambda: client.planned(queued.id), patience)
     if json:
         typer.echo(done.model_dump_json(indent=1))
-    elif done.plan is not None:
-        print_plan(done)
-    if done.error is not None:
         tell_error(done.error)
-        raise typer.Exit(FAILED)
+    else:
+        print_plan(done)
+    raise typer.Exit(exit_code(done))

@@ -28,11 +28,16 @@ def prune(
     """
     from services.jobs.sweep import prune
     from services.settings import load_settings
+    from workloads.spec.errors import InputError
     from workloads.storage.storage import Storage
 
     since = read_duration("--older-than", older_than)
     with service_database(storage) as engine:
-        place = Storage.open(load_settings(storage=storage).storage)
+        settings = load_settings(storage=storage)
+        place = Storage.open(settings.storage)
+        # With a database elsewhere, a mistyped storage would look as if all that the jobs have stored were gone.
+        if settings.database is not None and not place.exists("jobs"):
+            raise InputError.of("--storage", f"{place.url} holds no jobs.", "Give the storage of this database.")
         found = prune(engine, place, since, dry_run=dry_run)
     if json:
         typer.echo(json_module.dumps(_document(found, dry_run=dry_run), indent=1))
@@ -59,8 +64,8 @@ def _tell(found: Pruned, *, dry_run: bool) -> None:
     from services.cli.tables import print_table, when
 
     if found.removed:
-        rows = [[one.path, f"{one.bytes:,}", when(one.used)] for one in found.removed]
-        print_table("Would go" if dry_run else "Removed", ("path", "bytes", "last used"), rows, numbers={"bytes"})
+        rows = [(one.path, one.bytes, when(one.used)) for one in found.removed]
+        print_table("Would go" if dry_run else "Removed", ("path", "bytes", "last used"), rows)
     artefacts = sum(one.committed for one in found.removed)
     verb = "would go" if dry_run else "removed"
     typer.echo(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from services.cli.failures import told_plainly
 from services.cli.options import DEFAULT_SERVER, After, All, JobId, Json, SequenceLength, Server
+from services.cli.outcomes import following_pages
+
+if TYPE_CHECKING:
+    from services.api.schemas import CandidatePage
 
 COSTS = "params, params_without_embeddings, flops, weight_bytes, activation_bytes or latency"
 
@@ -58,8 +62,11 @@ def candidates(
 
     with StillroomClient(server) as client:
         page = client.candidates(job_id, limit=limit, after=after or "0", sequence_length=sequence_length)
-        while all_pages and page.next is not None:
-            more = client.candidates(job_id, limit=limit, after=page.next, sequence_length=sequence_length)
+
+        def fetch(after: str) -> CandidatePage:
+            return client.candidates(job_id, limit=limit, after=after, sequence_length=sequence_length)
+
+        for more in following_pages(page, fetch) if all_pages else ():
             page = more.model_copy(update={"candidates": page.candidates + more.candidates})
     if json:
         typer.echo(page.model_dump_json(indent=1))
@@ -79,7 +86,7 @@ def selections(
     json: Json = False,
 ) -> None:
     """List the selections made on a compression, newest first, or show one."""
-    from services.cli.tables import print_selection, print_table, when
+    from services.cli.tables import budgets_of, print_selection, print_table, when
     from services.client import StillroomClient
 
     with StillroomClient(server) as client:
@@ -95,10 +102,7 @@ def selections(
     if json:
         typer.echo(page.model_dump_json(indent=1))
         return
-    rows = [
-        [one.id, one.status, ", ".join(budget["name"] for budget in one.budgets), when(one.created_at)]
-        for one in page.selections
-    ]
+    rows = [[one.id, one.status.value, budgets_of(one.budgets), when(one.created_at)] for one in page.selections]
     print_table("Selections", ("id", "status", "budgets", "created"), rows)
     if page.next is not None:
         typer.echo(f"There are more: --after {page.next}.", err=True)

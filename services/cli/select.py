@@ -22,15 +22,16 @@ def select(
     json: Json = False,
 ) -> None:
     """Answer new budgets from a compression's scores; the students' files follow."""
-    from services.cli.progress import tell_error, wait_for, waiting
+    from services.cli.reports import tell_error
     from services.cli.tables import print_selection
+    from services.cli.waiting import wait_for, waiting
     from services.client import StillroomClient
 
     with StillroomClient(server) as client:
         found = client.select(job_id, read_document(file), key=key)
         if wait:
             selection_id = found.id
-            with waiting(f"stillroom selections {job_id} {selection_id}"):
+            with waiting(f"stillroom show {selection_id}"):
                 found = wait_for(client, lambda: client.selection(selection_id), patience)
     if json:
         typer.echo(found.model_dump_json(indent=1))

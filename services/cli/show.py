@@ -1,4 +1,4 @@
-"""``stillroom show``: one compression, one of its students, or a plan."""
+"""``stillroom show``: a job or a batch, or a student of a compression."""
 
 from __future__ import annotations
 
@@ -7,37 +7,28 @@ from typing import Annotated
 import typer
 
 from services.cli.failures import told_plainly
-from services.cli.options import DEFAULT_SERVER, JobId, Json, Server
+from services.cli.job_verbs import show_thing
+from services.cli.options import DEFAULT_SERVER, Json, Server, ThingId
 
 
 @told_plainly
 def show(
-    job_id: JobId,
-    student: Annotated[str | None, typer.Argument(metavar="STUDENT", help="One of its students, stu_….")] = None,
+    thing: ThingId,
+    student: Annotated[str | None, typer.Argument(metavar="STUDENT", help="A compression's student, stu_….")] = None,
     server: Server = DEFAULT_SERVER,
     json: Json = False,
 ) -> None:
-    """Show a compression, or one of its students with its files; or a plan, by its id."""
-    from services.cli.progress import print_job, print_plan
+    """Show a compression, selection, plan, evaluation or batch; or a student of a compression, with its files."""
+    if student is None:
+        show_thing(thing, server, json=json)
+        return
     from services.cli.tables import print_files, print_students
     from services.client import StillroomClient
 
     with StillroomClient(server) as client:
-        if student is not None:
-            detail = client.student(job_id, student)
-            if not json:
-                print_students([detail], [])
-                print_files(detail.contents)
-            found = detail.model_dump_json(indent=1)
-        elif job_id.startswith("pln_"):
-            plan = client.planned(job_id)
-            if not json:
-                print_plan(plan)
-            found = plan.model_dump_json(indent=1)
-        else:
-            job = client.get(job_id)
-            if not json:
-                print_job(job)
-            found = job.model_dump_json(indent=1)
+        detail = client.student(thing, student)
     if json:
-        typer.echo(found)
+        typer.echo(detail.model_dump_json(indent=1))
+        return
+    print_students([detail], [])
+    print_files(detail.contents)

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from services.cli.failures import told_plainly
+from services.cli.job_verbs import watch_thing
+from services.cli.kinds import COMPRESSION
 from services.cli.options import (
     DEFAULT_SERVER,
     Json,
@@ -28,7 +30,6 @@ def submit(
     json: Json = False,
 ) -> None:
     """Submit a request and print the compression's id; with --watch, JSON is lines as of `stillroom watch`."""
-    from services.cli.progress import compression_line, follow
     from services.client import StillroomClient
 
     with StillroomClient(server) as client:
@@ -36,5 +37,7 @@ def submit(
     if not watch:
         typer.echo(job.model_dump_json(indent=1) if json else job.id)
         return
-    typer.echo(compression_line(job) if json else job.id)
-    raise typer.Exit(follow(server, job.id, after="0-0", patience=patience, json=json))
+    from services.cli.following import document_line
+
+    typer.echo(document_line(COMPRESSION, job) if json else job.id)
+    watch_thing(job.id, server, "0-0", patience, json=json)

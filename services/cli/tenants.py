@@ -38,7 +38,7 @@ def set_limits(
         "max_stored_bytes": max_stored_bytes,
     }
     limits = {quota: _number(quota, text) for quota, text in given.items() if text is not None}
-    with service_database(storage) as engine:
+    with service_database(storage, make=True) as engine:
         TenantStore(engine).set(name, limits)
         _print([one for one in _documents(engine) if one["name"] == name], json=json)
 
@@ -86,7 +86,8 @@ def _print(documents: list[dict[str, Any]], *, json: bool) -> None:
         return
     rows = []
     for one in documents:
-        limits = [_NONE if one[quota] is None else f"{one[quota]:,}" for quota in QUOTAS]
-        used = [f"{one['usage'][quota.removeprefix('max_')]:,}" for quota in QUOTAS]
-        rows.append([one["name"], *(f"{has} of {limit}" for has, limit in zip(used, limits, strict=True))])
-    print_table("Tenants", ("name", *(quota.removeprefix("max_") for quota in QUOTAS)), rows)
+        limits = [_NONE if one[quota] is None else one[quota] for quota in QUOTAS]
+        used = [one["usage"][quota.removeprefix("max_")] for quota in QUOTAS]
+        rows.append([one["name"], *(cell for pair in zip(used, limits, strict=True) for cell in pair)])
+    columns = [column for quota in QUOTAS for column in (quota.removeprefix("max_"), quota.replace("_", " "))]
+    print_table("Tenants", ("name", *columns), rows)

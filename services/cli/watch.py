@@ -1,27 +1,23 @@
-"""``stillroom watch``: live progress of a compression."""
+"""``stillroom watch``: live progress of a job or a batch."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from services.cli.failures import told_plainly
-from services.cli.options import DEFAULT_SERVER, JobId, Json, Patience, Server
+from services.cli.job_verbs import After, watch_thing
+from services.cli.options import DEFAULT_SERVER, Json, Patience, Server, ThingId
 
 
 @told_plainly
 def watch(
-    job_id: JobId,
+    thing: ThingId,
     server: Server = DEFAULT_SERVER,
-    after: Annotated[str, typer.Option(metavar="EVENT", help="Leave out the events up to one, such as 1-12.")] = "0-0",
+    after: After = "0-0",
     patience: Patience = None,
     json: Json = False,
 ) -> None:
-    """Show a compression's progress until it ends; a restart of the server in between is waited out.
+    """Show the progress of a compression, selection, plan, evaluation or batch until it ends.
 
-    JSON is a line {"event": …} for each event, and {"compression": …} at the end.
+    A restart of the server in between is waited out. JSON is a line {"event": …} for each event, and at the end one
+    with the document, such as {"compression": …}.
     """
-    from services.cli.progress import follow
-
-    raise typer.Exit(follow(server, job_id, after=after, patience=patience, json=json))
+    watch_thing(thing, server, after, patience, json=json)

@@ -23,7 +23,6 @@ def whoami(server: Server = DEFAULT_SERVER, json: Json = False) -> None:
     typer.echo(f"{me.tenant}, {key}: {', '.join(me.scopes)}", err=True)
     quotas, usage = me.quotas.model_dump(), me.usage.model_dump()
     rows = [
-        [name, f"{used:,}", "none" if (most := quotas.get(f"max_{name}")) is None else f"{most:,}"]
-        for name, used in usage.items()
+        (name, used, "none" if (most := quotas.get(f"max_{name}")) is None else most) for name, used in usage.items()
     ]
-    print_table("Quotas", ("of", "used", "limit"), rows, numbers={"used", "limit"})
+    print_table("Quotas", ("of", "used", "limit"), rows)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Engine, and_, case, func, select
@@ -18,47 +17,14 @@ from services.access.quotas import Quotas
 from services.jobs import tags
 from services.jobs.records import RequestKey
 from services.jobs.rows import Gate, Sessions, TransitionError, ask_for_end, find_row, now, send_back
-from services.jobs.states import JobStatus
+from services.jobs.states import LOCAL_TENANT, BatchStatus, JobStatus
 from services.jobs.store import MAX_PAGE, find_keyed_row, forget, make_once, new_id, new_row
-from services.jobs.tables import LOCAL_TENANT, BatchRow, BatchTagRow, JobRow
+from services.jobs.tables import BatchRow, BatchTagRow, JobRow
 from workloads.documents.job_folder import ResultDocument
 
 
 class UnknownBatchError(LookupError):
     """There is no batch of that id."""
-
-
-class BatchStatus(StrEnum):
-    """Where a batch stands."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    PARTIAL = "partial"
-    FAILED = "failed"
-    CANCELLING = "cancelling"
-    CANCELLED = "cancelled"
-    EMPTY = "empty"
-
-    @classmethod
-    def of(cls, present: frozenset[JobStatus]) -> BatchStatus:
-        """Where a batch stands whose jobs are in these states.
-
-        It is queued before any has begun, then running until all have ended; then partial where some have
-        succeeded. One whose jobs have all been deleted is empty, whatever they had come to.
-        """
-        if not present:
-            return cls.EMPTY
-        unfinished = {status for status in present if not status.is_terminal}
-        if unfinished:
-            if unfinished == {JobStatus.CANCELLING}:
-                return cls.CANCELLING
-            return cls.QUEUED if present == {JobStatus.QUEUED} else cls.RUNNING
-        if present == {JobStatus.SUCCEEDED}:
-            return cls.SUCCEEDED
-        if JobStatus.SUCCEEDED in present:
-            return cls.PARTIAL
-        return cls.FAILED if JobStatus.FAILED in present else cls.CANCELLED
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from services.embedded.cluster import Readiness
-from services.jobs.records import Attempt, Job, JobSummary
 from services.jobs.states import AttemptStatus, JobStatus
 from workloads.documents.job_folder import (
     ErrorDocument,
@@ -21,7 +19,11 @@ from workloads.documents.job_folder import (
     TeacherDocument,
 )
 from workloads.spec.evaluation import EvaluatedModel, EvaluationResult
-from workloads.storage.storage import Storage
+
+if TYPE_CHECKING:  # the client needs the models alone, and neither the storage's library nor what watches Ray
+    from services.embedded.cluster import Readiness
+    from services.jobs.records import Attempt, Job, JobSummary
+    from workloads.storage.storage import Storage
 
 log = structlog.get_logger(__name__)
 

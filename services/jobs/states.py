@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+LOCAL_TENANT = "local"
+"""Tenant of whoever is asked for no key."""
+
 
 class JobStatus(StrEnum):
     """Where a job stands."""
@@ -65,3 +68,36 @@ class AttemptStatus(StrEnum):
     def counts_as_failure(self) -> bool:
         """Whether it uses up one of the attempts that a job may fail."""
         return self in {AttemptStatus.FAILED, AttemptStatus.LOST}
+
+
+class BatchStatus(StrEnum):
+    """Where a batch stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    EMPTY = "empty"
+
+    @classmethod
+    def of(cls, present: frozenset[JobStatus]) -> BatchStatus:
+        """Where a batch stands whose jobs are in these states.
+
+        It is queued before any has begun, then running until all have ended; then partial where some have
+        succeeded. One whose jobs have all been deleted is empty, whatever they had come to.
+        """
+        if not present:
+            return cls.EMPTY
+        unfinished = {status for status in present if not status.is_terminal}
+        if unfinished:
+            if unfinished == {JobStatus.CANCELLING}:
+                return cls.CANCELLING
+            return cls.QUEUED if present == {JobStatus.QUEUED} else cls.RUNNING
+        if present == {JobStatus.SUCCEEDED}:
+            return cls.SUCCEEDED
+        if JobStatus.SUCCEEDED in present:
+            return cls.PARTIAL
+        return cls.FAILED if JobStatus.FAILED in present else cls.CANCELLED

@@ -29,8 +29,8 @@ from services.jobs.rows import (
     now,
     send_back,
 )
-from services.jobs.states import AttemptStatus, JobStatus
-from services.jobs.tables import LOCAL_TENANT, AttemptRow, BatchRow, JobRow, JobTagRow, RequestKeyRow
+from services.jobs.states import LOCAL_TENANT, AttemptStatus, JobStatus
+from services.jobs.tables import AttemptRow, BatchRow, JobRow, JobTagRow, RequestKeyRow
 from workloads.documents.job_folder import JobKind, ResultDocument
 
 _Row = TypeVar("_Row", JobRow, BatchRow)

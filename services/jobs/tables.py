@@ -9,10 +9,8 @@ from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, String, Te
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
+from services.jobs.states import LOCAL_TENANT
 from workloads.documents.job_folder import JobKind
-
-# Whose jobs are where no keys are asked for.
-LOCAL_TENANT = "local"
 
 
 class UtcDateTime(TypeDecorator[datetime]):

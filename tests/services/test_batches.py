@@ -5,10 +5,10 @@ from functools import partial
 
 import pytest
 
-from services.jobs.batches import BatchStatus, Order, UnknownBatchError
+from services.jobs.batches import Order, UnknownBatchError
 from services.jobs.records import JobFilter, RequestKey
 from services.jobs.rows import TransitionError, UnknownJobError
-from services.jobs.states import AttemptStatus, JobStatus
+from services.jobs.states import AttemptStatus, BatchStatus, JobStatus
 from services.jobs.store import KeyReusedError
 from services.jobs.work import Limits
 from workloads.documents.job_folder import ErrorDocument, ResultDocument

@@ -48,7 +48,7 @@ def test_a_batch_is_submitted_shown_retried_and_its_results_read(client, service
     _fail(service, second)
 
     watched = stillroom("batch", "watch", batch_id, "--json")
-    assert (watched.returncode, json.loads(watched.stdout)["status"]) == (1, "partial")
+    assert (watched.returncode, json.loads(watched.stdout)["batch"]["status"]) == (1, "partial")
     shown = stillroom("batch", "show", batch_id).stdout.splitlines()
     assert shown[0] == f"{batch_id} (spring) is partial: 1 succeeded, 1 failed."
     assert [line.split("\t")[:3] for line in shown[2:]] == [
@@ -106,7 +106,7 @@ def test_an_evaluation_is_submitted_and_its_scores_shown(service, stillroom, eva
     _end(service, first, ResultDocument(status="succeeded", evaluation=_result(0.5, 0.75)))
     words, _, *seeds = stillroom("evaluate", "show", first).stdout.splitlines()
     assert words.startswith("foxes: accuracy 0.6250 ± 0.1000 over 2 seeds on 2 rows")
-    assert [line.split("\t")[:2] for line in seeds] == [["0", "0.5000"], ["1", "0.7500"]]
+    assert [line.split("\t")[:2] for line in seeds] == [["0", "0.5"], ["1", "0.75"]]
 
     assert json.loads(stillroom("evaluate", "cancel", second, "--json").stdout)["status"] == "cancelled"
     assert stillroom("evaluate", "resume", second).stdout == f"{second} is queued.\n"
@@ -114,7 +114,7 @@ def test_an_evaluation_is_submitted_and_its_scores_shown(service, stillroom, eva
     _end(service, second, ResultDocument(status="failed", error=error))
     assert "error: task.train: No rows. Give some." in stillroom("evaluate", "show", second).stderr
     listed = [line.split("\t")[:5] for line in stillroom("evaluate", "list", "--student", "stu_1").stdout.splitlines()]
-    assert listed[1:] == [[second, "foxes", "stu_1", "failed", ""], [first, "foxes", "stu_1", "succeeded", "0.6250"]]
+    assert listed[1:] == [[second, "foxes", "stu_1", "failed", ""], [first, "foxes", "stu_1", "succeeded", "0.625"]]
     assert stillroom("evaluate", "delete", first, "--yes").stdout == f"{first} is forgotten.\n"
     assert stillroom("evaluate", "show", first, "--json").returncode == 3
 

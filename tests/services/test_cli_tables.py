@@ -1,16 +1,21 @@
 """What verbs print for people: columns for what there is to say, and none for what there is not."""
 
+import io
+from datetime import datetime, timedelta, timezone
+
 import pytest
+from rich.console import Console
 
 from services.api.schemas import FrontierDocument, FrontierLatency, FrontierPoint
-from services.cli.tables import print_frontier, print_selection, print_students
+from services.cli import tables
+from services.cli.numbers import losses
+from services.cli.tables import print_frontier, print_selection, print_students, print_table
 from services.jobs.documents import SelectionDocument
 from services.jobs.rows import now
 from services.jobs.states import JobStatus
 from tests.services.searched import SPACES
 from workloads.answers.exports import QuantisationReport
-from workloads.answers.latency import BUILT_IN_TARGETS, LatencyMeasure
-from workloads.answers.latency_model import HeldOutError
+from workloads.answers.latency import BUILT_IN_TARGETS, HeldOutError, LatencyMeasure
 from workloads.documents.job_folder import InfeasibleDocument, StudentDocument
 
 SHAPE = SPACES[0].smallest
@@ -30,7 +35,7 @@ INT8 = QuantisationReport(
 
 
 def _student(name, **more):
-    return StudentDocument(**POINT, id=f"stu_{name}", budget=name, files=f"/{name}", **more)
+    return StudentDocument(**(POINT | more), id=f"stu_{name}", budget=name, files=f"/{name}")
 
 
 def _lines(capsys):
@@ -40,8 +45,8 @@ def _lines(capsys):
 def test_students_without_latency_task_or_int8_have_no_columns_for_them(capsys):
     print_students([_student("a")], [])
     columns, row = _lines(capsys)
-    assert columns == ["budget", "shape", "params", "FLOPs", "held-out loss", "folder"]
-    assert row == ["a", SHAPE.describe(), "1,234", "5,678 @128", "0.5000", "/a"]
+    assert columns == ["budget", "shape", "params", "FLOPs", "length", "held-out loss", "over the best", "folder"]
+    assert row == ["a", SHAPE.describe(), "1234", "5678", "128", "0.5", "0.0", "/a"]
 
 
 def test_what_is_known_of_a_student_stands_in_columns_of_its_own(capsys):
@@ -51,11 +56,11 @@ def test_what_is_known_of_a_student_stands_in_columns_of_its_own(capsys):
     print_students([measured, quantised], [])
     columns, first, second = _lines(capsys)
     told = dict(zip(columns, first, strict=True))
-    assert {name: told[name] for name in columns[5:]} == {
-        "task score": "0.8750", "p50 ms": "1.250", "p95 ms": "1.500", "on": "cpu-1", "speed-up": "4.00x",
-        "repeats": "disagree", "predicted ms": "1.100 ±5.0%", "int8 error": "", "folder": "/a",
+    assert {name: told[name] for name in columns[7:]} == {
+        "task score": "0.875", "p50 ms": "1.25", "p95 ms": "1.5", "on": "cpu-1", "speed-up": "4.0",
+        "repeats": "disagree", "predicted ms": "1.1", "prediction error": "0.05", "int8 error": "", "folder": "/a",
     }  # fmt: skip
-    assert [value for value in second[5:] if value] == ["3.12%", "/b"]
+    assert [value for value in second[7:] if value] == ["0.0312", "/b"]
 
 
 def test_a_selection_names_the_budgets_that_wait_and_what_limits_it(capsys):
@@ -74,18 +79,19 @@ def test_a_selection_names_the_budgets_that_wait_and_what_limits_it(capsys):
 @pytest.mark.parametrize(
     ("cost", "column", "value"),
     [
-        ("params", "params", "1,234"),
+        ("params", "params", "1234"),
         ("params_without_embeddings", "params less embeddings", "234"),
-        ("flops", "FLOPs", "5,678 @128"),
-        ("weight_bytes", "weight bytes", "4,936"),
-        ("activation_bytes", "activation bytes", "777 @128"),
+        ("flops", "FLOPs", "5678"),
+        ("weight_bytes", "weight bytes", "4936"),
+        ("activation_bytes", "activation bytes", "777"),
     ],
 )
 def test_a_frontier_shows_the_costs_that_were_asked_for(capsys, cost, column, value):
     print_frontier(FrontierDocument(costs=[cost], sequence_length=128, points=[FrontierPoint(**POINT)]))
     columns, row = _lines(capsys)
-    assert columns == ["sub-space", "shape", column, "held-out loss"]
-    assert row == ["tiny", SHAPE.describe(), value, "0.5000"]
+    length = {"length": "128"} if cost in {"flops", "activation_bytes"} else {}
+    assert columns == ["sub-space", "shape", column, *length, "held-out loss", "over the best"]
+    assert row == ["tiny", SHAPE.describe(), value, *length.values(), "0.5", "0.0"]
 
 
 def test_a_frontier_over_latency_says_what_is_predicted_and_how_well(capsys):
@@ -101,6 +107,51 @@ def test_a_frontier_over_latency_says_what_is_predicted_and_how_well(capsys):
     )
     told = capsys.readouterr()
     columns, *rows = [line.split("\t") for line in told.out.splitlines()]
-    assert columns == ["sub-space", "shape", "latency ms", "params", "is", "held-out loss"]
-    assert [row[2:5] for row in rows] == [["1.500", "1,234", "predicted"], ["2.000", "1,234", "measured"]]
+    assert columns == ["sub-space", "shape", "latency ms", "params", "is", "held-out loss", "over the best"]
+    assert [row[2:5] for row in rows] == [["1.5", "1234", "predicted"], ["2.0", "1234", "measured"]]
     assert "p95 on cpu-1, a CPU; predictions are off by 5.1%" in told.err and "Mind the rows." in told.err
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """What tables print on a terminal."""
+    shown = io.StringIO()
+    monkeypatch.setattr(
+        tables, "Console", lambda **_: Console(file=shown, width=200, force_terminal=True, color_system=None)
+    )
+    return shown
+
+
+def test_on_a_terminal_losses_that_differ_read_differently_and_the_difference_is_shown(terminal):
+    close = [_student("a", heldout_loss=0.000312341), _student("b", heldout_loss=0.000312349), _student("c")]
+    print_students([student.model_copy(update={"params": 58080}) for student in close], [])
+    text = terminal.getvalue()
+    assert "0.00031234" in text and "0.00031235" in text
+    assert "+0.003%" in text and "58,080" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.5, 0.25], ["0.5000", "0.2500"]),
+        ([0.00031, 0.00032], ["0.0003100", "0.0003200"]),
+        ([1.00001, 1.00002], ["1.00001", "1.00002"]),
+        ([0.5, 0.5], ["0.5000", "0.5000"]),
+        ([None, 0.123456], ["", "0.1235"]),
+        ([], []),
+    ],
+)
+def test_losses_have_as_many_digits_as_tell_them_apart(values, expected):
+    assert losses(values) == expected
+
+
+def test_what_is_piped_has_plain_numbers_and_no_control_characters(capsys):
+    print_table("T", ("a", "b", "held-out loss"), [("x\x1b[2J\ty", 7_276_800, 0.000312345678901)])
+    assert _lines(capsys)[1] == ["x [2J y", "7276800", "0.000312345678901"]
+
+
+def test_an_architecture_that_is_none_and_a_time_beyond_the_calendar_are_told_and_break_nothing():
+    assert tables.shape({"layers": "x"}) == "not understood"
+    assert tables.shape({}) == "not understood"
+    assert tables.budgets_of([{"name": "a"}, 3, {}]) == "a, "
+    assert tables.when(datetime.max.replace(tzinfo=timezone(timedelta(hours=-12))))

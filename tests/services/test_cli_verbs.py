@@ -14,10 +14,12 @@ from typer.testing import CliRunner
 
 from services.jobs.documents import EventEntry
 from services.jobs.states import AttemptStatus, JobStatus
+from tests.services.clients import Answer
 from tests.services.conftest import serving
 from tests.services.searched import finished
 from tests.services.test_cli import STILLROOM, _finish, _stillroom
 from tests.services.test_event_stream import Run
+from workloads.documents.job_folder import PlanBudgetDocument, PlanDocument, PlanStepDocument, ResultDocument
 
 
 @pytest.fixture
@@ -130,7 +132,7 @@ def test_what_a_finished_compression_can_answer_is_listed(service, stillroom, ma
     front = json.loads(stillroom("frontier", job_id, "--cost", "params", "--cost", "flops", "--json").stdout)
     assert front["costs"] == ["params", "flops"]
     table = stillroom("frontier", job_id).stdout.splitlines()
-    assert table[0].split("\t") == ["sub-space", "shape", "FLOPs", "held-out loss"]
+    assert table[0].split("\t") == ["sub-space", "shape", "FLOPs", "length", "held-out loss", "over the best"]
     assert len(table) > 2
     page = json.loads(stillroom("candidates", job_id, "--limit", "50", "--json").stdout)
     everything = json.loads(stillroom("candidates", job_id, "--limit", "50", "--all", "--json").stdout)
@@ -164,6 +166,85 @@ def test_watching_with_json_gives_events_and_the_end_a_line_each(service, stillr
     assert "1-1  note  one" in done.stderr
 
 
+def _plan(service, make_request):
+    run = Run(service, service.store.create(make_request(), "plan").id)
+    run.begin()
+    run.tell("one")
+    step = PlanStepDocument(name="train-tiny", seconds=12.0, reused=False, basis="timed")
+    budget = PlanBudgetDocument(budget="edge", feasible=True, candidates={"tiny": 7})
+    plan = PlanDocument(
+        candidates={"tiny": 9}, seconds=12.0, device_hours=0.5, device="cpu", budgets=[budget], steps=[step],
+        calibration_seconds=1.0,
+    )  # fmt: skip
+    result = ResultDocument(status="succeeded", plan=plan)
+    service.work.end_attempt(run.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
+    return run.id
+
+
+def test_a_plan_and_a_selection_are_shown_watched_and_cancelled_by_their_ids_alone(
+    client, service, stillroom, make_request
+):
+    plan = _plan(service, make_request)
+    shown = stillroom("show", plan).stdout
+    assert shown.startswith(f"{plan} succeeded\ncreated ")
+    assert "budget edge: tiny 7" in shown and "train-tiny" in shown and "in all 12 s, 0.5 cpu hours" in shown
+    watched = stillroom("watch", plan)
+    assert (watched.returncode, "in all 12 s" in watched.stdout, "one" in watched.stderr) == (0, True, True)
+    event, end = _lines(stillroom("watch", plan, "--json").stdout)
+    assert (event["event"]["message"], end["plan"]["id"]) == ("one", plan)
+
+    job = finished(service, make_request())
+    made = client.select(job.id, {"budgets": [{"name": "tiny", "max_params": 20_000_000}]}).id
+    shown = stillroom("show", made).stdout
+    assert f"of        {job.id}" in shown and "tiny\t" in shown
+    assert stillroom("cancel", made).stdout.startswith(f"{made} is cancel")
+    watched = stillroom("watch", made, "--json")
+    assert (watched.returncode, _lines(watched.stdout)[-1]["selection"]["status"]) == (1, "cancelled")
+
+
+def test_a_batch_is_watched_and_shown_by_its_id_alone(client, service, stillroom, make_request):
+    common = make_request()
+    batch = client.submit_batch({"common": common, "compressions": [{}]})
+    for one in batch.compressions:
+        _finish(service, one.id)
+    watched = stillroom("watch", batch.id, "--json")
+    assert (watched.returncode, _lines(watched.stdout)[-1]["batch"]["status"]) == (0, "succeeded")
+    assert f"{batch.id} is succeeded" in stillroom("show", batch.id).stdout
+    assert stillroom("delete", batch.id, "--yes").returncode == 0
+
+
+def test_verbs_that_only_look_make_no_storage(tmp_path):
+    missing = tmp_path / "mistyped"
+    for verb in (["keys", "list"], ["keys", "revoke", "01234567"], ["tenants", "list"], ["prune"],
+                 ["prune", "--dry-run"]):  # fmt: skip
+        done = _stillroom(*verb, "--storage", str(missing), "--json")
+        error = json.loads(done.stdout)["error"]
+        assert (done.returncode, error["errors"][0]["field"]) == (2, "--storage"), done.stderr
+        assert list(tmp_path.iterdir()) == []
+    (tmp_path / "empty").mkdir()
+    assert _stillroom("keys", "list", "--storage", str(tmp_path / "empty")).returncode == 2
+    assert list((tmp_path / "empty").iterdir()) == []
+    assert _stillroom("keys", "create", "--storage", str(missing)).returncode == 0
+    assert _stillroom("keys", "list", "--storage", str(missing)).stdout.count("\n") == 2
+
+
+@pytest.mark.parametrize("all_pages", ["list", "candidates"])
+def test_pages_that_lead_in_a_circle_come_to_an_end(script, all_pages):
+    page = {"compressions": [], "candidates": [], "next": "x"}
+    server = script(Answer(body=json.dumps(page).encode()))
+    arguments = ["list"] if all_pages == "list" else ["candidates", "cmp_1"]
+    done = runner(server.url)(*arguments, "--all", "--json")
+    assert (done.returncode, "circle" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+
+
+def test_what_is_no_student_ends_a_download_with_a_message_and_an_exit_code(script, tmp_path):
+    server = script(Answer(body=b"no archive"))
+    done = runner(server.url)("download", "cmp_1", "stu_1", "--to", str(tmp_path), "--json")
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "no archive" in json.loads(done.stdout)["error"]["message"]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_watcher_with_patience_waits_for_a_server_that_is_not_there_yet(service, make_request, unused_port):
     run = Run(service, service.store.create(make_request()).id)
     run.begin()
@@ -179,7 +260,7 @@ def test_a_watcher_with_patience_waits_for_a_server_that_is_not_there_yet(servic
 
 
 def test_a_point_of_a_curve_is_told_with_its_numbers():
-    from services.cli.progress import event_line
+    from services.cli.progress_view import event_line
 
     data = {"step": "train-small", "done": 8192, "total": 20_000, "unit": "tokens", "loss_largest": 0.51234}
     event = EventEntry(attempt=1, sequence=3, time="t", type="metrics", message="train-small", data=data)

@@ -8,13 +8,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from pydantic import Field
 
 from workloads.spec.budgets import LatencyTarget
 from workloads.spec.part import Part
+
+if TYPE_CHECKING:  # clients read the documents alone
+    import numpy as np
 
 Percentile = Literal["p50", "p95"]
 
@@ -86,6 +88,17 @@ class LatencySamples(Part):
         return sum(one.agrees for one in self.samples) >= ENOUGH * len(self.samples)
 
 
+class HeldOutError(Part):
+    """Relative error on candidates that the predictor was not fitted on, each left out once.
+
+    Those whose repeats disagree are left aside, for what they took is not known; all count where fewer than two agree.
+    """
+
+    candidates: int
+    median: float
+    p90: float
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What many runs come to; see :class:`LatencyMeasure`."""
@@ -99,6 +112,8 @@ class Summary:
 
 def summarise(repeats: Sequence[Sequence[float]]) -> Summary:
     """Summarise the runs of each repeat, in milliseconds, after trimming each repeat."""
+    import numpy as np
+
     kept = [_trimmed(runs) for runs in repeats]
     together = np.concatenate(kept)
     low, middle, high, slow = np.percentile(together, [25, 50, 75, 95])
@@ -130,6 +145,8 @@ def known_targets(own: Iterable[LatencyTarget] = ()) -> dict[str, LatencyTarget]
 
 
 def _trimmed(runs: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    import numpy as np
+
     cut = max(1, round(TRIM * len(runs)))
     assert len(runs) > 2 * cut, len(runs)
     return np.sort(np.asarray(runs, float))[cut:-cut]

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from workloads.answers.latency import LatencySamples, Percentile
+from workloads.answers.latency import HeldOutError, LatencySamples, Percentile
 from workloads.shapes.architecture import Architecture
 from workloads.shapes.search_space import LISTED, Space, draw_genes
 from workloads.spec.budgets import LatencyTarget
@@ -42,17 +42,6 @@ DOUBTFUL_WEIGHT = 0.1
 """What a candidate whose repeats disagree counts in a fit, beside one whose repeats agree."""
 
 _Array = np.ndarray[Any, np.dtype[np.float64]]
-
-
-class HeldOutError(Part):
-    """Relative error on candidates that the predictor was not fitted on, each left out once.
-
-    Those whose repeats disagree are left aside, for what they took is not known; all count where fewer than two agree.
-    """
-
-    candidates: int
-    median: float
-    p90: float
 
 
 class LatencyModel(Part):

@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from workloads.answers.latency import LatencyMeasure
+from workloads.documents.pace import at_present
 from workloads.shapes.costs import BYTES, Cost
 from workloads.spec.evaluation import EvaluationResult
-from workloads.storage.storage import Storage
+
+if TYPE_CHECKING:  # clients read the documents alone, without the storage's library
+    from workloads.storage.storage import Storage
 
 
 class _Document(BaseModel):
@@ -31,7 +34,7 @@ _D = TypeVar("_D", bound=_Document)
 
 
 class StepDocument(_Document):
-    """One stage of a run; ``rate`` is in units a second over the last part of the work."""
+    """One stage of a run; ``rate`` is in units a second over the last part of the work, and decays without news."""
 
     name: str
     status: Literal["pending", "running", "succeeded", "failed"] = "pending"
@@ -40,6 +43,8 @@ class StepDocument(_Document):
     unit: str = ""
     rate: float | None = None
     seconds_left: float | None = None
+    advanced_at: str | None = Field(None, description="When it last advanced.")
+    silent_seconds: float | None = Field(None, description="Time since then, of a running step, when it was read.")
     reused: bool = False
     note: str | None = None
 
@@ -246,8 +251,12 @@ class JobFolder:
         self._write(self.path("progress.json", attempt), progress)
 
     def read_progress(self, attempt: int) -> ProgressDocument | None:
-        """Read the attempt's progress, None before it has any."""
-        return self._read(self.path("progress.json", attempt), ProgressDocument)
+        """Read the attempt's progress as it stands now, None before it has any."""
+        found = self._read(self.path("progress.json", attempt), ProgressDocument)
+        if found is None:
+            return None
+        moment = datetime.now(UTC)
+        return found.model_copy(update={"steps": [at_present(step, moment) for step in found.steps]})
 
     def write_result(self, attempt: int, result: ResultDocument) -> None:
         """Commit the attempt."""

@@ -17,10 +17,10 @@ from typing import Any, Literal, Self
 import structlog
 
 from workloads.documents.job_folder import EventDocument, JobFolder, ProgressDocument, StepDocument, now
+from workloads.documents.pace import WINDOW_SECONDS
 
 LOCAL_SECONDS = 0.5
 REMOTE_SECONDS = 2.0
-WINDOW_SECONDS = 30.0
 CURVE_POINTS = 200
 """Points of a curve that are kept as events."""
 
@@ -36,6 +36,7 @@ class _Step:
     unit: str = ""
     reused: bool = False
     note: str | None = None
+    advanced_at: str | None = None
     recent: deque[tuple[float, int]] = field(default_factory=deque)
     drawn: int | None = None  # `done` at the curve's last point
 
@@ -45,7 +46,7 @@ class _Step:
             left = max(0, self.total - self.done) / rate
         return StepDocument(
             name=self.name, status=self.status, done=self.done, total=self.total, unit=self.unit, rate=rate,
-            seconds_left=left, reused=self.reused, note=self.note,
+            seconds_left=left, advanced_at=self.advanced_at, reused=self.reused, note=self.note,
         )  # fmt: skip
 
     def _rate(self) -> float | None:
@@ -101,12 +102,12 @@ class Progress:
     def start(self, name: str, total: int | None = None, unit: str = "") -> None:
         """Begin a step of ``total`` units, None where the amount is not known; again is fine."""
         with self._change(name) as step:
-            step.status, step.total, step.unit = "running", total, unit
+            step.status, step.total, step.unit, step.advanced_at = "running", total, unit, now()
 
     def advance(self, name: str, done: int, total: int | None = None) -> None:
         """Say how far a step has come, in all."""
         with self._change(name) as step:
-            step.status, step.done = "running", done
+            step.status, step.done, step.advanced_at = "running", done, now()
             step.total = step.total if total is None else total
             time_now = self._clock()
             step.recent.append((time_now, done))

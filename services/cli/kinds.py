@@ -1,0 +1,62 @@
+"""The kinds of things that a server works on: how each is read, changed and completed, by the beginning of its id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from services.cli.completion import complete_batch, complete_compression, complete_evaluation
+
+if TYPE_CHECKING:
+    from services.api.batch_schemas import BatchDocument
+    from services.client import AsyncStillroomClient, StillroomClient
+    from services.jobs.documents import EvaluationDocument, JobDocument, PlanJobDocument, SelectionDocument
+
+    Document = JobDocument | SelectionDocument | PlanJobDocument | EvaluationDocument | BatchDocument
+    Steps = JobDocument | SelectionDocument | PlanJobDocument | EvaluationDocument
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind.
+
+    Attributes:
+        name: The kind in a word; the member of JSON lines that holds its document.
+        prefix: Beginning of its ids.
+        read: The client's method that reads one.
+        suffix: Ending of the client's methods that change one.
+        resume: The client's method that queues again what has failed.
+        forgets: What is forgotten with it.
+        complete: Completes ids in a shell.
+    """
+
+    name: str
+    prefix: str
+    read: str
+    suffix: str = ""
+    resume: str = "resume"
+    forgets: str = ""
+    complete: Callable[[typer.Context, str], list[tuple[str, str]]] | None = None
+
+    def call(self, client: StillroomClient | AsyncStillroomClient, verb: str, thing: str) -> Any:
+        """Call the client's method that reads, cancels, resumes or deletes one."""
+        method = {"read": self.read, "resume": f"{self.resume}{self.suffix}"}.get(verb, f"{verb}{self.suffix}")
+        return getattr(client, method)(thing)
+
+
+COMPRESSION = Kind(
+    "compression", "cmp", "get", forgets=", its selections and its evaluations", complete=complete_compression
+)
+SELECTION = Kind("selection", "sel", "selection", "_selection")
+PLAN = Kind("plan", "pln", "planned", "_plan")
+EVALUATION = Kind("evaluation", "evl", "evaluation", "_evaluation", complete=complete_evaluation)
+BATCH = Kind("batch", "bat", "batch", "_batch", "retry", ", its compressions and their folders", complete_batch)
+_KINDS = {kind.prefix: kind for kind in (COMPRESSION, SELECTION, PLAN, EVALUATION, BATCH)}
+
+
+def kind_of(thing: str) -> Kind:
+    """Find the kind of an id; one of no known kind is asked for among the compressions."""
+    return _KINDS.get(thing.partition("_")[0], COMPRESSION)

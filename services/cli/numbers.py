@@ -1,0 +1,77 @@
+"""Numbers in tables and messages: plain for programs, readable for people. The one place that formats them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+LEAST_DIGITS, MOST_DIGITS = 4, 10
+"""Significant digits of a loss: as many as tell the losses of a table apart."""
+
+_SHOWN: dict[str, Callable[[float], str]] = {
+    "task score": lambda value: f"{value:.4f}",
+    "score": lambda value: f"{value:.4f}",
+    "p50 ms": lambda value: f"{value:.3f}",
+    "p95 ms": lambda value: f"{value:.3f}",
+    "latency ms": lambda value: f"{value:.3f}",
+    "predicted ms": lambda value: f"{value:.3f}",
+    "prediction error": lambda value: f"{value:.1%}",
+    "speed-up": lambda value: f"{value:.2f}x",
+    "int8 error": lambda value: f"{value:.2%}",
+    "over the best": lambda value: f"{value:+.3%}" if value else "",
+}
+"""How people see a float, by the name of its column; others have four significant digits."""
+
+Cell = str | int | float | None
+
+
+def plain(value: Cell) -> str:
+    """Give a value for programs: no separators, no units, all digits."""
+    if value is None:
+        return ""
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def shown(column: str, values: Sequence[Cell]) -> list[str]:
+    """Give a column's values for people."""
+    if column.endswith("loss"):
+        return losses(values)
+    return [_shown(column, value) for value in values]
+
+
+def losses(values: Sequence[Cell]) -> list[str]:
+    """Give losses with at least four significant digits, and with more where two that differ would read the same."""
+    numbers = [value for value in values if isinstance(value, float)]
+    different = len(set(numbers))
+    digits = LEAST_DIGITS
+    while digits < MOST_DIGITS and len({f"{value:.{digits}g}" for value in numbers}) < different:
+        digits += 1
+    return [f"{value:#.{digits}g}" if isinstance(value, float) else plain(value) for value in values]
+
+
+def over_best(values: Sequence[float]) -> list[float]:
+    """Give how far each value lies above the least, relative to it."""
+    least = min(values, default=0.0)
+    return [value / least - 1 if least > 0 else value - least for value in values]
+
+
+def amount(value: float) -> str:
+    """Give an amount or a rate in a sentence for people."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Give a time for people, such as 1:02:03 or 0:48."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def clean(text: str) -> str:
+    """Take control characters out of a text that came from a server: a terminal would obey them."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _shown(column: str, value: Cell) -> str:
+    if isinstance(value, float):
+        return _SHOWN[column](value) if column in _SHOWN else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else plain(value)
