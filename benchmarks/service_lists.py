@@ -32,7 +32,7 @@ JOBS, PAGE, ROUNDS, RARE = 10_000, 50, 40, 50
 BAR_MS = 10
 LISTS = {
     "all": "",
-    "second page": "after=NTAwMA",
+    "second page": "after=5000",
     "by state": "status=succeeded",
     "by state, none": "status=running",
     "by label": "label=team:search",

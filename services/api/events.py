@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Header, HTTPException, Query, Response
+from fastapi import Depends, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from services.api.dependencies import EventStreamsDep, ServiceDep, StillWelcomeDep
@@ -14,6 +13,8 @@ from services.api.event_stream import HEADERS, MEDIA_TYPE, EventStreams, wants_s
 from services.api.schemas import EventPage
 from services.jobs.records import Job
 from services.service import Service
+
+_PLACE = r"^[0-9]{1,9}-[0-9]{1,9}$"
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class _Given:
 
 async def _given(
     accept: Annotated[str, Header()] = "",
-    last_event_id: Annotated[str | None, Header(description="As `after`, and before it.")] = None,
-    after: Annotated[str, Query(description="`<attempt>-<sequence>`.")] = "0-0",
+    last_event_id: Annotated[str | None, Header(description="As `after`, and before it.", pattern=_PLACE)] = None,
+    after: Annotated[str, Query(description="`<attempt>-<sequence>`.", pattern=_PLACE)] = "0-0",
     limit: Annotated[int, Query(ge=1, le=1000, description="Of a page; a stream has none.")] = 200,
 ) -> _Given:
     return _Given(accept, last_event_id, after, limit)
@@ -51,10 +52,8 @@ class Events:
     def of(self, job: Job) -> EventPage | Response:
         """The events of a job."""
         given = self._given.last_event_id or self._given.after
-        match = re.fullmatch(r"(\d{1,9})-(\d{1,9})", given)
-        if match is None:
-            raise HTTPException(422, f"{given!r} is no event. Give the 'next' of an earlier answer, such as 1-12.")
-        start, log = (int(match[1]), int(match[2])), self._service.events
+        attempt, _, sequence = given.partition("-")
+        start, log = (int(attempt), int(sequence)), self._service.events
         if not wants_stream(self._given.accept):
             limit = self._given.limit
             found = log.after(job, start, limit + 1)

@@ -7,6 +7,7 @@ from fastapi.responses import PlainTextResponse
 
 from services.api.dependencies import METRICS_READER, ServiceDep
 from services.api.metrics import MEDIA_TYPE, Metrics
+from services.api.problems import RESPONSES
 from services.api.schemas import Health
 from services.jobs.documents import RayDocument
 
@@ -31,7 +32,7 @@ def ready(service: ServiceDep, response: Response) -> Health:
     )
 
 
-@router.get("/metrics", response_class=PlainTextResponse, dependencies=[METRICS_READER])
+@router.get("/metrics", response_class=PlainTextResponse, dependencies=[METRICS_READER], responses=RESPONSES)
 def metrics(request: Request) -> Response:
     """Give Prometheus what it asks for."""
     found = request.app.state.metrics

@@ -1,0 +1,113 @@
+"""A storage of an earlier version: its jobs are listed, shown and downloaded, and answer new budgets or say why not.
+
+``tests/services/old`` was written by the service of commit 3a6bee2 (database at r0008, artefacts of schema 2): a
+finished compression with a student, a selection, a failed and a batched compression, a plan and an evaluation.
+"""
+
+import io
+import shutil
+import sqlite3
+import tarfile
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from services.jobs.rows import now
+from services.jobs.sweep import prune
+from services.service import Service
+from services.settings import load_settings
+from tests.services.conftest import serving
+
+OLD = Path(__file__).parent / "old"
+JOB = "cmp_d6dec75b18d14e39"
+KINDS = {
+    "compressions": {JOB},
+    "plans": {"pln_671ce5df45ed4d2b"},
+    "batches": {"bat_c5c603bbfbb14462"},
+    "evaluations": {"evl_98a396cb305c470f"},
+}
+
+
+@pytest.fixture
+def old(tmp_path):
+    """That storage, opened by this version."""
+    storage = tmp_path / "storage"
+    shutil.copytree(OLD, storage, ignore=shutil.ignore_patterns("jobs.sql"))
+    (storage / "service").mkdir()
+    with sqlite3.connect(storage / "service" / "jobs.sqlite") as connection:
+        connection.executescript((OLD / "jobs.sql").read_text())
+    connection.close()
+    service = Service(load_settings(storage=str(storage), ray_address="http://127.0.0.1:9"))
+    yield service
+    service.close()
+
+
+@pytest.fixture
+def http(old):
+    with serving(old) as client, httpx.Client(base_url=client.server) as http:
+        yield http
+
+
+def test_its_jobs_are_listed_filtered_shown_and_downloaded(http):
+    for kind, ids in KINDS.items():
+        page = http.get(f"/v1/{kind}")
+        assert page.status_code == 200, page.text
+        assert ids <= {one["id"] for one in page.json()[kind]}
+        for one in page.json()[kind]:
+            shown = http.get(f"/v1/{kind}/{one['id']}")
+            assert (shown.status_code, shown.json()["status"]) == (200, one["status"])
+    for query in ({"label": "team:old"}, {"teacher": "someone/some-hub-model"}, {"status": "succeeded"}):
+        assert JOB in {one["id"] for one in http.get("/v1/compressions", params=query).json()["compressions"]}
+    (row,) = [one for one in http.get("/v1/compressions").json()["compressions"] if one["id"] == JOB]
+    assert (row["budgets"], row["labels"], row["students"][0]["heldout_loss"]) == (["edge"], {"team": "old"}, 0.5)
+    assert http.get("/v1/batches", params={"label": "season:spring"}).json()["batches"]
+    assert http.get("/v1/compressions", params={"batch": "bat_c5c603bbfbb14462"}).json()["compressions"]
+    here = f"/v1/compressions/{JOB}"
+    assert len(http.get(f"{here}/selections").json()["selections"]) == 1
+    assert http.get(f"{here}/events").json()["events"][0]["message"] == "old"
+    assert http.get(f"{here}/students/stu_old").json()["evaluations"][0]["id"] == "evl_98a396cb305c470f"
+    with tarfile.open(fileobj=io.BytesIO(http.get(f"{here}/students/stu_old/archive").content)) as archive:
+        assert any(name.endswith("config.json") for name in archive.getnames())
+
+
+def test_new_budgets_on_its_scores_are_answered_or_refused_with_the_remedy(http):
+    here = f"/v1/compressions/{JOB}"
+    answers = [
+        http.post(f"{here}/selections", json={"budgets": [{"name": "new", "max_params": 9_000_000}]}),
+        http.get(f"{here}/frontier"),
+        http.get(f"{here}/candidates"),
+    ]
+    for answer in answers:
+        if answer.status_code not in {200, 201}:
+            (error,) = answer.json()["errors"]
+            assert (answer.status_code, error["field"]) == (422, "compression")
+            assert "Submit the compression again" in error["remedy"]
+    assert len({answer.status_code < 400 for answer in answers}) == 1
+
+
+def test_its_jobs_end_and_go_as_any_other(http):
+    for place in ("plans/pln_671ce5df45ed4d2b", "evaluations/evl_98a396cb305c470f", "batches/bat_c5c603bbfbb14462"):
+        assert http.post(f"/v1/{place}/cancel").status_code == 202
+        assert http.delete(f"/v1/{place}").status_code == 204
+    for selection in http.get(f"/v1/compressions/{JOB}/selections").json()["selections"]:
+        http.post(f"/v1/selections/{selection['id']}/cancel")
+    assert http.delete(f"/v1/compressions/{JOB}").status_code == 204
+
+
+def test_artefacts_under_its_keys_stay_while_a_job_needs_them_and_are_pruned_after(old, monkeypatch):
+    later = now() + timedelta(days=400)
+    monkeypatch.setattr("services.jobs.sweep.now", lambda: later)
+
+    def removed():
+        return {one.path for one in prune(old.engine, old.storage, timedelta(days=1)).removed}
+
+    assert not any("student/" in place for place in removed())
+    for selection in old.store.selections(JOB):
+        if not selection.status.is_terminal:
+            old.cancel(selection.id)
+    old.cancel("evl_98a396cb305c470f")
+    old.delete(JOB)
+    assert any("student/" in place for place in removed())
+    assert old.storage.files("artifacts/student") == ()
