@@ -169,9 +169,8 @@ async def _labels(
 ) -> dict[str, str]:
     pairs = [one.partition(":") for one in label or []]
     labels = {name: value for name, _, value in pairs}
-    if len(labels) < len(set(pairs)):
-        raise HTTPException(422, "'label' gives one name two values, which no compression has.")
-    return labels
+    # One name with two values: nothing has that, as nothing has a label without a name.
+    return labels if len(labels) == len(set(pairs)) else {"": ""}
 
 
 LabelsDep = Annotated[dict[str, str], Depends(_labels)]

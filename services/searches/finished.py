@@ -9,6 +9,10 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+import structlog
+from pydantic import ValidationError
+
 from services.jobs.records import Job
 from workloads.answers.choosing import Scored
 from workloads.answers.latency import LatencySamples
@@ -20,6 +24,8 @@ from workloads.shapes.costs import Cost
 from workloads.spec.errors import InputError
 from workloads.storage import artifacts
 from workloads.storage.storage import Storage
+
+log = structlog.get_logger(__name__)
 
 OTHER_AIM = (
     "The search's aim was its own budgets: candidates that it left early were scored on fewer rows, and those over all "
@@ -106,10 +112,7 @@ class Searches:
             if fingerprint in self._known:
                 self._known.move_to_end(fingerprint)
                 return self._known[fingerprint]
-        trained = load_trained(self._storage, fingerprint)
-        rows = read_scores(self._storage, trained.scores)
-        costs = Costs(trained.teacher, [row.scored.architecture for row in rows])
-        found = Known(trained, tuple(rows), tuple(choosable(trained, rows)), costs)
+        found = _read(self._storage, job, fingerprint)
         with self._lock:
             self._known[fingerprint] = found
             while len(self._known) > KEPT:
@@ -123,7 +126,8 @@ class Searches:
                 with self._lock:
                     found = self._sampled.get(fingerprint)
                 if found is None:
-                    with contextlib.suppress(FileNotFoundError):  # then they are as good as not measured
+                    # What is gone, or was written by another version, is as good as not measured.
+                    with contextlib.suppress(FileNotFoundError, ValidationError):
                         artifact = artifacts.load(self._storage, "latency-samples", fingerprint)
                         samples = LatencySamples.model_validate(artifact.summary)
                         found = Sampled(samples, LatencyModels.fit(samples))
@@ -139,6 +143,23 @@ class Searches:
             with contextlib.suppress(FileNotFoundError):
                 return read_task_table(self._storage, artifacts.load(self._storage, "task-scores", fingerprint))
         return {}
+
+
+def _read(storage: Storage, job: Job, fingerprint: str) -> Known:
+    try:
+        trained = load_trained(storage, fingerprint)
+        rows = read_scores(storage, trained.scores)
+        costs = Costs(trained.teacher, [row.scored.architecture for row in rows])
+        return Known(trained, tuple(rows), tuple(choosable(trained, rows)), costs)
+    except InputError:
+        raise
+    except (TypeError, ValueError, LookupError, AttributeError, pa.ArrowException) as error:
+        log.warning("scores_not_read", job=job.id, scores=fingerprint, error=repr(error))
+        raise InputError.of(
+            "compression",
+            f"Another version of stillroom wrote the scores of {job.id}, and this one cannot read them.",
+            "Submit the compression again; what is there of its artefacts is used.",
+        ) from error
 
 
 def _scores_of(job: Job) -> str:

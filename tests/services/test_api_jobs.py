@@ -89,10 +89,16 @@ def test_jobs_are_found_by_state_teacher_and_labels_which_all_hold(client, make_
     assert ([job.id for job in rest.compressions], rest.next) == ([ids["blue"]], None)
 
 
-@pytest.mark.parametrize("labels", [["team"], [":x"], ['te"am:x'], ["team:a", "team:b"]])
+@pytest.mark.parametrize("labels", [["team"], [":x"], ['te"am:x'], ["team:a\0"]])
 def test_a_label_that_can_be_nobodys_is_refused(http_client, labels):
     answer = http_client.get("/v1/compressions", params={"label": labels})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameter")
+
+
+def test_a_label_of_two_values_finds_nothing(client, http_client, make_request):
+    client.submit(make_request(team="a"))
+    answer = http_client.get("/v1/compressions", params={"label": ["team:a", "team:b"]})
+    assert (answer.status_code, answer.json()["compressions"]) == (200, [])
 
 
 def test_a_job_that_has_not_changed_is_not_sent_again(http_client, service, make_request):

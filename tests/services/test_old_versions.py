@@ -87,6 +87,32 @@ def test_new_budgets_on_its_scores_are_answered_or_refused_with_the_remedy(http)
     assert len({answer.status_code < 400 for answer in answers}) == 1
 
 
+@pytest.mark.parametrize(
+    ("place", "content"),
+    [
+        ("artifacts/teacher/*/manifest.json", None),
+        ("artifacts/scores/*/builds/*/scores.parquet", b"PAR1"),
+        ("artifacts/teacher/*/manifest.json", "shape"),
+        ("artifacts/scores/*/manifest.json", "spaces"),
+    ],
+)
+def test_scores_that_cannot_be_read_are_refused_with_the_remedy(old, http, place, content):
+    (file,) = Path(old.storage.root).glob(place)
+    if content is None:
+        file.unlink()
+    elif isinstance(content, bytes):
+        file.write_bytes(content)
+    else:  # as another version would name its parts
+        file.write_text(file.read_text().replace(f'"{content}": {{', f'"{content}": {{"unknown": 1, '))
+    for answer in (
+        http.post(f"/v1/compressions/{JOB}/selections", json={"budgets": [{"name": "new", "max_params": 9_000_000}]}),
+        http.get(f"/v1/compressions/{JOB}/frontier"),
+    ):
+        (error,) = answer.json()["errors"]
+        assert (answer.status_code, error["field"]) == (422, "compression"), answer.text
+        assert "Submit the compression again" in error["remedy"]
+
+
 def test_its_jobs_end_and_go_as_any_other(http):
     for place in ("plans/pln_671ce5df45ed4d2b", "evaluations/evl_98a396cb305c470f", "batches/bat_c5c603bbfbb14462"):
         assert http.post(f"/v1/{place}/cancel").status_code == 202
