@@ -1,1 +1,1 @@
-"""Where it runs: connecting to Ray and sizing a run to it."""
+"""The Ray cluster: connecting to it and sizing a run for it."""

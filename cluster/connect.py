@@ -12,21 +12,21 @@ import structlog
 NAMESPACE = "stillroom"
 _DEFAULTS = {
     "RAY_AUTH_MODE": "token",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # at the default 2 s, a checkpoint just before a kill is lost
-    "TOKENIZERS_PARALLELISM": "false",  # Ray forks and threads around it
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # transformers heeds it too
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # the default of 2 s loses a checkpoint written just before a kill
+    "TOKENIZERS_PARALLELISM": "false",  # Ray forks, which is unsafe with its threads
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # transformers reads it too
 }
-# Loud at INFO, and nothing in it that the job's folder does not say better.
+# Verbose at INFO; the job's folder holds the same facts.
 _QUIET = ("ray.train", "ray.tune", "ray.data")
 
 
 def connect(**options: Any) -> None:
     """Join the cluster at ``RAY_ADDRESS``, or the one on this machine.
 
-    What Ray reads as it is imported is set before, so call this before anything imports Ray.
+    Call it before anything imports Ray: it sets environment variables that Ray reads at import.
 
     Args:
-        options: More of ``ray.init``'s.
+        options: Further arguments of ``ray.init``.
 
     Raises:
         ConnectionError: There is no cluster.
@@ -47,10 +47,10 @@ def connect(**options: Any) -> None:
 
 
 def configure_driver_logs(*processors: structlog.typing.Processor) -> None:
-    """Send the driver's structured logs, as JSON lines, to standard error, which Ray keeps as the job's log.
+    """Write the driver's structured logs as JSON lines to standard error, which Ray keeps as the job's log.
 
     Args:
-        processors: What an event goes through last, before it is written.
+        processors: The last structlog processors before an event is written.
     """
     structlog.configure(
         processors=[

@@ -1,1 +1,1 @@
-"""Where results are kept: folders and buckets, artefacts, the places that requests may name."""
+"""Storage of results: folders and buckets, artefacts, and the paths that requests may name."""

@@ -1,8 +1,8 @@
-"""Finished stages: each is a folder that counts only once its manifest is written, last.
+"""Artefacts: results of finished stages, committed by writing the manifest last.
 
-``artifacts/<stage>/<fingerprint>/manifest.json`` commits; the files lie in a folder of the builder's own
-below ``builds/``, so that a straggler of an older attempt can spoil nothing. ``used`` beside the manifest is rewritten
-now and then when the artefact is found: by its time :mod:`workloads.storage.sweep` sees what was used lately.
+Writing ``artifacts/<stage>/<fingerprint>/manifest.json`` commits the artefact. Each builder writes the files into a
+folder of its own below ``builds/``, so that a straggler of an older attempt cannot damage them. The file ``used``
+beside the manifest marks the last use; its time tells :mod:`workloads.storage.sweep` which artefacts are in use.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from workloads.storage.storage import Storage
 SCHEMA_VERSION = 3
 ROOT, MANIFEST, MARK = "artifacts", "manifest.json", "used"
 MARK_SECONDS = 600.0
-"""A use is noted where the last one noted, or the making, is older than this."""
+"""Seconds for which a mark (or the manifest itself) is fresh; a fresh mark is not rewritten."""
 _LIBRARIES = ("torch", "transformers", "ray", "pyarrow", "datasets")
 
 
 @dataclass(frozen=True)
 class Key:
-    """What decides a stage's result; device and versions are recorded in the manifest, not hashed.
+    """Key of a stage: all that decides its result. The manifest records device and versions; they are not hashed.
 
     Attributes:
         stage: Such as ``corpus`` or ``superlm``.
@@ -40,7 +40,7 @@ class Key:
 
     @property
     def fingerprint(self) -> str:
-        """24 hexadecimal digits over the stage, the code's schema version and the inputs."""
+        """Hash of the stage, the code's schema version and the inputs: 24 hexadecimal digits."""
         text = json.dumps([self.stage, SCHEMA_VERSION, self.inputs], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
@@ -56,7 +56,7 @@ class Artifact:
 
     Attributes:
         files: Folder of its files, relative to the storage.
-        summary: What later stages and people read of it without opening the files.
+        summary: Facts for later stages and for people, readable without opening the files.
     """
 
     stage: str
@@ -77,7 +77,7 @@ class Artifact:
 
 
 def find(storage: Storage, key: Key) -> Artifact | None:
-    """Give the committed artefact of ``key``, if there is one, and note its use."""
+    """Return the committed artefact of ``key``, if there is one, and mark it as used."""
     _note_use(storage, key.folder)
     try:
         return read_manifest(storage, key.folder)
@@ -86,7 +86,7 @@ def find(storage: Storage, key: Key) -> Artifact | None:
 
 
 def load(storage: Storage, stage: str, fingerprint: str) -> Artifact:
-    """Give a committed artefact by its fingerprint, and note its use.
+    """Return a committed artefact by its fingerprint, and mark it as used.
 
     Raises:
         FileNotFoundError: There is none.
@@ -97,16 +97,16 @@ def load(storage: Storage, stage: str, fingerprint: str) -> Artifact:
 
 
 def read_manifest(storage: Storage, folder: str) -> Artifact:
-    """Give what is committed in a folder.
+    """Read the manifest of a folder.
 
     Raises:
-        FileNotFoundError: Nothing is.
+        FileNotFoundError: The folder holds no committed artefact.
     """
     return Artifact(**storage.read_json(f"{folder}/{MANIFEST}"))
 
 
 def _note_use(storage: Storage, folder: str) -> None:
-    """Note a use before the manifest is read: pruning takes the manifest away first and looks at the note then."""
+    """Mark an artefact as used, before its manifest is read: pruning removes the manifest, then reads the mark."""
     made = storage.modified(f"{folder}/{MANIFEST}")
     if made is None or _is_fresh(made):
         return
@@ -121,12 +121,12 @@ def _is_fresh(time: datetime) -> bool:
 
 
 def build_folder(key: Key, builder: str) -> str:
-    """The folder that ``builder`` (such as ``cmp_x-1``: job and attempt) writes the files of ``key`` into."""
+    """Folder for the files of ``key`` that ``builder`` writes (job and attempt, such as ``cmp_x-1``)."""
     return f"{key.folder}/builds/{builder}"
 
 
 def commit(storage: Storage, key: Key, builder: str, summary: dict[str, Any], device: str = "cpu") -> Artifact:
-    """Write the manifest, which makes the builder's folder the artefact, and return it."""
+    """Commit the builder's folder as the artefact by writing the manifest."""
     artifact = Artifact(
         stage=key.stage,
         fingerprint=key.fingerprint,
@@ -143,12 +143,12 @@ def commit(storage: Storage, key: Key, builder: str, summary: dict[str, Any], de
 
 
 def bytes_built(storage: Storage, used: Mapping[str, Sequence[str]], job: str) -> int:
-    """Bytes of the artefacts that a job has built itself, at any attempt.
+    """Bytes of the artefacts that a job built itself, in any of its attempts.
 
     Args:
         storage: Where they are.
-        used: Fingerprints by stage, of all that the job came by.
-        job: Its id; its builders are named after it.
+        used: Fingerprints by stage, of all artefacts that the job used.
+        job: The job's id; builders are named after it.
     """
     folders = (f"{ROOT}/{stage}/{one}" for stage, fingerprints in used.items() for one in fingerprints)
     found = (read_manifest(storage, folder) for folder in folders)

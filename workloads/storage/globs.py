@@ -1,6 +1,6 @@
-"""Globs: which names of files a pattern means, the same on a file system and in an object store.
+"""Globs: patterns of file names, with one meaning on file systems and in object stores.
 
-``*``, ``?`` and ``[a-z]`` stay within a name; ``**`` stands alone between slashes and means any folders.
+``*``, ``?`` and ``[a-z]`` match within one name. ``**`` stands alone between slashes and matches any folders.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ _WILD = re.compile(r"[*?\[]")
 
 @dataclass(frozen=True, slots=True)
 class Glob:
-    """A pattern, parted where its first wildcard is.
+    """A pattern, split at its first wildcard.
 
     Attributes:
-        base: The folder before it, with all that comes from the user as it is.
-        names: Patterns of the names from there on, one a level.
+        base: The folder before the wildcard, taken literally.
+        names: Patterns of the names below the base, one per level.
     """
 
     base: str
     names: tuple[str, ...]
 
     def fits(self, below: Sequence[str]) -> bool:
-        """Whether a file with these names below the base is meant."""
+        """Whether the pattern matches a file with these names below the base."""
         before, at = set[int](), self._onward({0})
         for name in below:
             before, fitting = (
@@ -38,11 +38,11 @@ class Glob:
             )
             at = self._onward({index if self.names[index] == ANY_FOLDERS else index + 1 for index in fitting})
         last = len(self.names) - 1
-        # Behind a last ** any file counts: its name is then one that the ** stands for.
+        # A trailing ** matches any file below: the file's name is one of those that ** stands for.
         return len(self.names) in at or (self.names[last] == ANY_FOLDERS and last in before)
 
     def _onward(self, at: set[int]) -> set[int]:
-        """The positions that are reached from these without a name, for ``**`` may mean no folder."""
+        """Positions reachable from these without consuming a name, since ``**`` also matches no folder."""
         reached = set(at)
         for index in at:
             while index < len(self.names) - 1 and self.names[index] == ANY_FOLDERS:
@@ -52,24 +52,24 @@ class Glob:
 
 
 def is_wild(path: str) -> bool:
-    """Whether a path holds signs of a pattern."""
+    """Whether a path contains wildcards."""
     return _WILD.search(path) is not None
 
 
 def name_fits(name: str, pattern: str) -> bool:
-    """Whether a name is what the pattern of one level means; ``**`` is any."""
+    """Whether the pattern of one level matches a name; ``**`` matches any."""
     return pattern == ANY_FOLDERS or fnmatch.fnmatchcase(name, pattern)
 
 
 def parse_glob(path: str, field: str) -> Glob:
-    """Part a pattern into its base and the patterns of the names below.
+    """Split a pattern into its base and the patterns of the names below.
 
     Args:
-        path: Of a file system or in a bucket, with a wildcard.
-        field: Where the request names it.
+        path: A path on a file system or in a bucket, with a wildcard.
+        field: The field of the request that holds the path.
 
     Raises:
-        InputError: ``..`` stands behind a wildcard, or ``**`` beside other signs of a name.
+        InputError: ``..`` follows a wildcard, or ``**`` is only a part of a name.
     """
     wild = _WILD.search(path)
     assert wild is not None, path

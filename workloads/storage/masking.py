@@ -1,6 +1,7 @@
-"""The last net for secrets: what looks like one, or is one of this process's environment, is masked in texts.
+"""Masking of secrets in texts, as a last defence.
 
-Nothing is meant to put a secret into a text. Errors of libraries quote what they were given, though.
+It masks values of secret environment variables, and all that looks like a secret. Our own code puts no secret into
+a text, but errors of libraries quote their arguments.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ MASK = "***"
 _ENDINGS = ("_TOKEN", "_SECRET", "_PASSWORD", "_API_KEY", "_SECRET_ACCESS_KEY", "_SECRET_KEY")
 _URLS = ("STILLROOM_DATABASE",)
 _SHORTEST = 6
-"""A shorter one would mask parts of words."""
+"""Shortest secret that is masked; a shorter one would mask parts of words."""
 _PATTERNS = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -29,7 +30,7 @@ _PATTERNS = tuple(
 
 
 def mask(text: str) -> str:
-    """The text without secrets."""
+    """Replace the secrets in a text."""
     for secret in _of_environment():
         text = text.replace(secret, MASK)
     for pattern, replacement in _PATTERNS:
@@ -38,7 +39,7 @@ def mask(text: str) -> str:
 
 
 def mask_all(value: Any) -> Any:
-    """JSON-like data with its texts masked; of other things their text, where it holds a secret."""
+    """Mask all texts of JSON-like data; any other object whose text holds a secret becomes its masked text."""
     if isinstance(value, str):
         return mask(value)
     if isinstance(value, dict):
@@ -53,7 +54,7 @@ def mask_all(value: Any) -> Any:
 
 
 def mask_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    """A processor of structlog that masks the whole event."""
+    """Mask a whole event; a structlog processor."""
     return {name: mask_all(value) for name, value in event.items()}
 
 

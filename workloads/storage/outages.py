@@ -1,4 +1,4 @@
-"""Tells what does not answer just now, and may be well later, from what is wrong for good."""
+"""Outages: telling errors that may pass (no answer now) from permanent ones."""
 
 from __future__ import annotations
 
@@ -23,34 +23,30 @@ _PASSING = frozenset(
         errno.ETIMEDOUT,
     }
 )
-# What the SDKs behind pyarrow's file systems write into an OSError without a number: AWS's error types, HTTP states
-# of any S3 server, and Google's status codes.
+# The SDKs behind pyarrow's file systems raise OSError without errno. Its text then holds AWS's error types, HTTP
+# statuses of an S3 server, or Google's status codes.
 _SAYINGS = re.compile(
     r"NETWORK_CONNECTION|REQUEST_TIMEOUT|SERVICE_UNAVAILABLE|SLOW_DOWN|THROTTLING|INTERNAL_FAILURE|curlCode"
     r"|HTTP (?:status|response code):? ?(?:429|5\d\d)|\b(?:UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED)\b"
 )
-# By name, for a hub's client may bring another HTTP library with its next version.
+# Compared by name, since the next version of a hub's client may use another HTTP library.
 _TRANSPORT = frozenset({"TransportError", "ConnectionError", "Timeout"})
 
 
 class UnreachableError(InputError):
-    """What the request names does not answer now; unlike any other :class:`InputError`, trying again may help."""
+    """A resource that the request names does not answer now. Unlike any other :class:`InputError`, a retry may help."""
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether an error, or one that caused it, comes from something that does not answer just now.
-
-    Args:
-        error: What a network, a file system or a hub has raised.
-    """
+    """Whether an error of a network, a file system or a hub, or one of its causes, is an outage that may pass."""
     causes = list(_causes(error))
-    if any(type(one).__name__ == "OfflineModeIsEnabled" for one in causes):  # so set up, and will be the next time
+    if any(type(one).__name__ == "OfflineModeIsEnabled" for one in causes):  # a setting: a retry cannot help
         return False
     return any(_passes(one) for one in causes)
 
 
 def cannot_use(field: str, problem: str, remedy: str, error: BaseException) -> InputError:
-    """The error for something that could not be read: an :class:`UnreachableError` where ``error`` is an outage."""
+    """Make the error for a resource that cannot be read: :class:`UnreachableError` if ``error`` is an outage."""
     kind = UnreachableError if is_outage(error) else InputError
     return kind([FieldError(field, problem, remedy)])
 

@@ -1,7 +1,7 @@
-"""Where a request may read: folders, prefixes of buckets, ids of the hub.
+"""Places: the folders, prefixes of buckets and ids of the hub that requests may read.
 
-The service asks when it accepts a request. The run asks again where it opens a file, for a path may lead elsewhere by
-then: a run is a process for one job, and :func:`confine` holds for all that it opens by the name a request gave.
+The service checks paths when it accepts a request. The run checks again when it opens a file, since a link may have
+changed meanwhile. A run is one process for one job; :func:`confine` sets the places of the process.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ BUCKETS = ("s3", "gs")
 _WILD = re.compile(r"[*?\[]")
 _PASSWORD = re.compile(r"(?i)[?&](secret_key|access_key|session_token)=")
 _HUB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,95})?")
-# What object stores and their clients may read as something else than it says.
+# Signs that object stores and their clients may interpret in another way than we do.
 _UNCLEAR = re.compile(r"[%#\\\x00-\x1f\x7f]|(^|/)\.{0,2}(/|$)")
 
 
 class OutsideError(PermissionError):
-    """A file lies outside of where the request may read, whatever its path says."""
+    """A file lies outside the places, although its path may look otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where requests may read.
+    """The paths and hub ids that requests may read.
 
     Attributes:
-        roots: Absolute folders, s3:// and gs:// prefixes; None is everything.
-        hub: Patterns of hub ids.
+        roots: Absolute folders, s3:// and gs:// prefixes; None allows everything.
+        hub: Patterns of the allowed hub ids.
     """
 
     roots: tuple[str, ...] | None = None
     hub: tuple[str, ...] = ("*",)
 
     def finding(self, path: str, field: str) -> FieldError | None:
-        """What is wrong with reading a file, a folder, a glob or a URL; it need not exist.
+        """Error for a file, a folder, a glob or a URL outside the places; None if it is inside. It need not exist.
 
         Args:
-            path: As the request names it.
-            field: Where it does.
+            path: The path as the request gives it.
+            field: The field of the request that holds it.
         """
         scheme, mark, rest = path.partition("://")
         if mark and (_PASSWORD.search(rest) or ("@" in rest.partition("/")[0] and ":" in rest.partition("@")[0])):
@@ -69,7 +69,7 @@ class Places:
         return FieldError(field, f"{path} is not where requests may read.", remedy)
 
     def hub_finding(self, name: str, field: str) -> FieldError | None:
-        """What is wrong with reading a model or a dataset of the hub."""
+        """Error for a model or a dataset of the hub that requests may not read; None if they may."""
         if self == EVERYWHERE:
             return None
         if _HUB_ID.fullmatch(name) is None or ".." in name:
@@ -80,16 +80,16 @@ class Places:
         return FieldError(field, f"{name} is not among the hub ids that requests may name.", f"Allowed: {allowed}.")
 
     def require(self, path: str, field: str) -> None:
-        """Refuse a path; see :meth:`finding`.
+        """Refuse a path outside the places; see :meth:`finding`.
 
         Raises:
-            InputError: It is outside.
+            InputError: The path is outside.
         """
         if (found := self.finding(path, field)) is not None:
             raise InputError([found])
 
     def require_hub(self, name: str, field: str) -> None:
-        """Refuse a hub id; see :meth:`hub_finding`.
+        """Refuse a hub id that is not allowed; see :meth:`hub_finding`.
 
         Raises:
             InputError: It is not allowed.
@@ -105,16 +105,16 @@ class Places:
             return False
 
     def open_file(self, filesystem: pafs.FileSystem, path: str) -> pa.NativeFile:
-        """Open a file for random access; what was opened is looked at, not what the path had led to before.
+        """Open a file for random access, and check the opened file itself: the path may have changed after a check.
 
         Raises:
-            OutsideError: It is outside.
+            OutsideError: The file is outside, or is no regular file.
             OSError: It cannot be opened.
         """
         local = isinstance(filesystem, pafs.LocalFileSystem)
         if not local or (self.roots is None and path.isascii()):
             return filesystem.open_input_file(path)
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in its place must not hold us up
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe must not block
         try:
             opened = Path(f"/proc/self/fd/{handle}")
             if self.roots is not None and not self._holds_real(str(opened.readlink())):
@@ -134,7 +134,7 @@ class Places:
         return self.holds(path)
 
     def _names_inside(self, path: str) -> bool:
-        """Whether a path is below a root as it is written, whatever its links lead to."""
+        """Whether a path as written, before links are followed, is below a root."""
         named = Path(os.path.normpath(path))
         return "\0" not in path and any(named.is_relative_to(root) for root in self.roots or () if "://" not in root)
 
@@ -153,7 +153,7 @@ class Places:
             root_scheme, mark, root_rest = root.partition("://")
             root_place, _, root_options = root_rest.partition("?")
             root_place = root_place.rstrip("/")
-            # Options may name another server; only the operator's own are taken.
+            # Options may name another server, so they must equal the operator's.
             if mark and (scheme, options) == (root_scheme, root_options) and f"{base}/".startswith(f"{root_place}/"):
                 return True
         return False
@@ -163,7 +163,7 @@ EVERYWHERE = Places()
 
 
 def _is_there(path: str) -> bool:
-    """Whether something has exactly this name, wildcards and all."""
+    """Whether a file or folder has literally this name, wildcards included."""
     try:
         return os.path.lexists(path)
     except ValueError:  # a NUL
@@ -171,10 +171,10 @@ def _is_there(path: str) -> bool:
 
 
 def root_of(text: str) -> str:
-    """A root as it is kept: an absolute folder, or a prefix of a bucket.
+    """Normalise a root: an absolute folder, or a prefix of a bucket.
 
     Raises:
-        ValueError: It can be none, with the remedy as second sentence.
+        ValueError: The text is no root; the message ends with the remedy.
     """
     scheme, mark, rest = text.partition("://")
     if not mark:
@@ -189,11 +189,11 @@ _confined = EVERYWHERE
 
 
 def confine(places: Places) -> None:
-    """From now on this process reads only there what a request names."""
-    global _confined  # noqa: PLW0603 - it is a state of the process, as its working folder is
+    """Restrict what this process reads by a request's names to ``places``, from now on."""
+    global _confined  # noqa: PLW0603 - a state of the process, like its working folder
     _confined = places
 
 
 def confined() -> Places:
-    """Where this process may read what a request names."""
+    """The places that this process is restricted to."""
     return _confined

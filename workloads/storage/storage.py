@@ -1,4 +1,4 @@
-"""Where everything is kept: a local folder, ``s3://`` or ``gs://``, through pyarrow filesystems."""
+"""Storage: a local folder, ``s3://`` or ``gs://``, through pyarrow filesystems."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Storage:
-    """A folder in a filesystem; paths given to its methods are relative to it and use ``/``.
+    """A folder in a filesystem. Its methods take paths relative to it, with ``/`` between names.
 
     Attributes:
-        url: As the user wrote it; :meth:`open` gives the same storage again on another node.
+        url: The URL or path; :meth:`open` opens the same storage by it on another node.
         filesystem: The pyarrow filesystem.
         root: The folder inside it.
-        places: Where its files may lie, whatever links lead to them.
+        places: The places that files must lie in after links are followed.
     """
 
     url: str
@@ -51,7 +51,7 @@ class Storage:
 
         Args:
             url: What to open.
-            places: Where it must be, if somebody else has named it.
+            places: The places that the storage must lie in.
 
         Raises:
             InputError: The URL cannot be understood, or leads out of the places.
@@ -101,7 +101,7 @@ class Storage:
         """Write a whole file; a reader sees the old content or the new, never a part.
 
         Raises:
-            OSError: It cannot be written (no room, no right); nothing of it is left.
+            OSError: It cannot be written (disk full, no permission); no part of it is left.
         """
         target = self.path(relative)
         self.make_folder(relative.rpartition("/")[0])
@@ -118,7 +118,7 @@ class Storage:
             beside.replace(target)
         except OSError as error:
             beside.unlink(missing_ok=True)
-            error.filename = target  # a failed write alone does not say where
+            error.filename = target  # the error of a failed write names no file
             raise
 
     def read_json(self, relative: str) -> Any:
@@ -134,7 +134,7 @@ class Storage:
         self.filesystem.create_dir(self.path(relative), recursive=True)
 
     def list(self, relative: str, *, recursive: bool = False) -> list[str]:
-        """Names below a folder, relative to it and sorted; with ``recursive`` only files, at any depth."""
+        """List the names below a folder, relative to it and sorted; with ``recursive``, only files, at any depth."""
         base = self.path(relative)
         selector = pafs.FileSelector(base, recursive=recursive, allow_not_found=True)
         infos = self.filesystem.get_file_info(selector)
@@ -142,7 +142,7 @@ class Storage:
         return sorted(info.path[len(base) :].strip("/") for info in kept)
 
     def files(self, relative: str) -> tuple[StoredFile, ...]:
-        """All files below a folder, at any depth, by their paths."""
+        """List all files below a folder, at any depth, sorted by path."""
         base = self.path(relative)
         selector = pafs.FileSelector(base, recursive=True, allow_not_found=True)
         infos = (info for info in self.filesystem.get_file_info(selector) if info.type == pafs.FileType.File)
@@ -150,7 +150,7 @@ class Storage:
         return tuple(sorted(found, key=lambda file: file.path))
 
     def modified(self, relative: str) -> datetime | None:
-        """When a file was last written; None where there is none."""
+        """Time of a file's last write; None if there is no such file."""
         info = self.filesystem.get_file_info(self.path(relative))
         return info.mtime if info.type == pafs.FileType.File else None
 
@@ -179,7 +179,7 @@ class Storage:
         """Copy a local file or folder into the storage.
 
         Raises:
-            OSError: It cannot be written; half a file is not left, for on a full disk it would keep the disk full.
+            OSError: It cannot be written. A part of a file is removed: it would keep a full disk full.
         """
         if local.is_dir():
             for file in sorted(path for path in local.rglob("*") if path.is_file()):
@@ -204,13 +204,13 @@ class Storage:
         return local
 
     def fetch(self, relative: str, into: Path) -> Path:
-        """Give a folder as a local one: itself where the storage is local, else a copy below ``into``."""
+        """Return a folder as a local path: itself if the storage is local, else a copy below ``into``."""
         if self.local:
             return Path(self.path(relative))
         return self.download(relative, into / relative.replace("/", "-"))
 
     def remove(self, relative: str) -> None:
-        """Remove a file or a folder; nothing there is no error."""
+        """Remove a file or a folder, if it exists."""
         info = self.filesystem.get_file_info(self.path(relative))
         if info.type == pafs.FileType.Directory:
             self.filesystem.delete_dir(info.path)
@@ -218,10 +218,10 @@ class Storage:
             self.filesystem.delete_file(info.path)
 
     def check_writable(self) -> None:
-        """Try to write and remove a file.
+        """Check that the storage can be written, by writing and removing a file.
 
         Raises:
-            InputError: It cannot be written, with the cause.
+            InputError: It cannot be written; the message holds the cause.
         """
         probe = f"probe-{uuid.uuid4().hex}"
         try:

@@ -1,11 +1,12 @@
-"""Giving storage back: artefacts that no job needs any more are found and removed.
+"""Pruning: artefacts that no job needs any more are found and removed.
 
-What is *needed* is what a job in the database names or has built, and whatever these were made from. The rest goes once
-it has not been used for a while: a run that finds an artefact notes that before it reads the manifest, and the manifest
-is removed before the note is looked at, so that of a run and a pruning at the same time one always sees the other.
+An artefact is *needed* if a job in the database names it or built it, or if a needed artefact was made from it. Any
+other artefact is removed once it has not been used for a while. A run marks the use of an artefact before it reads
+the manifest. Pruning removes the manifest before it reads the mark. So if both happen at the same time, one of them
+sees the other.
 
-Beside committed artefacts there is what attempts leave that were cut off: half a build, checkpoints, scores of a
-search. It goes with the job, or once the job has no use for it.
+Interrupted attempts leave partial builds, checkpoints and scores of a search. These are removed with the job, or
+once the job has no use for them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 from workloads.storage.artifacts import MANIFEST, MARK, ROOT, Artifact, read_manifest
 from workloads.storage.storage import Storage, StoredFile
 
-# Job and attempt, as a folder of their own is named, or Ray Train's folder beside the checkpoints.
+# Name of a folder of one job and attempt, or of Ray Train's folder beside the checkpoints.
 _BUILDER = re.compile(r"(?:[0-9a-f]{24}-ray-)?(?P<job>[a-z]+_\w+)-(?P<attempt>\d+)")
 _BUILD = re.compile(rf"{ROOT}/(?P<stage>[^/\"\s]+)/(?P<fingerprint>[^/\"\s]+)/builds/[^/\"\s]+")
 
@@ -31,14 +32,14 @@ Name = tuple[str, str]
 
 @dataclass(frozen=True)
 class Holder:
-    """A job in the database, as far as it holds on to artefacts.
+    """A job in the database, and the artefacts that it needs.
 
     Attributes:
-        tenant: Whose it is.
+        tenant: The job's tenant.
         named: The artefacts that it names.
         builds: Folders of builds that it names.
-        may_go_on: Whether it may have another attempt, which goes on from what earlier ones have left.
-        running: The attempt that is under way, if one is.
+        may_go_on: Whether it may have another attempt, which continues from the files of earlier ones.
+        running: Number of the running attempt, if there is one.
     """
 
     tenant: str
@@ -54,9 +55,9 @@ class Removable:
 
     Attributes:
         path: Relative to the storage.
-        bytes: Of all its files.
-        used: When it was last found or written.
-        committed: Whether it is an artefact; else it is what a cut-off attempt has left.
+        bytes: Size of all its files.
+        used: Time of its last use or write.
+        committed: Whether it is an artefact; else an interrupted attempt left it.
     """
 
     path: str
@@ -70,8 +71,8 @@ class Kept:
     """An artefact that stays.
 
     Attributes:
-        bytes: Of the files that count.
-        tenants: Those whose jobs need it; none where it was only used a moment ago.
+        bytes: Size of the committed files.
+        tenants: Tenants whose jobs need it; empty if it stays only because of a recent use.
     """
 
     artifact: Artifact
@@ -81,25 +82,25 @@ class Kept:
 
 @dataclass(frozen=True)
 class Survey:
-    """What of a storage's artefacts may go, and what stays."""
+    """Artefacts of a storage: those that can be removed, and those that stay."""
 
     removable: tuple[Removable, ...]
     kept: tuple[Kept, ...]
 
 
 def builds_in(text: str) -> Iterator[tuple[Name, str]]:
-    """The builds whose paths stand in a text: each artefact's name, and the folder of the build."""
+    """Find the paths of builds in a text: for each the artefact's name and the build's folder."""
     for found in _BUILD.finditer(text):
         yield (found["stage"], found["fingerprint"]), found[0]
 
 
 def survey(storage: Storage, holders: Mapping[str, Holder], unused_since: datetime) -> Survey:
-    """Look at all artefacts; nothing is changed.
+    """List all artefacts; nothing is changed.
 
     Args:
-        storage: Where they are.
-        holders: All jobs in the database, by id, as they were before this call.
-        unused_since: What was found or written after this stays.
+        storage: The storage that holds them.
+        holders: All jobs in the database, by id, read before this call.
+        unused_since: Artefacts used or written after this time stay.
     """
     places = _places(storage)
     artefacts = {name: place for name, place in places.items() if place.artifact is not None}
@@ -120,9 +121,9 @@ def survey(storage: Storage, holders: Mapping[str, Holder], unused_since: dateti
 
 
 def remove(storage: Storage, found: Iterable[Removable], unused_since: datetime) -> Iterator[Removable]:
-    """Remove what a survey found, and give what was removed; what was used since the survey stays.
+    """Remove what a survey found, and yield each removed item; artefacts used since the survey stay.
 
-    The manifest goes first, so that what is cut off halfway is no artefact any more and goes the next time.
+    The manifest is removed first. After an interruption the folder is no artefact, and the next pruning removes it.
     """
     for one in found:
         if one.committed and not _take_away_manifest(storage, one.path, unused_since):
@@ -135,7 +136,7 @@ def _take_away_manifest(storage: Storage, folder: str, unused_since: datetime) -
     manifest = f"{folder}/{MANIFEST}"
     try:
         content = storage.read_bytes(manifest)
-    except FileNotFoundError:  # somebody else is at it
+    except FileNotFoundError:  # another pruning is removing it
         return False
     storage.remove(manifest)
     used = storage.modified(f"{folder}/{MARK}")
@@ -147,7 +148,7 @@ def _take_away_manifest(storage: Storage, folder: str, unused_since: datetime) -
 
 @dataclass
 class _Part:
-    """What one attempt has left in a place, in a folder of its own; or a single file of nobody's."""
+    """Files of one attempt in an artefact's folder, in a folder of their own; or a single file of no attempt."""
 
     path: str
     job: str | None
@@ -161,7 +162,7 @@ class _Part:
     def is_kept_by(self, holder: Holder | None) -> bool:
         if holder is None or not holder.may_go_on:
             return False
-        # Nobody goes on from half a build; from checkpoints and scores the next attempt does.
+        # The next attempt continues from checkpoints and scores, but never from a partial build.
         return not self.is_build or self.attempt == holder.running
 
 
@@ -188,7 +189,7 @@ class _Place:
         return Removable(self.path, sum(file.bytes for file in self.files), self.used, committed=True)
 
     def leftovers(self, holders: Mapping[str, Holder], unused_since: datetime) -> Iterator[Removable]:
-        """What of it belongs to no artefact and is of no use."""
+        """Parts that belong to no artefact and that no job can use."""
         for part in self.parts.values():
             used = max(file.modified for file in part.files)
             committed = self.artifact is not None and part.path == self.artifact.files
@@ -206,7 +207,7 @@ def _places(storage: Storage) -> dict[Name, _Place]:
     for place in places.values():
         own = {f"{place.path}/{MANIFEST}", f"{place.path}/{MARK}"}
         if f"{place.path}/{MANIFEST}" in {f"{ROOT}/{file.path}" for file in place.files}:
-            with contextlib.suppress(FileNotFoundError):  # somebody else is at it
+            with contextlib.suppress(FileNotFoundError):  # another pruning is removing it
                 place.artifact = read_manifest(storage, place.path)
         for file in place.files:
             part = _part_of(f"{ROOT}/{file.path}")
@@ -226,7 +227,7 @@ def _part_of(path: str) -> _Part:
 def _needed(
     artefacts: Mapping[Name, _Place], holders: Mapping[str, Holder], unused_since: datetime
 ) -> dict[Name, set[str]]:
-    """The artefacts that stay, with the tenants whose jobs need them."""
+    """Map each artefact that stays to the tenants whose jobs need it."""
     roots: dict[Name, set[str]] = defaultdict(set)
     for holder in holders.values():
         for name in holder.named:
@@ -236,7 +237,7 @@ def _needed(
         if (builder := holders.get(place.artifact.job)) is not None:
             roots[name].add(builder.tenant)
         if place.used >= unused_since:
-            roots[name] |= set()  # it stays, for nobody in particular
+            roots[name] |= set()  # stays because of its recent use
     made_from = _sources(artefacts)
     tenants: dict[Name, set[str]] = {}
     waiting = [(name, of) for name, of in roots.items() if name in artefacts]
@@ -250,7 +251,7 @@ def _needed(
 
 
 def _sources(artefacts: Mapping[Name, _Place]) -> dict[Name, set[Name]]:
-    """What each artefact was made from: its inputs name others by their fingerprints, teachers by their files'."""
+    """Map each artefact to its sources. Inputs name artefacts by fingerprint, and teachers by that of their files."""
     known: dict[str, set[Name]] = defaultdict(set)
     for (stage, fingerprint), place in artefacts.items():
         assert place.artifact is not None

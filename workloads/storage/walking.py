@@ -1,4 +1,4 @@
-"""Files of a local folder or glob: links followed, every file once, no folder twice, within places and bounds."""
+"""Walk of a local folder or glob: follows links, lists each file once, stays within places and bounds."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from workloads.storage.globs import ANY_FOLDERS, Glob, is_wild, name_fits
 from workloads.storage.places import OutsideError, Places
 
 MOST_ENTRIES = 5_000_000
-"""Entries of folders that a run looks at for one path."""
+"""Directory entries that a run reads for one path, at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file, or what stands where one is expected.
+    """A file, or another entry in place of a file.
 
     Attributes:
-        path: The shortest way to it without links, where there is one.
-        size: Bytes; None where it is no plain file: a dangling link, a pipe, a file that is gone again.
+        path: The shortest path to it; a path without links wins.
+        size: Bytes; None if it is no regular file: a dangling link, a pipe, a file removed meanwhile.
     """
 
     path: str
@@ -33,11 +33,11 @@ class FoundFile:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much is looked at.
+    """Limits of a walk.
 
     Attributes:
-        entries: Of folders, at most.
-        seconds: At most; None for any time.
+        entries: Most directory entries to read.
+        seconds: Longest time; None for no limit.
     """
 
     entries: int = MOST_ENTRIES
@@ -46,11 +46,11 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What was found.
+    """Result of a walk.
 
     Attributes:
-        files: By path.
-        whole: Whether all was looked at that the bounds let.
+        files: Sorted by path.
+        whole: Whether the walk was completed within the bounds.
     """
 
     files: tuple[FoundFile, ...]
@@ -58,37 +58,37 @@ class Listing:
 
 
 def files_of_folder(folder: str, places: Places, bounds: Bounds) -> Listing:
-    """Find the files below a folder; names that begin with ``.`` or ``_`` are skipped, folders' names too.
+    """Find the files below a folder; files and folders whose names begin with ``.`` or ``_`` are skipped.
 
     Raises:
-        OutsideError: A link leads out of the places; what is there is not looked at.
+        OutsideError: A link leads out of the places. Its target is not read.
         OSError: A folder cannot be listed.
     """
     return _Walk(places, bounds, skip_hidden=True).find(Glob(folder, (ANY_FOLDERS,)))
 
 
 def files_of_glob(glob: Glob, places: Places, bounds: Bounds) -> Listing:
-    """Find the files that a glob means; only folders that it leads through are looked at.
+    """Find the files that a glob matches; only folders that can hold matches are read.
 
     Raises:
-        OutsideError: It leads out of the places, by a link; what is there is not looked at.
+        OutsideError: A link leads out of the places. Its target is not read.
         OSError: A folder cannot be listed.
     """
     return _Walk(places, bounds, skip_hidden=False).find(glob)
 
 
 def kind_of(path: str) -> Literal["file", "folder", "other"] | None:
-    """What stands at a local path, links followed; None where nothing does, or where no path can be so."""
+    """Kind of the entry at a local path, links followed; None if there is none, or if the path is invalid."""
     try:
         mode = Path(path).stat().st_mode
-    except (OSError, ValueError):  # pathlib's own tests let a name that is too long through
+    except (OSError, ValueError):  # pathlib's own tests raise for a name that is too long
         return None
     return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
 
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """A folder to look at: its path, the same without links, and the level of the pattern that its names are at."""
+    """A folder to read: its path, its real path without links, and the pattern's level for its names."""
 
     path: str
     real: str
@@ -103,10 +103,10 @@ class _Walk:
     looked_at: int = 0
     plain: deque[_Folder] = field(default_factory=deque)
     linked: deque[_Folder] = field(default_factory=deque)
-    """Folders behind links wait, so that a folder of the tree is reached by its own path."""
+    """Folders behind links; they come last, so that a folder of the tree is reached by its own path first."""
     seen: set[tuple[str, int]] = field(default_factory=set)
     found: dict[str, tuple[bool, FoundFile]] = field(default_factory=dict)
-    """By the path without links; with whether a link led to it."""
+    """Found files by real path, each with whether it was reached by a link."""
 
     def find(self, glob: Glob) -> Listing:
         started = time.monotonic()
@@ -125,7 +125,7 @@ class _Walk:
 
     def _look(self, folder: _Folder, glob: Glob) -> None:
         pattern, last = glob.names[folder.level], folder.level == len(glob.names) - 1
-        if pattern == ANY_FOLDERS and not last:  # which may mean no folder at all
+        if pattern == ANY_FOLDERS and not last:  # ** also matches no folder
             self._enter(folder.path, folder.real, folder.level + 1, linked=False)
         if not is_wild(pattern):
             self.looked_at += 1
@@ -145,12 +145,12 @@ class _Walk:
                 yield entry.name
 
     def _take(self, folder: _Folder, name: str, onward: int, last: bool) -> None:
-        """Follow one name: a folder is entered if the pattern goes on, a file counts if the pattern ends here."""
+        """Process one name: enter a folder if the pattern goes on, keep a file if the pattern ends here."""
         path, real = f"{folder.path}/{name}", f"{folder.real.rstrip('/')}/{name}"
         at = Path(path)
         try:
             linked = stat.S_ISLNK(at.lstat().st_mode)
-        except (FileNotFoundError, NotADirectoryError):  # it has gone, or was never there
+        except (FileNotFoundError, NotADirectoryError):  # removed meanwhile, or never there
             return
         if linked:
             real = os.path.realpath(path)
@@ -161,7 +161,7 @@ class _Walk:
         except OSError:
             if not linked:
                 raise
-            status = None  # a link to nothing, or in a circle
+            status = None  # a dangling or circular link
         if status is not None and stat.S_ISDIR(status.st_mode):
             if not last or onward == folder.level:
                 self._enter(path, real, onward, linked=linked)

@@ -1,1 +1,1 @@
-"""What every run works with: progress, leases, the cache of stages, failures."""
+"""Common parts of all runs: progress, leases, the cache of stages, failures."""

@@ -1,4 +1,4 @@
-"""From what went wrong on the cluster to what the user is told."""
+"""Failures: from an error on the cluster to the error document of the job."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _AWAY = "Check that the storage answers, then submit the request again; what was
 
 
 def error_document(error: BaseException) -> ErrorDocument:
-    """Say why a run failed, by the cause that lies deepest below what Ray made of it."""
+    """Describe why a run failed, by the deepest cause below Ray's wrappers."""
     import ray.exceptions
 
-    # Ray's own timeouts are also OSErrors, and its copies of a user's error are also of that error's class.
+    # Ray's timeouts are OSErrors too, and its wrappers of a user's error also have that error's class.
     causes = [cause for cause in _causes(error) if not isinstance(cause, ray.exceptions.RayError)] or [error]
     for cause in causes:
         if isinstance(cause, InputError):
@@ -28,7 +28,7 @@ def error_document(error: BaseException) -> ErrorDocument:
             return ErrorDocument(code=code, message=message, field=first.field, remedy=first.remedy)
     for cause in causes:
         if isinstance(cause, ConnectionError | TimeoutError):
-            continue  # between our own processes as likely as not
+            continue  # may as well come from between our own processes
         if isinstance(cause, OSError) and is_outage(cause):
             return ErrorDocument(code="unreachable", message=_short(cause), remedy=_AWAY)
         if isinstance(cause, OSError):
@@ -37,7 +37,7 @@ def error_document(error: BaseException) -> ErrorDocument:
 
 
 def _causes(error: BaseException, seen: frozenset[int] = frozenset()) -> Iterator[BaseException]:
-    """The error and all that it wraps: Ray's causes, the failures of Ray Train's workers, groups, ``from``."""
+    """Yield the error and all that it wraps: Ray's causes, failures of Ray Train's workers, groups, ``__cause__``."""
     if id(error) in seen:
         return
     seen |= {id(error)}

@@ -1,7 +1,7 @@
-"""Leases: of two jobs that need the same stage at once, one builds it and the other waits for it.
+"""Leases: if two jobs need the same stage at once, one builds it and the other waits.
 
-A lease only saves work. A builder that lost it (its machine slept) still spoils nothing: each builder writes
-below a folder of its own, and what it commits is the same.
+A lease only saves work. A builder that lost its lease (its machine slept) does no harm: each builder writes below
+a folder of its own, and all builders of a stage commit equal results.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _log = structlog.get_logger(__name__)
 
 
 class LeaseTable:
-    """Who holds what until when.
+    """Table of leases: holder and expiry by name.
 
     Args:
-        clock: Seconds, growing.
+        clock: A monotonic clock in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,7 +35,7 @@ class LeaseTable:
         self._held: dict[str, tuple[str, float]] = {}
 
     def take(self, name: str, owner: str, seconds: float) -> bool:
-        """Lend ``name`` to ``owner``, or renew it; False while another holds it."""
+        """Grant ``owner`` the lease of ``name``, or renew it; False while another holds it."""
         now = self._clock()
         holder, until = self._held.get(name, (owner, 0.0))
         if holder != owner and until > now:
@@ -44,7 +44,7 @@ class LeaseTable:
         return True
 
     def give_back(self, name: str, owner: str) -> None:
-        """End a lease; one that is no longer the owner's is left alone."""
+        """End a lease, if ``owner`` still holds it."""
         if self._held.get(name, ("", 0.0))[0] == owner:
             del self._held[name]
 
@@ -52,7 +52,7 @@ class LeaseTable:
 def _table() -> Any:
     import ray
 
-    # Detached, so that it outlives the driver that happens to start it; a restarted one is refilled by the beats.
+    # Detached, so that it outlives the driver that starts it. After a restart the holders' heartbeats refill it.
     return (
         ray.remote(LeaseTable)
         .options(
@@ -72,14 +72,14 @@ def lease(
     expiry_seconds: float = EXPIRY_SECONDS,
     beat_seconds: float = BEAT_SECONDS,
 ) -> Iterator[None]:
-    """Hold the right to build ``fingerprint``, once it is free; look again then whether it is there by now.
+    """Wait for the lease to build ``fingerprint``, and hold it. Then check whether another has built it meanwhile.
 
     Args:
-        fingerprint: What is built.
+        fingerprint: Fingerprint of the artefact to build.
         owner: Unique among the builders, such as job and attempt.
-        waiting: Called once if another holds it.
-        expiry_seconds: After which a holder that gives no sign has lost it.
-        beat_seconds: Time between two signs.
+        waiting: Called once if another holds the lease.
+        expiry_seconds: Time without a heartbeat after which a holder loses the lease.
+        beat_seconds: Time between two heartbeats.
     """
     import ray
 

@@ -1,6 +1,6 @@
-"""Where a run stands, kept in memory and written to the job's folder by a thread of its own.
+"""Progress of a run, kept in memory and written to the job's folder by a thread of its own.
 
-The work never waits for the storage, and a storage that fails for a moment costs no more than late news.
+The work never waits for the storage. If a write fails, the next one catches up.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from workloads.documents.pace import WINDOW_SECONDS
 LOCAL_SECONDS = 0.5
 REMOTE_SECONDS = 2.0
 CURVE_POINTS = 200
-"""Points of a curve that are kept as events."""
+"""Most points of a curve that are kept as events."""
 
 _log = structlog.get_logger(__name__)
 
@@ -38,7 +38,7 @@ class _Step:
     note: str | None = None
     advanced_at: str | None = None
     recent: deque[tuple[float, int]] = field(default_factory=deque)
-    drawn: int | None = None  # `done` at the curve's last point
+    drawn: int | None = None  # value of `done` at the curve's last point
 
     def document(self) -> StepDocument:
         rate, left = self._rate(), None
@@ -62,9 +62,9 @@ class Progress:
     Use it as a context manager: it writes in the background and once more at the end.
 
     Args:
-        folder: The job's.
+        folder: The job's folder.
         attempt: Number of the attempt.
-        clock: Seconds, growing; for the rates.
+        clock: A monotonic clock in seconds, for the rates.
     """
 
     def __init__(self, folder: JobFolder, attempt: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -93,19 +93,19 @@ class Progress:
         self.flush()
 
     def declare(self, names: Sequence[str]) -> None:
-        """Say which steps there will be, in their order."""
+        """Declare the steps, in their order."""
         with self._lock:
             assert not self._steps, "The steps are declared once."
             self._steps = {name: _Step(name) for name in names}
             self._steps_changed = True
 
     def start(self, name: str, total: int | None = None, unit: str = "") -> None:
-        """Begin a step of ``total`` units, None where the amount is not known; again is fine."""
+        """Begin a step of ``total`` units (None if unknown); calling it again is allowed."""
         with self._change(name) as step:
             step.status, step.total, step.unit, step.advanced_at = "running", total, unit, now()
 
     def advance(self, name: str, done: int, total: int | None = None) -> None:
-        """Say how far a step has come, in all."""
+        """Set how many units of a step are done, counted from its start."""
         with self._change(name) as step:
             step.status, step.done, step.advanced_at = "running", done, now()
             step.total = step.total if total is None else total
@@ -115,36 +115,36 @@ class Progress:
                 step.recent.popleft()
 
     def note(self, name: str, note: str | None) -> None:
-        """Put a remark on a step, or take it away."""
+        """Set the remark on a step, or remove it."""
         with self._change(name) as step:
             step.note = note
 
     def wait(self, name: str, why: str | None) -> None:
-        """Say what a step waits for; None: it goes on. The time that it waits counts for no rate."""
+        """Set the reason that a step waits for, None when it continues. Waiting time does not count in the rate."""
         with self._change(name) as step:
             step.note = why
             step.recent.clear()
 
     def finish(self, name: str, *, reused: bool = False) -> None:
-        """End a step that has come to its end; one that was reused still is if its later results were, too."""
+        """Mark a step as done. It counts as reused only if all its results were reused."""
         with self._change(name) as step:
             step.status, step.reused = "succeeded", step.reused and reused
             step.done = step.total if step.total is not None else step.done
 
     def reuse(self, name: str) -> None:
-        """End a step whose result was there already."""
+        """Mark a step as done whose result existed already."""
         with self._change(name) as step:
             step.status, step.reused = "succeeded", True
             step.done = step.total if step.total is not None else step.done
         self.event("reused", f"{name}: finished earlier, used again.", step=name)
 
     def stored(self, count: int) -> None:
-        """Say how many bytes all of the job's attempts have put into the storage."""
+        """Set how many bytes the job's attempts have written to the storage in all."""
         with self._lock:
             self._stored_bytes, self._steps_changed = count, True
 
     def fail(self, message: str) -> None:
-        """Mark the steps that are under way as failed."""
+        """Mark the running steps as failed."""
         with self._lock:
             for step in self._steps.values():
                 if step.status == "running":
@@ -153,7 +153,7 @@ class Progress:
         self.event("failed", message)
 
     def event(self, type: str, message: str, **data: Any) -> None:
-        """Tell of something that happened; ``data`` is JSON-like."""
+        """Add an event; ``data`` is JSON-like."""
         with self._lock:
             document = EventDocument(
                 sequence=len(self._events) + 1, time=now(), type=type, message=message, data=data
@@ -162,7 +162,7 @@ class Progress:
             self._events_changed = True
 
     def point(self, name: str, done: int, total: int, metrics: dict[str, float]) -> None:
-        """Add a point to a step's curve (an event ``metrics``); points that lie too close are left out."""
+        """Add a point to a step's curve (an event ``metrics``); points too close to the last one are dropped."""
         with self._change(name) as step:
             if step.drawn is not None and done < total and (done - step.drawn) * CURVE_POINTS < total:
                 return
@@ -170,7 +170,7 @@ class Progress:
         self.event("metrics", name, step=name, done=done, total=total, unit=unit, **metrics)
 
     def flush(self) -> None:
-        """Write what has changed, now; trouble with the storage is logged, and tried again at the next time."""
+        """Write all changes now. A failed write is logged and repeated by the next flush."""
         with self._writing:
             with self._lock:
                 steps = [step.document() for step in self._steps.values()] if self._steps_changed else None
