@@ -67,7 +67,7 @@ def autodistil(stages: TrainingStages) -> Trained:
 
 
 def _relation_heads(request: AutoDistilRequest, shape: TeacherShape, spaces: Sequence[Space]) -> list[FieldError]:
-    heads = request.objective.relation_heads or shape.heads
+    heads = request.objective.relation_heads or shape.last_heads
     lasts = {space.name: space.smallest.layers[-1] for space in spaces}
     widths = {name: layer.heads * layer.head_width for name, layer in lasts.items()}
     name, width = min(widths.items(), key=lambda item: item[1], default=("", heads))

@@ -158,7 +158,7 @@ def _objective(origin: Origin) -> str:
     spec = origin.request.objective
     terms = []
     if spec.relation is not None:
-        terms.append(f"{spec.relation} relations ({spec.relation_heads or origin.teacher.shape.heads} heads)")
+        terms.append(f"{spec.relation} relations ({spec.relation_heads or origin.teacher.shape.last_heads} heads)")
     if spec.output is not None:
         terms.append(f"{spec.output.weight:g} x {spec.output.kind} output")
     return " + ".join(terms)

@@ -218,6 +218,11 @@ class TeacherShape:
         return max(layer.head_width for layer in self.architecture.layers)
 
     @property
+    def last_heads(self) -> int:
+        """Heads of its last layer: as many relation heads as an objective takes where it is not told."""
+        return self.architecture.layers[-1].heads
+
+    @property
     def intermediate_size(self) -> int:
         """Neurons that each of its layers has at least."""
         return min(layer.intermediate_size for layer in self.architecture.layers)

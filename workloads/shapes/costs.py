@@ -134,18 +134,16 @@ def _activation_bytes(
 
     A relative bias ``[heads, L, L]`` lives through all layers.
     """
-    hidden, relative, stock = architecture.hidden_size, vocabulary.relative_buckets > 0, architecture.stock
-    most_heads = architecture.most_heads
+    hidden, most_heads, stock = architecture.hidden_size, architecture.most_heads, architecture.stock
+    relative = vocabulary.relative_buckets > 0 and most_heads > 0
     bias = most_heads if relative else 0
-    forward = unfused = 0  # floats a token
-    for index, layer in enumerate(architecture.layers):
-        width, inner = layer.heads * layer.head_width, layer.intermediate_size
-        # Our own class holds the layer's input, and queries, keys, values and context to the layer's end; the stock
-        # class the embeddings and the layer's input, which are the same in the first layer.
-        held = hidden * min(index + 1, 2) if stock else hidden + 4 * width
-        # The feed-forward network: its input with both sides of the activation, or with the way to the layer's output.
-        forward = max(forward, held + max(hidden + 2 * inner, (4 if stock else 3) * hidden + inner))
-        unfused = max(unfused, held + 5 * hidden)
+    if stock:
+        # The class holds the embeddings and the layer's input, which are the same in the first layer.
+        held = hidden * min(len(architecture.layers), 2)
+        forward = held + _feed_forward_floats(hidden, architecture.layers[0].intermediate_size, 4)
+        unfused = held + 5 * hidden
+    else:
+        forward, unfused = max(_own_floats(hidden, layer) for layer in architecture.layers), 0
     size = BYTES["float32"]
     in_layer = Quadratic(size * bias, size * forward)
     if not relative:
@@ -155,6 +153,21 @@ def _activation_bytes(
         in_attention = Quadratic(size * (bias + 2 * most_heads), size * unfused)
         return in_layer, in_attention, Quadratic(49, 16 + size * hidden), Quadratic()
     return in_layer, Quadratic(), Quadratic(37, 8 + size * hidden), Quadratic(8 + size * most_heads, size * hidden)
+
+
+def _own_floats(hidden: int, layer: Layer) -> int:
+    """Count the most numbers a token that a layer of our own class holds, in its last part."""
+    width, inner = layer.heads * layer.head_width, layer.intermediate_size
+    # From attention on: the layer's input, and queries, keys, values and context, to the layer's end.
+    held = hidden + 4 * width if width else 0
+    if inner:
+        return held + _feed_forward_floats(hidden, inner, 3)
+    return held + 2 * hidden  # a sum and its norm, of attention or of the embeddings
+
+
+def _feed_forward_floats(hidden: int, inner: int, outputs: int) -> int:
+    """Count the network's input with both sides of the activation, or with the way to the layer's output."""
+    return max(hidden + 2 * inner, outputs * hidden + inner)
 
 
 def paper_params(layers: int, hidden: int, mlp_ratio: float, heads: int) -> int:

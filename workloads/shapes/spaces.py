@@ -41,12 +41,14 @@ def relative_spaces(shape: TeacherShape, count: int) -> list[ProductSpace]:
     Raises:
         InputError: The teacher has too few heads for that many sub-spaces.
     """
-    low, high = max(1, round(shape.heads / 6)), max(1, round(shape.heads * 5 / 6))
+    # A student of ours as the teacher may have more heads than fit in its hidden size.
+    heads = min(shape.heads, shape.hidden_size // shape.head_width)
+    low, high = max(1, round(heads / 6)), max(1, round(heads * 5 / 6))
     units = list(range(low, high + 1))
     if count > len(units):
         raise InputError.of(
             "subspaces.count",
-            f"A teacher of {shape.heads} heads leaves room for at most {len(units)} sub-spaces, not {count}.",
+            f"A teacher of {heads} heads leaves room for at most {len(units)} sub-spaces, not {count}.",
             f"Use a count of at most {len(units)}.",
         )
     names = SubspacesSpec(count=count).names

@@ -42,6 +42,11 @@ ARCHITECTURES = {
     "paper-narrow-ffn": alike(3, 48, 4, 16, 40),
     "paper-one-head": alike(1, 24, 1, 16, 20),
     "ragged": Architecture(40, (Layer(1, 16, 30, 0), Layer(4, 16, 200, 1), Layer(2, 16, 77, 2))),
+    "no-heads-in-one": Architecture(40, (Layer(0, 16, 200, 0), Layer(3, 16, 90, 1))),
+    "no-neurons-in-one": Architecture(40, (Layer(3, 16, 90, 0), Layer(4, 16, 0, 1))),
+    "one-layer-empty": Architecture(40, (Layer(3, 16, 90, 0), Layer(0, 16, 0, 1), Layer(2, 8, 60, 2))),
+    "no-heads": Architecture(40, (Layer(0, 16, 90, 0), Layer(0, 16, 60, 2))),
+    "no-neurons": Architecture(40, (Layer(2, 16, 0, 0), Layer(2, 16, 0, 2))),
     "ragged-early-peak": Architecture(40, (Layer(4, 16, 256, 0), Layer(1, 16, 20, 2))),
 }
 SHAPES = pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES.keys())

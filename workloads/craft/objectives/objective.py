@@ -99,14 +99,21 @@ def objective_for(spec: ObjectiveSpec, shape: TeacherShape) -> Objective:
     """Build the objective that a request asks for.
 
     Raises:
-        InputError: More relation heads than the teacher is wide.
+        InputError: More relation heads than the teacher's attention is wide, or no relations to match.
     """
-    heads = spec.relation_heads or shape.heads
-    if heads > shape.hidden_size:
+    heads, last = spec.relation_heads or shape.last_heads, shape.architecture.layers[-1]
+    width = last.heads * last.head_width
+    if spec.relation is not None and width == 0:
+        raise InputError.of(
+            "objective.relation",
+            "The teacher's last layer has no heads, and so no relations.",
+            "Set it to null and give an 'output'.",
+        )
+    if heads > width > 0:
         raise InputError.of(
             "objective.relation_heads",
-            f"{heads} relation heads cannot split a teacher that is {shape.hidden_size} wide.",
-            f"Use at most {shape.hidden_size}, and no more than the narrowest student's attention width.",
+            f"{heads} relation heads cannot split a teacher whose attention is {width} wide.",
+            f"Use at most {width}, and no more than the narrowest student's attention width.",
         )
     terms: list[Term] = []
     if spec.relation is not None:
