@@ -22,6 +22,7 @@ from workloads.craft.onnx_export import INT8_FILE, export_onnx, measure_quantisa
 from workloads.craft.scoring import heldout_batches
 from workloads.craft.superlm import SuperLM
 from workloads.craft.teacher import Teacher
+from workloads.runs.attempt.run import Run
 from workloads.runs.drawing import PICTURE, draw_student
 from workloads.shapes.architecture import Architecture
 from workloads.shapes.costs import student_cost
@@ -41,33 +42,31 @@ class Origin:
 
     Attributes:
         stages: The finished stages behind it, by stage; at least ``corpus`` and ``superlm``.
+        rows: The scores table, for the card's picture.
     """
 
     request: CompressionRequest
     teacher: Teacher
     superlm: SuperLM
     stages: Mapping[str, Artifact]
+    rows: Sequence[ScoredRow]
 
 
 def build_student(
-    storage: Storage,
+    run: Run,
     origin: Origin,
     chosen: Scored,
-    rows: Sequence[ScoredRow],
     key: Key,
-    builder: str,
     work: Path,
     measure: Callable[[str], LatencyMeasure] | None = None,
 ) -> Artifact:
     """Extract a student, save it as plain ``transformers`` loads it, export it, measure it, and commit it.
 
     Args:
-        storage: Where to.
+        run: Names the storage and the builder.
         origin: What it comes from.
         chosen: Which it is.
-        rows: The scores table, for the card's picture.
         key: Its :func:`workloads.answers.student_key.student_key`.
-        builder: Names the job and attempt.
         work: An empty local folder.
         measure: Gives the latency for the card, of the folder in the storage that it is called with.
 
@@ -76,7 +75,7 @@ def build_student(
         OnnxMismatch: ONNX Runtime disagrees with PyTorch; nothing is committed.
         OSError: There is no room for it; nothing is committed.
     """
-    folder = artifacts.build_folder(key, builder)
+    storage, folder = run.storage, artifacts.build_folder(key, run.builder)
     weights = origin.superlm.extract(chosen.architecture)
     cost = student_cost(origin.teacher.shape, chosen.architecture)
     counted = sum(tensor.numel() for name, tensor in weights.items() if not name.startswith("projection."))
@@ -84,7 +83,7 @@ def build_student(
     work.mkdir(parents=True, exist_ok=True)
     quantised = _export(storage, origin, chosen.architecture, weights, work)
     polished = origin.stages["superlm"].stage == "polished"
-    picture = draw_student(origin.teacher.shape, rows, chosen, polished=polished)
+    picture = draw_student(origin.teacher.shape, origin.rows, chosen, polished=polished)
     (work / PICTURE).write_bytes(picture.png)
     card = _card(origin, chosen, quantised, picture.alt)
     export_student(work, origin.teacher, chosen.architecture, weights, card)
@@ -103,7 +102,7 @@ def build_student(
         "sequence_length": cost.sequence_length,
         "exports": exports,
     }
-    return artifacts.commit(storage, key, builder, summary)
+    return artifacts.commit(storage, key, run.builder, summary)
 
 
 def _export(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from transformers import AutoModel
 
+from tests.workloads.runs.scenes import Heard
 from workloads.answers.choosing import Scored
 from workloads.answers.latency import LatencyMeasure
 from workloads.answers.scores_table import ScoredRow
@@ -14,6 +15,7 @@ from workloads.answers.student_key import student_key
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import wiring_of
 from workloads.craft.teacher import open_teacher
+from workloads.runs.attempt.run import Run
 from workloads.runs.students import Origin, build_student
 from workloads.shapes.spaces import relative_spaces
 from workloads.spec.budgets import LatencyTarget
@@ -40,14 +42,16 @@ def test_the_card_tells_the_latency_that_the_exported_student_had_before_it_coun
     )
     corpus = artifacts.commit(storage, Key("corpus", {}), "b-1", {"sides": {"train": {"documents": 3}}})
     superlm = artifacts.commit(storage, Key("superlm", {}), "b-1", {"tokens": 100})
+    scored = Scored(space.name, space.largest, 0.5)
+    rows = [ScoredRow(scored, 4, 0, None), ScoredRow(Scored(space.name, space.smallest, 0.9), 4, 0, None)]
     origin = Origin(
         request,
         teacher,
         SuperLM.from_teacher(teacher.weights, space, wiring_of(teacher)),
         {"corpus": corpus, "superlm": superlm},
+        rows,
     )
-    scored = Scored(space.name, space.largest, 0.5)
-    rows = [ScoredRow(scored, 4, 0, None), ScoredRow(Scored(space.name, space.smallest, 0.9), 4, 0, None)]
+    run = Run(storage, "cmp_a-1", Heard(storage, []))
     scores, others = (artifacts.commit(storage, Key("scores", {"rows": rows}), "b-1", {}) for rows in (4, 8))
     plain = student_key(scores, superlm, space.largest, request.export)
     key = student_key(scores, superlm, space.largest, request.export, (TARGET, "a CPU"))
@@ -55,7 +59,7 @@ def test_the_card_tells_the_latency_that_the_exported_student_had_before_it_coun
     other_search = student_key(others, superlm, space.largest, request.export)  # the card tells its loss and picture
     assert len({one.fingerprint for one in (plain, key, elsewhere, other_search)}) == 4
 
-    build_student(storage, origin, scored, rows, plain, "cmp_a-1", tmp_path / "plain")
+    build_student(run, origin, scored, plain, tmp_path / "plain")
     before = storage.read_bytes(f"{artifacts.build_folder(plain, 'cmp_a-1')}/README.md")
     assert b"## Latency" not in before
 
@@ -64,7 +68,7 @@ def test_the_card_tells_the_latency_that_the_exported_student_had_before_it_coun
         assert AutoModel.from_pretrained(storage.path(files)) is not None
         return MEASURE
 
-    student = build_student(storage, origin, scored, rows, key, "cmp_a-1", tmp_path / "measured", measure)
+    student = build_student(run, origin, scored, key, tmp_path / "measured", measure)
     card = storage.read_bytes(f"{student.files}/README.md").decode()
     for part in ("edge: cpu", "a CPU", "1.25 ms", "1.5 ms", "1.0%", "4.00 times"):
         assert part in card.partition("## Latency")[2]

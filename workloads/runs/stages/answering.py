@@ -168,11 +168,11 @@ class StoredAnswering(AnsweringStages):
 
         def build() -> Artifact:
             teacher, opened = self._attempt.teacher(trained.teacher), self._attempt.superlm(trained.teacher, superlm)
-            origin = Origin(self._request, teacher, opened, stages)
             rows = read_scores(self._storage, trained.scores)
+            origin = Origin(self._request, teacher, opened, stages, rows)
             work = self._attempt.work / "students" / key.fingerprint
             measured = measure if target else None
-            return build_student(self._storage, origin, scored, rows, key, self._builder, work, measured)
+            return build_student(self._attempt.run, origin, scored, key, work, measured)
 
         artifact = self._cache.get_or_build(STUDENTS, key, build)
         self._saved.append(artifact)

@@ -106,11 +106,11 @@ def test_the_saved_student_gives_what_its_polished_superlm_gives(bench: Bench, t
     superlm = load_superlm(Path(storage.path(polished.files)), wiring_of(teacher)).eval()
     stages = {"corpus": bench.scene.corpus, "superlm": polished}
     scores = artifacts.commit(storage, Key("scores", {}), "cmp_a-1", {})
-    origin = Origin(bench.request(), teacher, superlm, stages)
     scored = Scored("small", job.architecture, 1.0)
     rows = [ScoredRow(scored, 4, 0, None), ScoredRow(Scored("small", job.subspace.largest, 0.9), 4, 0, None)]
+    origin = Origin(bench.request(), teacher, superlm, stages, rows)
     key = student_key(scores, polished, job.architecture, bench.request().export)
-    student = build_student(storage, origin, scored, rows, key, "cmp_a-1", tmp_path / "student")
+    student = build_student(Run(storage, "cmp_a-1", Heard(storage, [])), origin, scored, key, tmp_path / "student")
     assert student.summary["heldout_loss"] == 1.0
 
     batch = Batch(torch.randint(5, 60, (3, LENGTH)))
