@@ -60,7 +60,11 @@ def _free_cpus(service):
     """CPUs that Ray could give to the next job, asked as a stranger."""
     record = HeadRecord.load(service.state)
     program = f"import json, ray; ray.init({record.gcs_address!r}); print(json.dumps(ray.available_resources()))"
-    environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(service.state / "ray.token")}
+    environment = os.environ | {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(service.state / "ray.token"),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # else Ray asks at the machine's address, where nothing listens
+    }
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=True
     )
