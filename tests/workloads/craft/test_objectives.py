@@ -13,7 +13,7 @@ from workloads.craft.objectives.objective import Objective, objective_for
 from workloads.craft.objectives.relation import Relation, RelationLoss, relation_scores
 from workloads.craft.objectives.term import Counts, LearnedMap
 from workloads.craft.signals import Batch, Signals, Wants
-from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
+from workloads.shapes.architecture import Architecture, Layer, TeacherShape, Vocabulary
 from workloads.spec.errors import InputError
 from workloads.spec.request import ObjectiveSpec, RelationForm
 
@@ -258,3 +258,14 @@ def test_relation_heads_default_to_the_teachers_and_may_not_outnumber_its_width(
     assert objective_for(
         ObjectiveSpec.model_validate({}), replace(SHAPE, architecture=Architecture.of_teacher(2, 12, 3, 48))
     ).teacher_wants.relations == {2}
+
+
+def test_relation_heads_are_those_of_the_teachers_last_layer_and_split_no_more_than_its_attention() -> None:
+    ragged = Architecture(12, (Layer(6, 2, 48, 0), Layer(2, 2, 48, 1)))
+    shape = replace(SHAPE, architecture=ragged)
+    assert objective_for(ObjectiveSpec(), shape)
+    with pytest.raises(InputError, match="5 relation heads cannot split a teacher whose attention is 4 wide"):
+        objective_for(ObjectiveSpec(relation_heads=5), shape)
+    headless = replace(SHAPE, architecture=Architecture(12, (Layer(6, 2, 48, 0), Layer(0, 2, 48, 1))))
+    with pytest.raises(InputError, match="last layer has no heads"):
+        objective_for(ObjectiveSpec(), headless)

@@ -179,3 +179,12 @@ def test_the_tokens_of_a_request_are_those_of_all_superlms_and_of_polishing(chan
     request = parse_request(given | changes)
     assert training_tokens(request) == tokens
     assert request.polish_tokens == (20_000 if "polish" in changes else 0)
+
+
+def test_a_teacher_with_more_heads_than_its_hidden_size_holds_gets_spaces_that_fit() -> None:
+    free = Architecture.alike(
+        layers=6, hidden_size=256, heads=8, head_width=64, intermediate_size=1024, teacher_layers=6
+    )
+    for space in relative_spaces(replace(TWELVE, architecture=free), 2):
+        assert space.largest.stock and space.largest.hidden_size <= 256
+    assert spaces_for(SubspacesSpec.model_validate({"count": 2}), replace(TWELVE, architecture=free))
