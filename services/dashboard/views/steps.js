@@ -6,6 +6,7 @@ import { bytes, duration, percent, short, trimmed } from "../format.js";
 import { badge, bar } from "../widgets.js";
 
 const CHILD = /^train-(.+)$/;
+const SILENT = 10; // seconds without news from which a running step says so
 
 export class Steps {
   constructor() {
@@ -94,5 +95,6 @@ function numbers(step, fraction, status) {
   const lasting = status === "succeeded" && ["tokens", "bytes"].includes(step.unit);
   if (step.rate && (status === "running" || lasting)) parts.push(`${step.unit === "bytes" ? bytes(step.rate) : trimmed(step.rate, 3)}${unit} a second`);
   if (step.seconds_left !== null && status === "running") parts.push(`${duration(step.seconds_left)} left`);
+  if (status === "running" && step.silent_seconds >= SILENT) parts.push(`no news for ${duration(step.silent_seconds)}`);
   return parts.join(" · ");
 }

@@ -47,7 +47,7 @@ class LiveRun:
         self._events.append(EventDocument(sequence=number, time=now(), type=kind, message=message, data=data))
         self._folder.write_events(self.attempt, self._events)
 
-    def trained(self, done: int, *superlms: str) -> None:
+    def trained(self, done: int, *superlms: str, advanced_at: str | None = None) -> None:
         """All SuperLMs have come so far; each gets a point of its curve."""
         names = superlms or ("tiny", "small")
         for name in names:
@@ -58,7 +58,7 @@ class LiveRun:
             *(
                 StepDocument(
                     name=f"train-{name}", status="running", done=done, total=TOTAL, unit="tokens", rate=12.5,
-                    seconds_left=(TOTAL - done) / 12.5, note="all in one group",
+                    seconds_left=(TOTAL - done) / 12.5, note="all in one group", advanced_at=advanced_at,
                 )
                 for name in names
             ),

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -40,6 +41,13 @@ def test_progress_moves_by_itself_and_each_superlm_has_its_own_curve(client, liv
     so_far = page.locator(".facts div", has_text="So far")
     before = so_far.inner_text()
     expect(so_far).not_to_have_text(before, use_inner_text=True)
+
+
+def test_a_step_that_stands_still_says_for_how_long_and_claims_no_rate(client, live_run, open_page):
+    live_run.trained(100, advanced_at=(datetime.now(UTC) - timedelta(minutes=20)).isoformat())
+    numbers = open_page(_url(client, live_run.id)).locator("[data-step=train-tiny] .numbers")
+    expect(numbers).to_contain_text("no news for 20 min")
+    expect(numbers).not_to_contain_text("12.5 tokens a second")
 
 
 def test_a_later_attempt_draws_on_from_its_checkpoint(client, service, live_run, open_page):
