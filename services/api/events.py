@@ -20,14 +20,14 @@ _PLACE = r"^[0-9]{1,9}-[0-9]{1,9}$"
 @dataclass(frozen=True)
 class _Given:
     accept: str
-    last_event_id: str | None
+    last_event_id: str
     after: str
     limit: int
 
 
 async def _given(
     accept: Annotated[str, Header()] = "",
-    last_event_id: Annotated[str | None, Header(description="As `after`, and before it.", pattern=_PLACE)] = None,
+    last_event_id: Annotated[str, Header(description="As `after`, and before it.", pattern=f"^$|{_PLACE}")] = "",
     after: Annotated[str, Query(description="`<attempt>-<sequence>`.", pattern=_PLACE)] = "0-0",
     limit: Annotated[int, Query(ge=1, le=1000, description="Of a page; a stream has none.")] = 200,
 ) -> _Given:

@@ -28,5 +28,6 @@ def describe(app: FastAPI) -> dict[str, Any]:
 
 
 def _as_problem(content: dict[str, Any]) -> None:
-    if content.get("application/json", {}).get("schema") == _PROBLEM:
-        content[MEDIA_TYPE] = content.pop("application/json")
+    for media_type in list(content):  # that of the route's own answers, whatever it is
+        if content[media_type].get("schema") == _PROBLEM:
+            content[MEDIA_TYPE] = content.pop(media_type)

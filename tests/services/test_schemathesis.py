@@ -22,7 +22,6 @@ from workloads.documents.job_folder import ResultDocument, StudentDocument
 
 pytestmark = pytest.mark.slow
 
-COVERED = 150  # of the cases that schemathesis makes for an operation to cover its parameters' edges
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 NOT_READY = ("get", "/readyz")  # its 503 says that Ray is not there, which is so here
 HOW = settings(
