@@ -1,1 +1,1 @@
-"""From files of text to token rows: sources, splits, readers, tokeniser, packing, shards; no Ray."""
+"""Text to token rows: sources, splits, readers, tokeniser, packing, shards; no Ray."""

@@ -1,4 +1,4 @@
-"""What a corpus is, whatever its files are called and wherever they lie."""
+"""Fingerprint of a corpus: its contents and settings, not the names or places of its files."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def digest_of(source: Source) -> str:
 def order_by_content(sources: Sequence[Source]) -> list[tuple[str, Source]]:
     """Hash files side by side and sort them by (hash, path).
 
-    Splits are planned in this order, so that what they become follows from the contents alone: files alike in
-    hash are alike in content, and which of them comes first changes nothing.
+    Splits are planned in this order, so that they depend on the contents alone. Files of equal hash have equal
+    content, so their order does not matter.
 
     Raises:
         InputError: A file cannot be read.
@@ -42,10 +42,10 @@ def order_by_content(sources: Sequence[Source]) -> list[tuple[str, Source]]:
 
 
 def corpus_fingerprint(digests: Sequence[str], sources: Sequence[Source], spec: CorpusSpec) -> dict[str, Any]:
-    """What decides a corpus of files, for a stage's key; settings that touch none of the files are left out.
+    """Give all that decides a corpus of files, for a stage's key; settings that affect none of the files are left out.
 
     Args:
-        digests: Of all files, sorted.
+        digests: Hashes of all files, sorted.
         sources: The files.
         spec: The settings.
     """

@@ -1,7 +1,7 @@
 """Datasets on the hub, streamed through the `datasets` library.
 
-Imported lazily: `datasets` takes seconds to load and most corpora are files. Whatever the hub's libraries raise
-is told as the dataset's error: their transport has exceptions of its own, of other classes from version to version.
+`datasets` is imported lazily: it takes seconds to load, and most corpora are files. Every error of the hub's
+libraries is reported as an error of the dataset, since the classes of their exceptions change between versions.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def is_hub_id(dataset: str) -> bool:
 
 
 def resolve_revision(dataset: str) -> str:
-    """Give the commit that the dataset's main branch stands at.
+    """Give the commit of the dataset's main branch.
 
     Raises:
-        InputError: The hub is not reached, or has no such dataset.
+        InputError: The hub cannot be reached, or has no such dataset.
     """
     from huggingface_hub import HfApi
 
@@ -38,10 +38,10 @@ def resolve_revision(dataset: str) -> str:
 
 
 def plan_hub_splits(spec: CorpusSpec, revision: str | None) -> list[Split]:
-    """Give a split for each shard (file, mostly) of a dataset on the hub.
+    """Give one split for each shard (mostly a file) of a dataset on the hub.
 
     Raises:
-        InputError: The hub is not reached, or has no such dataset, configuration or split.
+        InputError: The hub cannot be reached, or has no such dataset, configuration or split.
     """
     assert spec.dataset is not None
     whole = HubPiece(spec.dataset, spec.dataset_config, spec.split, revision, 0, 1)
@@ -56,7 +56,7 @@ def read(piece: HubPiece, column: str) -> Iterator[str]:
     """Yield the texts of a shard.
 
     Raises:
-        InputError: It cannot be read, or has no such column.
+        InputError: The shard cannot be read, or has no such column.
     """
     dataset = _open(piece)
     rows = iter(dataset.shard(piece.shards, piece.shard) if piece.shards > 1 else dataset)

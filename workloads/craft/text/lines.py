@@ -1,4 +1,4 @@
-"""Lines of a byte range and documents of at most one MiB, in flat memory whatever the file."""
+"""Lines of a byte range, and documents of at most one MiB, in constant memory."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Literal
 import pyarrow as pa
 
 LONGEST_DOCUMENT = 1 << 20
-"""Bytes (of a text file) or characters (of a value) over which a document is parted, each part a document."""
+"""Longest document, in bytes (of a text file) or characters (of a value); a longer one becomes several."""
 
 LONGEST_LINE = 64 << 20
-"""Bytes of a line that must be read whole (JSONL); a longer one is no line but, mostly, a JSON array."""
+"""Longest line in bytes where lines must be read whole (JSONL); a longer one is mostly a JSON array."""
 
 _CHUNK = 1 << 20
 _BLANK_LINE = re.compile(rb"(?<=\n)[ \t\r]*\n")
 
 
 class LineTooLongError(Exception):
-    """A line that must be read whole is over :data:`LONGEST_LINE`; ``offset`` is where it starts."""
+    """A line that must be read whole is longer than :data:`LONGEST_LINE`; ``offset`` is the line's first byte."""
 
     def __init__(self, offset: int) -> None:
         super().__init__(offset)
@@ -30,13 +30,13 @@ def read_lines(file: pa.NativeFile, start: int, stop: int, longest: int | None =
     """Yield (offset, line without its end) for the bytes ``start`` to ``stop`` of a file.
 
     Args:
-        file: Stands at ``start``.
-        start: Offset of the first byte, a line's first.
+        file: An open file, positioned at ``start``.
+        start: Offset of the first byte, which begins a line.
         stop: Offset after the last byte.
-        longest: Lines of more bytes are cut, at a space where there is one; None for never.
+        longest: Longest line in bytes; longer ones are cut, at a space if possible. None cuts none.
 
     Raises:
-        LineTooLongError: Lines are not cut, and there is one over :data:`LONGEST_LINE`.
+        LineTooLongError: Lines are not cut, and one is longer than :data:`LONGEST_LINE`.
     """
     held, offset, unread = b"", start, stop - start
     while unread > 0 and (chunk := file.read(min(_CHUNK, unread))):
@@ -72,9 +72,9 @@ def _cut_bytes(line: bytes, longest: int | None) -> Iterator[bytes]:
 
 
 def documents_of_lines(lines: Iterable[str], mode: Literal["file", "paragraph", "line"]) -> Iterator[str]:
-    """Join lines to documents: all of them, paragraphs (parted by blank lines), or each line.
+    """Join lines to documents: the whole file, paragraphs (separated by blank lines), or single lines.
 
-    A document that would grow beyond :data:`LONGEST_DOCUMENT` ends at the line before.
+    A document ends before the line that would take it beyond :data:`LONGEST_DOCUMENT`.
     """
     held: list[str] = []
     size = 0
@@ -106,17 +106,17 @@ def parts_of(text: str, longest: int = LONGEST_DOCUMENT) -> Iterator[str]:
 
 
 def start_near(file: pa.NativeFile, after: int, offset: int, size: int, *, paragraphs: bool) -> int:
-    """Find where a line (or, where one is near, a paragraph) starts: the last at or before ``offset``.
+    """Find the last start of a line at or before ``offset``; with ``paragraphs``, of a paragraph if one is near.
 
-    Looks back one MiB, so that a file of such pieces gives documents of about that length and no small rests. A
-    line that is longer is not parted: then it is the next line's start, and ``size`` where there is none.
+    It looks back one MiB, so that pieces of that size give no small remainders. Longer lines are not cut: then the
+    result is the start of the next line, or ``size`` if there is none.
 
     Args:
         file: Open for random access.
         after: The start must lie beyond this byte.
         offset: Bytes from the file's start.
         size: Bytes of the file.
-        paragraphs: Look for a line after an empty one first.
+        paragraphs: Prefer a line after an empty one.
     """
     first = max(after, offset - LONGEST_DOCUMENT)
     file.seek(first)

@@ -1,4 +1,4 @@
-"""From documents' token ids to rows of one length.
+"""Packing: token ids of documents into rows of one length.
 
 Shape letters: N rows, L tokens of a row.
 """
@@ -30,17 +30,17 @@ class Rows:
 
 
 class Packer(Protocol):
-    """Takes documents one by one and gives rows as they fill."""
+    """Packs documents, one by one, into rows."""
 
     def add(self, pieces: Iterable[list[int]]) -> None:
-        """Take one document as pieces of token ids without special tokens."""
+        """Add one document, as pieces of token ids without special tokens."""
 
     def take(self, *, final: bool = False) -> Rows:
-        """Give the rows that are full, and with ``final`` the last one, padded."""
+        """Remove and return the full rows; with ``final`` also the last one, padded."""
 
 
 class PackedRows:
-    """``packed``: one stream of documents, parted by the separator, cut into rows ``[CLS] … [SEP]``.
+    """Layout ``packed``: one stream of documents with separators between them, cut into rows ``[CLS] … [SEP]``.
 
     Args:
         length: L, at least 3.
@@ -57,13 +57,13 @@ class PackedRows:
 
     def add(self, pieces: Iterable[list[int]]) -> None:
         """Append a document to the stream."""
-        if self._count % (self._length - 2):  # a row's own start parts documents already
+        if self._count % (self._length - 2):  # a row's start separates documents too
             self._append([self._sep])
         for piece in pieces:
             self._append(piece)
 
     def take(self, *, final: bool = False) -> Rows:
-        """Cut the stream into rows; what does not fill one stays held unless ``final``."""
+        """Cut the stream into rows; an incomplete row is held back unless ``final``."""
         width = self._length - 2
         stream = np.concatenate([np.zeros(0, np.int32), *self._held])
         full = len(stream) // width
@@ -88,7 +88,7 @@ class PackedRows:
 
 
 class DocumentRows:
-    """``documents``: one document a row, ``[CLS] … [SEP]``, truncated and padded; see :class:`PackedRows`."""
+    """Layout ``documents``: one document per row, ``[CLS] … [SEP]``, truncated and padded; see :class:`PackedRows`."""
 
     def __init__(self, length: int, cls_id: int, sep_id: int, pad_id: int) -> None:
         assert length >= 3
@@ -96,7 +96,7 @@ class DocumentRows:
         self._held: list[list[int]] = []
 
     def add(self, pieces: Iterable[list[int]]) -> None:
-        """Make a row of a document's first tokens; later pieces are not even tokenised."""
+        """Make a row of a document's first tokens; later pieces are not tokenised."""
         ids: list[int] = []
         for piece in pieces:
             ids += piece[: self._length - 2 - len(ids)]
@@ -106,7 +106,7 @@ class DocumentRows:
             self._held.append([self._cls, *ids, self._sep])
 
     def take(self, *, final: bool = False) -> Rows:
-        """Give all rows; each is whole as soon as it is there."""
+        """Remove and return all rows; each document makes a whole row."""
         ids_NL = np.full((len(self._held), self._length), self._pad, np.int32)
         lengths_N = np.array([len(row) for row in self._held], np.int32)
         for row, ids in zip(ids_NL, self._held, strict=True):
@@ -116,6 +116,6 @@ class DocumentRows:
 
 
 def make_packer(layout: Layout, length: int, cls_id: int, sep_id: int, pad_id: int) -> Packer:
-    """Give an empty packer of a layout."""
+    """Make an empty packer of a layout."""
     kind = PackedRows if layout == "packed" else DocumentRows
     return kind(length, cls_id, sep_id, pad_id)

@@ -1,7 +1,7 @@
-"""The documents of a piece of a corpus, one after the other, in flat memory.
+"""Readers: yield the documents of a piece of a corpus in constant memory.
 
-Every reader checks as it goes; what is wrong with a file is an :class:`InputError` that names the file (and the
-line). Errors of other parts (a full disk where rows are written) pass through untouched.
+A reader checks the file as it reads. A fault of the file is an :class:`InputError` that names the file (and the
+line). Errors of the consumer (such as a full disk) pass through unchanged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from workloads.spec.request import CorpusSpec
 
 _COLUMN = "corpus.text_column"
 _SHOWN, _NAMES = 80, 20
-"""Characters of a name, and names, that a message repeats at most."""
+"""Most characters of a name, and most names, in a message."""
 _TEXTS = (
     pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary,
     pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary, pa.types.is_null,
@@ -31,10 +31,10 @@ _BUFFER = 1 << 20
 
 
 def read_documents(piece: FilePiece | HubPiece, spec: CorpusSpec) -> Iterator[str]:
-    """Yield the documents of a piece that hold any text, stripped, none much over a MiB.
+    """Yield the non-empty documents of a piece, stripped, each of about one MiB at most.
 
     Raises:
-        InputError: The file cannot be read, or is not what its ending says.
+        InputError: The file cannot be read, or its content does not match its ending.
     """
     if isinstance(piece, HubPiece):
         texts = hub.read(piece, spec.text_column)
@@ -82,14 +82,14 @@ def _jsonl(piece: FilePiece, column: str) -> Iterator[str]:
                 f"{source.url}, line {_line_number(source, offset)}: {column!r} is no text but {shown(value)}.",
                 "Name the key that holds the text.",
             )
-        yield value.encode("utf-8", "replace").decode()  # JSON can spell half of a surrogate pair; UTF-8 cannot
+        yield value.encode("utf-8", "replace").decode()  # JSON can hold lone surrogates; UTF-8 cannot
 
 
 def _parquet(piece: FilePiece, column: str) -> Iterator[str]:
     source = piece.source
     with source.open() as file:
         with reading(source):
-            # Without pre-buffering a column is read through a buffer, not a row group at once.
+            # Without pre-buffering a column is read through a buffer instead of a whole row group at once.
             parquet = pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True)
             check_column(source, parquet.schema_arrow, column)
             stop = parquet.num_row_groups if piece.stop is None else piece.stop
@@ -110,7 +110,7 @@ def _arrow(piece: FilePiece, column: str) -> Iterator[str]:
 def _values(source: Source, batches: Iterable[pa.RecordBatch], column: str) -> Iterator[str]:
     rest, rows = iter(batches), 0
     while True:
-        with reading(source):  # around the reading alone: what the consumer raises comes in at the yield
+        with reading(source):  # only around the reading: the consumer's errors are raised at the yield
             batch = next(rest, None)
             values = None if batch is None else batch.column(batch.schema.get_field_index(column)).to_pylist()
         if values is None:
@@ -161,10 +161,10 @@ def _decode(source: Source, offset: int, line: bytes) -> str:
 
 
 def check_column(source: Source, schema: pa.Schema, column: str) -> None:
-    """Refuse a file whose column of text is not there, is there twice, or holds something else.
+    """Refuse a file whose text column is missing, occurs twice, or holds something else than text.
 
     Raises:
-        InputError: Naming the column.
+        InputError: The column cannot be used; the message names it.
     """
     places = schema.get_all_field_indices(column)
     if not places:
@@ -179,7 +179,7 @@ def check_column(source: Source, schema: pa.Schema, column: str) -> None:
 
 
 def _holds_text(kind: pa.DataType) -> bool:
-    """Whether values are text, or bytes that may be text in UTF-8, or all null."""
+    """Whether values are text, bytes (which may be UTF-8), or all null."""
     if isinstance(kind, pa.BaseExtensionType):
         return _holds_text(kind.storage_type)
     if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
@@ -209,7 +209,7 @@ def _bad_line(source: Source, offset: int, problem: str) -> InputError:
 
 
 def _line_number(source: Source, offset: int) -> int:
-    """Line (from 1) of a byte; only ever counted for an error, so the file's head is read again."""
+    """Number of the line (from 1) that holds a byte. It reads the file again from the start, for errors only."""
     number, unread = 1, offset
     with source.open() as file, reading(source):
         while unread > 0 and (chunk := file.read(min(_BUFFER, unread))):

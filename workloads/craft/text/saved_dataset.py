@@ -1,4 +1,4 @@
-"""Folders that ``datasets.Dataset.save_to_disk`` or ``DatasetDict.save_to_disk`` wrote: Arrow streams and a state."""
+"""Saved datasets: folders by ``Dataset.save_to_disk`` or ``DatasetDict.save_to_disk``: Arrow streams and a state."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from workloads.storage.places import confined
 
 _FIELD = "corpus.dataset"
 _MAX_BYTES = 16 << 20
-"""Of a state.json, which names the dataset's files."""
+"""Largest size of a state.json, which names the dataset's files."""
 
 
 def list_saved_dataset(filesystem: pafs.FileSystem, base: str, spec: CorpusSpec) -> list[tuple[str, int]]:
     """List the Arrow files of a saved dataset as (path, bytes), in the dataset's order.
 
     Raises:
-        InputError: The folder is not there, is no saved dataset, or has no such split.
+        InputError: The folder does not exist, is no saved dataset, or has no such split.
     """
     document = _read(filesystem, f"{base}/dataset_dict.json")
     if document is not None:
@@ -47,7 +47,7 @@ def list_saved_dataset(filesystem: pafs.FileSystem, base: str, spec: CorpusSpec)
 
 
 def _data_files(state: dict[str, Any], where: str) -> list[str]:
-    """Names of the Arrow files; each is a file of the same folder."""
+    """Names of the Arrow files, all in the same folder."""
     files = state.get("_data_files")
     entries = files if isinstance(files, list) else [None]
     names = [entry.get("filename") if isinstance(entry, dict) else None for entry in entries]

@@ -1,4 +1,4 @@
-"""Token rows in Parquet: how shards are written, by one split and side, and read back.
+"""Shards: token rows in Parquet files, written per split and side.
 
 A shard has a fixed-size list column ``input_ids`` (int32, zstd) and ``length`` (int32, the real tokens of the row).
 """
@@ -22,12 +22,12 @@ _ROWS, _TOKENS = 8192, 1 << 21
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of token rows.
+    """A file of token rows.
 
     Attributes:
         name: File name; sorts by split, then part.
-        rows: Rows in it.
-        tokens: Real tokens in it.
+        rows: Number of rows.
+        tokens: Number of real tokens.
     """
 
     name: str
@@ -36,13 +36,13 @@ class Shard:
 
 
 class ShardWriter:
-    """Writes the rows of one split and side as files of equal row counts; holds one file's rows at most.
+    """Writer of the rows of one split and side, as files of equal row counts; holds at most one file's rows.
 
     Args:
-        storage: Where to.
+        storage: The storage to write to.
         folder: Folder of the shards, relative to the storage.
-        side: Goes into the names.
-        split: Goes into the names.
+        side: Part of the file names.
+        split: Part of the file names.
         length: Tokens of a row.
     """
 
@@ -54,7 +54,7 @@ class ShardWriter:
         self._rows = 0
 
     def add(self, rows: Rows) -> None:
-        """Take rows and write the files that they fill.
+        """Add rows, and write each file that is full.
 
         Raises:
             OSError: The storage cannot be written.
@@ -68,7 +68,7 @@ class ShardWriter:
                 self.flush()
 
     def flush(self) -> None:
-        """Write what is held.
+        """Write the rows held back.
 
         Raises:
             OSError: The storage cannot be written.
@@ -88,10 +88,10 @@ class ShardWriter:
 
 
 def read_shard(storage: Storage, path: str, length: int) -> Rows:
-    """Read a shard whole.
+    """Read a whole shard.
 
     Args:
-        storage: Where from.
+        storage: The storage that holds it.
         path: Relative to the storage.
         length: Tokens of a row.
     """

@@ -1,7 +1,7 @@
-"""Which files a corpus is made of: files, folders and globs, local or in an object store.
+"""Sources: the files of a corpus, given as files, folders and globs, local or in an object store.
 
-A folder gives its files at any depth, each once, links followed; names that begin with ``.`` or ``_``, as tools leave
-them, are skipped, folders' names too. A file of an unknown ending is refused by name, never passed over.
+A folder stands for its files at any depth, each once, links followed. Files and folders whose names begin with ``.``
+or ``_`` are skipped. A file of an unknown ending is an error that names it.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _KINDS: dict[str, Kind] = {".txt": "text", ".jsonl": "jsonl", ".json": "jsonl", 
 assert set(_KINDS) == set(ENDINGS)
 _FIELD = "corpus.paths"
 _LONGEST = 300
-"""Characters of a library's error that a message repeats, at most."""
+"""Most characters of a library's error in a message."""
 
 
 @dataclass(frozen=True, order=True)
 class Source:
-    """One file of a corpus; small and plain, so that it travels to workers.
+    """One file of a corpus; small, since it is sent to workers.
 
     Attributes:
-        path: The path inside the filesystem that ``url`` names.
-        url: As it is shown to people and opened again on another node.
-        kind: How it is read.
+        path: The path inside the filesystem of ``url``.
+        url: Shown to people; also opened again on other nodes.
+        kind: The reader for it.
         size: Bytes.
     """
 
@@ -49,18 +49,18 @@ class Source:
     url: str
     kind: Kind
     size: int
-    places: Places = field(default_factory=confined, compare=False)  # a worker is another process
+    places: Places = field(default_factory=confined, compare=False)  # carried along, since a worker is another process
 
     @property
     def field(self) -> str:
-        """The field of the request that an error about this file is about."""
+        """Field of the request that errors about this file name."""
         return "corpus.dataset" if self.kind == "arrow" else "corpus.paths"
 
     def open(self, offset: int = 0) -> pa.NativeFile:
-        """Open it for random access, at ``offset``.
+        """Open the file for random access, at ``offset``.
 
         Raises:
-            InputError: It cannot be opened.
+            InputError: The file cannot be opened.
         """
         try:
             self.places.require(self.url, self.field)
@@ -73,7 +73,7 @@ class Source:
         return file
 
     def unreadable(self, error: BaseException) -> InputError:
-        """The error that says that this file cannot be read."""
+        """Make the error for this file when it cannot be read."""
         reason = " ".join(str(error).split())[:_LONGEST] or type(error).__name__
         return cannot_use(
             self.field, f"{self.url} cannot be read: {reason}.", "Mend or replace the file, or leave it out.", error
@@ -82,9 +82,9 @@ class Source:
 
 @contextlib.contextmanager
 def reading(source: Source) -> Iterator[None]:
-    """Tell whatever a library raises about a file's bytes as a finding about the file.
+    """Turn every error of a library that reads a file into an error about the file.
 
-    Damaged files make libraries raise all kinds of errors, so all are meant; only the reading itself may stand inside.
+    Damaged files make libraries raise errors of any class. So put only the reading itself inside.
 
     Raises:
         InputError: The file cannot be read.
@@ -103,12 +103,12 @@ def _remote(base: str, query: str) -> pafs.FileSystem:
 
 
 def open_filesystem(url: str) -> tuple[pafs.FileSystem, str]:
-    """Give the filesystem of a local path or URL, and the path inside it.
+    """Open the filesystem of a local path or URL, and give the path inside it.
 
-    In URLs ``?`` starts the options (``?endpoint_override=…&scheme=http``), so it is no wildcard there.
+    In URLs ``?`` is no wildcard: it starts the options (``?endpoint_override=…&scheme=http``).
 
     Raises:
-        InputError: The URL cannot be understood.
+        InputError: The URL is invalid.
     """
     if "://" not in url:
         return pafs.LocalFileSystem(), str(Path(url).expanduser().absolute())
@@ -130,10 +130,10 @@ def list_sources(spec: CorpusSpec) -> list[Source]:
     """List the files of a corpus, sorted by path, each once.
 
     Args:
-        spec: With ``paths``, or with a ``dataset`` that is a folder.
+        spec: A corpus with ``paths``, or with a ``dataset`` that is a folder.
 
     Raises:
-        InputError: A path is not there, a file has an unknown ending, or there is no file at all.
+        InputError: A path does not exist, a file has an unknown ending, or there is no file at all.
     """
     if spec.dataset is not None:
         confined().require(spec.dataset, "corpus.dataset")

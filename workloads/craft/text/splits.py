@@ -1,6 +1,6 @@
-"""How a corpus is shared out: splits of about equal bytes, the same wherever and by however many it is read.
+"""Splits of a corpus: parts of about equal bytes, independent of the number of workers.
 
-A split is the unit of work and of packing. Its size follows from the corpus alone (a 64th of it, between 1 and
+A split is the unit of work and of packing. Its size depends on the corpus alone (a 64th of it, between 1 and
 32 MiB), so that small corpora show progress and large ones have few enough splits. Large text and JSONL files are
 cut at line (or paragraph) starts, large Parquet files at row groups; small files share a split.
 """
@@ -32,7 +32,7 @@ class FilePiece:
         source: The file.
         start: First byte (text, JSONL) or row group (Parquet).
         stop: Byte or row group after the last; None for the file's end.
-        size: Bytes of input, for the progress.
+        size: Bytes of input, for progress.
     """
 
     source: Source
@@ -43,7 +43,7 @@ class FilePiece:
 
 @dataclass(frozen=True)
 class HubPiece:
-    """One of the shards of a dataset on the hub; see :mod:`workloads.craft.text.hub`."""
+    """A shard of a dataset on the hub; see :mod:`workloads.craft.text.hub`."""
 
     name: str
     config: str | None
@@ -63,11 +63,11 @@ class Split:
 
     @property
     def size(self) -> int:
-        """Bytes of input; 0 where they are not known before."""
+        """Bytes of input; 0 if not known before."""
         return sum(piece.size for piece in self.pieces)
 
     def to_json(self) -> str:
-        """Write it down; :meth:`from_json` reads it."""
+        """Serialise the split; :meth:`from_json` reads it."""
         return json.dumps(asdict(self))
 
     @classmethod
@@ -87,12 +87,12 @@ def _piece(document: dict[str, Any]) -> FilePiece | HubPiece:
 
 
 def split_size(total: int) -> int:
-    """Bytes that a split of a corpus of ``total`` bytes aims at."""
+    """Target size of a split, in bytes, for a corpus of ``total`` bytes."""
     return min(max(total // _SPLITS, _SMALLEST), _LARGEST)
 
 
 def plan_splits(sources: Sequence[Source], spec: CorpusSpec) -> list[Split]:
-    """Share files out into splits, in the order given.
+    """Divide files into splits, in the order given.
 
     Raises:
         InputError: A large file cannot be read, or a large Parquet file has a broken footer.
@@ -113,7 +113,7 @@ def plan_splits(sources: Sequence[Source], spec: CorpusSpec) -> list[Split]:
 
 
 def _cut(source: Source, spec: CorpusSpec, target: int) -> list[FilePiece]:
-    # An Arrow stream has no index; `datasets` writes 500 MB a file at most, so a file is a piece.
+    # An Arrow stream has no index, so a file is a piece; `datasets` writes at most 500 MB per file.
     if source.size <= target or source.kind == "arrow":
         return [FilePiece(source, 0, None, source.size)]
     with source.open() as file, reading(source):
@@ -128,7 +128,7 @@ def _cut(source: Source, spec: CorpusSpec, target: int) -> list[FilePiece]:
 
 
 def _row_groups(source: Source, metadata: pq.FileMetaData, target: int) -> list[FilePiece]:
-    # By the file's bytes, not the columns': the other columns' share is much the same in every row group.
+    # Sizes are of the file, not of the column: other columns have about the same share in every row group.
     rows = max(metadata.num_rows, 1)
     pieces: list[FilePiece] = []
     start, held = 0, 0.0

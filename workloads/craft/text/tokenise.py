@@ -1,4 +1,4 @@
-"""One split: read, held out by document, tokenised, packed, written. The same code in a task and in a plain loop."""
+"""Tokenising one split: read, hold out by document, tokenise, pack, write. Used by tasks and by the plain loop."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from workloads.storage.storage import Storage
 
 HASHES = 1 << 64
 _TAKE_EVERY = 1 << 18
-"""Characters, and a row's tokens for each document, after which full rows are handed on."""
+"""Characters (plus a row's tokens per document) after which full rows are passed on."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How splits become rows.
+    """Settings that turn splits into rows.
 
     Attributes:
-        spec: Text column, what a document is.
+        spec: The corpus's settings, such as the text column and the kind of document.
         sequence_length: L, tokens of a row.
         layout: ``packed`` or ``documents``.
-        threshold: Documents whose :func:`document_hash` is below it are held out.
+        threshold: Bound of :func:`document_hash`; documents below it are held out.
     """
 
     spec: CorpusSpec
@@ -37,7 +37,7 @@ class Recipe:
 
 @dataclass
 class SideStats:
-    """What a split gave to one side."""
+    """Counts of a split on one side."""
 
     documents: int = 0
     bytes: int = 0
@@ -46,14 +46,14 @@ class SideStats:
 
 @dataclass
 class SplitStats:
-    """What became of a split.
+    """Counts of a tokenised split.
 
     Attributes:
-        index: The split's.
-        size: Bytes of input; where the input's are not known before, of its text.
-        sides: What each side got.
-        smallest: Smallest document hash; None where there was no document.
-        largest: Largest document hash.
+        index: Index of the split.
+        size: Bytes of input, or of its text if those of the input are not known before.
+        sides: Counts by side.
+        smallest: Smallest document hash; None if there was no document.
+        largest: Largest document hash; None likewise.
     """
 
     index: int
@@ -64,15 +64,15 @@ class SplitStats:
 
 
 def document_hash(text: str) -> int:
-    """A number below 2**64 that follows from the text alone, so that doubled documents fall on one side."""
+    """Hash of a text, below 2**64; equal documents fall on one side."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 def tokenise_split(storage: Storage, folder: str, split: Split, recipe: Recipe, tokenizer: Tokenizer) -> SplitStats:
-    """Write the shards of a split; names and contents follow from the arguments alone.
+    """Write the shards of a split; names and contents depend on the arguments alone.
 
     Raises:
-        InputError: A file of it cannot be read or is not what its ending says.
+        InputError: A file cannot be read, or its content does not match its ending.
         OSError: The storage cannot be written.
     """
     length = recipe.sequence_length

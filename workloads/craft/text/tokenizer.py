@@ -1,6 +1,6 @@
-"""The teacher's tokenizer, as one string and three ids: small enough to send, and hashed by what decides its result.
+"""The teacher's tokenizer, as one string and three ids: small enough to send, and easy to hash.
 
-Only the driver needs the teacher's folder and `transformers`; workers build the tokenizer from the string.
+Only the driver needs the teacher's folder and `transformers`. Workers build the tokenizer from the string.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 _PIECE = 64 << 10
-"""Characters tokenised at once: a MiB at once takes 100 MB more and half as long again, for the same tokens."""
+"""Characters tokenised at once; a MiB at once gives the same tokens but takes 100 MB more and 1.5 times as long."""
 
 _FIELD = "teacher.model"
 _REMEDY = "Write it again with AutoTokenizer.from_pretrained(...).save_pretrained(folder)."
-_BACKENDS: dict[str, Backend] = {}  # by fingerprint; a worker process lives through many tasks
+_BACKENDS: dict[str, Backend] = {}  # by fingerprint; a worker process runs many tasks
 
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """A fast tokenizer with the ids that rows are built with.
+    """A fast tokenizer with the special ids of rows.
 
     Attributes:
-        backend_json: The `tokenizers` library's own form, without truncation and padding.
+        backend_json: The `tokenizers` library's JSON, without truncation and padding.
         cls_id: Starts a row (``[CLS]``, ``<s>``).
-        sep_id: Ends a row and parts documents (``[SEP]``, ``</s>``).
+        sep_id: Ends a row and separates documents (``[SEP]``, ``</s>``).
         pad_id: Fills a row.
     """
 
@@ -52,7 +52,7 @@ class Tokenizer:
         """Read the tokenizer of a teacher's local folder.
 
         Raises:
-            InputError: It cannot be read, or has no start, separator or padding token.
+            InputError: The tokenizer cannot be read, or has no start, separator or padding token.
         """
         loaded = open_tokenizer(folder)
         backend = Backend.from_str(loaded.backend_tokenizer.to_str())
@@ -63,14 +63,14 @@ class Tokenizer:
                 f"The tokenizer in {folder} has no {missing[0]}_token.",
                 "Use an encoder's tokenizer, or name the token in tokenizer_config.json.",
             )
-        # A tokenizer.json may carry truncation (to 128 tokens, say), which would silently drop most of a document.
+        # A tokenizer.json may set truncation (such as 128 tokens), which would silently drop most of a document.
         backend.no_truncation()
         backend.no_padding()
         return cls(backend.to_str(), ids["cls"], ids["sep"], ids["pad"])
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """24 hexadecimal digits over everything that decides the tokens."""
+        """Hash of all that decides the tokens: 24 hexadecimal digits."""
         text = json.dumps([self.backend_json, self.cls_id, self.sep_id, self.pad_id])
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
@@ -86,7 +86,7 @@ def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Load the fast tokenizer of a teacher or a student in a local folder.
 
     Raises:
-        InputError: It cannot be read, has no files, no fast form, or no padding token.
+        InputError: The tokenizer cannot be read, has no files, no fast form, or no padding token.
     """
     from transformers import AutoTokenizer
 
@@ -94,11 +94,11 @@ def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(
             str(folder), config=_model_config(folder), local_files_only=True, trust_remote_code=False
         )
-        # Without any file transformers builds a tokenizer that knows its special tokens alone.
+        # Without any file, transformers builds a tokenizer that knows only its special tokens.
         found = any((folder / str(name)).is_file() for name in tokenizer.vocab_files_names.values())
     except (KeyboardInterrupt, SystemExit, MemoryError, InputError):
         raise
-    except BaseException as error:  # a bare Exception of the `tokenizers` library, or a panic of its Rust
+    except BaseException as error:  # `tokenizers` raises bare Exceptions, and its Rust code panics
         problem = " ".join(str(error).split()) or type(error).__name__
         raise InputError.of(_FIELD, f"The tokenizer of {folder} cannot be read: {problem}.", _REMEDY) from error
     lack = "files" if not found else "fast form" if not tokenizer.is_fast else "padding token"
@@ -108,9 +108,9 @@ def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def _model_config(folder: Path) -> PreTrainedConfig | None:
-    """The configuration that decides the tokenizer's class; None has transformers read the file.
+    """Configuration that decides the tokenizer's class; None lets transformers read the file.
 
-    Of a stock family only the settings that matter here are read: others could keep transformers from reading any.
+    For a stock family it holds only the settings needed here, since an unknown one could make transformers fail.
     """
     from transformers import AutoConfig
 
