@@ -1,1 +1,1 @@
-"""Measuring how long a model takes, as a target says."""
+"""Latency measurements of models on a target."""

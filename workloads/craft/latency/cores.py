@@ -1,4 +1,4 @@
-"""The device that is measured on: its name, its cores, and holding a measurement to some of them."""
+"""The measuring device: its name, its cores, and pinning a measurement to some of them."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def usable_cores() -> set[int]:
 
 
 def check_cores(target: LatencyTarget, field: str) -> None:
-    """Refuse a target with more threads than this process may use cores.
+    """Refuse a target with more threads than the cores that this process may use.
 
     Raises:
-        InputError: There are too few.
+        InputError: There are too few cores.
     """
     have = len(usable_cores())
     if target.threads > have:
@@ -50,10 +50,10 @@ def check_cores(target: LatencyTarget, field: str) -> None:
 
 @contextmanager
 def held_to_cores(threads: int) -> Iterator[set[int]]:
-    """Hold this thread, those that it starts, and PyTorch to ``threads`` cores; all is as before afterwards.
+    """Pin this thread, the threads that it starts, and PyTorch to ``threads`` cores; restore all afterwards.
 
-    The quietest cores are taken, of different physical ones first. Threads that run already are left where they
-    are: what measures is a fresh process, and its other threads (Ray's) had better run elsewhere.
+    It takes the least loaded cores, on different physical cores first. Threads that run already stay where they are:
+    the measuring process is fresh, and its other threads (Ray's) should run on other cores.
     """
     before = torch.get_num_threads()
     allowed = usable_cores()
@@ -83,6 +83,6 @@ def _quietest(count: int, allowed: set[int]) -> set[int]:
 
 
 def _physical(core: int) -> str:
-    """The hardware threads that share this one's core, as Linux lists them."""
+    """Hardware threads on the same core, as Linux lists them."""
     path = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
     return path.read_text().strip() if path.exists() else str(core)

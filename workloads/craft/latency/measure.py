@@ -1,4 +1,4 @@
-"""The measure: teacher and student in the same run, by turns, twice over."""
+"""Measurement of teacher and student: by turns, in the same run, twice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from workloads.craft.latency.runtimes import Forward, forget_compiled, make_read
 from workloads.spec.budgets import LatencyTarget
 
 Opener = Callable[[], PreTrainedModel]
-"""Loads a model anew."""
+"""Callable that loads a fresh model."""
 
 REPEATS = 2
 _BLOCKS = 10
@@ -28,10 +28,10 @@ _LIBRARIES = ("torch", "transformers", "onnxruntime")
 
 
 def measure(target: LatencyTarget, teacher: Opener, student: Opener) -> LatencyMeasure:
-    """Measure a student and its teacher on this machine, as ``target`` says.
+    """Measure a student and its teacher on this machine, as ``target`` asks.
 
-    Each of two repeats loads both models anew, warms them up, and times them in blocks by turns, so that a machine
-    that grows slower or faster does so for both. See ``docs/costs.md`` for the definitions.
+    Each of two repeats loads both models afresh, warms them up, and times them in alternating blocks. So a change of
+    the machine's speed affects both. See ``docs/costs.md`` for the definitions.
     """
     with tempfile.TemporaryDirectory(prefix="stillroom-latency-") as work, held_to_cores(target.threads):
         folders = [Path(work) / name for name in ("teacher", "student")]
@@ -58,19 +58,19 @@ def measure(target: LatencyTarget, teacher: Opener, student: Opener) -> LatencyM
 
 
 def time_alone(target: LatencyTarget, model: Opener, folder: Path) -> list[float]:
-    """Time one model, loaded anew, and give its runs in milliseconds; ``folder`` keeps what is made of it."""
+    """Load and time one model, and give its runs in milliseconds; ``folder`` holds its ONNX file, if it needs one."""
     with held_to_cores(target.threads):
         forget_compiled(target)
         return _time_by_turns([_ready(target, model, folder)], target)[0]
 
 
 def library_versions() -> dict[str, str]:
-    """Give the versions of the libraries that a latency depends on."""
+    """Give the versions of the libraries that affect latency."""
     return {name: importlib.metadata.version(name) for name in _LIBRARIES}
 
 
 def now() -> str:
-    """The time as it stands in a measure."""
+    """Current time in the format of a measure."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -89,7 +89,7 @@ def _time_by_turns(forwards: Sequence[Forward], target: LatencyTarget) -> list[l
         for block in range(_BLOCKS):
             runs = (block + 1) * target.runs // _BLOCKS - block * target.runs // _BLOCKS
             for forward, found in turns if block % 2 == 0 else reversed(turns):
-                forward()  # brings its weights back into the caches that the other one has filled
+                forward()  # reloads the caches that the other model has filled
                 found.extend(_milliseconds(forward) for _ in range(runs))
     return times
 
@@ -102,7 +102,7 @@ def _milliseconds(forward: Forward) -> float:
 
 @contextmanager
 def _undisturbed(target: LatencyTarget) -> Iterator[None]:
-    """No garbage collection, and an error rather than a compilation, while it is timed."""
+    """Context of a timing: no garbage collection, and an error if PyTorch compiles."""
     compiled = target.runtime == "compiled"
     gc.collect()
     collects = gc.isenabled()

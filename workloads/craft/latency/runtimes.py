@@ -1,4 +1,4 @@
-"""A model made ready to run as a target says: PyTorch as it is, compiled, or ONNX Runtime.
+"""Runtimes of a target: PyTorch eager, PyTorch compiled, or ONNX Runtime.
 
 Shape letters: B rows, L tokens.
 """
@@ -24,23 +24,23 @@ from workloads.spec.budgets import LatencyTarget
 from workloads.spec.errors import InputError
 
 Forward = Callable[[], None]
-"""Runs the model once, and returns when the device is done."""
+"""Callable that runs the model once, and returns when the device is done."""
 
 
 def load_model(folder: Path) -> PreTrainedModel:
-    """Load a teacher or a student as those who use it do, in float32 and evaluation mode."""
+    """Load a teacher or a student as its users do, in float32 and evaluation mode."""
     return family_of(teacher_files.encoder_of(folder).config["model_type"]).load(folder)
 
 
 def make_ready(model: PreTrainedModel, target: LatencyTarget, folder: Path) -> Forward:
-    """Give a forward of full rows (no padding) of the target's batch and length.
+    """Make a forward of full rows (no padding) of the target's batch and length.
 
     Compiled models share PyTorch's cache of compiled code; :func:`forget_compiled` empties it.
 
     Args:
         model: In evaluation mode; it is moved to the target's device and dtype.
-        target: How to run it.
-        folder: Where an ONNX file of it goes, or lies already.
+        target: The runtime and its settings.
+        folder: Folder for the ONNX file, which is used if it exists already.
     """
     if target.runtime == "onnx":
         return _onnx(model, target, folder)
@@ -58,7 +58,7 @@ def make_ready(model: PreTrainedModel, target: LatencyTarget, folder: Path) -> F
 
 
 def forget_compiled(target: LatencyTarget) -> None:
-    """Drop compiled code: beyond a few models of one class, PyTorch would compile no more and say little."""
+    """Drop compiled code: after a few models of one class, PyTorch silently stops compiling."""
     if target.runtime == "compiled":
         torch.compiler.reset()
 
@@ -67,9 +67,9 @@ def check_compiler(target: LatencyTarget, field: str) -> None:
     """Refuse a compiled target on a machine without a C++ compiler, which ``torch.compile`` needs.
 
     Raises:
-        InputError: There is none.
+        InputError: There is no compiler.
     """
-    # The one that PyTorch looks for.
+    # The compiler that PyTorch looks for.
     name = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     if target.runtime == "compiled" and shutil.which(shlex.split(name)[0]) is None:
         raise InputError.of(
@@ -96,9 +96,9 @@ def _onnx(model: PreTrainedModel, target: LatencyTarget, folder: Path) -> Forwar
 def _inputs(model: PreTrainedModel, target: LatencyTarget) -> dict[str, Tensor]:
     config, shape_BL = model.config, (target.batch_size, target.sequence_length)
     ids_BL = torch.randint(config.vocab_size, shape_BL, generator=torch.Generator().manual_seed(0))
-    # Some families count positions over what is no padding.
+    # Some families number positions over tokens that are no padding.
     ids_BL = torch.where(ids_BL == config.pad_token_id, (ids_BL + 1) % config.vocab_size, ids_BL)
     inputs = {"input_ids": ids_BL, "attention_mask": torch.ones(shape_BL, dtype=torch.int64)}
-    if getattr(config, "type_vocab_size", 0) > 1:  # with one type only, as in RoBERTa, tokenizers give none
+    if getattr(config, "type_vocab_size", 0) > 1:  # with a single type, as in RoBERTa, tokenizers give none
         inputs["token_type_ids"] = torch.zeros(shape_BL, dtype=torch.int64)
     return inputs

@@ -1,4 +1,4 @@
-"""A task's labelled rows, read from Parquet, JSONL or CSV files, and what its files are told by."""
+"""Labelled rows of a task, read from Parquet, JSONL or CSV files, and the fingerprint of these files."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from workloads.storage.places import confined
 from workloads.storage.storage import Storage
 
 FIELD = "proxy_task"
-"""The part of a request that errors name, unless the caller says another."""
+"""Part of a request that errors name by default."""
 
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """One side of a task.
+    """Rows of one side of a task.
 
     Attributes:
-        texts: By column, the rows' texts: one column, or two for pairs.
+        texts: Texts of the rows by column: one column, or two for pairs.
         labels: int64 classes from 0, or float32 values for a regression.
     """
 
@@ -45,12 +45,12 @@ class LabelledRows:
 
 @dataclass(frozen=True)
 class TaskData:
-    """A task as it was read.
+    """The rows and classes of a task.
 
     Attributes:
-        train: Fine-tuned on.
-        validation: Scored on.
-        classes: The label of each class, in order; empty for a regression.
+        train: Rows for fine-tuning.
+        validation: Rows for scoring.
+        classes: Label of each class, in order; empty for a regression.
     """
 
     train: LabelledRows
@@ -59,7 +59,7 @@ class TaskData:
 
     @property
     def outputs(self) -> int:
-        """Outputs of the head: one a class, or one for a regression."""
+        """Number of outputs of the head: one per class, or one for a regression."""
         return len(self.classes) or 1
 
 
@@ -67,11 +67,11 @@ def read_task(spec: TaskSpec, field: str = FIELD) -> TaskData:
     """Read both sides of a task.
 
     Args:
-        spec: Which files and columns; the metric ``spearman`` makes it a regression.
+        spec: Files and columns; the metric ``spearman`` makes the task a regression.
         field: The part of the request that errors name.
 
     Raises:
-        InputError: A file cannot be read, lacks a column, holds something else than text and labels, or there are
+        InputError: A file cannot be read, lacks a column, or holds something else than text and labels; or there are
             fewer than two classes.
     """
     train = _read_side(spec, "train", field)
@@ -94,7 +94,7 @@ def read_task(spec: TaskSpec, field: str = FIELD) -> TaskData:
 
 
 def task_fingerprint(spec: TaskSpec, field: str = FIELD) -> dict[str, Any]:
-    """What decides a task, as JSON: settings, and size and sha256 of each file instead of where it lies.
+    """Give all that decides a task, as JSON: settings, and size and SHA-256 of each file instead of its path.
 
     Raises:
         InputError: A file cannot be read.
@@ -109,7 +109,7 @@ def task_fingerprint(spec: TaskSpec, field: str = FIELD) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Side:
-    """Rows as they stand in the files; ``places`` say where each comes from."""
+    """Rows as read from the files; ``places`` holds file and row number of each, for errors."""
 
     texts: Sequence[tuple[str, ...]]
     labels: Sequence[Any]
@@ -141,7 +141,7 @@ def _read_side(spec: TaskSpec, side: Literal["train", "validation"], field: str)
 
 
 def _read_file(url: str, spec: TaskSpec, at: str, field: str) -> list[tuple[Any, ...]]:
-    """Give the texts and, last, the label of every row."""
+    """Give the columns of texts and, last, of labels."""
     wanted = [*spec.text_columns, spec.label_column]
     storage, ending = _open(url, at), Path(url.partition("?")[0]).suffix.lower()
     try:
@@ -166,7 +166,7 @@ def _read_file(url: str, spec: TaskSpec, at: str, field: str) -> list[tuple[Any,
             raise InputError.of(at, problem, "Rename all but the one that is meant.")
     try:
         columns = [table.column(column).to_pylist() for column in wanted]
-    except Exception as error:  # as above: bytes that are no UTF-8, times that Python has not
+    except Exception as error:  # as above: invalid UTF-8, times that Python cannot hold
         raise _unreadable(url, at, error) from error
     return list(zip(*columns, strict=True))
 

@@ -1,4 +1,4 @@
-"""A task's rows as tokens, flat in memory, and batches of them.
+"""Tokens of a task's rows, in flat arrays, and batches of them.
 
 Shape letters: B rows of a batch, L tokens of its longest row, T tokens of all rows, N rows.
 """
@@ -21,17 +21,17 @@ from workloads.spec.errors import InputError
 from workloads.spec.search import TaskSpec
 
 _AT_ONCE = 1024
-"""Rows tokenised at once."""
+"""Number of rows tokenised at once."""
 
 
 @dataclass(frozen=True)
 class EncodedRows:
-    """One side of a task.
+    """Tokens of one side of a task.
 
     Attributes:
         ids_T: int32 tokens, row after row.
-        types_T: int8 token types, or None where the model has no two of them.
-        starts_N1: int64, where each row starts, and the end of the last.
+        types_T: int8 token types; None if the model has only one type.
+        starts_N1: int64 start of each row, and the end of the last row.
         labels_N: See :class:`LabelledRows`.
     """
 
@@ -44,12 +44,12 @@ class EncodedRows:
         return len(self.labels_N)
 
     def shuffled(self, batch_size: int, draw: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
-        """Give the rows of each batch, in an order that ``draw`` decides."""
+        """Give the rows of each batch, shuffled by ``draw``."""
         order = draw.permutation(len(self))
         return (order[start : start + batch_size] for start in range(0, len(self), batch_size))
 
     def by_length(self, batch_size: int) -> Iterator[npt.NDArray[np.int64]]:
-        """Give the rows of each batch, rows of like length together."""
+        """Give the rows of each batch, with rows of similar length together."""
         order = np.argsort(np.diff(self.starts_N1), kind="stable")
         return (order[start : start + batch_size] for start in range(0, len(self), batch_size))
 
@@ -73,9 +73,9 @@ class EncodedTask:
     """A task, ready to fine-tune on.
 
     Attributes:
-        outputs: Outputs of the head: one a class, or one for a regression.
+        outputs: Number of outputs of the head: one per class, or one for a regression.
         regression: Whether labels are values.
-        pad_id: Fills rows.
+        pad_id: Padding token.
     """
 
     train: EncodedRows
@@ -92,17 +92,17 @@ def encode_task(
     shape: TeacherShape,
     field: str = FIELD,
 ) -> EncodedTask:
-    """Tokenise a task as its model's tokenizer does single texts or pairs, cut to ``sequence_length``.
+    """Tokenise a task's texts or pairs with the model's tokenizer, cut to ``sequence_length``.
 
     Args:
-        data: What was read.
-        spec: For its sequence length.
+        data: The task's rows.
+        spec: Gives the sequence length.
         tokenizer: The teacher's.
         shape: The teacher's.
         field: The part of the request that errors name.
 
     Raises:
-        InputError: ``sequence_length`` is more than the model reads.
+        InputError: ``sequence_length`` is over the model's longest input.
     """
     if spec.sequence_length > shape.longest:
         raise InputError.of(
@@ -116,7 +116,7 @@ def encode_task(
 
 
 def encode_rows(side: LabelledRows, length: int, tokenizer: PreTrainedTokenizerBase, with_types: bool) -> EncodedRows:
-    """Tokenise rows, cut to ``length`` tokens, with token types where a model has two of them."""
+    """Tokenise rows, cut to ``length`` tokens, with token types if the model has two of them."""
     ids: list[npt.NDArray[np.int32]] = []
     types: list[npt.NDArray[np.int8]] = []
     for start in range(0, len(side), _AT_ONCE):

@@ -1,7 +1,7 @@
-"""Evaluating a model on a task: fine-tuned on training rows, chosen on training rows set aside, scored at the end.
+"""Evaluation of a model on a task: fine-tune on training rows, choose on rows set aside, score at the end.
 
-The rows that are scored on stand apart from the :class:`EncodedTask` that fine-tuning and choosing see, and are read
-once, by the model that was chosen.
+The rows to score on are not part of the :class:`EncodedTask` that fine-tuning and choosing use. Only the chosen model
+reads them, once.
 
 Shape letters: N training rows, M rows to score on.
 """
@@ -36,14 +36,14 @@ from workloads.spec.evaluation import TASK, BaselineDocument, EvaluationRequest,
 from workloads.spec.part import with_length
 
 Report = Callable[[int, int], None]
-"""Called with the steps done and the steps in all."""
+"""Callback with the steps done and the steps in all."""
 EpochReport = Callable[[int, int, dict[str, float]], None]
-"""Called after each epoch with the same, and with its loss and its score on the rows set aside."""
+"""Callback after each epoch with the same numbers, and with its loss and its score on the rows set aside."""
 
 
 @dataclass(frozen=True)
 class TaskModel:
-    """A teacher or a student, as it was saved, on its way to tasks."""
+    """A saved teacher or student that is to be evaluated on tasks."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -58,14 +58,14 @@ class TaskModel:
         """Load a teacher from a local folder.
 
         Raises:
-            InputError: It cannot be used; see :func:`workloads.craft.teacher.open_teacher`.
+            InputError: The teacher cannot be used; see :func:`workloads.craft.teacher.open_teacher`.
         """
         opened = open_teacher(folder)
         return cls(opened.model, opened.tokenizer)
 
     @property
     def longest(self) -> int:
-        """Tokens that it reads at most."""
+        """Longest input, in tokens."""
         return family_of(self.model.config.model_type).shape(self.model).longest
 
 
@@ -74,11 +74,11 @@ class EvaluationData:
     """A task, ready to evaluate a model on.
 
     Attributes:
-        task: What is trained on, and as its ``validation`` the training rows set aside.
-        scored: Scored on, and nothing else.
-        classes: The label of each class, in order; empty for a regression.
-        rows_in_training: Rows scored on whose texts are among the training rows too.
-        baseline: What answering all rows alike scores.
+        task: Rows to train on; its ``validation`` holds the training rows set aside.
+        scored: Rows to score on.
+        classes: Label of each class, in order; empty for a regression.
+        rows_in_training: Number of rows to score on whose texts are also training rows.
+        baseline: Score of a constant answer.
     """
 
     task: EncodedTask
@@ -89,11 +89,11 @@ class EvaluationData:
 
 
 def prepare(request: EvaluationRequest, model: TaskModel) -> EvaluationData:
-    """Read the task's files, set training rows aside, and tokenise all.
+    """Read the task's files, set training rows aside, and tokenise all rows.
 
     Raises:
-        InputError: The files cannot be used, there are too few training rows, or ``sequence_length`` is more than
-            the model reads.
+        InputError: The files cannot be used, there are too few training rows, or ``sequence_length`` is over the
+            model's longest input.
     """
     request = with_length(request, model.longest)
     if request.sequence_length > model.longest:
@@ -121,10 +121,10 @@ def prepare(request: EvaluationRequest, model: TaskModel) -> EvaluationData:
 
 
 def set_aside(rows: LabelledRows, share: float, *, regression: bool) -> tuple[LabelledRows, LabelledRows]:
-    """Part training rows into those to train on and those to choose by, the same ones for every seed.
+    """Split training rows into rows to train on and rows to choose by, the same for every seed.
 
-    A hash of the texts decides, so that rows with the same texts stay on one side whatever their order; of each
-    class the same share is set aside.
+    A hash of the texts decides, so that rows of equal texts stay on one side, in any order. The share set aside is the
+    same in each class.
 
     Raises:
         InputError: There are too few rows to set any aside.
@@ -152,13 +152,13 @@ def set_aside(rows: LabelledRows, share: float, *, regression: bool) -> tuple[La
 
 
 def main_score(request: EvaluationRequest, classes: Sequence[int]) -> str:
-    """The name among all scores of the one that the request's metric means."""
+    """Name of the score that the request's metric stands for."""
     average = f1_average(request, classes)
     return f"f1_{average}" if average else request.task.metric
 
 
 def f1_average(request: EvaluationRequest, classes: Sequence[int]) -> Literal["binary", "macro"] | None:
-    """How F1 is meant in a task with these classes, where it is what is asked for."""
+    """Average of F1 for a task with these classes; None if the metric is not F1."""
     if request.task.metric != "f1":
         return None
     return "binary" if len(classes) == 2 else "macro"
@@ -167,13 +167,13 @@ def f1_average(request: EvaluationRequest, classes: Sequence[int]) -> Literal["b
 def constant_baseline(
     train_N: npt.NDArray[np.generic], scored_M: npt.NDArray[np.generic], main: str, classes: Sequence[int]
 ) -> BaselineDocument:
-    """Score the same answer for all rows: the class that does best on the training rows, or their mean.
+    """Score a constant answer for all rows: the class that scores best on the training rows, or their mean.
 
     Args:
         train_N: Labels of the training rows; classes from 0, or values.
         scored_M: Labels of the rows to score on.
-        main: The score that counts; see :func:`main_score`.
-        classes: The label of each class; empty for a regression.
+        main: Name of the score; see :func:`main_score`.
+        classes: Label of each class; empty for a regression.
     """
     trained, scored = train_N.astype(np.float64), scored_M.astype(np.float64)
 
@@ -182,7 +182,7 @@ def constant_baseline(
 
     if classes:
         common = Counter(trained.tolist())
-        # Of answers that score alike (Matthews' correlation is 0 for all) the majority class.
+        # With equal scores (Matthews' correlation is 0 for all) the majority class wins.
         answer = max(common, key=lambda one: (all_alike(one, trained)[main], common[one], -one))
         shown = float(classes[int(answer)])
     else:
@@ -192,7 +192,7 @@ def constant_baseline(
 
 
 def steps_in_all(request: EvaluationRequest, data: EvaluationData) -> int:
-    """Steps of one seed's fine-tuning."""
+    """Number of steps of one seed's fine-tuning."""
     return len(request.learning_rates) * request.epochs * -(-len(data.task.train) // request.batch_size)
 
 
@@ -205,16 +205,16 @@ def evaluate_seed(
     report: Report = lambda done, total: None,
     epoch_report: EpochReport = lambda done, total, metrics: None,
 ) -> SeedScore:
-    """Fine-tune the model with each learning rate, keep the best epoch of all, and score that one.
+    """Fine-tune the model with each learning rate, keep the best epoch of all, and score it.
 
     Args:
-        base: Without a head; left as it is.
-        data: Of the same request.
+        base: A model without a head; it is not changed.
+        data: Data of the same request.
         request: Epochs, learning rates, batch size and metric.
-        seed: Of the head's values, dropout and the order of the rows.
-        device: Where to.
-        report: Told of the beginning, and of every step.
-        epoch_report: Told of every epoch.
+        seed: Seed of the head's initial values, of dropout and of the order of rows.
+        device: The device to train on.
+        report: Called at the beginning and after every step.
+        epoch_report: Called after every epoch.
 
     Raises:
         InputError: Fine-tuning diverged with every learning rate.
@@ -262,7 +262,7 @@ def evaluate_seed(
 
 @dataclass(frozen=True)
 class _Best:
-    """The best epoch so far; of equals the first."""
+    """The best epoch so far; the first of equal ones."""
 
     score: float
     epoch: int

@@ -1,4 +1,4 @@
-"""Fine-tuning a model on a task, epoch by epoch: AdamW, warm-up, then a linear decay to zero."""
+"""Fine-tuning on a task, epoch by epoch: AdamW, warm-up, then a linear decay to zero."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from workloads.craft.tasks.metrics import METRICS, Values
 from workloads.spec.search import TaskSpec
 
 WARMUP, WEIGHT_DECAY, CLIP_NORM = 0.1, 0.01, 1.0
-"""Share of the steps, AdamW's (none on vectors), and the largest norm of a gradient."""
+"""Warm-up as a share of the steps, AdamW's weight decay (none on vectors), and the largest gradient norm."""
 
 
 @dataclass(frozen=True)
 class EpochScore:
-    """How a model stands after an epoch.
+    """Score and loss of a model after an epoch.
 
     Attributes:
-        epoch: From 1.
-        score: By the task's metric, on its validation rows; the more the better.
+        epoch: Number of the epoch, from 1.
+        score: The task's metric on its validation rows; higher is better.
         train_loss: Mean over the epoch.
     """
 
@@ -38,12 +38,12 @@ class EpochScore:
 
 
 def classifier(base: PreTrainedModel, task: EncodedTask, seed: int) -> PreTrainedModel:
-    """Put the head of the model's own kind on it: the stock class of its family, or the one saved beside it.
+    """Copy a model into the classifier of its family: the stock class, or the one saved beside it.
 
     Args:
         base: A teacher or a student without a head; its weights are copied.
-        task: How many outputs the head has.
-        seed: Of the head's initial values (and the pooler's, where the head needs one and ``base`` has none).
+        task: Gives the number of outputs of the head.
+        seed: Seed of the head's initial values (and of the pooler's, if the head needs one and ``base`` has none).
     """
     config = copy.deepcopy(base.config)
     config.num_labels = task.outputs
@@ -53,21 +53,21 @@ def classifier(base: PreTrainedModel, task: EncodedTask, seed: int) -> PreTraine
         model = family_of(config.model_type).classifier(config)
     own = getattr(model, model.base_model_prefix)
     lacking, left = own.load_state_dict(base.state_dict(), strict=False)
-    # Some families' heads read the pooler, others bring a layer of their own; all else must fit.
+    # Some heads read the pooler, others have a layer of their own; all other weights must match.
     odd = [name for name in (*lacking, *left) if not name.startswith("pooler.")]
     assert not odd, odd
     return model
 
 
 class FineTuning:
-    """A model on its way through a task; the same seed gives the same scores, whatever ran before.
+    """Fine-tuning of one model on a task; scores depend on the seed alone, not on what ran before.
 
     Args:
-        model: With a head, such as :func:`classifier` gives; trained in place.
+        model: A model with a head, as :func:`classifier` makes it; trained in place.
         task: Tokens and labels.
         spec: Epochs, batch size, learning rate, metric.
-        seed: Of dropout and of the order of the rows.
-        device: Where to train.
+        seed: Seed of dropout and of the order of rows.
+        device: The device to train on.
         stepped: Called after each step.
     """
 
@@ -113,13 +113,13 @@ class FineTuning:
         return EpochScore(self.epoch, self.score(), float(torch.stack(losses).mean()))
 
     def score(self) -> float:
-        """Score the model as it is on the validation rows."""
+        """Score the model on the validation rows."""
         rows = self.task.validation
         return METRICS[self.spec.metric](self.predict(rows), rows.labels_N.astype(np.float64))
 
     @torch.no_grad()
     def predict(self, rows: EncodedRows) -> Values:
-        """Give the model's answer to each row, as it is: a class, or the value of a regression."""
+        """Give the model's answer to each row: a class, or the value of a regression."""
         self.model.eval()
         predicted = np.empty(len(rows))
         for part in rows.by_length(2 * self.spec.batch_size):

@@ -1,4 +1,4 @@
-"""What fine-tuned models are scored by; the more the better, and 0 where a score is not defined.
+"""Metrics of fine-tuned models; higher is better, and an undefined score is 0.
 
 Shape letters: N rows.
 """
@@ -16,12 +16,12 @@ Values = npt.NDArray[np.float64]
 
 
 def accuracy(predicted_N: Values, labels_N: Values) -> float:
-    """Share of the rows that are right."""
+    """Share of the rows that are predicted correctly."""
     return float(np.mean(predicted_N == labels_N))
 
 
 def f1(predicted_N: Values, labels_N: Values) -> float:
-    """F1 of class 1 where there are two classes, else the mean over all classes."""
+    """F1 of class 1 if there are two classes, else the mean over all classes."""
     classes = int(max(predicted_N.max(), labels_N.max())) + 1
     return f1_binary(predicted_N, labels_N) if classes <= 2 else f1_macro(predicted_N, labels_N)
 
@@ -49,7 +49,7 @@ def matthews(predicted_N: Values, labels_N: Values) -> float:
 
 def spearman(predicted_N: Values, labels_N: Values) -> float:
     """Spearman's rank correlation; equal values share the mean of their ranks."""
-    from scipy.stats import spearmanr  # only for this metric: it is slow to import
+    from scipy.stats import spearmanr  # slow to import, and only needed here
 
     if np.ptp(predicted_N) == 0 or np.ptp(labels_N) == 0:
         return 0.0
@@ -63,16 +63,16 @@ METRICS: dict[str, Callable[[Values, Values], float]] = {
     "matthews": matthews,
     "spearman": spearman,
 }
-"""By the names that a task gives."""
+"""Metrics by their names in a task."""
 
 
 def scores(predicted_N: Values, labels_N: Values, classes: int) -> dict[str, float]:
-    """Score by all that fits: ``spearman`` where there are no classes, else the others, F1 by its average.
+    """Compute all metrics that apply: ``spearman`` for a regression, else the others, F1 named by its average.
 
     Args:
         predicted_N: Classes from 0, or values.
         labels_N: The same.
-        classes: How many classes the task has, 0 for a regression.
+        classes: Number of classes of the task, 0 for a regression.
     """
     if classes == 0:
         return {"spearman": spearman(predicted_N, labels_N)}
