@@ -1,6 +1,6 @@
-"""Choosing students: for each budget the candidates that meet it, best first, or the nearest that do not.
+"""Choosing students: for each budget the candidates that meet it, best first, or else the nearest ones.
 
-Light to import: it works on the scores table's rows, without the models.
+Light to import: it reads the rows of the scores table, not the models.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from workloads.spec.budgets import Budget
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A candidate and how good it is.
+    """A candidate with its scores.
 
     Attributes:
-        subspace: The name of its sub-space.
+        subspace: Name of its sub-space.
         architecture: Its shape.
         heldout_loss: The objective on held-out text.
-        task_score: On the proxy task, where it was fine-tuned on one; the more the better.
-        spread: Standard error of ``heldout_loss`` over the held-out rows; 0 where it was not measured.
+        task_score: Score on the proxy task, None if it was not fine-tuned on it; higher is better.
+        spread: Standard error of ``heldout_loss`` over the held-out rows; 0 if it was not measured.
     """
 
     subspace: str
@@ -38,9 +38,9 @@ class Miss:
     """A candidate over a budget.
 
     Attributes:
-        candidate: Which.
-        misses: Cost over limit, by limit, for those that are broken.
-        latency_ms: Measured or predicted, where the budget limits it.
+        candidate: The candidate.
+        misses: Cost divided by limit, for each broken limit.
+        latency_ms: Measured or predicted latency, if the budget limits it.
     """
 
     candidate: Scored
@@ -53,9 +53,9 @@ class Choice:
     """The answer to one budget.
 
     Attributes:
-        budget: What was asked.
-        ranked: All candidates within it, the best first.
-        nearest: Where there are none, those that come nearest.
+        budget: The budget.
+        ranked: All candidates within it, best first.
+        nearest: The nearest candidates, if none is within it.
     """
 
     budget: Budget
@@ -69,9 +69,9 @@ class Choice:
 
 
 CostOf = Callable[[Architecture, int], Cost]
-"""The real cost of an architecture at a sequence length."""
+"""Callable that gives the exact cost of an architecture at a sequence length."""
 LatencyOf = Callable[[Architecture, Budget], float]
-"""The latency in milliseconds of an architecture on a budget's target, as far as it is known."""
+"""Callable that gives an architecture's latency on a budget's target, in milliseconds, measured or predicted."""
 
 
 def choose(
@@ -84,16 +84,15 @@ def choose(
     """Answer one budget.
 
     Args:
-        candidates: The scores table.
-        budget: All its limits must hold; a cost equal to a limit meets it.
-        cost_of: What a candidate costs.
-        latency_of: How long it takes; needed where the budget limits it.
-        nearest: How many candidates to give where nothing meets the budget.
+        candidates: Rows of the scores table.
+        budget: The budget; all its limits must hold, and a cost equal to a limit meets it.
+        cost_of: Gives a candidate's cost.
+        latency_of: Gives its latency; needed if the budget limits that.
+        nearest: Number of candidates to give if none meets the budget.
 
     Returns:
-        The candidates within the budget: those with a score on the proxy task first, the best score first; then by
-        held-out loss, the cheaper one of equals. Where nothing is within it, the nearest by the limit that they miss
-        most.
+        The candidates within the budget: first those with a proxy-task score, best first; then the others by held-out
+        loss; of equal ones the cheaper first. If none is within it: the nearest, by their largest miss.
     """
     assert candidates
     assert latency_of is not None or budget.max_latency_ms is None, budget
@@ -116,12 +115,12 @@ def choose(
 
 
 def rank(scored: Scored) -> tuple[float, float]:
-    """What candidates are ordered by, the least first: a score on the proxy task before none, then the loss."""
+    """Sort key of candidates, least first: candidates with a proxy-task score, by score; then the others, by loss."""
     return (math.inf if scored.task_score is None else -scored.task_score), scored.heldout_loss
 
 
 def misses(cost: Cost, budget: Budget, latency_ms: float | None = None) -> dict[str, float]:
-    """By each limit that is broken, how many times over the limit the cost is."""
+    """Give cost divided by limit, for each broken limit."""
     costs = {
         "max_params": cost.params,
         "max_params_without_embeddings": cost.params_without_embeddings,

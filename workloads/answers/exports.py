@@ -1,4 +1,4 @@
-"""What is told of the files exported beside a student. Light to import."""
+"""Reports on the files exported beside a student. Light to import."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from workloads.spec.part import Part
 
 
 class QuantisationReport(Part):
-    """What an int8 ONNX file loses against the float32 one, measured on held-out rows, and what it saves.
+    """Error and size of an int8 ONNX file against the float32 one, measured on held-out rows.
 
-    Outputs at padding do not count. An error is the norm of the difference over the norm of the float32 output.
+    Outputs at padding do not count. An error is the norm of the difference divided by the norm of the float32 output.
     """
 
     float32_bytes: int = Field(gt=0, description="Size of model.onnx, with the weights beside it where there are any.")

@@ -1,4 +1,4 @@
-"""The Pareto front of candidates. Light to import."""
+"""Pareto front of candidates. Light to import."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ T = TypeVar("T")
 
 
 def pareto_front(candidates: Sequence[T], figures: Callable[[T], tuple[float, ...]]) -> list[T]:
-    """Give the candidates that no other one beats: none is as good in all figures and better in one.
+    """Give the candidates that no other one dominates (as good in all figures and better in one).
 
     Args:
         candidates: In any order.
-        figures: Figures of a candidate, of which less is better, such as costs and a loss. Not NaN.
+        figures: Gives a candidate's figures, less being better, such as costs and a loss. No NaN.
 
     Returns:
-        The front, by the first figure, then the second …; candidates alike in all stay, in the order given.
+        The front, sorted by the figures in their order; candidates with equal figures stay, in the order given.
     """
     rated = sorted(((figures(candidate), candidate) for candidate in candidates), key=lambda item: item[0])
     assert not any(math.isnan(figure) for found, _ in rated for figure in found)
     front: list[tuple[tuple[float, ...], T]] = []
     for found, candidate in rated:
-        # What beats it comes before it; with two figures, the front's last member is the only one that may.
+        # A dominating candidate sorts before the other; with two figures, only the front's last member can dominate.
         others = front[-1:] if len(found) == 2 else front
         if not any(_beats(other, found) for other, _ in others):
             front.append((found, candidate))

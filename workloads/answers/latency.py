@@ -1,4 +1,4 @@
-"""Latencies as documents: the built-in targets, and what was measured on a target.
+"""Latencies as documents: the built-in targets, and the measures on a target.
 
 Light to import; :mod:`workloads.craft.latency` measures, :mod:`workloads.answers.latency_model` predicts.
 """
@@ -21,13 +21,13 @@ if TYPE_CHECKING:  # clients read the documents alone
 Percentile = Literal["p50", "p95"]
 
 TRIM = 0.02
-"""Share of a repeat's runs that is left out at each end (at least one run): the machine's doing, not the model's."""
+"""Share of a repeat's runs dropped at each end (at least one run), as disturbances of the machine."""
 AGREEMENT = 0.1
-"""How far the p50s of two repeats may lie apart, relative to the smaller, to count as the same."""
+"""Largest difference of two repeats' p50s, relative to the smaller, for the repeats to agree."""
 TRIES = 3
-"""How often a student is measured, at most, for a measure whose repeats agree."""
+"""Most measurements of a student until the repeats agree."""
 ENOUGH = 0.75
-"""Share of the measured candidates whose repeats must agree, for a later job to use them again."""
+"""Share of measured candidates whose repeats must agree before later jobs reuse the measurements."""
 
 BUILT_IN_TARGETS: dict[str, LatencyTarget] = {
     target.name: target
@@ -38,12 +38,12 @@ BUILT_IN_TARGETS: dict[str, LatencyTarget] = {
         LatencyTarget(name="cpu-4", threads=4),
     )
 }
-"""One sequence of 128 tokens, or of as many as the teacher reads, in float32, on any node: on one core (eager,
-compiled, ONNX Runtime) or on four."""
+"""Built-in targets: one sequence of 128 tokens (or the teacher's longest input), float32, any node; on one core
+(eager, compiled, ONNX Runtime) or on four."""
 
 
 class LatencyMeasure(Part):
-    """A student's latency on a target, and the teacher's beside it; times are milliseconds of one forward."""
+    """Latency of a student and its teacher on a target; times are milliseconds of one forward."""
 
     target: LatencyTarget
     p50_ms: float = Field(gt=0, description="Median over the runs of both repeats.")
@@ -60,12 +60,12 @@ class LatencyMeasure(Part):
     measured_at: str
 
     def percentile_ms(self, percentile: Percentile) -> float:
-        """Give one of the percentiles that a budget may limit."""
+        """Give a percentile that a budget may limit."""
         return self.p50_ms if percentile == "p50" else self.p95_ms
 
 
 class LatencySample(Part):
-    """One candidate, measured to fit a predictor; its weights are not trained, for they decide nothing here."""
+    """Latency of one candidate, to fit a predictor; its weights are untrained, since they do not affect latency."""
 
     architecture: dict[str, Any]
     p50_ms: float = Field(gt=0)
@@ -74,7 +74,7 @@ class LatencySample(Part):
 
 
 class LatencySamples(Part):
-    """Candidates that were measured on one device, to fit a predictor on."""
+    """Latencies of candidates on one device, to fit a predictor."""
 
     target: LatencyTarget
     samples: list[LatencySample]
@@ -84,14 +84,14 @@ class LatencySamples(Part):
 
     @property
     def settled(self) -> bool:
-        """Whether enough of them agree to be kept for later jobs."""
+        """Whether enough candidates have repeats that agree for later jobs to reuse them."""
         return sum(one.agrees for one in self.samples) >= ENOUGH * len(self.samples)
 
 
 class HeldOutError(Part):
-    """Relative error on candidates that the predictor was not fitted on, each left out once.
+    """Relative error on candidates left out of the fit, each once.
 
-    Those whose repeats disagree are left aside, for what they took is not known; all count where fewer than two agree.
+    Candidates whose repeats disagree do not count, since their latency is not known. If fewer than two agree, all count.
     """
 
     candidates: int
@@ -101,7 +101,7 @@ class HeldOutError(Part):
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What many runs come to; see :class:`LatencyMeasure`."""
+    """Summary of many runs; see :class:`LatencyMeasure`."""
 
     p50_ms: float
     p95_ms: float
@@ -111,7 +111,7 @@ class Summary:
 
 
 def summarise(repeats: Sequence[Sequence[float]]) -> Summary:
-    """Summarise the runs of each repeat, in milliseconds, after trimming each repeat."""
+    """Trim and summarise the runs of each repeat, in milliseconds."""
     import numpy as np
 
     kept = [_trimmed(runs) for runs in repeats]
@@ -123,14 +123,14 @@ def summarise(repeats: Sequence[Sequence[float]]) -> Summary:
 
 
 def summarise_closest(repeats: Sequence[Sequence[float]]) -> Summary:
-    """Summarise the two repeats whose medians lie closest together: one that was disturbed has no such neighbour."""
+    """Summarise the two repeats with the closest medians; a disturbed repeat has no close neighbour."""
     assert len(repeats) > 1
     pairs = [summarise(pair) for pair in itertools.combinations(repeats, 2)]
     return min(pairs, key=lambda pair: max(pair.repeats_p50_ms) / min(pair.repeats_p50_ms))
 
 
 def settled(measure: Callable[[], LatencyMeasure], tries: int = TRIES) -> LatencyMeasure:
-    """Measure again until the repeats agree; of ``tries`` that never do, give the one in the middle, as it is."""
+    """Measure until the repeats agree, at most ``tries`` times; if they never agree, give the median measure."""
     found = [measure()]
     while not found[-1].agrees and len(found) < tries:
         found.append(measure())
@@ -140,7 +140,7 @@ def settled(measure: Callable[[], LatencyMeasure], tries: int = TRIES) -> Latenc
 
 
 def known_targets(own: Iterable[LatencyTarget] = ()) -> dict[str, LatencyTarget]:
-    """Give all targets by name: the built-in ones and ``own``, which win over those of the same name."""
+    """Give all targets by name: the built-in ones and ``own``; on equal names ``own`` wins."""
     return BUILT_IN_TARGETS | {target.name: target for target in own}
 
 

@@ -1,21 +1,21 @@
-"""A predictor of latency, so that a search need not measure every candidate.
+"""Predictor of latency, so that a search need not measure every candidate.
 
-It is linear in counts that a forward's time is made of, with coefficients that cannot be negative, since each is a
-time for a unit of work. A linear model is enough, for the candidates of a few sub-spaces differ by two orders of
-magnitude at most and are alike in kind; it needs some twenty measured candidates where a network or a table of
-operators needs thousands; and its coefficients can be read. It is fitted on the relative error: 1 ms off is nothing
-for a student of 200 ms and everything for one of 2 ms. A candidate whose repeats disagree has little weight in it.
+The predictor is linear in counts of work. Coefficients are not negative, since each is a time per unit of work. A
+linear model is enough: candidates are alike in kind and differ by two orders of magnitude at most. It needs about
+twenty measured candidates; a network or a table of operators needs thousands. Its coefficients can be interpreted.
+The fit minimises the relative error: 1 ms matters little for a student of 200 ms and much for one of 2 ms. Candidates
+whose repeats disagree get a small weight.
 
-The counts hold for the target's batch and length and are a number for each of:
+The counts, for the target's batch and length, are:
 
-- ``constant``: once a forward;
-- ``layers``: calling a layer's operators;
-- ``matmul``: multiply-accumulates with weights; at a given batch and length also the weights that are read;
-- ``attention``: multiply-accumulates between tokens; for heads of one width also the softmax;
-- ``hidden``, ``inner``: values of the residual stream and behind the activation that each layer reads and writes;
-- ``embedding``: values that the embeddings give.
+- ``constant``: one per forward;
+- ``layers``: calls of a layer's operators;
+- ``matmul``: multiply-accumulates with weights; at a given batch and length also proportional to the weights read;
+- ``attention``: multiply-accumulates between tokens; for heads of one width also proportional to the softmax;
+- ``hidden``, ``inner``: values of the residual stream and of the activation that each layer reads and writes;
+- ``embedding``: values of the embeddings' output.
 
-What it predicts is checked on candidates that it was not fitted on, and a chosen student is measured all the same.
+Predictions are checked on candidates left out of the fit. A chosen student is measured in any case.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from workloads.spec.part import Part
 
 FEATURES = ("constant", "layers", "matmul", "attention", "hidden", "inner", "embedding")
 CANDIDATES = 20
-"""How many candidates to measure for a fit."""
+"""Number of candidates to measure for a fit."""
 DOUBTFUL_WEIGHT = 0.1
-"""What a candidate whose repeats disagree counts in a fit, beside one whose repeats agree."""
+"""Weight in a fit of a candidate whose repeats disagree; others weigh 1."""
 
 _Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class LatencyModel(Part):
-    """Predicts a percentile of the latency on one target and device."""
+    """Predictor of one percentile of the latency on one target and device."""
 
     target: LatencyTarget
     device: str
@@ -56,13 +56,13 @@ class LatencyModel(Part):
     doubtful: int = Field(description="Those of them whose repeats disagree.")
 
     def predict(self, architecture: Architecture) -> float:
-        """Give the latency of an architecture, in milliseconds."""
+        """Predict the latency of an architecture, in milliseconds."""
         counts = features(architecture, self.target)
         return float(sum(self.milliseconds[name] * count for name, count in zip(FEATURES, counts, strict=True)))
 
 
 def fit(measured: LatencySamples, percentile: Percentile = "p50") -> LatencyModel:
-    """Fit a predictor and find its error by leaving out each candidate once."""
+    """Fit a predictor, and compute its error by leaving out each candidate once."""
     target = measured.target
     rows = np.array([features(Architecture.from_json(one.architecture), target) for one in measured.samples], float)
     times = np.array([one.p50_ms if percentile == "p50" else one.p95_ms for one in measured.samples], float)
@@ -80,7 +80,7 @@ def fit(measured: LatencySamples, percentile: Percentile = "p50") -> LatencyMode
 
 
 def features(architecture: Architecture, target: LatencyTarget) -> tuple[float, ...]:
-    """Count what :data:`FEATURES` names, for one forward on ``target``."""
+    """Compute the counts of :data:`FEATURES` for one forward on ``target``."""
     hidden, length = architecture.hidden_size, target.sequence_length
     tokens = target.batch_size * length
     widths = [layer.heads * layer.head_width for layer in architecture.layers]
@@ -92,10 +92,10 @@ def features(architecture: Architecture, target: LatencyTarget) -> tuple[float, 
 
 
 def candidates_to_measure(spaces: Sequence[Space], seed: int, count: int = CANDIDATES) -> list[Architecture]:
-    """Choose ``count`` candidates that lie far apart, or all where there are fewer.
+    """Choose ``count`` candidates that lie far apart, or all if there are fewer.
 
-    The sub-spaces take turns; of each the smallest and the largest come first, then the other corners of its
-    ranges, then any, the last two in an order drawn by ``seed``.
+    The sub-spaces take turns. Each gives its smallest and its largest candidate first, then the other corners of its
+    ranges, then any; ``seed`` draws the order of the last two groups.
     """
     draw = random.Random(seed)
     turns = [_spread(space, draw) for space in spaces]
@@ -111,7 +111,7 @@ def candidates_to_measure(spaces: Sequence[Space], seed: int, count: int = CANDI
 
 
 def _spread(space: Space, draw: random.Random) -> Iterator[Architecture]:
-    """Give the ends of a space, then the other corners, then any member, some of them more than once."""
+    """Yield the ends of a space, then the other corners, then random members; some may repeat."""
     yield from (space.smallest, space.largest)
     corners = [space.point(genes) for genes in itertools.product(*(sorted({0, size - 1}) for size in space.gene_sizes))]
     draw.shuffle(corners)
@@ -120,7 +120,7 @@ def _spread(space: Space, draw: random.Random) -> Iterator[Architecture]:
         rest = list(space)
         draw.shuffle(rest)
         yield from rest
-    else:  # far more members than are asked for, so that draws repeat rarely
+    else:  # far more members than needed, so that draws rarely repeat
         yield from (space.point(draw_genes(space, draw)) for _ in range(LISTED))
 
 
@@ -137,33 +137,33 @@ def _held_out(rows: _Array, times: _Array, weights: _Array, agree: Sequence[bool
 
 
 def _solve(rows: _Array, times: _Array, weights: _Array) -> _Array:
-    """Weighted least squares of the relative error, over coefficients that are not negative."""
-    from scipy.optimize import nnls  # only where latency is predicted: it is slow to import
+    """Solve weighted least squares of the relative error, with non-negative coefficients."""
+    from scipy.optimize import nnls  # slow to import, and only needed here
 
     roots = np.sqrt(weights)
     relative = rows * (roots / times)[:, None]
-    scale = np.linalg.norm(relative, axis=0)  # the counts differ by ten orders of magnitude
+    scale = np.linalg.norm(relative, axis=0)  # counts differ by ten orders of magnitude
     solved: _Array = nnls(relative / scale, roots)[0] / scale
     return solved
 
 
 @dataclass(frozen=True)
 class LatencyModels:
-    """The predictors of both percentiles on one target."""
+    """Predictors of both percentiles on one target."""
 
     p50: LatencyModel
     p95: LatencyModel
 
     @classmethod
     def fit(cls, measured: LatencySamples) -> LatencyModels:
-        """Fit both on the same candidates."""
+        """Fit both predictors on the same candidates."""
         return cls(fit(measured, "p50"), fit(measured, "p95"))
 
     @property
     def target(self) -> LatencyTarget:
-        """What they predict for."""
+        """The predictors' target."""
         return self.p50.target
 
     def of(self, percentile: Percentile) -> LatencyModel:
-        """The predictor of a percentile."""
+        """Give the predictor of a percentile."""
         return self.p50 if percentile == "p50" else self.p95

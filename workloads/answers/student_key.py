@@ -1,4 +1,4 @@
-"""What a student's folder is found by. Light to import: the service looks for students that are there already."""
+"""Key of a student's folder. Light to import, since the service looks for existing students."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def student_key(
     export: ExportSpec,
     latency: tuple[LatencyTarget, str] | None = None,
 ) -> Key:
-    """Name what decides a student's folder.
+    """Make the key of a student's folder.
 
     Args:
-        scores: The search that chose it: its card tells its loss there and shows it among the other candidates, so
-            that another search over the same weights saves a student of its own.
-        superlm: What its weights are cut from.
+        scores: The search that chose it. Its card shows the search's losses and candidates, so another search over
+            the same weights saves a student of its own.
+        superlm: Source of its weights.
         architecture: Its shape.
-        export: What lies beside the weights.
-        latency: The target and the device that its card tells of.
+        export: Settings of the files saved beside the weights.
+        latency: Target and device of the latency on its card.
     """
     inputs = {
         "scores": scores.fingerprint,

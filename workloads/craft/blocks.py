@@ -1,4 +1,4 @@
-"""Token blocks read back: a held-out set by index, and an endless shuffled training stream that resumes anywhere.
+"""Token blocks: a held-out set read by index, and an endless shuffled training stream that resumes at any step.
 
 Shape letters: B rows of a batch, L tokens of a row.
 """
@@ -19,15 +19,15 @@ from workloads.storage.artifacts import Artifact
 from workloads.storage.storage import Storage
 
 WINDOW_TOKENS = 1 << 23
-"""Tokens shuffled together (32 MiB); twice that is in memory while the next window is read."""
+"""Tokens shuffled together (32 MiB); memory holds twice that while the next window is read."""
 
 
 class TokenRows(NamedTuple):
-    """Rows as a model takes them.
+    """Rows as input of a model.
 
     Attributes:
         input_ids: int64 ``[B, L]``.
-        mask: bool ``[B, L]``, True at real tokens; None where no row has padding.
+        mask: bool ``[B, L]``, True at real tokens; None if no row has padding.
     """
 
     input_ids: npt.NDArray[np.int64]
@@ -39,7 +39,7 @@ class Blocks:
     """One side of a committed corpus.
 
     Attributes:
-        storage: Where it lies.
+        storage: The storage that holds it.
         folder: Folder of the shards, relative to the storage.
         shards: In the corpus's own order.
         sequence_length: L.
@@ -52,18 +52,18 @@ class Blocks:
 
     @classmethod
     def open(cls, storage: Storage, artifact: Artifact, side: Side) -> Blocks:
-        """Open the ``train`` or the ``heldout`` side of a corpus; reads nothing yet."""
+        """Open the ``train`` or the ``heldout`` side of a corpus, without reading its rows."""
         summary = artifact.summary
         shards = tuple(Shard(**shard) for shard in summary["sides"][side]["shards"])
         return cls(storage, artifact.files, shards, summary["sequence_length"])
 
     @property
     def rows(self) -> int:
-        """Rows in all."""
+        """Number of rows."""
         return sum(shard.rows for shard in self.shards)
 
     def read(self, indices: Sequence[int] | None = None) -> TokenRows:
-        """Read rows by index, in the order of ``indices``; all of them by default. Holds what it returns in memory."""
+        """Read rows into memory by index, in the order of ``indices``; by default all rows."""
         wanted = np.arange(self.rows) if indices is None else np.asarray(indices, np.int64)
         assert not len(wanted) or (wanted.min() >= 0 and wanted.max() < self.rows), "row out of range"
         ids_BL = np.empty((len(wanted), self.sequence_length), np.int32)
@@ -79,17 +79,17 @@ class Blocks:
         return _token_rows(ids_BL, lengths_B)
 
     def batches(self, seed: int, batch_size: int, start_step: int = 0) -> Iterator[TokenRows]:
-        """Yield training batches without end; batch n follows from ``seed`` and n alone.
+        """Yield training batches without end; batch n depends on ``seed`` and n alone.
 
-        Every epoch goes through all rows once: shards in a random order, grouped to windows of about
-        :data:`WINDOW_TOKENS`, and the rows of a window shuffled together. Batches run on over windows and epochs.
-        Starting at a later step reads none of the windows before it. All data-parallel ranks read the same
-        stream and take their slices. The next window is read in a thread of its own; close the generator to end it.
+        An epoch covers all rows once. Shards come in a random order, in windows of about :data:`WINDOW_TOKENS`; the
+        rows of a window are shuffled together. Batches continue over the ends of windows and epochs. A later start
+        reads no earlier window. All data-parallel ranks read the same stream and take their slices. A thread of its
+        own reads the next window; close the generator to end it.
 
         Args:
-            seed: Decides the order.
+            seed: Seed of the order.
             batch_size: B, over all ranks.
-            start_step: The first batch to give.
+            start_step: Number of the first batch.
         """
         assert self.rows, "an empty side has no batches"
         ids_BL = np.empty((batch_size, self.sequence_length), np.int32)
@@ -114,7 +114,7 @@ class Blocks:
                 rows = ahead.result()
                 ahead = pool.submit(self._load_window, window)
                 yield rows
-                del rows  # not a third window while the next is awaited
+                del rows  # keeps memory at two windows while waiting for the next
 
     def _windows(self, seed: int, start_row: int) -> Iterator[_Window]:
         epoch, skip = divmod(start_row, self.rows)
@@ -136,7 +136,7 @@ class Blocks:
 
     def _load_window(self, window: _Window) -> Rows:
         count = sum(shard.rows for shard in window.shards)
-        # Rows go straight to their places in the shuffled order, so that a window is in memory once.
+        # Rows are written straight to their shuffled positions, so that memory holds a window once.
         places = np.random.default_rng(window.seed).permutation(count)
         ids_NL = np.empty((count, self.sequence_length), np.int32)
         lengths_N = np.empty(count, np.int32)
@@ -157,9 +157,9 @@ class _Window:
     """Shards whose rows are shuffled together.
 
     Attributes:
-        seed: Decides the order: the seed, the epoch and the window's number in it.
-        shards: In the epoch's order.
-        skip: Shuffled rows that were used before the stream starts.
+        seed: Seed of the order: the stream's seed, the epoch, and the window's number in it.
+        shards: Shards in the epoch's order.
+        skip: Number of shuffled rows before the stream's start.
     """
 
     seed: tuple[int, int, int]

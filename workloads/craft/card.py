@@ -1,4 +1,4 @@
-"""The model card that lies beside a student."""
+"""Model card of a student."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from workloads.shapes.costs import Cost
 
 RUNTIMES = {"eager": "PyTorch", "compiled": "torch.compile", "onnx": "ONNX Runtime"}
 _CARD_CHARACTERS = 64 << 10
-"""Of a teacher's card that are looked at; its front matter stands first."""
+"""Characters of a teacher's card that are read; its front matter comes first."""
 _FOLDER = "path/to/this/folder"
 
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a student's card says.
+    """Facts on a student's card.
 
     Attributes:
         name: The card's title.
-        teacher: As in the request: a hub id or a folder.
-        teacher_license: Its licence where it is known; see :func:`license_of`.
+        teacher: The request's hub id or folder.
+        teacher_license: The teacher's licence, if known; see :func:`license_of`.
         corpus: Names of the corpora.
-        documents: Documents of the training text.
-        tokens: Tokens that the student's SuperLM was trained for.
-        cost: Counted on the saved student.
-        objective: In words, such as ``kl relations (12 heads)``.
-        heldout_loss: The objective's value on held-out text, None if it was not scored.
+        documents: Number of training documents.
+        tokens: Training tokens of the student's SuperLM.
+        cost: Costs counted on the saved student.
+        objective: The objective in words, such as ``kl relations (12 heads)``.
+        heldout_loss: The objective's value on held-out text; None if it was not scored.
         output_trained: Whether the objective had a term on the output.
-        fingerprints: Of the stages it came from, by stage.
-        pooler: Whether the student carries a pooler.
-        projection: Whether a learned output projection lies beside it.
-        polish_tokens: Tokens that the student was trained for alone, after the SuperLM.
-        picture: Name of the picture of candidates and front beside the card.
-        picture_alt: The picture in words.
-        latency: Measured on the target of the budget that the student was chosen for, if it has one.
-        onnx: Whether ``model.onnx`` lies beside it.
-        int8: What ``model.int8.onnx`` loses, where that lies beside it.
+        fingerprints: Fingerprints of its source stages, by stage.
+        pooler: Whether the student has a pooler.
+        projection: Whether a learned output projection is saved beside it.
+        polish_tokens: Training tokens of the student alone, after the SuperLM.
+        picture: File name of the picture of candidates and front.
+        picture_alt: Alternative text of the picture.
+        latency: Latency on the target of the student's budget, if that has one.
+        onnx: Whether ``model.onnx`` is saved beside it.
+        int8: Loss of ``model.int8.onnx``, if that is saved beside it.
         tried_with: Versions of the libraries that the saved student was loaded with.
     """
 
@@ -76,13 +76,13 @@ class CardFacts:
 
 
 def license_of(teacher_folder: Path) -> str | None:
-    """Read the licence from the front matter of a teacher's model card, None where it says nothing."""
+    """Read the licence from the front matter of a teacher's model card; None if it has none."""
     try:
         with (teacher_folder / "README.md").open(encoding="utf-8", errors="replace") as file:
             text = file.read(_CARD_CHARACTERS)
         match = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
         header = yaml.safe_load(match.group(1)) if match else None
-    except (OSError, RecursionError, ValueError, yaml.YAMLError):  # a card may hold anything, and decides nothing
+    except (OSError, RecursionError, ValueError, yaml.YAMLError):  # a card may hold anything, and is only informative
         return None
     found = header.get("license") if isinstance(header, dict) else None
     return found if isinstance(found, str) else None
@@ -92,11 +92,11 @@ def load_lines(architecture: Architecture, folder: str, *, pooler: bool = True) 
     """Give the three lines of Python that load a student and its tokenizer.
 
     Args:
-        architecture: The student's.
-        folder: Where it lies.
-        pooler: Whether it carries one; a stock class would make up what is missing, at random.
+        architecture: The student's architecture.
+        folder: The student's folder.
+        pooler: Whether it has a pooler; a stock class would add a missing one with random weights.
     """
-    # The tokenizer's class looks at the model's configuration, and asks at the terminal before it reads one of ours.
+    # The tokenizer's class reads the model's configuration. For one of our own class it asks the user first.
     trust = "" if architecture.stock else ", trust_remote_code=True"
     bare = ", add_pooling_layer=False" if architecture.stock and not pooler else ""
     return [
@@ -135,8 +135,8 @@ def render(facts: CardFacts, folder: str = _FOLDER) -> str:
     """Write the card: YAML front matter and Markdown.
 
     Args:
-        facts: What it says.
-        folder: The path in the lines that load the student.
+        facts: Facts of the card.
+        folder: Path in the lines that load the student.
     """
     shape, cost = facts.architecture.to_json(), facts.cost
     loss = "not scored" if facts.heldout_loss is None else f"{facts.heldout_loss:.4f}"
@@ -250,7 +250,7 @@ def _front_matter(facts: CardFacts) -> dict[str, Any]:
     header: dict[str, Any] = {"library_name": "transformers", "tags": ["stillroom", "distillation", facts.family]}
     if facts.teacher_license is not None:
         header["license"] = facts.teacher_license
-    if not teacher_files.is_path(facts.teacher):  # the hub takes only its own ids here
+    if not teacher_files.is_path(facts.teacher):  # the hub accepts only its own ids here
         header["base_model"] = facts.teacher
     return header
 

@@ -1,4 +1,4 @@
-"""ONNX files of a student, for ONNX Runtime: float32, checked against PyTorch, and int8, its loss measured.
+"""ONNX files of a student: float32, checked against PyTorch, and int8, with its loss measured.
 
 Shape letters: B rows, L tokens, H hidden size.
 """
@@ -27,33 +27,33 @@ from workloads.craft.signals import Batch
 FILE = "model.onnx"
 INT8_FILE = "model.int8.onnx"
 TOLERANCE = 1e-4
-"""How far ONNX Runtime may be from PyTorch, relative to the largest value of the output."""
+"""Largest difference of ONNX Runtime from PyTorch, relative to the largest output value."""
 
 _ONE_FILE_BYTES = 2**31 - 2**26  # protobuf's limit, with room for the graph
-_CHECKS = ((1, 1), (1, 9), (3, 32), (2, 128), (1, 512))  # rows and tokens, cut to what the student takes
+_CHECKS = ((1, 1), (1, 9), (3, 32), (2, 128), (1, 512))  # rows and tokens, cut to the student's longest input
 
 
 class OnnxMismatch(RuntimeError):
-    """The ONNX file gives something else than the model it was made of."""
+    """Outputs of the ONNX file differ from those of its model."""
 
 
 def export_onnx(model: PreTrainedModel, folder: Path, *, has_token_types: bool) -> Path:
-    """Write ``model.onnx`` with a free number of rows and tokens, and check it against PyTorch.
+    """Write ``model.onnx`` with dynamic numbers of rows and tokens, and check it against PyTorch.
 
-    Its inputs are ``input_ids``, ``attention_mask`` and, where asked for, ``token_type_ids`` (int64 ``[B, L]``);
-    its outputs are ``last_hidden_state`` and, where the student has a pooler, ``pooler_output``. Weights beyond
-    protobuf's 2 GB lie in ``model.onnx.data`` beside it.
+    Its inputs are ``input_ids``, ``attention_mask`` and optionally ``token_type_ids`` (int64 ``[B, L]``). Its outputs
+    are ``last_hidden_state`` and, if the student has a pooler, ``pooler_output``. Weights over protobuf's limit of 2 GB
+    are written to ``model.onnx.data`` beside it.
 
     Args:
-        model: A student, stock or our own, in evaluation mode on the CPU.
-        folder: Where the file goes; it must exist.
-        has_token_types: Whether ``token_type_ids`` is an input, as it should be where the tokenizer gives them.
+        model: A student, of a stock class or our own, in evaluation mode on the CPU.
+        folder: An existing folder for the file.
+        has_token_types: Whether ``token_type_ids`` is an input, as it should be if the tokenizer gives them.
 
     Returns:
         The file.
 
     Raises:
-        OnnxMismatch: ONNX Runtime and PyTorch disagree; no file is left.
+        OnnxMismatch: ONNX Runtime and PyTorch differ; no file is left.
         OSError: The folder cannot be written.
     """
     assert not model.training
@@ -70,8 +70,8 @@ def export_onnx(model: PreTrainedModel, folder: Path, *, has_token_types: bool) 
 def quantise_onnx(folder: Path) -> Path:
     """Write ``model.int8.onnx`` from the ``model.onnx`` beside it.
 
-    Matrix products have int8 weights with a scale for each output channel and quantise their inputs as they run;
-    embedding tables are uint8 with one scale each.
+    Matrix products have int8 weights with a scale per output channel, and quantise their inputs at run time. Embedding
+    tables are uint8 with one scale each.
 
     Returns:
         The file.
@@ -86,7 +86,7 @@ def quantise_onnx(folder: Path) -> Path:
             op_types_to_quantize=["MatMul", "Gemm", "Gather"],
             weight_type=QuantType.QInt8,
             per_channel=True,
-            # Full int8 overflows 16-bit sums on CPUs without VNNI: there, it would lose more than is measured here.
+            # Full int8 overflows 16-bit sums on CPUs without VNNI, and would lose more there than is measured here.
             reduce_range=True,
             use_external_data_format=_beside(folder / FILE).exists(),
         )
@@ -98,8 +98,8 @@ def measure_quantisation(folder: Path, batches: Iterable[Batch]) -> Quantisation
     """Compare ``model.int8.onnx`` with ``model.onnx`` beside it.
 
     Args:
-        folder: Where both lie.
-        batches: Held-out rows; at least one.
+        folder: Folder of both files.
+        batches: Held-out rows; at least one batch.
     """
     float32, int8 = session(folder / FILE), session(folder / INT8_FILE)
     hidden, pooled = _Comparison(), _Comparison()
@@ -129,7 +129,7 @@ def session(file: Path) -> Any:
 
 
 class _Comparison:
-    """Sums over vectors ``[N, H]``, of a reference and of what stands for it."""
+    """Sums over vectors ``[N, H]`` of a reference and of its approximation."""
 
     def __init__(self) -> None:
         self.count, self.cosines, self.worst, self.norm, self.difference = 0, 0.0, 1.0, 0.0, 0.0
@@ -166,7 +166,7 @@ def _mean(x_BLH: Tensor, real_BL: Tensor) -> Tensor:
 
 
 def _beside(file: Path) -> Path:
-    """Where weights beyond protobuf's limit lie."""
+    """Path of the file for weights over protobuf's limit."""
     return file.with_name(f"{file.name}.data")
 
 
@@ -175,12 +175,12 @@ def _bytes(file: Path) -> int:
 
 
 def _move(work: Path, folder: Path) -> None:
-    for part in sorted(work.iterdir(), reverse=True):  # the weights first, so that the graph finds them
+    for part in sorted(work.iterdir(), reverse=True):  # weights first: a graph never lacks its weights
         shutil.move(part, folder / part.name)
 
 
 class _Flat(nn.Module):
-    """A student that takes and gives tensors by position."""
+    """A student with positional input and output tensors."""
 
     def __init__(self, model: PreTrainedModel, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
         super().__init__()
@@ -193,7 +193,7 @@ class _Flat(nn.Module):
 
 @contextmanager
 def _eager_attention(model: PreTrainedModel) -> Iterator[None]:
-    # The exporter cannot take fused attention with a relative bias apart; plain products it can, in all families.
+    # The exporter cannot decompose fused attention with a relative bias. Eager attention works in all families.
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:
@@ -206,7 +206,7 @@ def _write(module: _Flat, file: Path, longest: int) -> None:
     example = tuple(torch.ones(2, 4, dtype=torch.int64) for _ in module.inputs)
     free = {0: torch.export.Dim("batch", min=1, max=2**16), 1: torch.export.Dim("length", min=1, max=longest - 2)}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of PyTorch about its own parts
+        warnings.simplefilter("ignore")  # PyTorch's warnings about its own code
         program = torch.onnx.export(
             module,
             example,
@@ -218,7 +218,7 @@ def _write(module: _Flat, file: Path, longest: int) -> None:
         )
     assert program is not None
     for node in program.model.graph.all_nodes():
-        node.metadata_props.clear()  # stack traces, with the paths of this machine
+        node.metadata_props.clear()  # stack traces with paths of this machine
     weight_bytes = sum(parameter.nbytes for parameter in module.parameters())
     program.save(file, external_data=weight_bytes > _ONE_FILE_BYTES)
 
@@ -234,7 +234,7 @@ def _check(module: _Flat, file: Path) -> None:
         real_BL = given[1].bool()
         found = onnx.run(module.outputs, {name: part.numpy() for name, part in zip(module.inputs, given, strict=True)})
         for name, ours, theirs in zip(module.outputs, module(*given), map(torch.from_numpy, found), strict=True):
-            if name == "last_hidden_state":  # what stands at padding means nothing
+            if name == "last_hidden_state":  # values at padding are meaningless
                 ours, theirs = ours[real_BL], theirs[real_BL]
             difference = ((ours - theirs).abs().max() / ours.abs().max()).item()
             if not difference <= TOLERANCE:

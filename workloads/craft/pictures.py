@@ -1,7 +1,7 @@
-"""The picture of a compression: what its candidates lose against what they cost, and which were chosen.
+"""Pictures of a compression: losses of its candidates against their costs, with the chosen ones marked.
 
-Drawn without pyplot, which keeps global state; colours are Okabe and Ito's, and shapes and strokes alone tell
-everything too, for print in black and white.
+They are drawn without pyplot, which keeps global state. Colours are Okabe and Ito's; shapes and strokes carry the
+same information, for print in black and white.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ _POLISHED = "*"
 _DARK = "#222222"
 _LIMIT = "#B00020"
 _WAYS = ((1.0, 1.0), (1.0, -1.3), (-1.0, 1.0), (-1.0, -1.3), (0.0, 1.4))
-_PLACES = tuple((x * far, y * far) for far in (12, 24, 40, 60, 85) for x, y in _WAYS)  # of a label, in points
+_PLACES = tuple((x * far, y * far) for far in (12, 24, 40, 60, 85) for x, y in _WAYS)  # offsets of a label, in points
 _RASTER = 2000  # more points than this are drawn as pixels in the SVG
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A candidate.
+    """A candidate, or a polished student, on a panel.
 
     Attributes:
-        cost: On the panel's axis, positive.
-        loss: On held-out text.
-        label: Where it was chosen, the names of the budgets that it answers.
-        subspace: The name of its sub-space.
-        dropped: Whether it left the search early; its loss then is of fewer rows, and it is in no front.
-        polished: Whether it is no candidate but a student that was distilled on after the search; in no front either.
+        cost: Its cost on the panel's axis, positive.
+        loss: Its loss on held-out text.
+        label: Names of the budgets that it was chosen for; empty if for none.
+        subspace: Name of its sub-space.
+        dropped: Whether it left the search early; its loss is over fewer rows, and no front holds it.
+        polished: Whether it is a student distilled on after the search; no front holds it.
     """
 
     cost: float
@@ -56,7 +56,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A budget that no candidate meets, by its limit on a panel's cost."""
+    """Limit of an infeasible budget on a panel's cost."""
 
     cost: float
     label: str
@@ -64,7 +64,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Aside:
-    """A budget that no candidate meets for a cost that has no panel; it is told in words, ``cost`` after its amount."""
+    """Limit of an infeasible budget on a cost without a panel; shown in words, ``cost`` after the amount."""
 
     cost: str
     limit: Limit
@@ -73,14 +73,14 @@ class Aside:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Losses against one cost.
+    """Plot of losses against one cost.
 
     Attributes:
-        cost: Its name with what it holds for, such as ``FLOPs of 128 tokens``.
+        cost: Name of the cost with its conditions, such as ``FLOPs of 128 tokens``.
         points: All candidates with a known cost; at least one.
-        unit: Of the cost where it has one, such as ``s``; thousands, millions and thousandths get their prefix.
-        teacher: The teacher's cost where it is known.
-        limits: The infeasible budgets.
+        unit: Unit of the cost, such as ``s``, if it has one; amounts get SI prefixes.
+        teacher: The teacher's cost, if known.
+        limits: Limits of the infeasible budgets.
     """
 
     cost: str
@@ -92,7 +92,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture as files hold it, and in words for those who do not see it."""
+    """A picture as files, and its alternative text."""
 
     png: bytes
     svg: bytes
@@ -104,14 +104,13 @@ def frontier_picture(
 ) -> Picture:
     """Draw held-out losses against costs, a panel for each cost.
 
-    The teacher is a line at its cost and has no place on the loss axis: a loss that compares with the teacher is
-    not measured on the teacher itself.
+    The teacher is a line at its cost. It has no loss, since losses compare candidates with the teacher.
 
     Args:
-        panels: At least one; the same candidates in each.
-        loss: What the losses are.
-        title: Over the picture.
-        asides: What is infeasible for other costs than the panels'.
+        panels: At least one, all with the same candidates.
+        loss: Name of the loss.
+        title: Title of the picture.
+        asides: Infeasible limits on costs without a panel.
     """
     assert panels
     assert all(panel.points for panel in panels)
@@ -132,7 +131,7 @@ def frontier_picture(
         legend.get_title().set_color(_LIMIT)
     if title:
         figure.suptitle(title, fontsize=12)
-    figure.draw_without_rendering()  # lays out, so that the labels' places are known
+    figure.draw_without_rendering()  # lays out, so that the labels' positions are known
     figure.set_layout_engine("none")
     for axes, panel, labels in drawn:
         _spread(figure, axes, panel, labels)
@@ -188,7 +187,7 @@ def _draw(axes: Axes, panel: Panel, loss: str, names: Sequence[str]) -> list[Ann
     axes.xaxis.set_major_formatter(EngFormatter(panel.unit))
     axes.xaxis.set_minor_formatter(NullFormatter())
     low, high = axes.get_xlim()
-    if high / low < 100:  # a decade or two have too few powers of ten to read costs from
+    if high / low < 100:  # one or two decades hold too few powers of ten as ticks
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     return labels
 
@@ -237,7 +236,7 @@ def _name_line(axes: Axes, cost: float, text: str, colour: str) -> None:
 
 
 def _spread(figure: Figure, axes: Axes, panel: Panel, labels: Sequence[Annotation]) -> None:
-    """Move labels to the first place where they stay inside and cover neither each other nor a candidate."""
+    """Move each label to the first position inside the plot where it covers no other label and no candidate."""
     if not labels:
         return
     kept = [(point.cost, point.loss) for point in panel.points if point.label or not point.dropped]
@@ -249,7 +248,7 @@ def _spread(figure: Figure, axes: Axes, panel: Panel, labels: Sequence[Annotatio
         for x, y in _PLACES:
             place = (x + math.copysign(half, x) if x else 0.0, y)
             label.set_position(place)
-            box = Text.get_window_extent(label).padded(6)  # without the line to the student
+            box = Text.get_window_extent(label).padded(6)  # without its line to the student
             covered = box.count_contains(at) + 20 * sum(box.overlaps(other) for other in taken)
             covered += 20 * (not _inside(axes.bbox, box))
             if covered < least:

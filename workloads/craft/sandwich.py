@@ -1,4 +1,4 @@
-"""The sandwich rule: which subnets of a SuperLM a step trains (AutoDistil, section 3.3)."""
+"""Sandwich rule: the subnets of a SuperLM that a step trains (AutoDistil, section 3.3)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from workloads.shapes.search_space import Space
 def sandwich(space: Space, *, seed: int, step: int, randoms: int) -> list[Architecture]:
     """Give the largest, the smallest and ``randoms`` random subnets of a step.
 
-    The draw depends on the seed, the sub-space's name and the global step alone, so that all workers agree and a
-    resumed run draws the same.
+    The draw depends only on the seed, the sub-space's name and the global step. So all workers draw the same subnets,
+    and so does a resumed run.
     """
     if len(space) == 1:
         return [space.largest]

@@ -1,4 +1,4 @@
-"""Answers to budgets as documents; the service words those at once that a run words in the end."""
+"""Answers to budgets as documents, written alike by the service (at once) and by a run (at its end)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from workloads.shapes.architecture import Architecture
 from workloads.spec.budgets import Budget
 
 MeasureOf = Callable[[Architecture, Budget], LatencyMeasure | None]
-"""What was measured of an architecture on a budget's target, None where nothing was."""
+"""Callable that gives the latency measured for an architecture on a budget's target; None if there is none."""
 
 
 def student_document(job: str, budget: Budget, scored: Scored, cost_of: CostOf, **more: Any) -> StudentDocument:
-    """Describe the student that a job gives for a budget; ``more`` are further fields of the document."""
+    """Describe a job's student for a budget; ``more`` are further fields of the document."""
     return StudentDocument(
         id=student_id(job, budget.name),
         budget=budget.name,
@@ -36,7 +36,7 @@ def student_document(job: str, budget: Budget, scored: Scored, cost_of: CostOf, 
 
 
 def pending_documents(job: str, choices: Sequence[Choice], cost_of: CostOf) -> list[StudentDocument]:
-    """Describe the chosen students before their files are made."""
+    """Describe the chosen students before their files exist."""
     return [
         student_document(job, choice.budget, choice.chosen, cost_of, status="pending", files=None)
         for choice in choices
@@ -47,7 +47,7 @@ def pending_documents(job: str, choices: Sequence[Choice], cost_of: CostOf) -> l
 def infeasible_documents(
     choices: Sequence[Choice], cost_of: CostOf, measure_of: MeasureOf = lambda *_: None
 ) -> list[InfeasibleDocument]:
-    """Describe the budgets that nothing meets, with the nearest candidates; without ``measure_of`` all is predicted."""
+    """Describe the infeasible budgets and their nearest candidates; without ``measure_of``, latencies are predicted."""
     return [
         InfeasibleDocument(
             budget=choice.budget.name,

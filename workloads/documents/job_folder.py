@@ -1,12 +1,12 @@
-"""The job's folder: the one channel between the service and the run.
+"""The job's folder: the only channel between the service and the run.
 
 ::
 
-    jobs/<job>/request.json                    what is asked for, written by the service
-    jobs/<job>/order.json                      what kind of job it is, written by the service
-    jobs/<job>/attempts/<n>/progress.json      the steps, rewritten as they move
-    jobs/<job>/attempts/<n>/events.jsonl       what happened, one JSON object a line
-    jobs/<job>/attempts/<n>/result.json        written last of all; commits the attempt
+    jobs/<job>/request.json                    the request, written by the service
+    jobs/<job>/order.json                      the kind of job, written by the service
+    jobs/<job>/attempts/<n>/progress.json      the steps, rewritten as they advance
+    jobs/<job>/attempts/<n>/events.jsonl       the events, one JSON object per line
+    jobs/<job>/attempts/<n>/result.json        written last; commits the attempt
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _D = TypeVar("_D", bound=_Document)
 
 
 class StepDocument(_Document):
-    """One stage of a run; ``rate`` is in units a second over the last part of the work, and decays without news."""
+    """One step of a run; ``rate`` is in units per second over the last part of the work, and decays without news."""
 
     name: str
     status: Literal["pending", "running", "succeeded", "failed"] = "pending"
@@ -50,9 +50,9 @@ class StepDocument(_Document):
 
 
 class ErrorDocument(_Document):
-    """Why a job failed; ``field`` and ``remedy`` are set where the user can mend it.
+    """Reason of a job's failure; ``field`` and ``remedy`` are set if the user can fix it.
 
-    ``unreachable``, ``internal`` and ``lost`` are tried again; ``invalid_input`` and ``storage`` are not.
+    The codes ``unreachable``, ``internal`` and ``lost`` are retried; ``invalid_input`` and ``storage`` are not.
     """
 
     code: Literal["invalid_input", "unreachable", "internal", "storage", "lost"]
@@ -65,9 +65,9 @@ JobKind = Literal["compression", "selection", "plan", "evaluation"]
 
 
 class OrderDocument(_Document):
-    """What kind of job it is; a selection names the scores table of a finished compression that it answers from.
+    """Kind of a job; a selection names the scores table of a finished compression that it answers from.
 
-    ``roots`` and ``hub`` say where the request may read; see :class:`workloads.storage.places.Places`.
+    ``roots`` and ``hub`` limit what the request may read; see :class:`workloads.storage.places.Places`.
     """
 
     kind: JobKind = "compression"
@@ -77,7 +77,7 @@ class OrderDocument(_Document):
 
 
 class CostDocument(_Document):
-    """What a shape costs; ``flops`` and ``activation_bytes`` at ``sequence_length`` tokens. See docs/costs.md."""
+    """Costs of a shape; ``flops`` and ``activation_bytes`` are for ``sequence_length`` tokens. See docs/costs.md."""
 
     params: int
     flops: int
@@ -88,7 +88,7 @@ class CostDocument(_Document):
 
     @staticmethod
     def fields_of(cost: Cost) -> dict[str, Any]:
-        """The fields of this document for a cost."""
+        """Give the fields of this document for a cost."""
         return {
             "params": cost.params,
             "flops": cost.flops,
@@ -121,7 +121,7 @@ class StudentDocument(CostDocument):
 
 
 class NearestDocument(CostDocument):
-    """A candidate that misses a budget; ``misses`` gives its cost over the limit, by limit."""
+    """A candidate that misses a budget; ``misses`` maps each broken limit to cost divided by limit."""
 
     architecture: dict[str, Any]
     subspace: str
@@ -136,21 +136,21 @@ class NearestDocument(CostDocument):
 
 
 class TeacherDocument(CostDocument):
-    """The teacher that was compressed."""
+    """The teacher of a compression."""
 
     fingerprint: str
     shape: dict[str, Any]
 
 
 class InfeasibleDocument(_Document):
-    """A budget that nothing meets, with the candidates that come nearest."""
+    """A budget that no candidate meets, with the nearest candidates."""
 
     budget: str
     nearest: list[NearestDocument]
 
 
 class EventDocument(_Document):
-    """Something that happened, numbered from 1 within the attempt."""
+    """An event, numbered from 1 within the attempt."""
 
     sequence: int
     time: str
@@ -160,7 +160,7 @@ class EventDocument(_Document):
 
 
 class ProgressDocument(_Document):
-    """Where a run stands."""
+    """Progress of a run, by step."""
 
     updated_at: str
     steps: list[StepDocument] = Field(default_factory=list)
@@ -168,7 +168,7 @@ class ProgressDocument(_Document):
 
 
 class PlanStepDocument(_Document):
-    """The estimate of one step; 0 seconds where an earlier run has left its result."""
+    """Estimate of one step; 0 seconds if the result of an earlier run is reused."""
 
     name: str
     seconds: float
@@ -177,7 +177,7 @@ class PlanStepDocument(_Document):
 
 
 class PlanBudgetDocument(_Document):
-    """How many candidates of each sub-space meet a budget."""
+    """Number of candidates in each sub-space that meet a budget."""
 
     budget: str
     candidates: dict[str, int]
@@ -186,7 +186,7 @@ class PlanBudgetDocument(_Document):
 
 
 class PlanDocument(_Document):
-    """What a compression would take, and whether its budgets can be met; nothing was trained for it."""
+    """Estimate of a compression's time, and whether its budgets can be met; made without training."""
 
     candidates: dict[str, int] = Field(description="Of each sub-space.")
     budgets: list[PlanBudgetDocument]
@@ -198,7 +198,7 @@ class PlanDocument(_Document):
 
 
 class ResultDocument(_Document):
-    """How an attempt ended."""
+    """Result of an attempt."""
 
     status: Literal["succeeded", "failed"]
     students: list[StudentDocument] = Field(default_factory=list)
@@ -214,7 +214,7 @@ class ResultDocument(_Document):
 
 
 class JobFolder:
-    """Reads and writes the documents of one job.
+    """Reader and writer of one job's documents.
 
     Args:
         storage: The storage that holds ``jobs/``.
@@ -231,19 +231,19 @@ class JobFolder:
         return f"jobs/{self.job}/{part}{name}"
 
     def write_request(self, request: dict[str, Any]) -> None:
-        """Write what the run is to do."""
+        """Write the request."""
         self.storage.write_json(self.path("request.json"), request)
 
     def read_request(self) -> Any:
-        """Read what the run is to do, as JSON-like data."""
+        """Read the request, as JSON-like data."""
         return self.storage.read_json(self.path("request.json"))
 
     def write_order(self, order: OrderDocument) -> None:
-        """Write what kind of job it is."""
+        """Write the kind of job."""
         self._write(self.path("order.json"), order)
 
     def read_order(self) -> OrderDocument:
-        """Read what kind of job it is; a folder without one is of a compression."""
+        """Read the kind of job; a folder without this document belongs to a compression."""
         return self._read(self.path("order.json"), OrderDocument) or OrderDocument()
 
     def write_progress(self, attempt: int, progress: ProgressDocument) -> None:
@@ -251,7 +251,7 @@ class JobFolder:
         self._write(self.path("progress.json", attempt), progress)
 
     def read_progress(self, attempt: int) -> ProgressDocument | None:
-        """Read the attempt's progress as it stands now, None before it has any."""
+        """Read the attempt's progress as of now; None if there is none yet."""
         found = self._read(self.path("progress.json", attempt), ProgressDocument)
         if found is None:
             return None
@@ -259,11 +259,11 @@ class JobFolder:
         return found.model_copy(update={"steps": [at_present(step, moment) for step in found.steps]})
 
     def write_result(self, attempt: int, result: ResultDocument) -> None:
-        """Commit the attempt."""
+        """Write the attempt's result, which commits the attempt."""
         self._write(self.path("result.json", attempt), result)
 
     def read_result(self, attempt: int) -> ResultDocument | None:
-        """Read how the attempt ended, None while it has not."""
+        """Read the attempt's result; None until the attempt has ended."""
         return self._read(self.path("result.json", attempt), ResultDocument)
 
     def write_events(self, attempt: int, events: list[EventDocument]) -> None:
@@ -276,7 +276,7 @@ class JobFolder:
         return self.read_more_events(attempt, 0)[0]
 
     def read_more_events(self, attempt: int, begin: int) -> tuple[list[EventDocument], int]:
-        """Read the attempt's events from a byte on, where an earlier reading ended, and give where this one ends."""
+        """Read the attempt's events from a byte offset on, and give the offset of the next read."""
         try:
             data = b"".join(self.storage.stream(self.path("events.jsonl", attempt), begin=begin))
         except FileNotFoundError:
@@ -294,10 +294,10 @@ class JobFolder:
 
 
 def student_id(job: str, budget: str) -> str:
-    """The id of a job's student for a budget, the same in every attempt."""
+    """Id of a job's student for a budget, the same in every attempt."""
     return f"stu_{hashlib.sha256(f'{job}/{budget}'.encode()).hexdigest()[:16]}"
 
 
 def now() -> str:
-    """The time as RFC 3339, UTC, to the millisecond."""
+    """Current time as RFC 3339, UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
