@@ -91,7 +91,7 @@ class LatencySamples(Part):
 class HeldOutError(Part):
     """Relative error on candidates left out of the fit, each once.
 
-    Candidates whose repeats disagree do not count, since their latency is not known. If fewer than two agree, all count.
+    Candidates whose repeats disagree do not count: their latency is not known. If fewer than two agree, all count.
     """
 
     candidates: int

@@ -1,8 +1,8 @@
-"""Prepare a corpus: read, hold out, tokenise and pack it, once, on the cluster.
+"""Preparing a corpus: read, hold out, tokenise and pack it, once, on the cluster.
 
-Large corpora go through Ray Data, a task a split, each writing its own shards; nothing but a line of statistics
-comes back, so that memory stays flat as the corpus grows. Small ones take the same road in a plain loop: starting
-Ray Data's workers would cost more than the work.
+Large corpora go through Ray Data, one task per split. Each task writes its own shards and returns only statistics,
+so that memory use does not grow with the corpus. Small corpora run the same code in a plain loop, since starting
+Ray Data's workers would take longer than the work.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from workloads.storage.storage import Storage
 
 Progress = Callable[[int, int | None, str], None]
 DIRECT_BYTES = 4 << 20
-"""A corpus of fewer bytes is tokenised in this process."""
+"""Size in bytes below which a corpus is tokenised in this process."""
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class CorpusPlan:
-    """What preparing a corpus would do.
+    """Plan of preparing a corpus.
 
     Attributes:
-        key: The artefact's.
-        splits: The work.
-        recipe: How it is done.
-        tokenizer: The teacher's.
+        key: Key of the artefact.
+        splits: Units of work.
+        recipe: Settings of the work.
+        tokenizer: The teacher's tokenizer.
     """
 
     key: Key
@@ -58,13 +58,13 @@ class CorpusPlan:
 
     @property
     def size(self) -> int | None:
-        """Bytes of input, None where they are not known before (the hub)."""
+        """Bytes of input; None if not known before (the hub)."""
         known = not any(isinstance(piece, HubPiece) for split in self.splits for piece in split.pieces)
         return sum(split.size for split in self.splits) if known else None
 
 
 def plan_corpus(spec: CorpusSpec, tokenizer: Tokenizer, sequence_length: int, layout: Layout) -> CorpusPlan:
-    """List, hash and share out the files of a corpus; reads them once, writes nothing.
+    """List and hash the files of a corpus, and divide them into splits; reads each file once, writes nothing.
 
     Args:
         spec: The corpus.
@@ -95,14 +95,14 @@ def plan_corpus(spec: CorpusSpec, tokenizer: Tokenizer, sequence_length: int, la
 
 
 def build_corpus(storage: Storage, plan: CorpusPlan, builder: str, progress: Progress) -> Artifact:
-    """Tokenise a corpus and commit it; :func:`prepare_corpus` looks first whether it is there.
+    """Tokenise a corpus and commit it; :func:`prepare_corpus` first looks for an existing one.
 
-    A document is held out by the hash of its text, at ``heldout_fraction``. Where that puts all documents on one
-    side (few documents), a second pass moves the bound to just include the smallest hash, or exclude the largest,
-    so that two different documents always give both sides.
+    The hash of its text decides whether a document is held out, with probability ``heldout_fraction``. If all of a few
+    documents fall on one side, a second pass moves the bound to just include the smallest hash, or exclude the
+    largest. So two different documents always give both sides.
 
     Raises:
-        InputError: A file cannot be read, or there are not two different documents; nothing is committed.
+        InputError: A file cannot be read, or there are fewer than two different documents; nothing is committed.
         OSError: The storage cannot be written; nothing is committed.
     """
     folder = artifacts.build_folder(plan.key, builder)
@@ -131,10 +131,10 @@ def prepare_corpus(
     builder: str,
     progress: Progress,
 ) -> Artifact:
-    """Give the corpus as token blocks, built by this call or by an earlier one (then ``builder`` is another).
+    """Give the corpus as token blocks, built by this call or an earlier one (then its ``builder`` differs).
 
     Args:
-        storage: Where artefacts are kept; the cluster's nodes must reach it.
+        storage: The storage of artefacts; the cluster's nodes must reach it.
         spec: The corpus.
         tokenizer_folder: The teacher's folder on this machine; workers do not need it.
         sequence_length: Tokens of a row, special ones included.
@@ -144,7 +144,7 @@ def prepare_corpus(
         progress: Called with bytes done, bytes in all (None where unknown) and ``"bytes"``.
 
     Raises:
-        InputError: The corpus is empty, unreadable, too short for a batch, or cannot be held out from.
+        InputError: The corpus is empty, unreadable, too short for a batch, or has too few documents to hold out any.
         OSError: The storage cannot be written.
     """
     plan = plan_corpus(spec, Tokenizer.load(tokenizer_folder), sequence_length, layout)
@@ -160,7 +160,7 @@ def check_corpus(artifact: Artifact, spec: CorpusSpec, batch_size: int) -> None:
         InputError: It has no held-out rows, or fewer training rows than a step takes.
     """
     rows, heldout = (artifact.summary["sides"][side]["rows"] for side in SIDES)
-    if not heldout:  # its documents hold signs alone that the tokenizer drops
+    if not heldout:  # the tokenizer drops all characters of its documents
         raise InputError.of(
             _field(spec), "The held-out documents give no tokens.", "Give more text, or raise corpus.heldout_fraction."
         )
@@ -204,9 +204,9 @@ def _on_ray(storage: Storage, folder: str, plan: CorpusPlan, recipe: Recipe) -> 
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # "Progress bars disabled"
     task = _SplitTask(storage.url, folder, recipe, ray.put(plan.tokenizer))
     items = [{"split": split.to_json()} for split in plan.splits]
-    # One block a split: a task each, scheduled as CPUs come free on any node.
+    # One block per split, so one task each, scheduled when a CPU on any node is free.
     dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(task, num_cpus=1)
-    # Without prefetching: a split's answer, an error perhaps, would wait for the next one's. Closing cancels the rest.
+    # No prefetching: it would delay a split's result, or error, until the next one's. Closing cancels the rest.
     tables = iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
     with contextlib.closing(tables):
         for table in tables:
@@ -216,16 +216,16 @@ def _on_ray(storage: Storage, folder: str, plan: CorpusPlan, recipe: Recipe) -> 
 
 @dataclass(frozen=True)
 class _SplitTask:
-    """One split on a worker.
+    """Task of one split on a worker.
 
-    Errors that another try cannot mend are answered, not raised: Ray retries nothing, prints no traces of its
-    own, and the driver gets back exactly what was raised.
+    Errors that a retry cannot fix are returned, not raised. So Ray neither retries nor prints a trace, and the driver
+    gets the original error.
     """
 
     storage_url: str
     folder: str
     recipe: Recipe
-    tokenizer: Any  # an object reference; workers of a node share one copy
+    tokenizer: Any  # an object ref; workers of a node share one copy
 
     def __call__(self, row: dict[str, str]) -> dict[str, str]:
         import ray
@@ -261,7 +261,7 @@ def _documents(stats: list[SplitStats]) -> int:
 
 
 def _better_threshold(stats: list[SplitStats], recipe: Recipe) -> int | None:
-    """The bound that gives both sides a document, None where this one does."""
+    """Give the bound that puts documents on both sides; None if the present bound does."""
     smallest = min((found.smallest for found in stats if found.smallest is not None), default=None)
     largest = max((found.largest for found in stats if found.largest is not None), default=None)
     field = _field(recipe.spec)
@@ -308,7 +308,7 @@ def _field(spec: CorpusSpec) -> str:
 
 
 def _remove_quietly(storage: Storage, folder: str) -> None:
-    # Only room is at stake: without a manifest nothing counts. The error that brought us here is the one to tell.
+    # Best effort: without a manifest, leftovers only cost space. Keep the original error.
     try:
         storage.remove(folder)
     except OSError as error:

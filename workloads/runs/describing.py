@@ -1,4 +1,4 @@
-"""What a run found, as the result's documents and pictures."""
+"""Results of a run as documents and pictures."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from workloads.storage.storage import Storage
 def describe(
     storage: Storage, folder: JobFolder, attempt: int, request: CompressionRequest, found: Answer
 ) -> ResultDocument:
-    """Word the result of an attempt, and draw its pictures into the attempt's folder.
+    """Describe the result of an attempt, and draw its pictures into the attempt's folder.
 
     Raises:
-        OSError: There is no room for a picture.
+        OSError: A picture cannot be written.
     """
     cost_of = found.trained.teacher.cost
     picture = draw_answer(found, read_scores(storage, found.trained.scores))

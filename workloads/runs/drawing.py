@@ -1,4 +1,4 @@
-"""Pictures of what a search found: candidates, front, teacher, the chosen and the budgets that nothing meets."""
+"""Pictures of a search's result: candidates, front, teacher, chosen students and infeasible budgets."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ PICTURE = "frontier.png"
 
 @dataclass(frozen=True)
 class _Mark:
-    """A chosen student.
+    """A chosen student to mark.
 
     Attributes:
-        polished: Whether its loss is that after polishing, which no row of the scores table has.
-        measure: Its latency, where it was measured as it was saved.
+        polished: Whether its loss is from after polishing, and so in no row of the scores table.
+        measure: Its latency, if it was measured when saved.
     """
 
     scored: Scored
@@ -35,11 +35,11 @@ class _Mark:
 
 @dataclass(frozen=True)
 class _Axis:
-    """What a panel shows costs in.
+    """Cost axis of a panel.
 
     Attributes:
-        limit: The field of a budget that limits it.
-        applies: Whether that field limits this very cost.
+        limit: The field of a budget that limits this kind of cost.
+        applies: Tells whether a budget's field limits exactly this cost.
     """
 
     name: str
@@ -51,7 +51,7 @@ class _Axis:
 
 
 def draw_student(shape: TeacherShape, rows: Sequence[ScoredRow], chosen: Scored, *, polished: bool = False) -> Picture:
-    """Draw the candidates for a student's card, with the student marked, at its loss after polishing if it has one."""
+    """Draw the candidates for a student's card, and mark the student (at its loss after polishing, if polished)."""
     marks = [_Mark(chosen, "this student", polished)]
     return frontier_picture(
         [_panel(axis, rows, marks, ()) for axis in _counted_axes(shape, default_length(shape.longest))]
@@ -59,7 +59,7 @@ def draw_student(shape: TeacherShape, rows: Sequence[ScoredRow], chosen: Scored,
 
 
 def draw_answer(found: Answer, rows: Sequence[ScoredRow]) -> Picture:
-    """Draw the candidates for a job's result: against counted costs, and predicted latency where there is one."""
+    """Draw the candidates for a job's result, against counted costs and predicted latencies."""
     marks = [_Mark(one.scored, one.budget.name, one.polished, one.latency) for one in found.students]
     missed = [choice for choice in found.choices if choice.chosen is None]
     lengths = [choice.budget.sequence_length for choice in found.choices if choice.budget.max_flops is not None]
@@ -90,7 +90,7 @@ def _counted_axes(shape: TeacherShape, length: int) -> list[_Axis]:
 
 
 def _latency_axes(found: Answer) -> list[_Axis]:
-    """One for each target and percentile that budgets limit."""
+    """Give one axis for each target and percentile that budgets limit."""
     limiting: dict[tuple[str, Percentile], Budget] = {}
     for choice in found.choices:
         if choice.budget.latency_target is not None:
@@ -137,7 +137,7 @@ def _panel(axis: _Axis, rows: Sequence[ScoredRow], marks: Sequence[_Mark], misse
     for choice in missed:
         if axis.limit in _broken(choice) and axis.applies(choice.budget):
             limit = _limit(axis, choice.budget)
-            # Of several limits each may be met, only never all by one candidate.
+            # With several limits, each may be met by some candidate, but not all by one.
             alone = len(choice.budget.limits) == 1 or all(point.cost > limit for point in points)
             limits.append(Limit(limit, choice.budget.name if alone else f"{choice.budget.name} with its other limits"))
     return Panel(axis.name, tuple(points), unit=axis.unit, teacher=axis.teacher, limits=tuple(limits))
@@ -152,7 +152,7 @@ def _same(one: Scored, other: Scored) -> bool:
 
 
 def _broken(choice: Choice) -> frozenset[str]:
-    """The limits that the nearest candidates break."""
+    """Give the limits that the nearest candidates break."""
     return frozenset().union(*(miss.misses for miss in choice.nearest))
 
 
@@ -161,7 +161,7 @@ def _limit(axis: _Axis, budget: Budget) -> float:
 
 
 def _asides(found: Answer, axes: Sequence[_Axis], missed: Sequence[Choice]) -> Iterable[Aside]:
-    """The limits that are missed on costs without a panel."""
+    """Give the missed limits on costs without a panel."""
     for choice in missed:
         budget = choice.budget
         for name in sorted(_broken(choice)):

@@ -1,7 +1,7 @@
-"""Evaluating a model on a task on Ray: a task a seed, side by side; each that ends is kept at once.
+"""Evaluation of a model on a task with Ray: one Ray task per seed, in parallel; each score is saved at once.
 
-The model and the tokenised rows lie in the object store, a copy a node, so that workers need no storage. A seed whose
-score is there, from an earlier attempt or another job, is not fine-tuned again.
+The model and the tokenised rows are in the object store, one copy per node, so that workers need no storage. A seed
+with a saved score, from an earlier attempt or another job, is not fine-tuned again.
 """
 
 from __future__ import annotations
@@ -38,35 +38,35 @@ from workloads.storage.storage import Storage
 
 MODEL, ROWS = "model", "rows"
 TELL_SECONDS = 0.5
-"""Between two words of a worker on how far it is."""
+"""Seconds between two progress reports of a worker."""
 
 _log = structlog.get_logger(__name__)
 
 
 def step_names(request: EvaluationRequest) -> list[str]:
-    """The steps of an evaluation, in their order."""
+    """Names of an evaluation's steps, in order."""
     return [MODEL, ROWS, *map(seed_step, request.seeds)]
 
 
 def seed_step(seed: int) -> str:
-    """The step that fine-tunes and scores with one seed."""
+    """Name of the step that fine-tunes and scores with one seed."""
     return f"seed-{seed}"
 
 
 def evaluate(
     storage: Storage, request: AcceptedEvaluation, *, builder: str, progress: Progress, work: Path
 ) -> tuple[EvaluationResult, dict[str, list[str]]]:
-    """Evaluate a model; the caller has joined the Ray cluster and declared the steps.
+    """Evaluate a model. The caller must have joined the Ray cluster and declared the steps.
 
     Args:
-        storage: Where the student is, and where results are kept.
-        request: What is asked for.
+        storage: The storage of the student and of results.
+        request: The evaluation's request.
         builder: Names the job and attempt.
-        progress: Told of the steps of :func:`step_names`.
+        progress: Progress of the steps of :func:`step_names`.
         work: A local folder for temporary files.
 
     Returns:
-        The result, and the fingerprints of the stages behind it, by stage.
+        The result, and the fingerprints of its stages, by stage.
 
     Raises:
         InputError: The model or the task cannot be used, or fine-tuning diverged.
@@ -89,13 +89,13 @@ def evaluate(
     if found.builder != builder:
         for step in step_names(request)[1:]:
             progress.reuse(step)
-    # What the task is called decides nothing, so another may have built the artefact under another name.
+    # The task's name is no part of the key, so another job may have built the artefact under another name.
     own = {"task": request.task.name, "scored_on": request.task.scored_on}
     return EvaluationResult.model_validate(found.summary | own), used
 
 
 def _model_folder(storage: Storage, request: AcceptedEvaluation, work: Path) -> Path:
-    """The model as a folder on this machine."""
+    """Give the model as a folder on this machine."""
     spec = request.model.teacher
     if spec is None:
         assert request.files is not None, request
@@ -116,7 +116,7 @@ def _model_folder(storage: Storage, request: AcceptedEvaluation, work: Path) -> 
 
 
 def _keys(request: AcceptedEvaluation, fingerprint: str) -> tuple[dict[int, Key], Key]:
-    """What decides the score of each seed, and what all of them together."""
+    """Give the key of each seed's score, and the key of the whole result."""
     try:
         task = task_fingerprint(request.task_spec(), TASK)
     except InputError as error:
@@ -183,7 +183,7 @@ def _result(
 
 @dataclass(frozen=True)
 class _Word:
-    """How far a seed is; ``metrics`` where an epoch has ended."""
+    """Progress report of a seed, with ``metrics`` at the end of an epoch."""
 
     seed: int
     done: int
@@ -193,7 +193,7 @@ class _Word:
 
 @dataclass(frozen=True)
 class _Shared:
-    """What every worker needs but the weights: the model without them, and how to run it."""
+    """Inputs of every worker except the weights: the model without weights, and how to run it."""
 
     model: PreTrainedModel
     request: EvaluationRequest
@@ -203,7 +203,7 @@ class _Shared:
 
 @dataclass(frozen=True)
 class _Seed:
-    """A seed to fine-tune with, on a worker of these needs."""
+    """A seed to fine-tune with, and the resources that its worker needs."""
 
     seed: int
     needs: dict[str, float]
@@ -211,15 +211,15 @@ class _Seed:
 
     @property
     def names(self) -> tuple[str]:
-        """Its step."""
+        """Name of its step."""
         return (seed_step(self.seed),)
 
 
 class _SeedTasks:
-    """Launches seeds on Ray, a task each, and hands over the scores.
+    """Launcher of seeds on Ray, one task each.
 
     Args:
-        arguments: Refs to what :func:`_evaluate_seed` is given before and after the seed.
+        arguments: Refs to the arguments of :func:`_evaluate_seed` before and after the seed.
         keep: Called with each score.
     """
 
@@ -237,7 +237,7 @@ class _SeedTasks:
 
 @dataclass(frozen=True)
 class _SeedTask:
-    """A seed that is being fine-tuned with, in its room."""
+    """A running task of a seed, and the room that it runs in."""
 
     reference: Any
     room: Reservation
@@ -249,9 +249,9 @@ class _SeedTask:
         self.room.release()
         try:
             self.keep(ray.get(self.reference))
-        except ray.exceptions.RayTaskError as error:  # what it did
+        except ray.exceptions.RayTaskError as error:  # raised by the task
             return True, error
-        except ray.exceptions.RayError as error:  # what happened to it
+        except ray.exceptions.RayError as error:  # a loss of its worker or node
             return True, LostError(str(error))
         return True, None
 
@@ -268,10 +268,10 @@ def _run(
     keep: Callable[[SeedScore], Any],
     progress: Progress,
 ) -> list[SeedScore]:
-    """Fine-tune with these seeds, as many at a time as the cluster has room for."""
-    # The share is that of all seeds: those left after a restart then repeat what they would have given.
+    """Fine-tune with these seeds, as many at a time as fit on the cluster."""
+    # The share is computed for all seeds, so that seeds left after a restart give the same scores.
     share = share_for("seeds", runs=len(request.seeds))
-    # Read-only in the workers, and not copied on the way to those of one node.
+    # Read-only in the workers; workers of one node share one copy.
     weights = ray.put({name: tensor.numpy() for name, tensor in model.state_dict().items()})
     shared = ray.put(_Shared(model.to("meta"), request, share.cpus, share.gpus > 0))
     scores: list[SeedScore] = []
@@ -303,17 +303,17 @@ def _run(
 
 
 class _Board:
-    """An actor that workers leave words on; they do not wait for it, for a task that waits gives its CPUs away."""
+    """Actor that collects the workers' reports. Workers do not wait for it: a waiting task gives up its CPUs."""
 
     def __init__(self) -> None:
         self._words: list[_Word] = []
 
     def tell(self, word: _Word) -> None:
-        """Leave a word."""
+        """Add a report."""
         self._words.append(word)
 
     def read(self) -> list[_Word]:
-        """Take all words, oldest first."""
+        """Remove and return all reports, oldest first."""
         words, self._words = self._words, []
         return words
 
@@ -345,5 +345,5 @@ def _evaluate_seed(shared: _Shared, weights: dict[str, Any], rows: EvaluationDat
 
     device = torch.device("cuda" if shared.gpu else "cpu")
     score = evaluate_seed(base, rows, shared.request, seed, device, report, epoch_report)
-    ray.get(last)  # so that nothing is said of a seed that has ended
+    ray.get(last)  # so that no report of a seed comes after its end
     return score

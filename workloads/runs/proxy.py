@@ -1,8 +1,8 @@
-"""The proxy task: candidates are fine-tuned on a labelled dataset and ranked by its score.
+"""Proxy task: candidates are fine-tuned on a labelled dataset and ranked by their scores.
 
-Each candidate is a trial of Ray Tune, an epoch a step, in actors that are reused; asynchronous successive halving
-(ASHA) stops those that fall behind. A candidate that is finished leaves its scores in the storage; where they are
-found, in a new attempt or another job, its trial tells them again and trains nothing.
+Each candidate is a trial of Ray Tune with one epoch per step; actors are reused. Asynchronous successive halving
+(ASHA) stops candidates that fall behind. The scores of a finished candidate are saved in the storage. A new attempt
+or another job that finds them reports them again without training.
 """
 
 from __future__ import annotations
@@ -51,25 +51,25 @@ from workloads.storage.artifacts import Artifact, Key
 from workloads.storage.storage import Storage
 
 HALVING = 2
-"""Of the candidates that have come so far, about one in so many goes on."""
+"""Reduction factor of ASHA: about one in so many of the candidates at a rung continues."""
 CPUS = 1
 CANDIDATES_OF_GPU = 4
-"""Candidates that share a GPU: each is far too small to keep one busy."""
+"""Candidates that share a GPU; one alone is too small to use it fully."""
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class _Shared:
-    """What the actors need; arrays lie in the object store, a copy a node.
+    """Inputs of the actors; arrays are in the object store, one copy per node.
 
     Attributes:
-        candidates: By the number that a trial's configuration gives.
-        teacher: Its weights left out.
-        superlms: The fingerprint of each candidate's SuperLM.
-        weights: By fingerprint, a ref to the SuperLM's weights by name.
-        task: A ref to the :class:`EncodedTask`.
-        known: Scores by epoch of candidates that are finished already, by number.
+        candidates: The candidates; a trial's configuration holds an index.
+        teacher: The teacher without its weights.
+        superlms: Fingerprint of each candidate's SuperLM.
+        weights: Map of fingerprint to a ref to the SuperLM's weights by name.
+        task: Ref to the :class:`EncodedTask`.
+        known: Map of index to scores by epoch, for candidates finished earlier.
     """
 
     candidates: tuple[Scored, ...]
@@ -85,11 +85,11 @@ class _Shared:
 
 @dataclass(frozen=True)
 class Entrants:
-    """The candidates to fine-tune.
+    """Candidates to fine-tune.
 
     Attributes:
-        candidates: Each once; the most promising first, for those that come later are measured against them.
-        superlms: The SuperLM that holds each: that of its sub-space, or its own where it was polished.
+        candidates: Each once; the most promising first, since ASHA compares later ones with them.
+        superlms: The SuperLM of each: that of its sub-space, or its own if it was polished.
     """
 
     candidates: Sequence[Scored]
@@ -97,15 +97,15 @@ class Entrants:
 
 
 def candidate_needs(gpu: bool) -> dict[str, float]:
-    """What fine-tuning a candidate takes of a node: a CPU, and a part of a GPU where there are any."""
+    """Resources that fine-tuning one candidate needs on a node: a CPU, and a share of a GPU if the cluster has any."""
     return worker_needs(CPUS, 1 / CANDIDATES_OF_GPU if gpu else 0)
 
 
 def check_task(spec: ProxyTaskSpec, teacher: Teacher) -> None:
-    """Find out before anything is trained whether a task can be used.
+    """Check before any training that a task can be used.
 
     Raises:
-        InputError: It cannot, by the field of ``proxy_task``.
+        InputError: It cannot be used; the error names the field of ``proxy_task``.
     """
     encode_task(read_task(spec), spec, teacher.tokenizer, teacher.shape)
 
@@ -113,18 +113,19 @@ def check_task(spec: ProxyTaskSpec, teacher: Teacher) -> None:
 def score_on_task(
     run: Run, request: CompressionRequest, teacher: TeacherStage, entrants: Entrants, news: News
 ) -> Artifact:
-    """Give the candidates' scores on the proxy task, built by this call or an earlier one.
+    """Give the candidates' scores on the proxy task, from this call or an earlier one.
 
     Args:
-        run: Where artefacts are kept, and who builds them.
-        request: With a ``proxy_task``; its seed decides the heads' values, dropout and the order of the rows.
-        teacher: Of the candidates.
+        run: The storage of artefacts, and the builder.
+        request: A request with a ``proxy_task``; its seed decides the heads' initial values, dropout and the order of
+            the rows.
+        teacher: The candidates' teacher.
         entrants: The candidates.
-        news: Told of candidates done and candidates in all, and of what is waited for.
+        news: Told the number of candidates done and in all, and the reason of a wait.
 
     Raises:
-        InputError: The task cannot be used, no node that is up can hold a candidate, or fine-tuning diverged.
-        NotStartedError: There is room for a candidate and none starts.
+        InputError: The task cannot be used, no live node can hold a candidate, or fine-tuning diverged.
+        NotStartedError: There are free resources for a candidate, but none starts.
         RuntimeError: A candidate could not be fine-tuned, with the cause, or the search was interrupted.
         OSError: The storage cannot be read or written.
     """
@@ -154,10 +155,10 @@ def score_on_task(
 
 
 def read_task_scores(storage: Storage, artifact: Artifact, candidates: Sequence[Scored]) -> list[Scored]:
-    """Give the candidates with their scores on the task, in the order that they were scored in.
+    """Give the candidates with their scores on the task, in the order of their scoring.
 
-    A candidate's score is its best over the epochs, so that going on never counts against it. Nothing else is kept:
-    their losses are those of the search at hand, which need not be the one whose candidates were fine-tuned.
+    A candidate's score is its best over the epochs, so that more epochs never lower it. Losses are not kept: they
+    belong to the search at hand, which may be another than the one that chose the fine-tuned candidates.
     """
     scores = read_task_table(storage, artifact)
     assert [shape for _, shape in scores] == [one.architecture for one in candidates], (artifact, candidates)
@@ -165,7 +166,7 @@ def read_task_scores(storage: Storage, artifact: Artifact, candidates: Sequence[
 
 
 def _candidate_keys(request: CompressionRequest, entrants: Entrants, teacher_fingerprint: str) -> list[Key]:
-    """What decides each candidate's scores, whoever else is fine-tuned."""
+    """Give each candidate's key: all that decides its scores, independent of the other candidates."""
     assert request.proxy_task is not None
     task = task_fingerprint(request.proxy_task)
     return [
@@ -188,9 +189,9 @@ def _all_key(candidates: Sequence[Key]) -> Key:
 
 
 class _Records:
-    """The scores by epoch that finished candidates leave.
+    """Saved scores by epoch of finished candidates.
 
-    One that was stopped early is finished only among the candidates that it was stopped for.
+    The scores of a candidate that was stopped early hold only for the same set of candidates.
     """
 
     def __init__(self, run: Run, among: Key, candidates: Sequence[Key], epochs: int) -> None:
@@ -198,7 +199,7 @@ class _Records:
         self._among, self._candidates, self._epochs = among, candidates, epochs
 
     def known(self) -> dict[int, tuple[float, ...]]:
-        """Give the scores of those that are finished, by number."""
+        """Give the scores of the finished candidates, by index."""
         known = {}
         for number, key in enumerate(self._candidates):
             found = artifacts.find(self._storage, key) or artifacts.find(self._storage, self._stopped(key))
@@ -207,7 +208,7 @@ class _Records:
         return known
 
     def keep(self, number: int, scores: Sequence[float]) -> None:
-        """Keep the scores of a candidate that has finished now."""
+        """Save the scores of a candidate that has just finished."""
         key = self._candidates[number]
         key = key if len(scores) == self._epochs else self._stopped(key)
         artifacts.commit(self._storage, key, self._builder, {"scores": list(scores)})
@@ -219,7 +220,7 @@ class _Records:
 def _share(
     storage: Storage, folder: Path, request: CompressionRequest, teacher: Teacher, entrants: Entrants
 ) -> _Shared:
-    """Tokenise the task and put what the actors need into the object store."""
+    """Tokenise the task, and put the actors' inputs into the object store."""
     spec = request.proxy_task
     assert spec is not None
     task = encode_task(read_task(spec), spec, teacher.tokenizer, teacher.shape)
@@ -232,14 +233,14 @@ def _share(
 
 
 def _run(shared: _Shared, folder: Path, records: _Records, news: News) -> list[tuple[float, ...]]:
-    """Fine-tune all candidates and give their scores by epoch, in their order."""
+    """Fine-tune all candidates, and give their scores by epoch, in the candidates' order."""
     total, needs = len(shared.candidates), candidate_needs(shared.gpu)
     watcher = _Watcher(shared, records, news.advance)
     starts = StartWatch(needs, news.wait)
     concurrent = most_at_once("proxy_task", needs)
     at_once = min(concurrent, total)
     news.advance(0, total)
-    # What is known takes no time, and is what the others are measured against.
+    # Candidates with known scores come first: they take no time, and ASHA compares the others with them.
     trainable = tune.with_parameters(_FineTuneCandidate, shared=shared)
     order = sorted(range(total), key=lambda number: number not in shared.known)
     tuner = tune.Tuner(
@@ -256,7 +257,7 @@ def _run(shared: _Shared, folder: Path, records: _Records, news: News) -> list[t
             verbose=0,
             callbacks=[watcher, starts],
             failure_config=tune.FailureConfig(fail_fast=True),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # scores are all a trial leaves
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a trial's only results are its scores
         ),
     )
     with lean_tune(at_once), contextlib.closing(starts):
@@ -287,7 +288,7 @@ def _halving(epochs: int) -> TrialScheduler:
 
 
 class _Watcher(tune.Callback):  # type: ignore[misc]
-    """Collects scores, keeps those of candidates that finish, and tells how far the task is."""
+    """Callback of Tune that collects scores, saves those of finished candidates, and reports progress."""
 
     def __init__(self, shared: _Shared, records: _Records, progress: Callable[[int, int], None]) -> None:
         self.finished: dict[int, tuple[float, ...]] = {}
@@ -296,7 +297,7 @@ class _Watcher(tune.Callback):  # type: ignore[misc]
         self._records, self._progress = records, progress
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles the callbacks for a restore, which we never ask for; what listens may hold locks.
+        # Tune pickles callbacks for a restore, which we never do; listeners may hold locks, which cannot be pickled.
         return self.__dict__ | {"_progress": None, "_records": None}
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
@@ -304,7 +305,7 @@ class _Watcher(tune.Callback):  # type: ignore[misc]
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number = trial.config["candidate"]
-        # What is known already may have been stopped later, or never, when it was fine-tuned.
+        # Use the stored scores: that run may have trained for more epochs than this one.
         scores = self._known.get(number) or tuple(self._scores[number][epoch] for epoch in sorted(self._scores[number]))
         if number not in self._known:
             self._records.keep(number, scores)
@@ -313,7 +314,7 @@ class _Watcher(tune.Callback):  # type: ignore[misc]
 
 
 class _FineTuneCandidate(tune.Trainable):  # type: ignore[misc]
-    """One candidate, an epoch a step; the actor takes the next one when it is done."""
+    """Trainable that fine-tunes a candidate, one epoch per step; its actor is reused for the next candidate."""
 
     def setup(self, config: dict[str, Any], shared: _Shared) -> None:
         torch.set_num_threads(CPUS)

@@ -1,4 +1,4 @@
-"""Cutting a chosen student out of its SuperLM and saving it."""
+"""Students: extracting a chosen student from its SuperLM, and saving it."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from workloads.storage.storage import Storage
 
 CARD_FILE = "README.md"
 QUANTISATION_ROWS = 64
-"""Held-out rows that an int8 file is compared with its float32 one on, at most."""
+"""Most held-out rows for the comparison of an int8 file with its float32 one."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a student comes from.
+    """Sources of a student.
 
     Attributes:
-        stages: The finished stages behind it, by stage; at least ``corpus`` and ``superlm``.
+        stages: Its finished source stages, by stage; at least ``corpus`` and ``superlm``.
         rows: The scores table, for the card's picture.
     """
 
@@ -68,12 +68,12 @@ def build_student(
         chosen: Which it is.
         key: Its :func:`workloads.answers.student_key.student_key`.
         work: An empty local folder.
-        measure: Gives the latency for the card, of the folder in the storage that it is called with.
+        measure: Called with the student's folder in the storage; gives the latency for the card.
 
     Raises:
         InputError: The latency's target cannot be measured here; nothing is committed.
-        OnnxMismatch: ONNX Runtime disagrees with PyTorch; nothing is committed.
-        OSError: There is no room for it; nothing is committed.
+        OnnxMismatch: ONNX Runtime and PyTorch differ; nothing is committed.
+        OSError: The student cannot be written; nothing is committed.
     """
     storage, folder = run.storage, artifacts.build_folder(key, run.builder)
     weights = origin.superlm.extract(chosen.architecture)
@@ -88,7 +88,7 @@ def build_student(
     card = _card(origin, chosen, quantised, picture.alt)
     export_student(work, origin.teacher, chosen.architecture, weights, card)
     storage.upload(work, folder)
-    if measure is not None:  # as it was exported; the card is the last of its files
+    if measure is not None:  # measured as exported; the card is written last
         card = replace(card, latency=measure(folder))
         storage.write_bytes(f"{folder}/{CARD_FILE}", render(card).encode())
     exports: dict[str, Any] = {"onnx": ONNX_FILE} if origin.request.export.onnx else {}

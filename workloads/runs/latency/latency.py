@@ -1,8 +1,8 @@
-"""Latency on the cluster: a node that is as the target says, one measurement at a time on it, results kept.
+"""Latency on the cluster: on a node that suits the target, one measurement at a time, with results saved.
 
-What is measured depends on the device, the cores that a process may use and the libraries' versions, so these are part
-of an artefact's key: on nodes of another kind, or after an upgrade, the same target is measured anew. The measuring
-process is an actor of its own, fresh each time, with as many CPUs as the target has threads.
+A latency depends on the device, the cores that a process may use and the libraries' versions. So these are part of an
+artefact's key: another kind of node, or an upgrade, leads to a new measurement. The measuring process is a fresh
+actor with as many CPUs as the target has threads.
 """
 
 from __future__ import annotations
@@ -42,34 +42,34 @@ from workloads.storage.artifacts import Artifact, Key
 from workloads.storage.storage import Storage
 
 MORE_REPEATS = 2
-"""How often a candidate is timed again, at most, while no two of its repeats agree."""
+"""Most additional timings of a candidate while no two of its repeats agree."""
 WAITING = "waiting for another measurement on the node"
 
 
 @dataclass(frozen=True)
 class Timed:
-    """What timing a model once takes, in seconds.
+    """Seconds that timing a model once takes.
 
     Attributes:
-        start: Making it ready, and all else that the timed forwards are not.
-        forward: One of these.
+        start: All but the timed forwards, such as loading the model.
+        forward: One timed forward.
     """
 
     start: float
     forward: float
 
     def seconds(self, target: LatencyTarget) -> float:
-        """What one repeat of a measurement on ``target`` takes."""
+        """Seconds of one repeat of a measurement on ``target``."""
         return self.start + (target.warm_ups + target.runs) * self.forward
 
 
 @dataclass(frozen=True)
 class ForwardTimes:
-    """A target's forwards as :func:`time_forwards` found them.
+    """Times of a target's forwards, from :func:`time_forwards`.
 
     Attributes:
-        start: Seconds until the measuring process is there, with the teacher's files.
-        small, large: The candidates at the ends.
+        start: Seconds until the measuring process is ready, with the teacher's files.
+        small, large: Times of the smallest and the largest candidate.
         flops: Their FLOP counts at the target's length.
     """
 
@@ -81,7 +81,7 @@ class ForwardTimes:
     flops: tuple[int, int]
 
     def of(self, flops: int) -> Timed:
-        """What a candidate of so many FLOPs would take, on the line between the two."""
+        """Interpolate the times of a candidate by its FLOPs, on the line through the two."""
         (low, high), small, large = self.flops, self.small, self.large
         share = (flops - low) / (high - low) if high > low else 0.0
         return Timed(
@@ -94,7 +94,7 @@ class SavedStudent:
     """An exported student in the storage.
 
     Attributes:
-        files: Its folder, relative to the storage.
+        files: The student's folder, relative to the storage.
     """
 
     files: str
@@ -103,11 +103,11 @@ class SavedStudent:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which candidates are measured for a predictor; see :func:`candidates_to_measure`.
+    """Choice of candidates to measure for a predictor; see :func:`candidates_to_measure`.
 
     Attributes:
-        seed: Of the draw.
-        count: How many, at most.
+        seed: Seed of the draw.
+        count: Most candidates.
     """
 
     spaces: Sequence[Space]
@@ -116,10 +116,10 @@ class Choice:
 
 
 def build_measure(run: Run, asked: Asked, teacher: TeacherStage, student: SavedStudent) -> Artifact:
-    """Give the artefact of a measure, made by this call or an earlier one (then its builder is another).
+    """Give the artefact of a measure, made by this call or an earlier one (then its builder differs).
 
-    It is made again where its two repeats disagree, a few times; one whose repeats never agreed is used by its own
-    builder only, and measured anew by others.
+    If its two repeats disagree, it is measured again a few times. A measure whose repeats never agreed is used only by
+    its own builder; others measure anew.
 
     Raises:
         InputError: The target cannot be measured here; see :func:`find_place`.
@@ -152,7 +152,7 @@ def build_measure(run: Run, asked: Asked, teacher: TeacherStage, student: SavedS
 
 
 def read_measure(artifact: Artifact) -> LatencyMeasure:
-    """Read the measure back."""
+    """Read a measure from its artefact."""
     return LatencyMeasure.model_validate(artifact.summary)
 
 
@@ -161,16 +161,16 @@ def build_samples(
 ) -> Artifact:
     """Give the artefact of measured candidates, made by this call or an earlier one.
 
-    The candidates have the teacher's weights, sliced, for training changes no latency. Each is measured twice, the
-    second time in the opposite order, so that a machine that grows slower or faster favours none; those whose repeats
-    disagree are measured again. Where too few agree in the end they serve this builder only, under a key of its own.
+    The candidates have slices of the teacher's weights, since training does not change latency. Each is measured twice,
+    the second time in the opposite order, so that a change of the machine's speed favours none. Those whose repeats
+    disagree are measured again. If too few agree in the end, only this builder uses them, under a key of its own.
 
     Args:
-        run: Where artefacts are kept, and who builds them; the measuring node must reach the storage.
-        asked: Where and how.
-        teacher: Of the candidates.
-        choice: Which candidates.
-        progress: Called with measurements done and measurements in all, two a candidate and those made again.
+        run: The storage of artefacts, and the builder; the measuring node must reach the storage.
+        asked: The target and its request.
+        teacher: The candidates' teacher.
+        choice: The choice of candidates.
+        progress: Called with measurements done and in all: two per candidate, and those repeated.
 
     Raises:
         InputError: The target cannot be measured here; see :func:`find_place`.
@@ -200,7 +200,7 @@ def build_samples(
 
 
 def samples_key(target: LatencyTarget, place: Place, teacher_fingerprint: str, choice: Choice) -> Key:
-    """Name what decides the measured candidates; see :func:`build_samples`."""
+    """Make the key of the measured candidates; see :func:`build_samples`."""
     return Key(
         "latency-samples",
         {
@@ -215,13 +215,13 @@ def samples_key(target: LatencyTarget, place: Place, teacher_fingerprint: str, c
 
 
 def time_forwards(run: Run, asked: Asked, teacher: TeacherStage, spaces: Sequence[Space]) -> ForwardTimes:
-    """Time a few forwards where a target is measured, and what comes before them.
+    """Time a few forwards on the target's node, and the start of the measuring process.
 
     Args:
-        run: Where the teacher's files are, and who asks.
-        asked: Where and how.
-        teacher: Timed beside the smallest and the largest candidate.
-        spaces: Of the candidates.
+        run: The storage of the teacher's files, and the builder.
+        asked: The target and its request.
+        teacher: The teacher, timed beside the smallest and the largest candidate.
+        spaces: The candidates' sub-spaces.
 
     Raises:
         InputError: The target cannot be measured here; see :func:`find_place`.
@@ -239,7 +239,7 @@ def time_forwards(run: Run, asked: Asked, teacher: TeacherStage, spaces: Sequenc
         began = time.monotonic()
         with _meter(room, run, short, teacher) as meter:
             start = time.monotonic() - began
-            result_of(meter.time.remote(*high, 0))  # the first has the libraries to load
+            result_of(meter.time.remote(*high, 0))  # the first call also loads the libraries
             small, large = (
                 _timed(meter.time.remote(*end, number), short.target) for number, end in enumerate((low, high), 1)
             )
@@ -255,14 +255,14 @@ def _timed(reference: Any, target: LatencyTarget) -> Timed:
 
 
 def read_samples(artifact: Artifact) -> LatencySamples:
-    """Read the samples back."""
+    """Read samples from their artefact."""
     return LatencySamples.model_validate(artifact.summary)
 
 
 @contextlib.contextmanager
 def _alone_on(place: Place, run: Run, asked: Asked) -> Iterator[None]:
-    """Hold the right to measure on a node."""
-    # Two threads of a job must not measure at once either, hence an owner of each call's own.
+    """Hold the lease for measuring on a node."""
+    # The owner is unique per call, so that two threads of one job do not measure at once either.
     with lease(f"latency-on-{place.node}", f"{run.builder}-{uuid.uuid4().hex}", lambda: asked.wait(WAITING)):
         asked.wait(None)
         yield
@@ -270,20 +270,22 @@ def _alone_on(place: Place, run: Run, asked: Asked) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _room(asked: Asked, place: Place) -> Iterator[Any]:
-    """Hold what the target is measured with on its node."""
+    """Hold the resources of a measurement on the target's node."""
     with reserved([needs_of(asked.target)], asked.wait, place.node) as room:
         yield room
 
 
 @contextlib.contextmanager
 def _meter(room: Any, run: Run, asked: Asked, teacher: TeacherStage) -> Iterator[Any]:
-    """Start a measuring process in a room, and end it."""
+    """Run a measuring process in a room; it ends with the context."""
     files = teacher.artifact.files
     meter = start_in(room, needs_of(asked.target), _Meter, run.storage.url, asked.target, files)
     try:
         yield meter
     finally:
-        with contextlib.suppress(ray.exceptions.RayError):  # it may be gone, and its files with the node's work folder
+        with contextlib.suppress(
+            ray.exceptions.RayError
+        ):  # it may have died, and its files with the node's work folder
             ray.get(meter.close.remote())
 
 
@@ -315,7 +317,7 @@ def _measure_all(
 
 
 class _Meter:
-    """Measures on its node; its process does nothing else."""
+    """Actor that measures on its node, in a process of its own."""
 
     def __init__(self, storage: str, target: LatencyTarget, teacher_files: str) -> None:
         self._storage = Storage.open(storage)
@@ -325,7 +327,7 @@ class _Meter:
         self._held: tuple[Teacher, Space, SuperLM] | None = None
 
     def measure(self, student_files: str) -> LatencyMeasure:
-        """Measure a student beside the teacher, again where the repeats disagree."""
+        """Measure a student beside the teacher, again if the repeats disagree."""
         models = [functools.partial(load_model, one) for one in (self._teacher_folder, self._fetch(student_files))]
         return settled(lambda: craft.measure(self._target, *models))
 
@@ -344,7 +346,7 @@ class _Meter:
         return craft.time_alone(self._target, functools.partial(load_model, self._teacher_folder), folder)
 
     def about(self) -> tuple[str, dict[str, str]]:
-        """Give the device and the libraries' versions."""
+        """Give the device's name and the libraries' versions."""
         return device_name(self._target), craft.library_versions()
 
     def close(self) -> None:
@@ -355,7 +357,7 @@ class _Meter:
         return self._storage.fetch(files, Path(self._work.name))
 
     def _cut(self, space: Space) -> tuple[Teacher, SuperLM]:
-        """What a sub-space's candidates are cut from; only the last one is kept."""
+        """Give the source of a sub-space's candidates; only the last one is cached."""
         if self._held is None or self._held[1] != space:
             teacher = open_teacher(self._teacher_folder) if self._held is None else self._held[0]
             self._held = (teacher, space, SuperLM.from_teacher(teacher.weights, space, wiring_of(teacher)))

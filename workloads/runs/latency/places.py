@@ -1,4 +1,4 @@
-"""The node that a latency target is measured on: one that has what the target asks for."""
+"""Places: the nodes that can measure a latency target."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from workloads.spec.errors import InputError
 from workloads.spec.request import CompressionRequest
 
 _RESOURCE_SHARE = 0.001
-"""How much of a target's resource a measurement takes: it only says where, not how many at once."""
+"""Share of a target's custom resource that a measurement takes: the resource only selects the node."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a target is measured.
+    """A node that can measure a target.
 
     Attributes:
         node: Ray's id of the node.
         device: Model of its CPU or GPU.
-        cores: How many cores a process may use there.
-        versions: Of the libraries that a latency depends on.
+        cores: Number of cores that a process may use there.
+        versions: Versions of the libraries that affect latency.
     """
 
     node: str
@@ -40,17 +40,17 @@ class Place:
 
     @property
     def conditions(self) -> dict[str, Any]:
-        """What a latency holds under, besides its target; JSON-like."""
+        """Conditions of a latency besides its target; JSON-like."""
         return {"device": self.device, "cores": self.cores, "versions": dict(self.versions)}
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A latency target, and who asks for it.
+    """A latency target, and the request's field that asks for it.
 
     Attributes:
-        field: The request's field to name where it cannot be measured.
-        wait: Told what a measurement waits for, and None when it waits no longer.
+        field: The request's field that errors name.
+        wait: Called with the reason of a wait, and with None at its end.
     """
 
     target: LatencyTarget
@@ -59,16 +59,16 @@ class Asked:
 
     @classmethod
     def by(cls, request: CompressionRequest, target: LatencyTarget, wait: OnWait) -> Asked:
-        """A target of a request, by the first budget that asks for it."""
+        """Make it for a target of a request, with the field of the first budget that asks for the target."""
         return cls(target, target_field(request, target), wait)
 
 
 def find_place(asked: Asked) -> Place:
-    """Find the node that a target is measured on, the same one as long as it is there.
+    """Find the node that measures a target; the same node as long as it is alive.
 
     Raises:
         InputError: No node has its resource, device or CPUs, or the node has too few cores or no compiler.
-        NotStartedError: The node does not start the process that looks.
+        NotStartedError: The node does not start the process that inspects it.
     """
     nodes = [node for node in ray.nodes() if node["Alive"]]
     for resource, amount, problem, remedy in _needs(asked.target):
@@ -82,7 +82,7 @@ def find_place(asked: Asked) -> Place:
 
 
 def target_field(request: CompressionRequest, target: LatencyTarget) -> str:
-    """The field of a request to name where a target cannot be measured: that of the first budget that asks for it."""
+    """Field that errors about a target name: that of the first budget that asks for it."""
     for index, budget in enumerate(request.budgets):
         if budget.latency_target == target.name:
             return f"budgets.{index}.latency_target"
@@ -90,13 +90,13 @@ def target_field(request: CompressionRequest, target: LatencyTarget) -> str:
 
 
 _looked: dict[tuple[str, LatencyTarget, str], Place] = {}
-"""What nodes were found to be; an upgraded one is another to Ray."""
+"""Inspected nodes; Ray gives an upgraded node a new id."""
 
 
 def _look_at(node: str, asked: Asked) -> Place:
-    """Ask a node what it is, and whether it can measure a target."""
+    """Inspect a node, and check that it can measure a target."""
     needs = {name: amount for name, amount in needs_of(asked.target).items() if name != "CPU"}
-    if not needs:  # no CPU is needed to look, so that there is nothing to wait for
+    if not needs:  # inspecting needs no CPU, so there is nothing to wait for
         at = NodeAffinitySchedulingStrategy(node, soft=False)
         look = ray.remote(_look).options(num_cpus=0, scheduling_strategy=at).remote(asked.target, asked.field)
         return Place(node, *result_of(look))
@@ -106,7 +106,7 @@ def _look_at(node: str, asked: Asked) -> Place:
 
 
 class _Looker:
-    """Looks at its node, with the target's GPU or resource at hand."""
+    """Actor that inspects its node, with the target's GPU or resource."""
 
     def look(self, target: LatencyTarget, field: str) -> tuple[str, int, dict[str, str]]:
         return _look(target, field)
@@ -119,13 +119,13 @@ def _look(target: LatencyTarget, field: str) -> tuple[str, int, dict[str, str]]:
 
 
 def needs_of(target: LatencyTarget) -> dict[str, float]:
-    """What a measurement on a target takes of its node, as Ray counts it."""
+    """Ray resources that a measurement on a target takes of its node."""
     needs = worker_needs(target.threads, 1 if target.device == "cuda" else 0)
     return needs if target.resource is None else needs | {target.resource: _RESOURCE_SHARE}
 
 
 def result_of(reference: Any) -> Any:
-    """Wait for a task on a node; what is wrong with the input there is so here."""
+    """Wait for a task's result; an :class:`InputError` raised there is raised here."""
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
@@ -135,7 +135,7 @@ def result_of(reference: Any) -> Any:
 
 
 def _needs(target: LatencyTarget) -> list[tuple[str, float, str, str]]:
-    """What a node must have, as Ray counts it, and what to say where none has it."""
+    """Ray resources that a node must have, and the error if no node has them."""
     needs = []
     if target.resource is not None:
         needs.append(
