@@ -143,7 +143,9 @@ def _activation_bytes(
         forward = held + _feed_forward_floats(hidden, architecture.layers[0].intermediate_size, 4)
         unfused = held + 5 * hidden
     else:
-        forward, unfused = max(_own_floats(hidden, layer) for layer in architecture.layers), 0
+        # Each kind of layer once: costs are asked for by the thousand.
+        forward = max(_own_floats(hidden, *widths) for widths in {layer.widths for layer in architecture.layers})
+        unfused = 0
     size = BYTES["float32"]
     in_layer = Quadratic(size * bias, size * forward)
     if not relative:
@@ -155,9 +157,9 @@ def _activation_bytes(
     return in_layer, Quadratic(), Quadratic(37, 8 + size * hidden), Quadratic(8 + size * most_heads, size * hidden)
 
 
-def _own_floats(hidden: int, layer: Layer) -> int:
+def _own_floats(hidden: int, heads: int, head_width: int, inner: int) -> int:
     """Count the most numbers a token that a layer of our own class holds, in its last part."""
-    width, inner = layer.heads * layer.head_width, layer.intermediate_size
+    width = heads * head_width
     # From attention on: the layer's input, and queries, keys, values and context, to the layer's end.
     held = hidden + 4 * width if width else 0
     if inner:
