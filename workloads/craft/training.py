@@ -1,6 +1,6 @@
-"""One loop's step: a group of SuperLMs trained on one teacher forward a batch.
+"""The training step: a group of SuperLMs is trained on one teacher forward a batch.
 
-Plain PyTorch; where several workers share a batch, the caller has set up ``torch.distributed``.
+Plain PyTorch. Where several workers share a batch, the caller sets up ``torch.distributed``.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ def _cause(error: Any) -> BaseException:
 
 
 def _read_failure(storage: Storage, job: GroupJob) -> BaseException | None:
-    """A failure that trying again cannot mend is left in a file, so that Ray does not restart the workers for it."""
+    """Read a failure that a restart cannot mend. Workers leave it in a file, so that Ray does not restart them."""
     path = _failure_path(job)
     if not storage.exists(path):
         return None
