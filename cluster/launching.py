@@ -1,7 +1,7 @@
-"""Launching work that workers do: it waits, uncharged, for room that others have taken, and starts when there is some.
+"""Launching of work on workers: it waits for free resources, and starts when it has them.
 
-The room is found first, by a reservation. Work that has room and whose worker does not come up within
-:data:`cluster.room.START_SECONDS` is given up, with the reason.
+A reservation finds the room first; waiting counts as no failure. If the work has room and its worker does not start
+within :data:`cluster.room.START_SECONDS`, the launch ends with the reason.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from cluster.sizing import Needs
 FOLLOWS = "follows the others: the nodes that are up hold no more at once"
 
 _GLANCE_SECONDS = 0.05
-"""How long a look waits for the room; Ray takes a moment even where all is free."""
+"""Seconds that a check waits for the room; Ray needs a moment even if all is free."""
 
 
 class NoRoomYetError(RuntimeError):
-    """The room was gone when the worker was to start: others were quicker, or a node has left."""
+    """The room was lost before the worker started: other work took it, or a node left."""
 
 
 class LostError(RuntimeError):
-    """The worker was lost, and not by what it did."""
+    """The worker was lost, through no fault of its work."""
 
 
 class Work(Protocol):
-    """What is launched.
+    """Work to launch.
 
     Attributes:
-        names: What it is called where its waiting is told.
-        needs: Of each of its workers.
-        retries: How often it is started again when its worker is lost.
+        names: Names for reports of its waiting.
+        needs: Needs of each worker.
+        retries: Most restarts after lost workers.
     """
 
     @property
@@ -51,21 +51,21 @@ class Room(Protocol):
     """A reservation; see :class:`cluster.room.Reservation`."""
 
     def granted(self, seconds: float) -> bool:
-        """Whether it is there."""
+        """Whether the room is granted."""
 
     @property
     def wait(self) -> str | None:
-        """What is waited for."""
+        """Description of what the reservation waits for."""
 
     def release(self) -> None:
-        """Give it back."""
+        """Give the room back."""
 
 
 class Handle(Protocol):
     """Work that was started."""
 
     def ended(self) -> tuple[bool, BaseException | None]:
-        """Whether it has ended, and the failure that ended it."""
+        """Whether the work has ended, and the failure if there was one."""
 
     def cancel(self) -> None:
         """End it at once."""
@@ -82,17 +82,17 @@ class Launcher(Protocol):
 
 
 OnWait = Callable[[Sequence[str], str | None], None]
-"""Called with the names of work and what it waits for; None: it waits no longer."""
+"""Callback with the names of work and what it waits for; None at the end of the wait."""
 
 
 class Launch:
-    """One work on its way from waiting to its end.
+    """Launch of one work, from waiting to its end.
 
     Args:
-        work: What is done.
-        launcher: Starts it.
-        on_wait: Told while it waits.
-        clock: Seconds, growing.
+        work: The work.
+        launcher: Starts the work.
+        on_wait: Called while it waits.
+        clock: A monotonic clock in seconds.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Launch:
         self._works = False
 
     def works(self) -> None:
-        """Hear that its worker is up."""
+        """Note that the worker has started."""
         self._works, self._tried = True, 0.0
 
     def go_on(self) -> bool:
@@ -142,7 +142,7 @@ class Launch:
 
     @property
     def _fruitless(self) -> float:
-        """Seconds for which there was room and no worker came up."""
+        """Seconds with room but without a started worker."""
         starts = self._handle is not None and not self._works
         return self._tried + (self._clock() - self._began if starts else 0.0)
 
@@ -169,13 +169,13 @@ class Launch:
 
 
 class Launches:
-    """Works of which so many go on at once; the others follow.
+    """Launches of several works, a limited number at once.
 
     Args:
-        works: What is done.
-        at_once: How many the nodes hold side by side.
-        launcher: Starts them.
-        on_wait: Told while they wait.
+        works: The works.
+        at_once: Number of works that the nodes hold side by side.
+        launcher: Starts the works.
+        on_wait: Called while they wait.
     """
 
     def __init__(self, works: Sequence[Work], at_once: int, launcher: Launcher, on_wait: OnWait) -> None:
@@ -203,7 +203,7 @@ class Launches:
         return not self._active and not self._later
 
     def works(self, names: Sequence[str]) -> None:
-        """Hear that the worker of the work of any of these names is up."""
+        """Note that the worker of the work with any of these names has started."""
         for launch in self._active:
             if set(launch.work.names) & set(names):
                 launch.works()

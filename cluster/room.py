@@ -1,4 +1,4 @@
-"""Room on the cluster: waiting until what a worker needs is free, with a placement group that Ray grants as a whole."""
+"""Room on the cluster: waiting for a worker's resources, with a placement group that Ray grants as a whole."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 from cluster.sizing import Cluster, Needs, describe_needs, read_cluster
 
 START_SECONDS = 600.0
-"""How long a worker may take to start once there is room for it, and how long a lost node may take to come back."""
+"""Longest time for a worker to start once it has room, and for a lost node to come back."""
 POLL_SECONDS = 0.5
-_QUIET_SECONDS = 2.0  # a wait that is shorter is not worth a word
-_LOOK_SECONDS = 5.0  # between looks at which nodes are up
+_QUIET_SECONDS = 2.0  # a shorter wait is not reported
+_LOOK_SECONDS = 5.0  # between checks of the live nodes
 
 OnWait = Callable[[str | None], None]
-"""Called with what is waited for and since when, and with None when the wait is over."""
+"""Callback with the reason and the start of a wait, and with None at its end."""
 
 
 class NotStartedError(RuntimeError):
@@ -65,7 +65,7 @@ class Reservation:
 
     @property
     def wait(self) -> str | None:
-        """What is waited for and since when; None for the first moments."""
+        """Reason and start of the wait; None for the first moments."""
         if time.monotonic() - self._began < _QUIET_SECONDS:
             return None
         return f"waiting since {self._since:%H:%M:%S} UTC for {self._words}, taken by other work"
@@ -108,13 +108,13 @@ def reserved(bundles: Sequence[Needs], on_wait: OnWait, node: str | None = None)
 
 
 def can_hold(cluster: Cluster, bundles: Sequence[Needs], node: str | None = None) -> bool:
-    """Whether the nodes that are up hold like bundles together while nothing else runs."""
+    """Whether the live nodes can hold equal bundles together while nothing else runs."""
     within = Cluster(tuple(one for one in cluster.nodes if node is None or one.id == node))
     return within.holds(bundles[0]) >= len(bundles)
 
 
 def run_in(group: Any, needs: Needs, function: Callable[..., Any], *args: Any) -> Any:
-    """Run a function in a worker of its own within a reservation, and give what it gives.
+    """Run a function in a worker of its own within a reservation, and return its result.
 
     Raises:
         NotStartedError: The worker did not start in :data:`START_SECONDS`.
@@ -130,7 +130,7 @@ def run_in(group: Any, needs: Needs, function: Callable[..., Any], *args: Any) -
 
 
 def start_in(group: Any, needs: Needs, cls: type, *args: Any) -> Any:
-    """Start an actor within a reservation and wait until it is there.
+    """Start an actor within a reservation, and wait until it is up.
 
     Raises:
         NotStartedError: It did not start in :data:`START_SECONDS`.
@@ -171,5 +171,5 @@ class _Runner:
     """Runs one function."""
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Give what the function gives."""
+        """Return the function's result."""
         return function(*args)

@@ -1,4 +1,4 @@
-"""Sizing a run to the cluster: what each node can hold, and what a worker may ask for."""
+"""Sizing of a run: capacities of the nodes, and the resources of each worker."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 Needs = Mapping[str, float]
-"""Amounts by Ray's names of the resources (``CPU``, ``GPU``, custom ones), as a task, an actor or a bundle asks."""
+"""Amounts by Ray resource (``CPU``, ``GPU``, custom ones) that a task, an actor or a bundle requests."""
 
 _PARTS = 10_000  # Ray counts resources in parts of 1/10,000
 
 
 class NoRoomError(Exception):
-    """No node that is up, or not enough of them, can ever hold what is asked for.
+    """The live nodes can never hold the request.
 
     Attributes:
         resource: The resource that is short.
-        problem: What is asked for and what there is.
-        remedy: What the user can do about it.
+        problem: The request and the available amount.
+        remedy: Advice to the user.
     """
 
     def __init__(self, resource: str, problem: str, remedy: str) -> None:
@@ -27,11 +27,11 @@ class NoRoomError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What a node has in all, free or taken.
+    """A node with its total resources, free or taken.
 
     Attributes:
-        id: Ray's.
-        resources: By Ray's names.
+        id: Ray's id.
+        resources: Amounts by Ray resource.
     """
 
     id: str
@@ -48,7 +48,7 @@ class Node:
         return int(self.resources.get("GPU", 0))
 
     def holds(self, needs: Needs) -> int:
-        """How many tasks of these needs fit on the node side by side while nothing else runs on it."""
+        """Number of tasks of these needs that fit on the empty node side by side."""
         assert any(needs.values()), needs
         have = self.resources
         return min(_parts(have.get(name, 0)) // _parts(amount) for name, amount in needs.items() if amount)
@@ -71,18 +71,18 @@ class Cluster:
         return sum(node.gpus for node in self.nodes)
 
     def holds(self, needs: Needs) -> int:
-        """How many tasks of these needs fit on the nodes side by side while nothing else runs."""
+        """Number of tasks of these needs that fit on the empty nodes side by side."""
         return sum(node.holds(needs) for node in self.nodes)
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What each worker of some like runs asks for.
+    """Resources of each worker of equal runs.
 
     Attributes:
-        cpus: Of a worker; also its threads.
-        gpus: Of a worker: 1 where the cluster has any, else 0.
-        runs_at_once: So many runs fit side by side; the others follow them.
+        cpus: CPUs of a worker, and its number of threads.
+        gpus: GPUs of a worker: 1 if the cluster has any, else 0.
+        runs_at_once: Number of runs that fit side by side; the others follow.
     """
 
     cpus: int
@@ -105,13 +105,13 @@ def read_cluster() -> Cluster:
 def share_out(cluster: Cluster, *, runs: int = 1, workers: int = 1) -> Share:
     """Share the cluster evenly among runs of ``workers`` workers each.
 
-    All workers that run at once fit on the nodes together. Where the cluster has GPUs, each worker has one, and only
-    the nodes with GPUs count.
+    All workers that run at once fit on the nodes together. If the cluster has GPUs, each worker gets one, and only
+    nodes with GPUs are used.
 
     Args:
-        cluster: Its nodes.
-        runs: That could go on side by side.
-        workers: Of each run.
+        cluster: The cluster's nodes.
+        runs: Number of runs that could go side by side.
+        workers: Workers of each run.
 
     Raises:
         NoRoomError: The workers of one run do not fit, with one CPU each.
@@ -129,7 +129,7 @@ def share_out(cluster: Cluster, *, runs: int = 1, workers: int = 1) -> Share:
 
 
 def worker_needs(cpus: int, gpus: float = 0) -> dict[str, float]:
-    """The needs of a worker, as Ray counts them."""
+    """Ray resources of a worker."""
     return {"CPU": float(cpus)} | ({"GPU": float(gpus)} if gpus else {})
 
 

@@ -1,4 +1,4 @@
-"""What a finished search stands on, and how to come back to it: a new budget needs nothing else.
+"""Artefacts behind a finished search, and loading them again to answer a new budget.
 
 Light to import: the service answers budgets from it.
 """
@@ -18,11 +18,11 @@ from workloads.storage.storage import Storage
 
 @dataclass(frozen=True)
 class TeacherStage:
-    """The teacher, brought to the storage.
+    """The teacher in the storage.
 
     Attributes:
-        artifact: Its files.
-        fingerprint: Of what decides its outputs; see :func:`workloads.shapes.teacher_files.fingerprint`.
+        artifact: Artefact with its files.
+        fingerprint: Fingerprint of its outputs; see :func:`workloads.shapes.teacher_files.fingerprint`.
         shape: Its dimensions.
     """
 
@@ -37,11 +37,11 @@ class TeacherStage:
 
 @dataclass(frozen=True)
 class Trained:
-    """Everything up to the scores table.
+    """All artefacts up to the scores table.
 
     Attributes:
-        superlms: By name of the sub-space.
-        reloaded: Whether it was found again for budgets that the search did not know.
+        superlms: SuperLMs by name of their sub-space.
+        reloaded: Whether they were loaded again for budgets that the search did not know.
     """
 
     teacher: TeacherStage
@@ -53,7 +53,7 @@ class Trained:
 
     @property
     def covers_any_budget(self) -> bool:
-        """Whether the search's survivors answer the budgets at hand; else what it left early counts too."""
+        """Whether the search's survivors can answer the budgets at hand; else dropped candidates count too."""
         return not (self.reloaded and self.scores.summary.get("aim") == "budgets")
 
     def space(self, name: str) -> Space:
@@ -62,7 +62,7 @@ class Trained:
 
 
 def load_trained(storage: Storage, scores_fingerprint: str) -> Trained:
-    """Find again what a scores table was made from.
+    """Load the artefacts that a scores table was made from.
 
     Raises:
         InputError: An artefact has been removed from the storage.

@@ -1,4 +1,4 @@
-"""What a teacher or a student gives for a batch, and which parts of it an objective wants.
+"""Signals: outputs of a teacher or a student for a batch, and the parts that an objective wants.
 
 Shape letters: B rows, L tokens, A attention width (heads x head width), H hidden size, F feed-forward width.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """Token rows as a model takes them.
+    """Token rows as input of a model.
 
     Attributes:
         input_ids_BL: int64 token ids.
@@ -41,7 +41,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Wants:
-    """Which signals to give; nothing else is computed or kept.
+    """Signals to compute and keep.
 
     Attributes:
         relations: Layers, from 1, whose queries, keys and values are wanted. Attention scores follow from them.
@@ -70,15 +70,15 @@ class Wants:
 
 @dataclass(frozen=True)
 class Signals:
-    """What a model gave; layers are numbered as in :class:`Wants`.
+    """Signals of a model; layers are numbered as in :class:`Wants`.
 
     Attributes:
         queries: By layer, the projected queries, all heads side by side, ``[B, L, A]``.
         keys: The same for keys.
         values: The same for values.
         hidden: By layer, its output, ``[B, L, H]``.
-        contexts: By layer, what attention mixed of the values, all heads side by side, ``[B, L, A]``.
-        inner: By layer, what goes into the feed-forward activation, ``[B, L, F]``.
+        contexts: By layer, the attention-weighted values, all heads side by side, ``[B, L, A]``.
+        inner: By layer, the input of the feed-forward activation, ``[B, L, F]``.
         output_BLH: The last layer's output.
         logits: The head's logits: ``[B, L, vocabulary]`` or ``[B, classes]``.
         layers: How many layers the model has.

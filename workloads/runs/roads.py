@@ -1,4 +1,4 @@
-"""What a run does for each method: from the teacher to the scores, and the estimate of it.
+"""Roads of the methods: from the teacher to the scores, and the estimate of it.
 
 A road brings torch and Ray with it, so it is imported when a run asks for it.
 """

@@ -60,13 +60,13 @@ def build_student(
     work: Path,
     measure: Callable[[str], LatencyMeasure] | None = None,
 ) -> Artifact:
-    """Extract a student, save it as plain ``transformers`` loads it, export it, measure it, and commit it.
+    """Extract a student, save it for plain ``transformers``, export it, measure it, and commit it.
 
     Args:
         run: Names the storage and the builder.
-        origin: What it comes from.
-        chosen: Which it is.
-        key: Its :func:`workloads.answers.student_key.student_key`.
+        origin: The student's sources.
+        chosen: The chosen candidate.
+        key: The student's :func:`workloads.answers.student_key.student_key`.
         work: An empty local folder.
         measure: Called with the student's folder in the storage; gives the latency for the card.
 

@@ -1,1 +1,1 @@
-"""What models look like and cost: architectures, sub-spaces, teachers' files, without torch."""
+"""Shapes and costs of models: architectures, sub-spaces, teachers' files; no torch."""

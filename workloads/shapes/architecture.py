@@ -159,7 +159,7 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What a model reads, and what it has beside its layers: the same for a teacher and each of its students.
+    """Inputs of a model, and its parts beside the layers; a teacher and its students share them.
 
     Attributes:
         family: ``bert``, ``roberta``, ``xlm-roberta`` or ``mpnet``: whose stock classes compute what it computes.

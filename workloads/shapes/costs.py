@@ -1,4 +1,4 @@
-"""What an architecture costs: exact counts, and the closed forms that the AutoDistil paper prints.
+"""Costs of an architecture: exact counts, and the closed forms of the AutoDistil paper.
 
 Counts are of the extracted student as it is saved (embeddings and, where the teacher has one, the pooler
 included). ``flops`` are multiply-accumulates of one sequence at a stated length, padding not counted.

@@ -1,4 +1,4 @@
-"""Where the stock models of the families keep their parts, by the names of :mod:`workloads.shapes.parameters`."""
+"""Layouts: the names of parts in the families' stock models, by those of :mod:`workloads.shapes.parameters`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workloads.shapes.parameters import LAYER, LAYERS, SHARED, Place, place_of
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a model keeps the parts that :mod:`workloads.shapes.parameters` names.
+    """Names in a model of the parts that :mod:`workloads.shapes.parameters` names.
 
     Attributes:
         shared: Canonical name of each part that layers share to its module, seen from the encoder model; a family
@@ -74,7 +74,7 @@ MPNET_LAYOUT = Layout(
 OWN_LAYOUT = Layout(
     shared={part.name: part.name for part in SHARED}, layer={part.name: part.name for part in LAYER}, layers=LAYERS
 )
-"""Of our own class: its modules are named as the parts are."""
+"""Layout of our own class: its modules have the parts' names."""
 LAYOUTS = {
     "bert": BERT_LAYOUT,
     "roberta": BERT_LAYOUT,

@@ -88,12 +88,12 @@ HIDDEN_PROJECTION = Part("hidden_projection", "linear", ("targets", "hidden"))
 LEARNED_MAPS = (PROJECTION, HIDDEN_PROJECTION)
 
 SHARED = (*EMBEDDINGS, RELATIVE_BIAS, POOLER, *LEARNED_MAPS)
-"""What all layers share."""
+"""Axes that all layers share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a parameter belongs.
+    """Place of a parameter in a model.
 
     Attributes:
         label: Of its layer; None for what layers share.

@@ -33,7 +33,7 @@ class Space(Protocol):
 
     @property
     def name(self) -> str:
-        """What the space is called, unique among those of a request."""
+        """Name of the space, unique within a request."""
         ...
 
     @property

@@ -123,7 +123,7 @@ def _depths(teacher_layers: int, place: float, *, alone: bool) -> tuple[int, ...
 
 
 def _misfits(space: ProductSpace, shape: TeacherShape) -> Iterator[tuple[str, str, str]]:
-    """What of a sub-space the teacher cannot give: the range, what is wrong with it, and the remedy."""
+    """Yield the ranges of a sub-space that the teacher cannot serve, each with the problem and the remedy."""
     inner = (int(end(space.hidden_sizes) * end(space.mlp_ratios)) for end in (min, max))
     limits = [
         ("layers", space.layers, shape.layers),

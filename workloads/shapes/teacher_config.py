@@ -1,8 +1,8 @@
-"""What of a teacher's ``config.json`` matters here, and what values it may have.
+"""Settings of a teacher's ``config.json``, and their allowed values.
 
-Every setting that transformers declares for a family is checked as transformers does, so that a configuration that it
-would not read is refused before a run. Of these only :data:`ENCODER` decides what an encoder computes. The others
-(what a forward returns, caches, decoding, labels) are dropped when a teacher is opened, and so reach no student.
+Every setting that transformers declares for a family is checked as transformers does. So a configuration that it
+would not read is refused before a run. Only the settings of :data:`ENCODER` decide the encoder's outputs. The others
+(returned values, caches, decoding, labels) are dropped when a teacher is opened, and reach no student.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ SIZES = {
     "max_position_embeddings": 1 << 20,
     "type_vocab_size": 1 << 16,
 }
-"""The dimensions, each with the largest value that is looked at."""
+"""Dimensions, each with the largest accepted value."""
 ACTIVATIONS = (
     "gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh", "gelu_pytorch_tanh",
     "hardswish", "laplace", "leaky_relu", "linear", "mish", "quick_gelu", "relu", "relu2", "relu6", "sigmoid", "silu",
     "sqrtsoftplus", "swish", "tanh",
 )  # fmt: skip
-"""Those of transformers that have no weights of their own."""
+"""Activations of transformers that have no weights."""
 ENCODER = (
     *SIZES, "hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range", "layer_norm_eps",
     "relative_attention_num_buckets", "pad_token_id", "bos_token_id", "eos_token_id", "tie_word_embeddings",
@@ -45,23 +45,23 @@ ENCODER = (
 )  # fmt: skip
 """Settings that decide what an encoder computes and how it is fine-tuned, or that belong to its vocabulary."""
 OWN_SETTINGS = ("family", "head_width", "position_counting", "relative_attention_max_distance", "has_pooler")
-"""Those that our own class has beside."""
+"""Additional settings of our own class."""
 HEAD = ("num_labels", "id2label", "label2id")
 """Settings of a classification head."""
 RESERVED = {"roberta": 1, "xlm-roberta": 1, "mpnet": 1}
 """The usual padding id of the families that count positions from behind it; MPNet's code knows no other."""
 BUCKETS, DISTANCE = 32, 128
-"""Of MPNet's relative bias; its code knows no other numbers."""
+"""Buckets and distance of MPNet's relative bias; its code knows no other numbers."""
 
 _Check = Callable[[Any], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What values a setting may have.
+    """Allowed values of a setting.
 
     Attributes:
-        allows: Tells whether a value may be.
+        allows: Tells whether a value is allowed.
         words: The allowed values in words, after "use".
     """
 

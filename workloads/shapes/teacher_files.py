@@ -1,4 +1,4 @@
-"""What can be told of a teacher from its files alone: whether it can be used, its shape, its fingerprint.
+"""Facts of a teacher from its files alone: whether it can be used, its shape, its fingerprint.
 
 Light to import (no torch, no transformers), so that the service can refuse a request at once.
 """
@@ -42,12 +42,12 @@ _CHUNK = 1 << 22
 
 @dataclass(frozen=True)
 class EncoderFiles:
-    """What a teacher's files say of its encoder.
+    """Files of a teacher's encoder.
 
     Attributes:
-        folder: Where they lie; a URL for those in an object store.
-        config: The content of ``config.json``, checked.
-        tensors: Where the weights keep the encoder.
+        folder: Their folder; a URL in an object store.
+        config: The checked content of ``config.json``.
+        tensors: Names of the encoder in the weights.
     """
 
     folder: str

@@ -1,7 +1,7 @@
-"""A teacher's folder wherever it lies, in the layouts that the field's tools write, read with bounds.
+"""A teacher's folder, local or in an object store, in the layouts of common tools; reads are bounded.
 
-Beside a plain folder these are used: the old layout of sentence-transformers (``modules.json`` names the folder of
-the transformer) and a model of the hub's cache (``models--owner--name`` with ``refs`` and ``snapshots``).
+Beside plain folders it reads the old layout of sentence-transformers (``modules.json`` names the folder of the
+transformer) and models of the hub's cache (``models--owner--name`` with ``refs`` and ``snapshots``).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _MAX_ENTRIES = 10_000
 _MAX_WEIGHT_FILES = 200
 _MAX_TENSORS = 50_000
 _LOOKED_AT, _NAMED = 50, 3
-"""Folders that are looked into for a model, and that a message names, at most."""
+"""Most folders that are searched for a model, and most that a message names."""
 _COMMIT_OR_REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _MODULE_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,99}){0,3}")
 
@@ -85,7 +85,7 @@ class TeacherFolder:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """Path or URL of the folder."""
         return self.storage.url
 
     def json(self, name: str) -> dict[str, Any]:
@@ -191,7 +191,7 @@ class TeacherFolder:
         return length, parse_header(text, size - LENGTH_BYTES - length)
 
     def _inner(self, revision: str | None) -> str | None:
-        """Where below this folder the model is, if a known tool put it there."""
+        """Find the model's folder below this one, if it has the layout of a known tool."""
         if MODULES in self.names and (CONFIG not in self.names or "model_type" not in self.json(CONFIG)):
             return self._transformer_module()
         if CONFIG in self.names:
@@ -228,7 +228,7 @@ class TeacherFolder:
         return InputError.of(FIELD, f"{self.url} has no {CONFIG}.", remedy)
 
     def _models_near(self) -> Iterator[str]:
-        """Where folders below this one hold a model."""
+        """Find folders below this one that hold a model."""
         near = [f"snapshots/{name}" for name in _folder_names(self.storage, "snapshots")]
         for name in (near or _folder_names(self.storage, ""))[:_LOOKED_AT]:
             below = _below(self.storage, name)

@@ -1,7 +1,7 @@
-"""A teacher's stored tensors against its configuration, by names and shapes alone.
+"""Check of a teacher's stored tensors against its configuration, by names and shapes alone.
 
-transformers leaves a tensor that it does not know aside and makes up one that it misses, so every difference within
-the encoder is refused here, before anything is loaded.
+transformers ignores unknown tensors and initialises missing ones at random. So every difference within the encoder is
+refused here, before anything is loaded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from workloads.spec.json_text import shown
 WRAPPERS = ("_orig_mod.", "module.", "model.")
 """Prefixes that wrappers leave before every name: torch.compile, DataParallel, a class around the model."""
 _BASES = {"bert": "bert.", "roberta": "roberta.", "xlm-roberta": "roberta.", "mpnet": "mpnet.", OWN: "stillroom."}
-"""What a model with a head puts before the names of its encoder."""
+"""Prefixes of the encoder's names in a model with a head."""
 _DTYPES = ("F16", "BF16", "F32", "F64")
 _OLD_NORMS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 """Names of early TensorFlow checkpoints, which transformers renames as it loads."""
@@ -42,7 +42,7 @@ _KEYS: dict[Axis, str] = {
 
 @dataclass(frozen=True, slots=True)
 class EncoderTensors:
-    """Where a checkpoint keeps its encoder.
+    """Names of the encoder in a checkpoint.
 
     Attributes:
         wrapper: A prefix of every name, to be taken off; empty where there is none.

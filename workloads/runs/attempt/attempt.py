@@ -1,4 +1,4 @@
-"""What every stage of an attempt works with: the storage, the request, the progress, and the models behind it."""
+"""Context of all stages of an attempt: the storage, the request, the progress and the models."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Attempt:
     """One attempt of a compression, selection or plan; the caller has joined the Ray cluster.
 
     Args:
-        job: The attempt as one of any job; its steps are those of :func:`workloads.methods.steps.step_names`.
-        request: What is asked for.
+        job: The job's attempt; its steps are those of :func:`workloads.methods.steps.step_names`.
+        request: The request.
         work: A local folder for temporary files.
     """
 
@@ -33,7 +33,7 @@ class Attempt:
         self._teachers: dict[Path, Teacher] = {}
 
     def set_lengths(self, longest: int) -> None:
-        """Set the lengths that the request left open, for a teacher that reads ``longest`` tokens."""
+        """Set the lengths that the request left open, for a teacher with inputs of up to ``longest`` tokens."""
         self.request = with_lengths(self.request, longest)
 
     def teacher(self, stage: TeacherStage) -> Teacher:

@@ -1,4 +1,4 @@
-"""What every stage program works with."""
+"""Context of all stage programs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from workloads.storage.storage import Storage
 
 @dataclass(frozen=True)
 class Run:
-    """An attempt, as a stage program sees it.
+    """An attempt from a stage program's view.
 
     Attributes:
-        storage: Where artefacts are kept; the cluster's nodes must reach it.
-        builder: Names the job and the attempt, and so the folders that are written.
-        progress: Told how far the steps are.
+        storage: The storage of artefacts; the cluster's nodes must reach it.
+        builder: Names the job and the attempt, and so the folders of builds.
+        progress: Progress of the steps.
     """
 
     storage: Storage
@@ -32,10 +32,10 @@ class JobAttempt:
     """One attempt of a job of any kind.
 
     Attributes:
-        folder: The job's.
-        number: The attempt's.
-        progress: Told how far the steps are.
-        log: The finished stages that the attempt stands on.
+        folder: The job's folder.
+        number: Number of the attempt.
+        progress: Progress of the steps.
+        log: The finished stages that the attempt uses.
     """
 
     folder: JobFolder
@@ -45,17 +45,17 @@ class JobAttempt:
 
     @property
     def run(self) -> Run:
-        """What stage programs see of it."""
+        """The attempt from a stage program's view."""
         return Run(self.folder.storage, f"{self.folder.job}-{self.number}", self.progress)
 
 
 @dataclass(frozen=True)
 class News:
-    """Who hears of a stage.
+    """Listeners of a stage.
 
     Attributes:
         advance: Called with units done and units in all.
-        wait: Called with what the stage waits for and since when, and with None when it goes on.
+        wait: Called with the reason and start of a wait, and with None at its end.
     """
 
     advance: Callable[[int, int], None]
@@ -63,5 +63,5 @@ class News:
 
     @classmethod
     def of_step(cls, progress: Progress, step: str) -> News:
-        """A step of an attempt."""
+        """Make the listeners that update a step of an attempt."""
         return cls(functools.partial(progress.advance, step), functools.partial(progress.wait, step))

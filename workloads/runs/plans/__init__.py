@@ -1,1 +1,1 @@
-"""What a request would take, before any work."""
+"""Plans: estimates of a request's time, before any work."""

@@ -1,4 +1,4 @@
-"""What a compression would take, step by step, by what a short calibration has measured; nothing is run here."""
+"""Estimate of a compression, step by step, from the figures of a short calibration; nothing is run here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from workloads.shapes.architecture import Architecture
 from workloads.shapes.search_space import Space
 from workloads.spec.autodistil import AutoDistilRequest
 
-# Read off the events of a run of the demo on an idle machine of two cores (2026-11-21).
+# From the events of a run of the demo on an idle machine with two cores (2026-11-21).
 TRAIN_START_SECONDS = 26.0
 """A training's first step came 23 s after its placement (Ray Train's start, importance, the SuperLMs), and about
 3 s passed from its last step to the search."""
@@ -41,14 +41,14 @@ CORPUS_BYTES_A_SECOND = 1.1e6
 
 @dataclass(frozen=True)
 class Subject:
-    """What is planned, and where.
+    """Subject of a plan.
 
     Attributes:
-        request: What is asked for.
+        request: The request.
         spaces: The sub-spaces.
-        cluster: The nodes that are up.
-        corpus_bytes: Text to read; None where it is not known (the hub).
-        reused: By step, whether an earlier run has left its result.
+        cluster: The live nodes.
+        corpus_bytes: Bytes of text; None if not known (the hub).
+        reused: By step, whether the result of an earlier run is reused.
     """
 
     request: AutoDistilRequest
@@ -65,25 +65,25 @@ class Subject:
 
     @functools.cached_property
     def placement(self) -> Placement:
-        """How the SuperLMs are trained."""
+        """Placement of the SuperLMs' training."""
         return plan_placement(self.request.training, self.spaces, self.teacher.shape, self.cluster)
 
     def share(self, runs: int) -> Share:
-        """What each worker of so many trainings side by side has.
+        """Resources of each worker of this many trainings side by side.
 
         Raises:
-            InputError: The nodes that are up cannot hold the workers.
+            InputError: The live nodes cannot hold the workers.
         """
         return share_for(WORKERS_FIELD, runs=runs, workers=self.request.training.workers, cluster=self.cluster)
 
     @property
     def search_needs(self) -> dict[str, float]:
-        """What an actor of the search has."""
+        """Resources of an actor of the search."""
         return trial.actor_needs()
 
     @property
     def task_needs(self) -> dict[str, float]:
-        """What fine-tuning a candidate has."""
+        """Resources for fine-tuning one candidate."""
         return proxy.candidate_needs(self.cluster.gpus > 0)
 
     def finalists(self, forwards: Mapping[str, ForwardTimes], count: int) -> list[list[Candidate]]:
@@ -93,7 +93,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a calibration found.
+    """Measurements of a calibration.
 
     Attributes:
         training: Of the sub-spaces, on a worker of the SuperLMs' training.

@@ -44,7 +44,7 @@ class PolishJob:
 
     @property
     def id(self) -> StudentId:
-        """What tells it from the others."""
+        """Identity of the student among the others."""
         return self.subspace.name, self.architecture
 
     @property
@@ -54,7 +54,7 @@ class PolishJob:
 
 
 def polished_key(request: CompressionRequest, job: PolishJob, teacher_fingerprint: str, corpus_fingerprint: str) -> Key:
-    """What decides a polished student; with whom it was polished does not."""
+    """Give the key of a polished student; it does not depend on the other students of the run."""
     training = polish_training(request)
     return Key(
         "polished",

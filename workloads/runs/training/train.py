@@ -41,7 +41,7 @@ _POLL_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """What SuperLMs are trained by and on.
+    """Settings and data of the SuperLMs' training.
 
     Attributes:
         request: Objective, training and seed.
@@ -82,7 +82,7 @@ class PendingSuperLM:
 
 
 def superlm_key(request: CompressionRequest, space: Space, teacher_fingerprint: str, corpus_fingerprint: str) -> Key:
-    """What decides a trained SuperLM; how it is grouped and checkpointed does not."""
+    """Give the key of a trained SuperLM; it does not depend on grouping and checkpoints."""
     training = request.training
     return Key(
         "superlm",

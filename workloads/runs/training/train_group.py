@@ -45,7 +45,7 @@ _CALIBRATION_BATCHES = 8
 
 @dataclass(frozen=True)
 class GroupJob:
-    """What a run needs to know; small enough to travel to its workers.
+    """Settings of a training run; small, since they are sent to its workers.
 
     Attributes:
         outputs: By sub-space, the artefact folder that this attempt writes its SuperLM into.
@@ -70,7 +70,7 @@ class GroupJob:
 
     @property
     def needs(self) -> dict[str, float]:
-        """What each worker asks the cluster for."""
+        """Ray resources of each worker."""
         return worker_needs(self.cpus, int(self.gpu))
 
     @property
