@@ -88,9 +88,9 @@ def test_a_student_equal_to_its_teacher_has_no_loss_in_low_precision_either(teac
 
 
 def test_losses_fall(teacher: Teacher) -> None:
-    losses = train(trainer_of(teacher, steps=20, training={"learning_rate": 1e-2, "dropout": 0.0}), batches=1)
+    losses = train(trainer_of(teacher, steps=12, training={"learning_rate": 1e-2, "dropout": 0.0}), batches=1)
     for name in ("small", "base"):
-        assert losses[-1][name].mean() < 0.7 * losses[0][name].mean()
+        assert losses[-1][name].mean() < 0.8 * losses[0][name].mean()
 
 
 def test_the_rate_warms_up_and_goes_down_to_nothing() -> None:
@@ -145,14 +145,14 @@ def test_micro_batches_change_no_weight(teacher: Teacher, layout: str, rows: int
     whole, split = (
         trainer_of(teacher, objective=objective, training={"micro_batch_rows": at_once}) for at_once in (None, rows)
     )
-    losses = [train(trainer, layout=layout)[-1] for trainer in (whole, split)]
+    losses = [train(trainer, layout=layout, steps=2)[-1] for trainer in (whole, split)]
     assert_close(flats(whole), flats(split))
     for name in ("small", "base"):
         torch.testing.assert_close(losses[0][name], losses[1][name], rtol=1e-4, atol=1e-6)
 
 
 def test_a_micro_batch_that_memory_does_not_hold_is_halved(teacher: Teacher, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, short = trainer_of(teacher), trainer_of(teacher)
+    whole, short = trainer_of(teacher, steps=2), trainer_of(teacher, steps=2)
     train(whole)
     real, seen = teacher.family.read, []
 
@@ -295,11 +295,11 @@ def test_no_group_of_rows_is_divided(teacher: Teacher, rows: int) -> None:
 def test_a_learned_map_is_trained_and_starts_as_the_identity(teacher: Teacher) -> None:
     """KD-NAS's objective: hidden states of all layers through one map to twice the teacher's width."""
     objective = Objective((HiddenStates(4, (2, 3, 4)),))
-    trainer = trainer_of(teacher, made=objective, training={"learning_rate": 1e-2, "dropout": 0.0}, steps=20)
+    trainer = trainer_of(teacher, made=objective, training={"learning_rate": 1e-2, "dropout": 0.0}, steps=10)
     small = trainer.members["small"].superlm.flat["hidden_projection.weight"]
     assert torch.equal(small.detach(), torch.eye(64).repeat(2, 1)[:, :32])
     losses = train(trainer, batches=1)
-    assert losses[-1]["small"].mean() < 0.8 * losses[0]["small"].mean()
+    assert losses[-1]["small"].mean() < 0.9 * losses[0]["small"].mean()
     assert not torch.allclose(small, torch.eye(64).repeat(2, 1)[:, :32], atol=1e-2)
     full = trainer_of(teacher, names=["teacher"], made=objective, training={"dropout": 0.0})
     assert float(full.step(0, batch_of(0))["teacher"]) < 1e-9
