@@ -1,1 +1,1 @@
-"""What people and programs talk to; imports no torch and no Ray."""
+"""The service and its interfaces: API, command line, clients, web page; imports no torch and no Ray."""

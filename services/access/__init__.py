@@ -1,1 +1,1 @@
-"""Who may do what: callers, their keys and their limits."""
+"""Access control: callers, their keys and their limits."""

@@ -1,4 +1,4 @@
-"""Who a request comes from, and what they may do."""
+"""Callers: the tenant and the permissions behind a request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from services.jobs.states import LOCAL_TENANT
 
 
 class Scope(StrEnum):
-    """What a key may be used for."""
+    """A permission of a key."""
 
     READ = "read"
     SUBMIT = "submit"
@@ -18,12 +18,12 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who a request comes from.
+    """The sender of a request.
 
     Attributes:
-        tenant: Whose jobs they see.
-        scopes: What they may do.
-        key_id: The key that they have shown; None where none is asked for.
+        tenant: The tenant that the caller belongs to.
+        scopes: The caller's permissions.
+        key_id: Id of the key used; None where the service asks for no keys.
     """
 
     tenant: str
@@ -31,12 +31,12 @@ class Caller:
     key_id: str | None = None
 
     def may(self, scope: Scope) -> bool:
-        """Whether they may do what a scope stands for; who administrates may do everything."""
+        """Whether the caller has a permission; administrators have all of them."""
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
     @property
     def sees(self) -> str | None:
-        """The tenant whose jobs they see; None is everyone's."""
+        """The tenant whose jobs the caller sees; None for all tenants."""
         return None if Scope.ADMIN in self.scopes else self.tenant
 
 

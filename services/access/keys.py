@@ -1,7 +1,7 @@
-"""Keys of the API: made, checked, revoked. The database holds a digest of each secret, never the secret.
+"""API keys: created, checked, revoked. The database holds a digest of each secret, never the secret.
 
 A key reads ``srk_<id>_<secret>``: the id finds the row, the secret proves the key. The secret is random and long, so
-that a plain digest of it cannot be turned back; what a person thinks up would need a slow one.
+that a fast digest is enough; a password chosen by a person would need a slow one.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from services.jobs.rows import Sessions, now
 from services.jobs.tables import ApiKeyRow
 
 KEEP_SECONDS = 3.0
-"""How long an answer is kept in memory; a key that is revoked somewhere is refused everywhere after that."""
+"""How long a check is cached; a revoked key is refused by every service after this time at the latest."""
 USED_EVERY = timedelta(minutes=1)
-"""How exactly it is told when a key was last used."""
+"""Resolution of ``last_used_at``."""
 _KEPT = 4096
 _SHAPE = re.compile(r"srk_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
 _NO_DIGEST = hashlib.sha256(secrets.token_bytes()).hexdigest()
@@ -38,15 +38,15 @@ log = structlog.get_logger(__name__)
 
 
 class UnknownKeyError(LookupError):
-    """There is no key of that id."""
+    """No key has that id."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """What is known of a key; not its secret.
+    """A key without its secret.
 
     Attributes:
-        name: What people call it.
+        name: A name for people.
         last_used_at: To the minute.
     """
 
@@ -61,7 +61,7 @@ class ApiKey:
 
     @property
     def state(self) -> str:
-        """Whether it opens anything: ``active``, ``revoked`` or ``expired``."""
+        """The key's state: ``active``, ``revoked`` or ``expired``."""
         if self.revoked_at is not None:
             return "revoked"
         return "expired" if self.expires_at is not None and self.expires_at <= now() else "active"
@@ -80,10 +80,10 @@ class KeyStore:
     def create(
         self, tenant: str, scopes: Collection[Scope], *, name: str = "", expires_at: datetime | None = None
     ) -> tuple[ApiKey, str]:
-        """Make a key, and its tenant where there is none of that name yet.
+        """Create a key, and its tenant where that does not exist.
 
         Returns:
-            The key, and its whole text, which cannot be had again.
+            The key, and its full text, which cannot be read again.
         """
         secret = secrets.token_urlsafe(32)
         with self._sessions.writing() as session:
@@ -105,14 +105,14 @@ class KeyStore:
             return _key_of(row), f"srk_{key_id}_{secret}"
 
     def all(self, tenant: str | None = None) -> list[ApiKey]:
-        """Give all keys, or a tenant's, oldest first."""
+        """List all keys, or a tenant's, oldest first."""
         query = select(ApiKeyRow).order_by(ApiKeyRow.created_at, ApiKeyRow.id)
         with self._sessions.reading() as session:
             rows = session.scalars(query if tenant is None else query.where(ApiKeyRow.tenant == tenant))
             return [_key_of(row) for row in rows]
 
     def revoke(self, key_id: str) -> ApiKey:
-        """Let a key open nothing any more; again changes nothing.
+        """Revoke a key; revoking it again changes nothing.
 
         Raises:
             UnknownKeyError: There is none of that id.
@@ -125,13 +125,13 @@ class KeyStore:
             return _key_of(row)
 
     def check(self, text: str) -> ApiKey | None:
-        """Give the key that a text is, where it opens something; None tells not why it does not."""
+        """Return the active key with this text; None for any other text, without the reason."""
         match = _SHAPE.fullmatch(text)
         if match is None:
             return None
         with self._sessions.reading() as session:
             row = session.get(ApiKeyRow, match[1])
-            # The same work and the same time, whether there is such an id or not.
+            # Unknown ids take the same work and time as known ones.
             proven = hmac.compare_digest(_digest(match[2]), row.digest if row is not None else _NO_DIGEST)
             if row is None or not proven:
                 return None
@@ -147,19 +147,19 @@ class KeyStore:
         try:
             with self._sessions.writing() as session:
                 session.execute(update(ApiKeyRow).where(ApiKeyRow.id == key_id, used).values(last_used_at=now()))
-        except OperationalError as error:  # whoever only reads shall go on where the disk is full
+        except OperationalError as error:  # on a full disk, reading must still work
             log.warning("key_use_not_noted", key=key_id, error=str(error.orig))
 
 
 class KeyChecks:
-    """Checks keys, each in the database only once in a few seconds.
+    """Caches checks of keys, so that each key is looked up in the database once in a few seconds.
 
-    Only keys that have let somebody in are kept, so that those that are made up push none of them out.
+    Only accepted keys are cached, so that made-up keys cannot evict them.
 
     Args:
         store: The keys.
-        keep_seconds: How long an answer holds.
-        clock: Seconds that only grow.
+        keep_seconds: How long a check is cached.
+        clock: Monotonic seconds.
     """
 
     def __init__(
@@ -169,26 +169,26 @@ class KeyChecks:
         self._keep_seconds = keep_seconds
         self._clock = clock
         self._lock = threading.Lock()
-        # By digest: no secret stays in memory, and finding one takes no longer for a text that is nearly right.
+        # By digest: no secret stays in memory, and the look-up time does not depend on how near a guess is.
         self._answers: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
 
     def remembered(self, text: str) -> Caller | None:
-        """Whom this text has let in a moment ago, at once; None where that has to be asked."""
+        """The caller cached for this text; None where the database has to be asked."""
         with self._lock:
             found = self._answers.get(hashlib.sha256(text.encode()).digest())
         return found[1] if found is not None and found[0] > self._clock() else None
 
     def has_let_in(self, text: str) -> bool:
-        """Whether this text let somebody in when it was last asked."""
+        """Whether this text was accepted when it was last checked."""
         with self._lock:
             return hashlib.sha256(text.encode()).digest() in self._answers
 
     def check(self, text: str) -> Caller | None:
-        """Whom a text lets in; may ask the database."""
+        """Return the caller for this text, from the cache or the database; None where it is refused."""
         remembered = self.remembered(text)
         if remembered is not None:
             return remembered
-        until = self._clock() + self._keep_seconds  # from before the database is asked
+        until = self._clock() + self._keep_seconds  # taken before the database is asked
         key, digest = self._store.check(text), hashlib.sha256(text.encode()).digest()
         if key is None:
             with self._lock:

@@ -1,4 +1,4 @@
-"""How often a key may ask: a bucket a key that tokens drip into, and that each request takes one from."""
+"""Rate limits: a token bucket for each key; each request takes a token."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 
 BURST_SECONDS = 2.0
-"""A bucket holds what comes in so many seconds, so that a page may ask for a few things at once."""
+"""A bucket holds the tokens of so many seconds, so that a page may send a few requests at once."""
 REFUSALS_PER_SECOND = 5.0
-"""Unknown keys a second that may be tried from one address for long; each asks the database."""
+"""Sustained rate of unknown keys from one address, per second; each of them costs a database query."""
 _SWEEP_AT = 4096
 
 
 def neighbourhood(address: str) -> str:
-    """What stands for a client's address in a bucket's name: of IPv6 the network, which one machine has all of."""
+    """The part of a client's address that names its bucket: for IPv6 the network, all of which one machine may have."""
     try:
         found = ip_address(address)
     except ValueError:
@@ -24,11 +24,11 @@ def neighbourhood(address: str) -> str:
 
 
 class RateLimit:
-    """The buckets of one service; each of several services has its own.
+    """The token buckets of one service process; several services do not share them.
 
     Args:
-        per_second: Requests a second that each may make for long; 0 is no limit.
-        clock: Seconds that only grow.
+        per_second: Sustained rate of each bucket; 0 is no limit.
+        clock: Monotonic seconds.
     """
 
     def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,13 +36,13 @@ class RateLimit:
         self._size = max(1.0, per_second * BURST_SECONDS)
         self._clock = clock
         self._lock = threading.Lock()
-        self._buckets: dict[str, tuple[float, float]] = {}  # what was in it, and when
+        self._buckets: dict[str, tuple[float, float]] = {}  # tokens in the bucket, and the time they were counted
 
     def take(self, name: str) -> float:
         """Take a token.
 
         Returns:
-            0, or the seconds until there is one; then none was taken.
+            0, or the seconds until a token is there; then none was taken.
         """
         if self._rate == 0:
             return 0.0

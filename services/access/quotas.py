@@ -1,6 +1,6 @@
-"""Quotas: whether a tenant may have more jobs, asked inside the transaction that makes them.
+"""Quotas of tenants, checked inside the transaction that creates jobs.
 
-How many of its jobs run at the same time is the controller's business (:mod:`services.jobs.work`): these wait and
+The limit on running jobs is the controller's (:mod:`services.jobs.work`): jobs over it wait and
 are not refused.
 """
 
@@ -18,16 +18,16 @@ from services.jobs.tables import ForgottenJobRow, JobRow, TenantRow
 
 _RUNS = (JobStatus.RUNNING, JobStatus.CANCELLING)
 _UNFINISHED = (JobStatus.QUEUED, *_RUNS)
-# The first half of a tenant's lock in PostgreSQL; its name gives the other.
+# First half of the key of a tenant's advisory lock in PostgreSQL; the tenant's name gives the second.
 _QUOTA_LOCK = 745518
 
 
 class QuotaExceededError(RuntimeError):
-    """A tenant may not have more.
+    """A tenant has reached a quota.
 
     Attributes:
         quota: The name of the limit.
-        passes: Whether it will do later without anybody's doing.
+        passes: Whether the same request may succeed later without any change by a person.
     """
 
     def __init__(self, quota: str, message: str, *, passes: bool = False) -> None:
@@ -38,7 +38,7 @@ class QuotaExceededError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a tenant has, in the measures of its quota."""
+    """Usage of a tenant, in the units of its quota."""
 
     running: int
     unfinished: int
@@ -50,14 +50,14 @@ class Quotas:
     """The limits of all tenants.
 
     Args:
-        defaults: Of a tenant that has none of its own.
+        defaults: Limits of tenants without limits of their own.
     """
 
     def __init__(self, defaults: Quota = Quota()) -> None:  # noqa: B008 - it is frozen
         self._defaults = defaults
 
     def of(self, session: Session, tenant: str) -> Quota:
-        """What holds for a tenant."""
+        """The limits of a tenant: its own, else the defaults."""
         row = session.get(TenantRow, tenant)
         own = quota_of(row) if row is not None else Quota()
         limits = {name: getattr(own, name) for name in QUOTAS}
@@ -66,7 +66,7 @@ class Quotas:
         )
 
     def usage(self, session: Session, tenant: str) -> Usage:
-        """What a tenant has; what it has had forgotten counts in tokens, and in bytes until it is pruned."""
+        """Usage of a tenant; deleted jobs still count in tokens, and in bytes until they are pruned."""
         query = select(
             func.count().filter(JobRow.status.in_(_RUNS)),
             func.count().filter(JobRow.status.in_(_UNFINISHED)),
@@ -81,18 +81,18 @@ class Quotas:
         return Usage(running, unfinished, int(tokens) + past[0], int(stored) + past[1])
 
     def admit(self, session: Session, tenant: str, *, jobs: int = 1, tokens: int = 0) -> None:
-        """Let more jobs of a tenant be queued in this transaction, which no other of the tenant's overtakes.
+        """Check the quota for new jobs; such transactions are serialised per tenant.
 
         Args:
-            session: Of a transaction that writes.
-            tenant: Whose jobs.
-            jobs: How many more.
-            tokens: How many more tokens they train on, together.
+            session: Of a writing transaction.
+            tenant: Owner of the jobs.
+            jobs: Number of new jobs.
+            tokens: Tokens that the new jobs train on, in total.
 
         Raises:
-            QuotaExceededError: They are too many.
+            QuotaExceededError: A limit would be exceeded.
         """
-        if session.get_bind().dialect.name == "postgresql":  # SQLite's writers take turns as a whole
+        if session.get_bind().dialect.name == "postgresql":  # SQLite serialises all writers
             lock = text("SELECT pg_advisory_xact_lock(:kind, hashtext(:tenant))")
             session.execute(lock, {"kind": _QUOTA_LOCK, "tenant": tenant})
         quota = self.of(session, tenant)
@@ -122,7 +122,7 @@ class Quotas:
 
 
 def remember_forgotten(session: Session, rows: Sequence[JobRow]) -> None:
-    """Keep what jobs that are being deleted have used: their artefacts stay for now, their tokens were trained on."""
+    """Record the usage of jobs being deleted: their tokens were trained on, and their artefacts stay for now."""
     for tenant in sorted({row.tenant for row in rows}):
         mine = [row for row in rows if row.tenant == tenant]
         if any(row.tokens for row in mine):
@@ -132,14 +132,14 @@ def remember_forgotten(session: Session, rows: Sequence[JobRow]) -> None:
 
 
 def give_back(session: Session, left: Mapping[str, int], *, all_known: bool) -> dict[str, int]:
-    """Lower what deleted jobs count for to what is still there of them.
+    """Lower the stored bytes of deleted jobs to the artefacts that still exist.
 
     Args:
-        session: Of a transaction that writes.
-        left: Bytes of artefacts that deleted jobs have built and that still count for their tenants, by job; one that
-            has left nothing is not among them.
-        all_known: Whether every artefact that is there was built by a job that is known by itself, so that nothing is
-            left of those that were deleted before that was kept.
+        session: Of a writing transaction.
+        left: Bytes of existing artefacts that deleted jobs have built and that count for their tenants, by job; jobs
+            without any are left out.
+        all_known: Whether the builder of every existing artefact is on record; then nothing is left of jobs that were
+            deleted before usage was recorded per job.
 
     Returns:
         Bytes given back, by tenant.

@@ -1,4 +1,4 @@
-"""Tenants: whose jobs are kept apart, and how much each may ask for."""
+"""Tenants, whose jobs are kept apart, and their quotas."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """How much a tenant may ask for; None is no limit.
+    """Limits of a tenant; None is no limit.
 
     Attributes:
         max_running: Jobs that run at the same time; more of them wait.
@@ -40,7 +40,7 @@ QUOTAS = tuple(Quota.__dataclass_fields__)
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A tenant and its own limits; where it has none of its own, the service's settings hold."""
+    """A tenant and its own limits; the service's settings give those it lacks."""
 
     name: str
     own: Quota
@@ -58,11 +58,11 @@ class TenantStore:
         self._sessions = Sessions(engine)
 
     def set(self, name: str, limits: Mapping[str, int | None]) -> Tenant:
-        """Give a tenant limits of its own, and make it where there is none of that name.
+        """Set limits of a tenant, and create the tenant where it does not exist.
 
         Args:
             name: Its name.
-            limits: By quota; None takes its own one away. Those left out stay.
+            limits: By quota; None removes the tenant's own limit. Limits left out stay.
         """
         with self._sessions.writing() as session:
             row = ensure_tenant(session, name)
@@ -73,16 +73,16 @@ class TenantStore:
             return _tenant_of(row)
 
     def all(self) -> list[Tenant]:
-        """Give all tenants, by name."""
+        """List all tenants, by name."""
         with self._sessions.reading() as session:
             return [_tenant_of(row) for row in session.scalars(select(TenantRow).order_by(TenantRow.name))]
 
 
 def ensure_tenant(session: Session, name: str) -> TenantRow:
-    """Give a tenant's row, locked, and make it where there is none.
+    """Return a tenant's row, locked; create it where it does not exist.
 
     Raises:
-        InputError: The name cannot be one.
+        InputError: The name is no valid tenant name.
     """
     if _NAME.fullmatch(name) is None:
         raise InputError.of(
@@ -95,7 +95,7 @@ def ensure_tenant(session: Session, name: str) -> TenantRow:
         with session.begin_nested():
             row = TenantRow(name=name, created_at=now())
             session.add(row)
-    except IntegrityError:  # somebody else has made it just now
+    except IntegrityError:  # another transaction has just created it
         row = session.get(TenantRow, name, with_for_update=True)
     assert row is not None
     return row

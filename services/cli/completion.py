@@ -1,6 +1,6 @@
-"""Ids for the shell to complete: asked of the server, quickly or not at all.
+"""Completion of ids in the shell, asked of the server with a short timeout.
 
-The client's models take longer to load than a person waits for a TAB, so the request is made by hand here.
+Loading the client's models would take longer than a person waits for a TAB, so this module sends its own request.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ NEWEST = 50
 
 
 def complete_compression(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Give the newest compressions, with their state and teacher."""
+    """List the newest compressions, with their state and teacher."""
     return _newest(context, "compressions", incomplete, lambda one: f"{one['status']}, {one['teacher']}")
 
 
 def complete_batch(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Give the newest batches, with their state and name."""
+    """List the newest batches, with their state and name."""
     return _newest(context, "batches", incomplete, lambda one: ", ".join(filter(None, (one["status"], one["name"]))))
 
 
 def complete_evaluation(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Give the newest evaluations, with their state and task."""
+    """List the newest evaluations, with their state and task."""
     return _newest(context, "evaluations", incomplete, lambda one: f"{one['status']}, {one['name']}")
 
 
 def _newest(
     context: typer.Context, kind: str, incomplete: str, words: Callable[[dict[str, Any]], str]
 ) -> list[tuple[str, str]]:
-    """Give the ids that begin as typed, each with words on it."""
+    """List the ids that begin as typed, each with a description."""
     import httpx
 
     from services.network import route_to
@@ -47,4 +47,4 @@ def _newest(
         found = answer.raise_for_status().json()[kind]
         return [(one["id"], words(one)) for one in found if one["id"].startswith(incomplete)]
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, AttributeError):
-        return []  # a shell's line is no place for errors
+        return []  # an error message would garble the shell's line

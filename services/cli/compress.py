@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CANCEL_SECONDS = 15.0
 CANCEL_LOOK_SECONDS = 0.5
 POLL_SECONDS = 2.0
-"""Seconds between two looks of the controller, where the settings leave it open: one job needs no quick ones."""
+"""Poll interval of the controller in seconds, unless the settings give one: a single job needs no short one."""
 
 
 @told_plainly
@@ -33,7 +33,7 @@ def compress(file: RequestFile, storage: Storage = None, json: Json = False) -> 
     request = read_request(file)
     job_id: str | None = None
     with stopping_on_signals():
-        # Nobody else is there whom a key could keep out.
+        # No API is served, so no keys are needed.
         settings = load_settings(storage=storage, host="127.0.0.1", insecure_local=True)
         if "poll_seconds" not in settings.model_fields_set:
             settings = settings.model_copy(update={"poll_seconds": POLL_SECONDS})
@@ -64,7 +64,7 @@ def compress(file: RequestFile, storage: Storage = None, json: Json = False) -> 
 
 
 def _show_until_end(service: Service, job_id: str) -> JobDocument | None:
-    """Show the job until it has ended; None where Ray is given up before."""
+    """Show the job until it has ended; None where the embedded Ray has failed for good before."""
     from services.cli.progress_view import ProgressView
     from services.cli.waiting import Looks
 

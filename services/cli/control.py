@@ -1,4 +1,4 @@
-"""``stillroom cancel``, ``resume``, ``delete``: the change of anything that a server works on."""
+"""``stillroom cancel``, ``resume``, ``delete``: changes of a job or batch of any kind."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from services.cli.options import DEFAULT_SERVER, Json, Server, ThingId
 
 @told_plainly
 def cancel(thing: ThingId, server: Server = DEFAULT_SERVER, json: Json = False) -> None:
-    """Ask for the end of a job or a batch; what it has finished is kept."""
+    """Cancel a job or a batch; finished steps are kept."""
     change_thing(thing, "cancel", server, json=json)
 
 
 @told_plainly
 def resume(thing: ThingId, server: Server = DEFAULT_SERVER, json: Json = False) -> None:
-    """Queue a failed or cancelled job again, or those of a batch; what they have finished is not done again."""
+    """Queue a failed or cancelled job again, or those of a batch; finished steps are not repeated."""
     change_thing(thing, "resume", server, json=json)
 
 
 @told_plainly
 def delete(thing: ThingId, server: Server = DEFAULT_SERVER, yes: Yes = False, json: Json = False) -> None:
-    """Forget an ended job or batch, with all that was made from it; artefacts stay for others."""
+    """Delete an ended job or batch, with all jobs made from it; artefacts stay for other jobs."""
     delete_thing(thing, server, yes=yes, json=json)

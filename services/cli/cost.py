@@ -1,4 +1,4 @@
-"""``stillroom cost``: what a student of a shape would cost, from its shape alone, without any training."""
+"""``stillroom cost``: costs of a student, counted from its shape, without training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def cost(
     head_width: Annotated[int | None, typer.Option(min=1, help="Width of a head; default: the teacher's.")] = None,
     json: Json = False,
 ) -> None:
-    """Count what a student would cost: exactly, and for bert-base by the paper's closed forms too."""
+    """Count the costs of a student: exactly, and for bert-base by the paper's closed forms too."""
     from workloads.shapes.architecture import Architecture
     from workloads.shapes.costs import BYTES, paper_flops, paper_params, student_cost
     from workloads.shapes.teacher_files import named_shape
@@ -63,7 +63,7 @@ def cost(
         "architecture": architecture.to_json(),
         "teacher": teacher,
     }
-    # The forms hold the constants of this one teacher, and would be wrong for any other.
+    # The closed forms hold constants of bert-base and are wrong for other teachers.
     forms = shape == named_shape("bert-base")
     if forms:
         document["paper_params"] = paper_params(layers, hidden, mlp_ratio, heads)

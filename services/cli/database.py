@@ -1,4 +1,4 @@
-"""The service's database, opened by verbs beside a service that may be running."""
+"""The service's database, for verbs that open it directly; the service may be running."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def service_database(storage: str | None, *, make: bool = False) -> Iterator[Engine]:
-    """Open the database that `stillroom serve` with the same settings has.
+    """Open the database that `stillroom serve` uses with the same settings.
 
     Args:
         storage: As given on the command line.
-        make: Whether to make the database where there is none; only verbs that write something new may.
+        make: Whether to create a missing database; only for verbs that add something.
 
     Raises:
-        InputError: It is not there, does not answer, or cannot be written.
+        InputError: The database is missing, does not answer, or cannot be written.
     """
     from services.logs import configure_logs
     from services.service import make_state_folder, ready_database
@@ -46,7 +46,7 @@ def service_database(storage: str | None, *, make: bool = False) -> Iterator[Eng
 
 
 def _require(settings: Settings, place: Storage, state: Path) -> None:
-    """Refuse a storage that no service has ever had: its name is mistyped, more often than not."""
+    """Refuse a storage that no service has used: its name is most likely mistyped."""
     from services.service import DATABASE_FILE
     from workloads.spec.errors import InputError
 

@@ -1,4 +1,4 @@
-"""``stillroom download``: students on this machine's disk."""
+"""``stillroom download``: copies of students on this machine's disk."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def download(
     again: Annotated[bool, typer.Option("--again", help="Fetch also what is there already.")] = False,
     json: Json = False,
 ) -> None:
-    """Fetch a compression's students. Each is put in its place when it is complete, so run it again to go on."""
+    """Download a compression's students. Each appears when it is complete; run the command again to go on."""
     from services.cli.transfer import TransferView
     from services.client import StillroomClient
     from services.client.student_archive import sound_student_id

@@ -1,4 +1,4 @@
-"""``stillroom events``: what happened to a job, over all attempts."""
+"""``stillroom events``: the events of a job, over all attempts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def events(
     patience: Patience = None,
     json: Json = False,
 ) -> None:
-    """List what happened; JSON is one event a line."""
+    """List the events of a job; with --json, one event a line."""
     from services.cli.following import show_events
 
     show_events(server, thing, after, follow=follow, patience=patience, json=json)

@@ -1,4 +1,4 @@
-"""Failures of verbs: in words on standard error, with an exit code, and in JSON if asked for."""
+"""Failures of verbs: a message on standard error, an exit code, and JSON if asked for."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _KINDS = {FAILED: "failed", BAD_INPUT: "bad_input", REFUSED: "refused", UNREACHA
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong, for people and for programs.
+    """A failure, for people and for programs.
 
     Attributes:
-        exit_code: What the process ends with.
+        exit_code: Exit code of the process.
         message: In words.
-        remedy: What to do about it.
+        remedy: A way to mend it.
         code: The problem's code, where the server gave one.
-        errors: What is wrong with which field.
+        errors: Findings about single fields.
     """
 
     exit_code: int
@@ -47,7 +47,7 @@ class Failure:
     errors: list[dict[str, Any]] = field(default_factory=list)
 
     def tell(self, *, json: bool) -> None:
-        """Say it on standard error, and with ``json`` on standard output too, in one line."""
+        """Print the failure on standard error, and with ``json`` on standard output too, in one line."""
         lines = [f"{error['field']}: {error['problem']} {error['remedy']}".rstrip() for error in self.errors]
         for line in lines or [f"{self.message} {self.remedy}".rstrip()]:
             typer.echo(clean(f"error: {line}"), err=True)
@@ -56,7 +56,7 @@ class Failure:
 
 
 def tell_json(failure: Failure) -> None:
-    """Say it on standard output, as the line ``{"error": …}``."""
+    """Print the failure on standard output, as the line ``{"error": …}``."""
     document = {
         "kind": _KINDS[failure.exit_code],
         "exit_code": failure.exit_code,
@@ -69,7 +69,7 @@ def tell_json(failure: Failure) -> None:
 
 
 def told_plainly(verb: Callable[P, R]) -> Callable[P, R]:
-    """Word the errors that users can do something about, instead of a traceback."""
+    """Report errors that users can mend as a message instead of a traceback."""
 
     @wraps(verb)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -90,7 +90,7 @@ def told_plainly(verb: Callable[P, R]) -> Callable[P, R]:
 
 
 def _failure(error: Exception) -> Failure | None:
-    """What an error is to users; None for a mistake of ours."""
+    """The failure that an error is reported as; None for a programming error."""
     from services.client.errors import ApiError, ServerUnreachableError
     from workloads.spec.errors import InputError
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Place:
-    """Where in a job's events we are."""
+    """Our place in a job's events."""
 
     after: str
 
@@ -51,12 +51,12 @@ def watch(server: str, thing: str, *, after: str, patience: float | None, json: 
 
 
 def document_line(kind: Kind, document: Document) -> str:
-    """A document as a line among others."""
+    """Format a document as a JSON line."""
     return f'{{"{kind.name}": {document.model_dump_json()}}}'
 
 
 def show_events(server: str, job_id: str, after: str, *, follow: bool, patience: float | None, json: bool) -> None:
-    """Print a job's events, an event a line: those that there are, or as they come."""
+    """Print a job's events, one a line: those so far, or all as they come."""
     with StillroomClient(server) as client:
         past = client.past_events(job_id, after)
         with starting(client, patience, warn):
@@ -70,7 +70,7 @@ def show_events(server: str, job_id: str, after: str, *, follow: bool, patience:
 
 @contextmanager
 def going_on(command: str, after: str) -> Iterator[Place]:
-    """Say how to go on where following events is given up or interrupted."""
+    """Print how to go on when following events fails or is interrupted."""
     place = Place(after)
     try:
         yield place
@@ -83,7 +83,7 @@ async def _follow(server: str, job_id: str, kind: Kind, place: Place, patience: 
     async with AsyncStillroomClient(server) as client:
         with ProgressView() as view:
             with starting(client, patience, view.away):
-                await kind.call(client, "read", job_id)  # an unknown job is told at once
+                await kind.call(client, "read", job_id)  # report an unknown job at once
             looking = asyncio.create_task(_look(client, kind, job_id, view))
             try:
                 async for event in client.stream_events(job_id, place.after):
@@ -100,7 +100,7 @@ async def _follow(server: str, job_id: str, kind: Kind, place: Place, patience: 
 
 async def _look(client: AsyncStillroomClient, kind: Kind, job_id: str, view: ProgressView) -> None:
     looks = Looks()
-    with suppress(ApiError, ServerUnreachableError):  # following the events meets them too, and tells
+    with suppress(ApiError, ServerUnreachableError):  # following the events meets the same errors and reports them
         while True:
             view.show(await kind.call(client, "read", job_id))
             await asyncio.sleep(looks.pause)

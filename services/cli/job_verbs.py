@@ -16,8 +16,8 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 def add_job_verbs(app: typer.Typer, kind: Kind) -> None:
-    """Give a group of verbs those that its kind shares with others."""
-    # As a default and not in an annotation, which could not be evaluated outside of this function.
+    """Add the verbs that all kinds share to the group of one kind."""
+    # As a default value: an annotation could not be evaluated outside of this function.
     thing: Any = typer.Argument(
         ..., metavar="ID", help=f"Id of the {kind.name}, {kind.prefix}_….", autocompletion=kind.complete
     )
@@ -73,7 +73,7 @@ def add_job_verbs(app: typer.Typer, kind: Kind) -> None:
 
 
 def show_thing(thing: str, server: str, kind: Kind | None = None, *, json: bool) -> None:
-    """Show one thing, of the kind that its id says where none is given."""
+    """Show one job or batch; without a kind, its id gives the kind."""
     from services.cli.reports import show_document
     from services.client import StillroomClient
 
@@ -86,7 +86,7 @@ def show_thing(thing: str, server: str, kind: Kind | None = None, *, json: bool)
 
 
 def change_thing(thing: str, verb: str, server: str, kind: Kind | None = None, *, json: bool) -> None:
-    """Cancel or resume one thing, and say how it stands."""
+    """Cancel or resume one job or batch, and print its state."""
     from services.client import StillroomClient
 
     with StillroomClient(server) as client:
@@ -95,7 +95,7 @@ def change_thing(thing: str, verb: str, server: str, kind: Kind | None = None, *
 
 
 def delete_thing(thing: str, server: str, kind: Kind | None = None, *, yes: bool, json: bool) -> None:
-    """Delete one thing, once a person is sure."""
+    """Delete one job or batch after confirmation."""
     from services.client import StillroomClient
 
     kind = kind or kind_of(thing)
@@ -106,7 +106,7 @@ def delete_thing(thing: str, server: str, kind: Kind | None = None, *, yes: bool
 
 
 def watch_thing(thing: str, server: str, after: str, patience: float | None, *, json: bool) -> None:
-    """Watch one thing until it ends, and exit with its outcome."""
+    """Watch one job or batch until it ends, and exit with its outcome."""
     from services.cli.following import watch
 
     raise typer.Exit(watch(server, thing, after=after, patience=patience, json=json))

@@ -1,4 +1,4 @@
-"""``stillroom keys``: make, list and revoke the keys of the API, in the service's database."""
+"""``stillroom keys``: create, list and revoke API keys in the service's database."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from services.cli.options import Json, Storage, read_duration
 if TYPE_CHECKING:
     from services.access.keys import ApiKey
 
-app = typer.Typer(name="keys", help="Make, list and revoke the keys of the API.", no_args_is_help=True)
+app = typer.Typer(name="keys", help="Create, list and revoke API keys.", no_args_is_help=True)
 
 
 class ScopeName(StrEnum):
-    """What a key may be used for; :class:`services.access.caller.Scope`, which would load the database's library."""
+    """Scopes of a key: :class:`services.access.caller.Scope`, whose import would load the database's library."""
 
     READ = "read"
     SUBMIT = "submit"
@@ -28,19 +28,19 @@ class ScopeName(StrEnum):
 @app.command()
 @told_plainly
 def create(
-    tenant: Annotated[str, typer.Option(help="Whose jobs it sees and makes.")] = "local",
+    tenant: Annotated[str, typer.Option(help="Tenant whose jobs the key sees and makes.")] = "local",
     scope: Annotated[
         list[ScopeName] | None,
         typer.Option(help="read, submit, or admin (all, of every tenant); several times. Default: read and submit."),
     ] = None,
-    name: Annotated[str, typer.Option(help="What people call it.")] = "",
+    name: Annotated[str, typer.Option(help="A name for people.")] = "",
     expires: Annotated[
-        str | None, typer.Option(help="How long it lasts, such as 12h or 90d; default: for good.")
+        str | None, typer.Option(help="Lifetime, such as 12h or 90d; default: unlimited.")
     ] = None,
     storage: Storage = None,
     json: Json = False,
 ) -> None:
-    """Make a key and print it; it cannot be shown again."""
+    """Create a key and print it; it cannot be shown again."""
     from services.access.caller import Scope
     from services.access.keys import KeyStore
     from services.jobs.rows import now
@@ -91,7 +91,7 @@ def revoke(
     storage: Storage = None,
     json: Json = False,
 ) -> None:
-    """Let a key open nothing any more; within 5 s for services that run."""
+    """Revoke a key; running services refuse it within 5 s."""
     from services.access.keys import KeyStore, UnknownKeyError
     from workloads.spec.errors import InputError
 

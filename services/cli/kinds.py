@@ -1,4 +1,4 @@
-"""The kinds of things that a server works on: how each is read, changed and completed, by the beginning of its id."""
+"""The kinds of jobs, and batches: how each is read, changed and completed, by the prefix of its id."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind.
+    """A kind of job, or batches.
 
     Attributes:
         name: The kind in a word; the member of JSON lines that holds its document.
         prefix: Beginning of its ids.
         read: The client's method that reads one.
         suffix: Ending of the client's methods that change one.
-        resume: The client's method that queues again what has failed.
-        forgets: What is forgotten with it.
+        resume: The client's method that queues failed ones again.
+        forgets: Words for what is deleted with it.
         complete: Completes ids in a shell.
     """
 
@@ -42,7 +42,7 @@ class Kind:
     complete: Callable[[typer.Context, str], list[tuple[str, str]]] | None = None
 
     def call(self, client: StillroomClient | AsyncStillroomClient, verb: str, thing: str) -> Any:
-        """Call the client's method that reads, cancels, resumes or deletes one."""
+        """Call the client's method that reads, cancels, resumes or deletes one of this kind."""
         method = {"read": self.read, "resume": f"{self.resume}{self.suffix}"}.get(verb, f"{verb}{self.suffix}")
         return getattr(client, method)(thing)
 
@@ -58,5 +58,5 @@ _KINDS = {kind.prefix: kind for kind in (COMPRESSION, SELECTION, PLAN, EVALUATIO
 
 
 def kind_of(thing: str) -> Kind:
-    """Find the kind of an id; one of no known kind is asked for among the compressions."""
+    """Find the kind of an id; an unknown prefix counts as a compression's."""
     return _KINDS.get(thing.partition("_")[0], COMPRESSION)

@@ -1,4 +1,4 @@
-"""``stillroom``: the verbs, a module each. What a verb needs is imported when it runs, so that help is instant."""
+"""``stillroom``: the verbs, one module each; a verb's imports are made when it runs, so that help is fast."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from services.cli import (
 )
 from services.cli.failures import BAD_INPUT, EXIT_CODES, Failure, tell_json
 
-_UsageError: Any = typer.BadParameter.__mro__[1]  # typer gives it no public name
+_UsageError: Any = typer.BadParameter.__mro__[1]  # typer does not export this class
 
 
 class _Verbs(TyperGroup):
-    """Verbs whose wrong usage is told in JSON too, where that is asked for."""
+    """Verbs that report wrong usage in JSON too where ``--json`` is given."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb."""

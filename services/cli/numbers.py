@@ -1,11 +1,11 @@
-"""Numbers in tables and messages: plain for programs, readable for people. The one place that formats them."""
+"""Formats of numbers in tables and messages: plain for programs, readable for people."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 LEAST_DIGITS, MOST_DIGITS = 4, 10
-"""Significant digits of a loss: as many as tell the losses of a table apart."""
+"""Significant digits of a loss, enough to tell the losses of a table apart."""
 
 _SHOWN: dict[str, Callable[[float], str]] = {
     "task score": lambda value: f"{value:.4f}",
@@ -19,20 +19,20 @@ _SHOWN: dict[str, Callable[[float], str]] = {
     "int8 error": lambda value: f"{value:.2%}",
     "over the best": lambda value: f"{value:+.3%}" if value else "",
 }
-"""How people see a float, by the name of its column; others have four significant digits."""
+"""Formats of floats by column, for people; other columns have four significant digits."""
 
 Cell = str | int | float | None
 
 
 def plain(value: Cell) -> str:
-    """Give a value for programs: no separators, no units, all digits."""
+    """Format a value for programs: no separators, no units, all digits."""
     if value is None:
         return ""
     return repr(value) if isinstance(value, float) else str(value)
 
 
 def shown(column: str, values: Sequence[Cell]) -> list[str]:
-    """Give a column's values for people."""
+    """Format a column's values for people."""
     if column.endswith("loss"):
         return losses(values)
     return [_shown(column, value) for value in values]

@@ -59,11 +59,11 @@ def read_request(file: Path) -> dict[str, Any]:
     """Read and check a request.
 
     Raises:
-        InputError: It cannot be read, or a field is wrong.
+        InputError: The file cannot be read, or a field is wrong.
     """
     from workloads.spec.request import parse_request_text
 
-    # Defaults are left to the server, which may be newer.
+    # The server fills in defaults; it may be newer.
     return parse_request_text(_read(file)).model_dump(mode="json", exclude_unset=True)
 
 
@@ -101,7 +101,7 @@ def read_duration(option: str, text: str) -> timedelta:
     """Read a time such as 12h.
 
     Raises:
-        InputError: It is none.
+        InputError: The text is no duration.
     """
     from workloads.spec.errors import InputError
 

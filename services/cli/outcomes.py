@@ -1,4 +1,4 @@
-"""What several verbs ask and say: whether a person is sure, how something stands now, and all pages of a list."""
+"""Parts that verbs share: confirmation, the new state of a job, and all pages of a list."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class Page(Protocol):
 
     @property
     def next(self) -> str | None:
-        """What to give as ``after`` for the next page; None at the end."""
+        """Value of ``after`` for the next page; None at the end."""
 
 
 P = TypeVar("P", bound=Page)
 
 
 def following_pages(page: P, fetch: Callable[[str], P]) -> Iterator[P]:
-    """Give the pages after one, to the end.
+    """Yield the pages after one, to the end.
 
     Raises:
-        ApiError: They lead in a circle.
+        ApiError: A cursor comes twice, so the pages would never end.
     """
     from services.client.errors import not_understood
 
@@ -42,10 +42,10 @@ def following_pages(page: P, fetch: Callable[[str], P]) -> Iterator[P]:
 
 
 def sure(question: str, *, yes: bool) -> None:
-    """Have a person say yes, where there is one.
+    """Ask a person to confirm.
 
     Raises:
-        InputError: There is none, and ``--yes`` is not given.
+        InputError: No terminal is there to ask at, and ``--yes`` is not given.
     """
     import sys
 
@@ -60,10 +60,10 @@ def sure(question: str, *, yes: bool) -> None:
 
 
 def tell_state(found: JobDocument | BatchDocument | EvaluationDocument, *, json: bool) -> None:
-    """Say how something stands that was just asked to change."""
+    """Print the state of a job or batch after a change was asked for."""
     typer.echo(found.model_dump_json(indent=1) if json else f"{found.id} is {found.status}.")
 
 
 def tell_forgotten(found_id: str, *, json: bool) -> None:
-    """Say that something is deleted."""
+    """Print that a job or batch is deleted."""
     typer.echo(json_module.dumps({"deleted": found_id}) if json else f"{found_id} is forgotten.")

@@ -1,4 +1,4 @@
-"""``stillroom plan``: what a compression would take, before any of it is done."""
+"""``stillroom plan``: estimate the time and resources of a compression before it is run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def plan(
     patience: Patience = None,
     json: Json = False,
 ) -> None:
-    """Say which sub-spaces can meet the budgets, and estimate time and device-hours by a short calibration."""
+    """Check which sub-spaces can meet the budgets, and estimate time and device-hours by a short calibration."""
     from services.cli.reports import exit_code, print_plan, tell_error
     from services.cli.waiting import wait_for, waiting
     from services.client import StillroomClient

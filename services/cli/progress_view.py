@@ -1,4 +1,4 @@
-"""The live view of a job's steps: a table that moves on a terminal, a line for each change elsewhere."""
+"""The live view of a job's steps: a live table on a terminal, one line a change elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 10.0
 SILENCE_SECONDS = 15.0
-"""A step that has given no sign for longer is shown with the age of the last one."""
+"""Silence after which a step is shown with the age of its last report."""
 _MARKS = {"pending": " ", "running": "…", "succeeded": "✓", "failed": "✗"}
 
 
@@ -47,13 +47,13 @@ class ProgressView:
             self._live.stop()
 
     def away(self, reason: str) -> None:
-        """Tell that the server does not answer, once until it does."""
+        """Report that the server does not answer, once until it does."""
         if self._headline != reason:
             self._headline = reason
             self._line(f"{reason} Trying again.")
 
     def tell(self, event: EventEntry) -> None:
-        """Tell of an event; numbers are in the steps already."""
+        """Print an event; numbers are shown by the steps."""
         if event.type != "metrics":
             self._line(event_line(event))
 
@@ -84,7 +84,7 @@ class ProgressView:
 
 
 def headline(job: Steps) -> str:
-    """Where a job stands, in a sentence."""
+    """The state of a job in a sentence."""
     number = getattr(job, "attempt", 0)
     attempt = f", attempt {number}" if number > 1 else ""
     reason = f": {job.reason}" if job.reason else ""
@@ -103,7 +103,7 @@ def notes(job: Steps) -> dict[str, str]:
 
 
 def step_line(step: StepDocument) -> str:
-    """A step, how far it is, how fast, and when it last gave a sign."""
+    """A step in words: its progress, its rate, and the age of its last report."""
     rate = f"{amount(step.rate)} {step.unit}/s" if step.rate is not None else ""
     left = f"{_left(step)} left" if _left(step) else ""
     parts = ", ".join(part for part in (_done(step), rate, left, _silence(step)) if part)

@@ -1,4 +1,4 @@
-"""``stillroom prune``: give back the storage that no job needs any more."""
+"""``stillroom prune``: remove artefacts that no job needs."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     json: Json = False,
 ) -> None:
-    """Remove artefacts that no job needs any more, and lower what their tenants have stored.
+    """Remove artefacts that no job needs any more, and lower their tenants' stored bytes.
 
-    It works on the service's database and storage; the service may run meanwhile.
+    This works on the service's database and storage; the service may be running.
     """
     from services.jobs.sweep import prune
     from services.settings import load_settings
@@ -35,7 +35,7 @@ def prune(
     with service_database(storage) as engine:
         settings = load_settings(storage=storage)
         place = Storage.open(settings.storage)
-        # With a database elsewhere, a mistyped storage would look as if all that the jobs have stored were gone.
+        # With a database elsewhere, a mistyped storage would look as if all artefacts were gone.
         if settings.database is not None and not place.exists("jobs"):
             raise InputError.of("--storage", f"{place.url} holds no jobs.", "Give the storage of this database.")
         found = prune(engine, place, since, dry_run=dry_run)

@@ -1,4 +1,4 @@
-"""Documents of jobs in words: where each stands, what it gave, why it failed; and the exit code that follows."""
+"""Reports on jobs in words: state, results, reasons of failures; and the exit code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def print_document(found: Document) -> None:
-    """Print what there is: the outcome of what has succeeded, else where it stands and why."""
+    """Print the results of a succeeded job, else its state and the reason."""
     match found:
         case JobDocument(status=JobStatus.SUCCEEDED):
             print_students(found.students, found.infeasible)
@@ -38,7 +38,7 @@ def print_document(found: Document) -> None:
 
 
 def show_document(found: Document) -> None:
-    """Print where something stands in detail, and what it gave."""
+    """Print a job's state in detail, and its results."""
     match found:
         case JobDocument():
             _say(headline(found), f"teacher   {teacher_of(found)}", *_times(found))
@@ -58,7 +58,7 @@ def show_document(found: Document) -> None:
 
 
 def print_plan(found: PlanJobDocument) -> None:
-    """Print what a compression would take, or where the estimate stands."""
+    """Print a plan's estimates, or its state."""
     if found.plan is None:
         _say(f"{found.id} is {found.status}{f': {found.reason}' if found.reason else ''}.")
     else:
@@ -67,7 +67,7 @@ def print_plan(found: PlanJobDocument) -> None:
 
 
 def print_evaluation(found: EvaluationDocument) -> None:
-    """Print the scores of an evaluation, or where it stands."""
+    """Print the scores of an evaluation, or its state."""
     if found.result is None:
         _say(f"{found.id} ({found.name}, {model_of(found)}) is {found.status}.")
     else:
@@ -83,7 +83,7 @@ def print_evaluation(found: EvaluationDocument) -> None:
 
 
 def print_batch(found: BatchDocument) -> None:
-    """Print where a batch and each of its compressions stands."""
+    """Print the states of a batch and of its compressions."""
     name = f" ({found.name})" if found.name else ""
     _say(f"{found.id}{name} is {found.status}: {counts_of(found)}.")
     rows = [(one.id, one.teacher, one.status.value, one.reason) for one in found.compressions]
@@ -91,12 +91,12 @@ def print_batch(found: BatchDocument) -> None:
 
 
 def counts_of(batch: BatchSummary) -> str:
-    """How many compressions of a batch are in each state."""
+    """The numbers of a batch's compressions by state."""
     return ", ".join(f"{batch.counts[status]} {status}" for status in JobStatus if status in batch.counts)
 
 
 def model_of(found: EvaluationDocument) -> str:
-    """What an evaluation is of: a student's id, or a teacher as the request names it."""
+    """The evaluated model: a student's id, or a teacher as the request names it."""
     model = found.model
     if model is None:
         return ""
@@ -104,14 +104,14 @@ def model_of(found: EvaluationDocument) -> str:
 
 
 def tell_error(error: ErrorDocument | None) -> None:
-    """Tell why a job has failed, if it has."""
+    """Print why a job has failed, if it has."""
     if error is not None:
         field = f"{error.field}: " if error.field else ""
         typer.echo(clean(f"error: {field}{error.message} {error.remedy or ''}".rstrip()), err=True)
 
 
 def exit_code(found: Document) -> int:
-    """0 where it has succeeded, else 1."""
+    """The exit code: 0 for a succeeded job, else 1."""
     return 0 if found.status == "succeeded" else FAILED
 
 

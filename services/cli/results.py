@@ -1,4 +1,4 @@
-"""``stillroom frontier``, ``candidates``, ``selections``, ``targets``: what a finished compression can answer."""
+"""``stillroom frontier``, ``candidates``, ``selections``, ``targets``: results of a finished compression."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def candidates(
     sequence_length: SequenceLength = None,
     json: Json = False,
 ) -> None:
-    """List the candidates that were scored, and why those that were dropped went."""
+    """List the scored candidates, and why candidates were dropped."""
     from services.cli.tables import print_candidates
     from services.client import StillroomClient
 
@@ -110,7 +110,7 @@ def selections(
 
 @told_plainly
 def targets(server: Server = DEFAULT_SERVER, json: Json = False) -> None:
-    """List where latency may be measured."""
+    """List the latency targets."""
     import json as json_module
 
     from services.cli.tables import print_table

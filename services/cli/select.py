@@ -21,7 +21,7 @@ def select(
     patience: Patience = None,
     json: Json = False,
 ) -> None:
-    """Answer new budgets from a compression's scores; the students' files follow."""
+    """Answer new budgets from a compression's scores; the students' files are made afterwards."""
     from services.cli.reports import tell_error
     from services.cli.tables import print_selection
     from services.cli.waiting import wait_for, waiting

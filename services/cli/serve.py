@@ -32,7 +32,7 @@ def serve(
         typer.Option("--insecure-local", help="Ask for no key; for this machine alone, and for all who use it."),
     ] = None,
 ) -> None:
-    """Serve the HTTP API to those who have a key (`stillroom keys`). Ctrl-C ends it and everything it started."""
+    """Serve the HTTP API to callers with a key (`stillroom keys`). Ctrl-C ends it and everything it started."""
     import uvicorn
 
     from services.api.app import create_app
@@ -65,7 +65,7 @@ def serve(
                     err=True,
                 )
             _run(uvicorn.Server(config), listener)
-        except KeyboardInterrupt:  # uvicorn passes on, at its end, the signal that ended it
+        except KeyboardInterrupt:  # uvicorn re-raises the signal that ended it
             pass
         finally:
             with ending_in_order():
@@ -75,17 +75,17 @@ def serve(
 
 
 def _run(server: uvicorn.Server, listener: socket.socket) -> None:
-    """Serve until a signal. Unlike uvicorn's own ``run`` it does not wait for request threads that go on after that."""
+    """Serve until a signal; unlike uvicorn's ``run``, do not wait for request threads after that."""
     loop = (server.config.get_loop_factory() or asyncio.new_event_loop)()
     asyncio.set_event_loop(loop)
     try:
         loop.run_until_complete(server.serve(sockets=[listener]))
     finally:
-        loop.set_exception_handler(lambda *_: None)  # requests that were cut off
+        loop.set_exception_handler(lambda *_: None)  # requests that were interrupted
 
 
 def _leave_threads() -> None:
-    """End the process where threads are still at work: Python would wait for them, and a request may take minutes."""
+    """End the process while threads still work: Python would wait for them, and a request may take minutes."""
     here = threading.current_thread()
     if any(one.is_alive() and not one.daemon for one in threading.enumerate() if one is not here):
         sys.stdout.flush()
@@ -94,7 +94,7 @@ def _leave_threads() -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Take the port before anything is started, so that one in use is told at once."""
+    """Bind the port before anything is started, so that a port in use is reported at once."""
     from workloads.spec.errors import InputError
 
     try:

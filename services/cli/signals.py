@@ -1,4 +1,4 @@
-"""Signals: any of them ends a verb in order, and none cuts the ending short."""
+"""Signal handling: every signal ends a verb in order, and none interrupts the clean-up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def stopping_on_signals() -> Iterator[None]:
-    """Have Ctrl-C, SIGTERM and a closed terminal all raise KeyboardInterrupt inside."""
+    """Raise KeyboardInterrupt inside the block on Ctrl-C, SIGTERM and a closed terminal."""
     before = {number: signal.signal(number, _interrupt) for number in _ENDING}
     try:
         yield
@@ -27,7 +27,7 @@ def stopping_on_signals() -> Iterator[None]:
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """Let further signals pass by: an impatient second Ctrl-C must not leave processes behind."""
+    """Ignore further signals: an impatient second Ctrl-C must not leave processes behind."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDING}
     try:
         yield

@@ -18,7 +18,7 @@ def students(
     download: Annotated[Path | None, typer.Option(help="Fetch every student into a folder below this one.")] = None,
     json: Json = False,
 ) -> None:
-    """List the students of a compression, and fetch them."""
+    """List and download the students of a compression."""
     from services.cli.tables import print_students
     from services.client import StillroomClient
 

@@ -40,7 +40,7 @@ _STUDENT: dict[str, Callable[[StudentDocument], Cell]] = {
     "int8 error": lambda one: _int8_error(one.exports),
     "folder": lambda one: one.files or one.status,
 }
-"""The columns of students; one that none of them has a value for is left out."""
+"""The columns of students; columns without any value are left out."""
 _COSTS: dict[str, tuple[str, Callable[[FrontierPoint], Cell]]] = {
     "params": ("params", lambda one: one.params),
     "params_without_embeddings": ("params less embeddings", lambda one: one.params_without_embeddings),
@@ -80,9 +80,9 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell
     """Print a table, or nothing where there are no rows.
 
     Args:
-        title: Above it.
-        columns: Their names, by which :mod:`services.cli.numbers` formats their numbers.
-        rows: A value for each column.
+        title: Text above the table.
+        columns: Names of the columns; :mod:`services.cli.numbers` formats numbers by them.
+        rows: Rows with a value for each column.
     """
     console, found = Console(), [[clean(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     if not found:
@@ -103,7 +103,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell
 
 
 def print_students(students: Sequence[StudentDocument], infeasible: Sequence[InfeasibleDocument]) -> None:
-    """Print the students, with what there is to say of them, then the budgets that nothing meets."""
+    """Print the students, then the budgets that no candidate meets."""
     console = Console()
     cells = {title: [cell(one) for one in students] for title, cell in _STUDENT.items()}
     kept = {title: column for title, column in cells.items() if any(cell is not None for cell in column)}
@@ -117,7 +117,7 @@ def print_students(students: Sequence[StudentDocument], infeasible: Sequence[Inf
 
 
 def print_selection(found: SelectionDocument) -> None:
-    """Print what a selection has for its budgets, and what limits that."""
+    """Print a selection's answers to its budgets, and their limits."""
     print_students(found.students, found.infeasible)
     for name in found.unanswered:
         say(f"The budget {name} has no answer before its latency target is measured.", Console())
@@ -126,7 +126,7 @@ def print_selection(found: SelectionDocument) -> None:
 
 
 def print_frontier(found: FrontierDocument) -> None:
-    """Print the candidates of a frontier, with the costs that it is drawn over."""
+    """Print the candidates of a frontier with its costs."""
     columns: dict[str, Callable[[FrontierPoint], Cell]] = {
         "sub-space": lambda one: one.subspace,
         "shape": lambda one: shape(one.architecture),
@@ -160,12 +160,12 @@ def print_files(files: Sequence[StudentFile]) -> None:
 
 
 def print_candidates(entries: Sequence[CandidateEntry]) -> None:
-    """Print candidates with their losses and costs, and why those that went were dropped."""
+    """Print candidates with their losses and costs, and why candidates were dropped."""
     _print_columns("Candidates", _CANDIDATE, entries)
 
 
 def print_results(results: Sequence[BatchResult]) -> None:
-    """Print a row for each student of a batch, and for each budget that nothing meets."""
+    """Print a row for each student of a batch, and for each budget that no candidate meets."""
     _print_columns("Results", _RESULT, results)
 
 
@@ -176,29 +176,29 @@ def teacher_of(job: JobDocument) -> str:
 
 
 def budgets_of(budgets: Any) -> str:
-    """The names of budgets; what a server gives in place of them has none."""
+    """The names of budgets; empty where the server's answer is malformed."""
     found = budgets if isinstance(budgets, list) else []
     return ", ".join(str(one.get("name", "")) for one in found if isinstance(one, dict))
 
 
 def when(time: datetime) -> str:
-    """A time for people, in their zone."""
+    """Format a time for people, in their time zone."""
     try:
         return time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    except (OverflowError, ValueError):  # too far away for a calendar
+    except (OverflowError, ValueError):  # outside of the calendar's range
         return time.isoformat()
 
 
 def shape(architecture: dict[str, object]) -> str:
-    """A shape in words."""
+    """Describe a shape in words."""
     try:
         return Architecture.from_json(architecture).describe()
-    except (KeyError, TypeError, ValueError, AttributeError):  # a server may send anything
+    except (KeyError, TypeError, ValueError, AttributeError):  # the server's answer is not trusted
         return "not understood"
 
 
 def say(text: str, console: Console) -> None:
-    """Print a sentence as it stands."""
+    """Print a sentence without markup or wrapping."""
     console.print(clean(text), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -211,7 +211,7 @@ def _print_columns(
 
 
 def _with_difference(columns: list[str], rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
-    """Put a column beside the losses that says how far each is over the best of the table."""
+    """Add a column beside the losses: how far each is above the best of the table."""
     found = [list(row) for row in rows]
     if not found or "held-out loss" not in columns:
         return found
@@ -225,14 +225,14 @@ def _with_difference(columns: list[str], rows: Sequence[Sequence[Cell]]) -> list
 
 
 def _int8_error(exports: dict[str, Any]) -> float | None:
-    """Of the last hidden states, against the float32 file."""
+    """Format the int8 error: that of the last hidden states, against the float32 file."""
     report = exports.get("int8_report")
     error = report.get("hidden_error") if isinstance(report, dict) else None
     return float(error) if isinstance(error, int | float) else None
 
 
 def _short(folder: str) -> str:
-    """A terminal is narrow: below the current folder, the rest of the path is enough."""
+    """Shorten a path below the current folder to its relative form, for narrow terminals."""
     here = Path.cwd()
     return str(Path(folder).relative_to(here)) if Path(folder).is_relative_to(here) else folder
 

@@ -1,4 +1,4 @@
-"""``stillroom tenants``: how much each tenant may ask for, in the service's database."""
+"""``stillroom tenants``: quotas of tenants, in the service's database."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def set_limits(
     storage: Storage = None,
     json: Json = False,
 ) -> None:
-    """Give a tenant limits of its own; those that are left out stay as they are."""
+    """Set limits of a tenant; limits left out stay."""
     from services.access.tenants import TenantStore
 
     given = {
@@ -46,7 +46,7 @@ def set_limits(
 @app.command("list")
 @told_plainly
 def listing(storage: Storage = None, json: Json = False) -> None:
-    """List the tenants, their own limits and what they use."""
+    """List the tenants, their own limits and their usage."""
     with service_database(storage) as engine:
         _print(_documents(engine), json=json)
 

@@ -1,4 +1,4 @@
-"""How far a transfer is: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of transfers: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class TransferView:
         self._bars.stop()
 
     def line(self, text: str) -> None:
-        """Tell something."""
+        """Print a line."""
         self._console.print(text, markup=False)
 
     def of(self, name: str) -> Callable[[int, int | None], None]:
-        """Give what is to be told the bytes that are there, and how many there will be."""
+        """Return the callback for one transfer: it takes the bytes received and the bytes in total."""
         task, told = self._bars.add_task(name, total=None), time.monotonic()
 
         def progress(done: int, total: int | None) -> None:

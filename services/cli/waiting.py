@@ -1,4 +1,4 @@
-"""Waiting for a server and for what it works on: with patience, and with words on how to look again."""
+"""Waiting for a server and for its jobs, with retries, and with a hint on how to look again."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     Waited = TypeVar("Waited", SelectionDocument, PlanJobDocument, EvaluationDocument)
 
 LOOK_SECONDS, MAX_LOOK_SECONDS = 0.5, 4.0
-"""Pause between two looks: short at first, then a tenth of the time since the last change, up to the maximum."""
+"""Poll interval: short at first, then a tenth of the time since the last change, up to the maximum."""
 
 
 class Looks:
-    """Paces looks at something that changes by itself, so that a long wait costs next to nothing.
+    """Computes poll intervals that grow with the wait, so that a long wait costs little.
 
     Args:
         clock: Seconds, growing.
@@ -36,7 +36,7 @@ class Looks:
 
     @property
     def pause(self) -> float:
-        """Seconds until the next look."""
+        """Seconds until the next poll."""
         return min(MAX_LOOK_SECONDS, max(LOOK_SECONDS, (self._clock() - self._began) / 10))
 
 
@@ -44,10 +44,10 @@ class Looks:
 def starting(
     client: StillroomClient | AsyncStillroomClient, patience: float | None, on_retry: Callable[[str], None]
 ) -> Iterator[None]:
-    """Look in the body whether there is what shall be followed; have more patience after it.
+    """Run the body, which checks that the job to follow exists; retry for longer after it.
 
-    In the body, a server that is away is waited for only where people said for how long: it may never have been
-    there, and that is told at once.
+    In the body, an unreachable server is retried only for as long as the user has set: it may never have been there,
+    which is reported at once.
     """
     if patience is not None:
         client.set_patience(patience, on_retry)
@@ -57,7 +57,7 @@ def starting(
 
 @contextmanager
 def waiting(command: str) -> Iterator[None]:
-    """Say how to look again where waiting is given up or interrupted."""
+    """Print how to look again when waiting fails or is interrupted."""
     from services.client import ServerUnreachableError
 
     try:
@@ -68,7 +68,7 @@ def waiting(command: str) -> Iterator[None]:
 
 
 def wait_for(client: StillroomClient, read: Callable[[], Waited], patience: float | None) -> Waited:
-    """Wait for a selection, a plan or an evaluation, telling of its steps; a server that is away is waited for."""
+    """Wait for a selection, a plan or an evaluation and show its steps; an unreachable server is retried."""
     from services.cli.progress_view import step_line
 
     told, looks = "", Looks()
@@ -91,7 +91,7 @@ def wait_for(client: StillroomClient, read: Callable[[], Waited], patience: floa
 
 
 def wait_for_batch(client: StillroomClient, batch_id: str, patience: float | None) -> BatchDocument:
-    """Wait for the end of a batch, telling of its compressions as they begin and end."""
+    """Wait for the end of a batch, reporting its compressions as they begin and end."""
     told, looks = dict[str, str](), Looks()
     with starting(client, patience, warn):
         found = client.batch(batch_id)
@@ -107,5 +107,5 @@ def wait_for_batch(client: StillroomClient, batch_id: str, patience: float | Non
 
 
 def warn(text: str) -> None:
-    """Tell people something beside what was asked for."""
+    """Print a message on standard error, beside the results."""
     typer.echo(clean(text), err=True)

@@ -17,7 +17,7 @@ def watch(
 ) -> None:
     """Show the progress of a compression, selection, plan, evaluation or batch until it ends.
 
-    A restart of the server in between is waited out. JSON is a line {"event": …} for each event, and at the end one
-    with the document, such as {"compression": …}.
+    It continues after a restart of the server. With --json, each event is a line {"event": …}, and the last line has
+    the document, such as {"compression": …}.
     """
     watch_thing(thing, server, after, patience, json=json)

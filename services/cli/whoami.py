@@ -1,4 +1,4 @@
-"""``stillroom whoami``: who a server takes us for."""
+"""``stillroom whoami``: the caller's identity at a server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from services.cli.options import DEFAULT_SERVER, Json, Server
 
 @told_plainly
 def whoami(server: Server = DEFAULT_SERVER, json: Json = False) -> None:
-    """Say whom the server takes us for, by STILLROOM_API_KEY, and how much of our quotas is used."""
+    """Show the tenant and scopes of STILLROOM_API_KEY, and how much of the quotas is used."""
     from services.cli.tables import print_table
     from services.client import StillroomClient
 

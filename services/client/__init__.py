@@ -1,4 +1,4 @@
-"""The clients of the service's HTTP API; what the command line uses, and what programs may."""
+"""The clients of the service's HTTP API, for the command line and for programs."""
 
 from services.client.awaiting import AsyncStillroomClient
 from services.client.blocking import StillroomClient

@@ -18,7 +18,7 @@ class AsyncStillroomClient(AwaitingSide, Calls, Following, Downloads):
     Args:
         server: Its URL, such as ``http://127.0.0.1:8000``.
         timeout: Seconds to wait for an answer.
-        api_key: What the server knows us by; None: ``STILLROOM_API_KEY``, if that is set.
+        api_key: The caller's key; None: ``STILLROOM_API_KEY``, if that is set.
         patience: Seconds to go on asking a server that does not answer or is busy, where asking twice does no harm.
 
     Example:

@@ -17,7 +17,7 @@ from services.client.shared import A, P, Shared
 
 @dataclass(frozen=True)
 class Given:
-    """What one call sends.
+    """The content of one call.
 
     Attributes:
         path: Values for the names in the path.
@@ -36,9 +36,9 @@ class Call(Shared[P, A]):
     """A method of both clients that is one request.
 
     Attributes:
-        method: Of HTTP.
-        path: With the names of its parameters in braces.
-        answer: What the answer is read as: a document's model, bytes, or nothing.
+        method: HTTP method.
+        path: Path with the names of its parameters in braces.
+        answer: Type of the answer: a document's model, bytes, or nothing.
         keyed: Whether it carries an Idempotency-Key, so that it can be sent again.
     """
 
@@ -78,7 +78,7 @@ class Call(Shared[P, A]):
         return cast(A, found if self.answer is not type(None) else None)
 
     def message(self, *args: P.args, **kwargs: P.kwargs) -> Message:
-        """What the call sends."""
+        """Build the message of a call."""
         given = self._build(None, *args, **kwargs)
         key = uuid.uuid4().hex if given.key is None else given.key
         return Message(
@@ -96,5 +96,5 @@ class Call(Shared[P, A]):
 def call(
     method: str, path: str, answer: type[A], *, keyed: bool = False, accepted: Sequence[int] = ()
 ) -> Callable[[Callable[Concatenate[Any, P], Given]], Call[P, A]]:
-    """Make a call of a function that says what is sent; see :class:`Call`."""
+    """Make a call from a function that returns its content; see :class:`Call`."""
     return lambda build: Call(build, method, path, answer, keyed=keyed, accepted=accepted)

@@ -1,7 +1,7 @@
-"""What the service can be asked, a method a route: described once, for both clients.
+"""The API's routes as methods, described once for both clients.
 
-A method's body says what is sent; HTTP's method, the path and the answer's model stand above it. A test compares all
-of it with docs/openapi.json.
+A method's body gives the content to send; its decorator gives the HTTP method, the path and the answer's model. A test
+compares all of it with docs/openapi.json.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Calls(Side):
 
     @call("POST", "/v1/compressions/{job_id}/cancel", JobDocument)
     def cancel(self, job_id: str) -> Given:
-        """Ask for a compression's end."""
+        """Cancel a compression."""
         return Given({"job_id": job_id})
 
     @call("POST", "/v1/compressions/{job_id}/resume", JobDocument)
@@ -111,7 +111,7 @@ class Calls(Side):
 
     @call("POST", "/v1/selections/{selection_id}/cancel", SelectionDocument)
     def cancel_selection(self, selection_id: str) -> Given:
-        """Ask for the end of the run that makes a selection's files."""
+        """Cancel the run that makes a selection's files."""
         return Given({"selection_id": selection_id})
 
     @call("POST", "/v1/selections/{selection_id}/resume", SelectionDocument)
@@ -143,7 +143,7 @@ class Calls(Side):
     ) -> Given:
         """Read the Pareto front of a finished compression against one or two costs.
 
-        Where latency is one of them, the target and the percentile say which.
+        For latency, the target and the percentile say which one.
         """
         query = {
             "cost": list(costs),
@@ -175,7 +175,7 @@ class Calls(Side):
 
     @call("POST", "/v1/plans/{plan_id}/cancel", PlanJobDocument)
     def cancel_plan(self, plan_id: str) -> Given:
-        """Ask for a plan's end."""
+        """Cancel a plan."""
         return Given({"plan_id": plan_id})
 
     @call("POST", "/v1/plans/{plan_id}/resume", PlanJobDocument)
@@ -215,7 +215,7 @@ class Calls(Side):
 
     @call("GET", "/v1/batches/{batch_id}", BatchDocument)
     def batch(self, batch_id: str) -> Given:
-        """Read a batch, and where each of its compressions stands."""
+        """Read a batch and the state of each of its compressions."""
         return Given({"batch_id": batch_id})
 
     @call("GET", "/v1/batches", BatchPage)
@@ -236,7 +236,7 @@ class Calls(Side):
 
     @call("POST", "/v1/batches/{batch_id}/cancel", BatchDocument)
     def cancel_batch(self, batch_id: str) -> Given:
-        """Ask for the end of all compressions of a batch that have not ended."""
+        """Cancel all compressions of a batch that have not ended."""
         return Given({"batch_id": batch_id})
 
     @call("POST", "/v1/batches/{batch_id}/retry", BatchDocument)
@@ -278,7 +278,7 @@ class Calls(Side):
 
     @call("POST", "/v1/evaluations/{evaluation_id}/cancel", EvaluationDocument)
     def cancel_evaluation(self, evaluation_id: str) -> Given:
-        """Ask for an evaluation's end; seeds that have ended are kept."""
+        """Cancel an evaluation; finished seeds are kept."""
         return Given({"evaluation_id": evaluation_id})
 
     @call("POST", "/v1/evaluations/{evaluation_id}/resume", EvaluationDocument)
@@ -297,12 +297,12 @@ class Calls(Side):
 
     @Shared
     async def latency_targets(self) -> list[LatencyTarget]:
-        """List where latency may be measured."""
+        """List the latency targets."""
         return (await Calls._latency_targets.ask(self._connection)).latency_targets
 
     @call("GET", "/v1/me", MeDocument)
     def me(self) -> Given:
-        """Ask who we are to the server, and how much of what we may have we use."""
+        """Read the caller's tenant, scopes, quotas and usage."""
         return Given()
 
     @call("GET", "/readyz", Health, accepted=[503])

@@ -1,4 +1,4 @@
-"""A connection to one server: the key, the retries, and what a refusal becomes. Nothing that it says is trusted."""
+"""A connection to one server: authentication, retries, errors. Answers of the server are not trusted."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from workloads.spec.errors import InputError
 
 KEY_VARIABLE = "STILLROOM_API_KEY"
 AWAY = frozenset({429, 502, 503})
-"""Statuses of a server that is busy, or of what stands before one that is away."""
+"""Statuses of a busy server, or of a proxy whose server is away."""
 PATIENCE_SECONDS = 3.0
 PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.25, 5.0
 MAX_DOCUMENT_BYTES = 64 << 20
-"""A longer document is no answer of a stillroom's; only files may be longer."""
+"""Longest document that a stillroom sends; only files may be longer."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """One request, as a call has it sent.
+    """One request to send.
 
     Attributes:
         method: Of HTTP.
-        path: Below the server's URL.
+        path: Path below the server's URL.
         query: Parameters; a list is given several times.
-        headers: Beside those of every request.
+        headers: Headers beside those of every request.
         body: JSON-like, or None.
-        repeatable: Whether it may be sent twice to the effect of once.
-        accepted: Statuses of errors that are answers nevertheless.
+        repeatable: Whether the request is idempotent, so that it may be sent again.
+        accepted: Error statuses that count as answers.
         most_bytes: Size of the longest answer that is read into memory; None for no limit.
     """
 
@@ -82,7 +82,7 @@ class Connection:
         on_retry: Called with the reason before a message is sent again.
 
     Raises:
-        InputError: The key cannot be one, or the environment's proxy or certificates cannot be used.
+        InputError: The key is malformed, or the environment's proxy or certificates cannot be used.
     """
 
     def __init__(self, server: str, api_key: str | None, timeout: float, patience: float) -> None:
@@ -105,7 +105,7 @@ class Connection:
         await self._http.aclose()
 
     async def ask(self, message: Message) -> Answer:
-        """Send a message and give the whole answer.
+        """Send a message and return the whole answer.
 
         Raises:
             ApiError: It is refused, or the answer cannot be read.
@@ -117,7 +117,7 @@ class Connection:
 
     @asynccontextmanager
     async def open(self, message: Message, silence: float | None = None) -> AsyncIterator[httpx.Response]:
-        """Send a message and give the answer as it begins; ``silence`` is how long it may then say nothing.
+        """Send a message and yield the answer once its headers are there; ``silence`` is the read timeout of its body.
 
         Raises:
             ApiError: It is refused, or the answer cannot be read.
@@ -194,7 +194,7 @@ class Connection:
     def _refusal(self, found: httpx.Response, content: bytes) -> ApiError:
         try:
             return ApiError(Problem.model_validate_json(content))
-        except ValidationError:  # something else than a stillroom answers there, or stands in between
+        except ValidationError:  # another server answers there, or a proxy in between
             text = content[:500].decode(errors="replace").strip()
             detail = text or f"{self.server} answers {found.status_code} {found.reason_phrase}"
             if found.has_redirect_location:
@@ -205,20 +205,20 @@ class Connection:
 
 def _sound_key(key: str) -> str:
     key = key.strip()
-    # What cannot stand in a header would otherwise be quoted in an error, and the key with it.
+    # An error about a character not allowed in headers would quote the key.
     if not all("!" <= character <= "~" for character in key):
         raise InputError.of("api_key", "The API key has characters that no key has.", f"Set {KEY_VARIABLE} anew.")
     return key
 
 
 def _pause(tries: int) -> float:
-    """Twice as long each time; scattered, so that many clients do not come back at once."""
+    """Exponential back-off with jitter, so that many clients do not come back at once."""
     longest: float = min(MAX_PAUSE_SECONDS, PAUSE_SECONDS * 2.0 ** min(tries - 1, 16))
     return longest * random.uniform(0.5, 1.0)
 
 
 def _asked_pause(answer: httpx.Response) -> float | None:
-    """What ``Retry-After`` says, as seconds or as a date; None where it says nothing that makes sense."""
+    """Read ``Retry-After``, in seconds or as a date; None where it is missing or malformed."""
     given = answer.headers.get("Retry-After")
     if given is None:
         return None

@@ -1,4 +1,4 @@
-"""Downloads of students: all of one or nothing, however often the connection breaks."""
+"""Downloads of students, atomic and resumable."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from services.client.shared import Shared, Side
 from services.client.student_archive import BadArchiveError, check_archive, sound_student_id, unpack
 
 TRIES = 4
-"""How often a download is tried without getting any further before it is given up."""
+"""Attempts in a row without progress after which a download fails."""
 _NO_SUCH_PART = 416
 _TAG = re.compile(r'"([0-9A-Za-z_-]{1,100})"')
-"""An entity tag that can be part of a file's name, as the service's are."""
+"""Entity tags that are safe as part of a file's name, as the service's are."""
 
 Progress = Callable[[int, int | None], None]
-"""Told the bytes that are there, and how many there will be."""
+"""Called with the bytes received and the bytes in total."""
 
 
 class Downloads(Side):
-    """Fetching students."""
+    """Downloads of students, for both clients."""
 
     @Shared
     async def download(
@@ -39,24 +39,23 @@ class Downloads(Side):
     ) -> Path:
         """Fetch a student into ``folder``, as a folder of its own or as a tar.
 
-        It goes straight to disk, and is put in its place when it is complete; one that was there before is replaced.
-        A connection that breaks is made again and goes on where it was; what cannot be finished is kept as a hidden
-        file, which the next call goes on from. An archive that is broken, or holds anything but a student's folder, is
-        not taken.
+        The archive is streamed to disk and moved into place when it is complete; an earlier copy is replaced. A broken
+        connection is opened again and goes on where it was. An unfinished part is kept as a hidden file, from which
+        the next call goes on. An archive that is damaged, or holds anything but a student's folder, is refused.
 
         Args:
             job_id: The compression.
             student_id: The student.
-            folder: Made where it is missing.
+            folder: Created where it is missing.
             extract: Whether to unpack the tar.
-            progress: Told how far it is.
+            progress: Called with the bytes received so far and in total.
 
         Returns:
             ``folder / student_id``, or ``folder / <student_id>.tar``.
 
         Raises:
             ApiError: There is no such student, or the server sends something else.
-            InputError: ``student_id`` cannot be one.
+            InputError: ``student_id`` is malformed.
             ServerUnreachableError: There is no answer, or the connection broke again and again.
         """
         sound_student_id(student_id)
@@ -88,8 +87,8 @@ class _PartialDownload:
     """The part of an archive that is on disk.
 
     Attributes:
-        file: Where it is; nobody else writes there.
-        tag: The entity tag of the whole, without its quotes; None where it has none to go on by.
+        file: Its path; no other call writes there.
+        tag: Entity tag of the whole archive, without its quotes; None where there is none to resume by.
     """
 
     file: Path
@@ -97,15 +96,15 @@ class _PartialDownload:
 
     @classmethod
     def claim(cls, folder: Path, student_id: str, file: Path) -> _PartialDownload:
-        """Take over the part that an earlier call has left, by moving it, so that no other call does too."""
+        """Take over the part that an earlier call has left; moving it makes sure that no other call takes it."""
         for found in folder.glob(f".{glob.escape(student_id)}.*.part"):
-            with contextlib.suppress(FileNotFoundError):  # another was faster
+            with contextlib.suppress(FileNotFoundError):  # another call has taken it
                 found.replace(file)
                 return cls(file, found.name.removeprefix(f".{student_id}.").removesuffix(".part"))
         return cls(file)
 
     def keep(self, folder: Path, student_id: str) -> None:
-        """Leave it to a later call."""
+        """Keep the part for a later call."""
         if self.tag is not None and self.bytes:
             self.file.replace(folder / f".{student_id}.{self.tag}.part")
 
@@ -115,7 +114,7 @@ class _PartialDownload:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers that ask for the rest, or for all of it if it has changed since."""
+        """Headers that ask for the rest, or for the whole if the archive has changed."""
         return {"Range": f"bytes={self.bytes}-", "If-Range": f'"{self.tag}"'} if self.bytes else {}
 
 
@@ -127,7 +126,7 @@ async def _fetch(connection: Connection, message: Message, part: _PartialDownloa
         try:
             async with connection.open(asked) as answer:
                 if answer.status_code == _NO_SUCH_PART or not _continues(answer, begin):
-                    part.tag = None  # what is here is no part of what is there now
+                    part.tag = None  # the archive has changed: this part is no longer of use
                     if not begin:
                         reason = "it gives a part where the whole was asked for"
                         raise not_understood(connection.server, message.method, message.path, reason)
@@ -143,7 +142,7 @@ async def _fetch(connection: Connection, message: Message, part: _PartialDownloa
                         if progress is not None:
                             progress(done, total)
             return
-        except httpx.TransportError as error:  # a part that is missing is one too
+        except httpx.TransportError as error:  # a missing part counts as an empty one
             broken = connection.unreachable(error)
             tries = 1 if part.bytes > furthest else tries + 1
             furthest = max(furthest, part.bytes)
@@ -153,7 +152,7 @@ async def _fetch(connection: Connection, message: Message, part: _PartialDownloa
 
 
 def _continues(answer: httpx.Response, begin: int) -> bool:
-    """Whether an answer is the whole, or the part that begins where we are."""
+    """Whether an answer is the whole archive, or begins where our part ends."""
     if answer.status_code != httpx.codes.PARTIAL_CONTENT:
         return True
     return begin > 0 and answer.headers.get("Content-Range", "").startswith(f"bytes {begin}-")

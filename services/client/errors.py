@@ -1,4 +1,4 @@
-"""What can go wrong between a client and the service."""
+"""Errors of the clients."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ class ServerUnreachableError(RuntimeError):
 
 
 class ApiError(RuntimeError):
-    """The server has refused, or has answered with something that cannot be understood.
+    """The server has refused the request, or its answer cannot be read.
 
     Attributes:
-        problem: Its answer.
+        problem: The problem document of the answer.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -22,11 +22,11 @@ class ApiError(RuntimeError):
 
     @property
     def errors(self) -> list[ErrorEntry]:
-        """What is wrong with which field, and the remedy."""
+        """Findings: the field, the problem and the remedy."""
         return self.problem.errors
 
 
 def not_understood(server: str, method: str, path: str, reason: str) -> ApiError:
-    """Make the error for an answer that no stillroom gives."""
+    """Build the error for an answer that no stillroom gives."""
     detail = f"{server} answers {method} {path} as no stillroom of this version does: {reason}."
     return ApiError(Problem(code="other", title="Unknown answer", status=200, detail=detail))

@@ -1,4 +1,4 @@
-"""A job's events as they happen, whatever becomes of the connection meanwhile."""
+"""A job's events as they happen, across broken connections."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from workloads.spec.errors import InputError
 
 STREAM = "text/event-stream"
 SILENCE_SECONDS = 45.0
-"""Silence after which a stream is taken for broken; the service says something every 15 s."""
+"""Silence after which a stream counts as broken; the service sends a heartbeat every 15 s."""
 BARREN_STREAMS = 2
-"""After so many streams in a row that bring no event and break soon, something in between holds them up."""
+"""Number of short streams without events in a row after which a proxy is taken to hold them up."""
 LASTING_SECONDS = 10.0
-"""A stream that lasts for so long comes through, whether or not there is an event to tell."""
+"""Duration after which a stream counts as working, even without events."""
 LOOK_SECONDS = 60.0
-"""A stream that brings no event for so long may have missed the job's end: the job is asked for."""
+"""Time without events after which the job's state is read, since its end may have been missed."""
 RECONNECT_SECONDS = 0.5
 POLL_SECONDS = 1.0
 PAGE = 1000
@@ -43,23 +43,23 @@ _CALLS: dict[str, tuple[Call[[str], Any], Call[..., EventPage]]] = {
     "pln": (Calls.planned, Calls.plan_events),
     "evl": (Calls.evaluation, Calls.evaluation_events),
 }
-"""By the beginnings of ids; all others are compressions'."""
+"""Calls by the prefix of an id; all other ids are of compressions."""
 
 
 def place_of(event: EventEntry) -> str:
-    """Give the value of ``after`` that asks for the events after this one."""
+    """Return the value of ``after`` that asks for the events after this one."""
     return f"{event.attempt}-{event.sequence}"
 
 
 class Following(Side):
-    """Following events."""
+    """Following of events, for both clients."""
 
     @SharedStream
     async def stream_events(self, job_id: str, after: str = "0-0") -> AsyncGenerator[EventEntry, None]:
-        """Give the events of a job of any kind as they come, each once, until it has ended.
+        """Yield the events of a job of any kind as they come, each once, until the job has ended.
 
-        A connection that breaks is made again and goes on after the last event; a server that is away is waited for
-        with the client's patience. Where streams do not come through, the events are asked for, again and again.
+        A broken connection is opened again and goes on after the last event. An unreachable server is waited for with
+        the client's patience. Where streams do not come through, the events are polled.
 
         Raises:
             ApiError: There is no such job, or no longer.
@@ -72,7 +72,7 @@ class Following(Side):
 
     @SharedStream
     async def past_events(self, job_id: str, after: str = "0-0") -> AsyncGenerator[EventEntry, None]:
-        """Give the events of a job of any kind that there are by now, a page at a time.
+        """Yield the events of a job of any kind so far, a page at a time.
 
         Raises:
             ApiError: There is no such job, or ``after`` is no event's place.
@@ -111,7 +111,7 @@ async def _followed(
                             barren = BARREN_STREAMS
                             break
         except httpx.TransportError:
-            pass  # it was there a moment ago; whether it still is, the next connection tells
+            pass  # it existed a moment ago; the next connection shows whether it still does
         if barren < BARREN_STREAMS and time.monotonic() - began > LASTING_SECONDS:
             barren = 0
         if barren < BARREN_STREAMS:
@@ -121,7 +121,7 @@ async def _followed(
 
 
 async def _messages(connection: Connection, answer: httpx.Response) -> AsyncGenerator[dict[str, str], None]:
-    """Give the messages of an event stream; a comment is one without fields. One that was cut off is left out."""
+    """Yield the messages of an event stream; a comment is one without fields. A truncated message is left out."""
     fields: dict[str, str] = {}
     async for line in _lines(connection, answer):
         name, _, value = line.partition(":")
@@ -162,7 +162,7 @@ async def _asked_for(
     connection: Connection, read: Call[[str], Any], page: Call[..., EventPage], job_id: str, last: _Place
 ) -> AsyncGenerator[EventEntry, None]:
     while True:
-        job = await read.ask(connection, job_id)  # the state first: what is written before a job ends is then seen
+        job = await read.ask(connection, job_id)  # the state first, so that a job's last events are seen
         async for event in _past(connection, page, job_id, "{}-{}".format(*last)):
             last = event.attempt, event.sequence
             yield event

@@ -32,7 +32,7 @@ class Portal:
             raise
 
     def iterate_sync(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
-        """Give the items of an asynchronous generator, and close it at the end or when the caller leaves."""
+        """Yield the items of an asynchronous generator, and close it at the end or when the caller stops."""
         turn = anyio.Lock()  # an interrupted step must have left the generator before it can be closed
 
         async def step() -> T | object:

@@ -1,4 +1,4 @@
-"""Methods that are written once, as coroutines: the blocking client runs them, the other client's are awaited."""
+"""Methods written once, as coroutines: the blocking client runs them, the asynchronous client awaits them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Side:
     _connection: Connection
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.server!r})"  # who asks is nobody's business
+        return f"{type(self).__name__}({self.server!r})"  # without the caller's key
 
     @property
     def server(self) -> str:
@@ -28,10 +28,10 @@ class Side:
         return self._connection.server
 
     def set_patience(self, seconds: float, on_retry: Callable[[str], None] | None = None) -> None:
-        """Set how long a server is asked again that does not answer or is busy.
+        """Set how long requests to an unreachable or busy server are retried.
 
         Args:
-            seconds: From now on, for each request.
+            seconds: For each request from now on.
             on_retry: Called with the reason before each retry; the blocking client calls it in its own thread.
         """
         self._connection.patience = seconds
@@ -83,7 +83,7 @@ class Shared(Generic[P, A]):
 
 
 class SharedStream(Generic[P, A]):
-    """A method of both clients that gives one thing after the other, from an asynchronous generator.
+    """A generator method of both clients, from an asynchronous generator.
 
     Args:
         work: The generator.

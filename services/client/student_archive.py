@@ -1,4 +1,4 @@
-"""The archive of a student as a server sends it, checked before anything of it is taken."""
+"""The archive of a student as received, checked before it is unpacked."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from workloads.spec.errors import InputError
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _CONFIGURATION = "config.json"
 _END = bytes(2 * tarfile.BLOCKSIZE)
-# tarfile raises these on headers that make no sense, depending on where in them the nonsense is.
+# tarfile raises one of these on malformed headers, depending on the field.
 _NONSENSE = (tarfile.TarError, ValueError, OverflowError, EOFError, RecursionError)
 
 
 class BadArchiveError(ValueError):
-    """What was sent is no student."""
+    """The archive holds no sound student."""
 
 
 def sound_student_id(student_id: str) -> str:
-    """Give a student's id, which becomes the name of a folder.
+    """Return a student's id, checked to be safe as the name of a folder.
 
     Raises:
-        InputError: It cannot be one.
+        InputError: The id is malformed.
     """
     if not _ID.fullmatch(student_id):
         raise InputError.of("student_id", f"{student_id!r} is no student's id.", "Give stu_….")
@@ -31,10 +31,10 @@ def sound_student_id(student_id: str) -> str:
 
 
 def check_archive(archive: Path, student_id: str) -> None:
-    """Look through an archive: it must be whole, and hold a student's folder and nothing else.
+    """Check that an archive is whole and holds a student's folder and nothing else.
 
     Raises:
-        BadArchiveError: It is anything else.
+        BadArchiveError: It does not.
     """
     size = archive.stat().st_size
     try:
@@ -66,7 +66,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def _members(tar: tarfile.TarFile, student_id: str, size: int) -> tuple[int, set[str]]:
-    """Check each member, and give where the last one ends and the names of the files."""
+    """Check each member; return the offset where the last one ends, and the names of the files."""
     end, names = 0, set[str]()
     for member in tar:
         first, *rest = member.name.split("/")
