@@ -1,4 +1,4 @@
-"""Structured logs, on standard error: standard output belongs to results."""
+"""Structured logs on standard error; standard output is for results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workloads.storage.masking import mask, mask_event
 
 
 def configure_logs(*, verbose: bool = True) -> None:
-    """Send logs to standard error: readable on a terminal, JSON lines elsewhere; quiet ones from warnings up."""
+    """Send logs to standard error: plain text on a terminal, else JSON; only warnings and errors unless ``verbose``."""
     level = logging.INFO if verbose else logging.WARNING
     terminal = sys.stderr.isatty()
     console = structlog.dev.ConsoleRenderer()
@@ -29,15 +29,15 @@ def configure_logs(*, verbose: bool = True) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    # httpx and alembic tell of every call at INFO, uvicorn of every request.
+    # httpx and alembic log every call at INFO, uvicorn every request.
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Masked("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
 class _Masked(logging.Formatter):
-    """Formats what libraries log, without secrets."""
+    """Formats log records of libraries, without secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, and a traceback if there is one."""
+        """Format the line, and the traceback if there is one."""
         return mask(super().format(record))

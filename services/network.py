@@ -1,6 +1,6 @@
-"""Proxies and certificates of the environment, for every HTTP client of ours.
+"""Proxies and certificates from the environment, for every HTTP client of this project.
 
-A loopback address is asked directly, whatever the environment says. ``NO_PROXY`` holds names, suffixes, addresses and
+Loopback addresses are always reached directly. ``NO_PROXY`` holds names, suffixes, addresses and
 networks (``10.0.0.0/8``).
 """
 
@@ -24,11 +24,11 @@ _CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The way to a server.
+    """The route to a server.
 
     Attributes:
         url: The server.
-        proxy: URL of the proxy in between; None where the server is asked directly.
+        proxy: URL of the proxy; None for a direct connection.
         variable: The environment variable that names the proxy.
     """
 
@@ -55,16 +55,16 @@ class Route:
             InputError: The certificates of the environment cannot be read.
         """
         schemes = {urlsplit(self.url).scheme, urlsplit(self.proxy or "").scheme}
-        # Over plain HTTP no certificate is ever looked at, and loading them costs tens of milliseconds.
+        # Plain HTTP uses no certificates, and loading them costs tens of milliseconds.
         verify: ssl.SSLContext | bool = _certificates() if "https" in schemes else False
         return {"trust_env": False, "proxy": self.proxy, "verify": verify}
 
 
 def route_to(url: str) -> Route:
-    """Find the way to a server by ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``.
+    """Find the route to a server by ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``.
 
     Raises:
-        InputError: The proxy is of a kind that we cannot talk to.
+        InputError: The kind of the proxy is not supported.
     """
     parts = urlsplit(url)
     proxies: dict[str, str] = getproxies_environment()
@@ -99,7 +99,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _variable(name: str) -> str:
-    """The variable as it is spelled in the environment; lower case wins, as in curl and Python."""
+    """The variable's name as set in the environment; lower case wins, as in curl and Python."""
     return name if os.environ.get(name) else name.upper()
 
 
@@ -108,7 +108,7 @@ def _is_exempt(host: str, no_proxy: str) -> bool:
 
 
 def _matches(host: str, entry: str) -> bool:
-    """Whether an entry of ``NO_PROXY`` means a host: all, a network, an address, a name or the end of one."""
+    """Whether an entry of ``NO_PROXY`` covers a host: all hosts, a network, an address, a name or a suffix."""
     if entry == "*":
         return True
     try:

@@ -1,4 +1,4 @@
-"""The service: settings, storage, lock, database, Ray and controller, opened and closed as one."""
+"""The service: settings, storage, lock, database, Ray and controller, opened and closed together."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from workloads.storage.storage import Storage
 
 DATABASE_FILE = "jobs.sqlite"
 DRAIN_SECONDS = 10.0
-"""How long a stop waits for changes that requests have begun; each is one short transaction."""
+"""Time that a stop waits for changes begun by requests; each is one short transaction."""
 JsonObject = Mapping[str, Any]
 _P = TypeVar("_P", bound=Part)
 
@@ -51,10 +51,10 @@ log = structlog.get_logger(__name__)
 
 
 class Service:
-    """One stillroom on one storage. Opening takes no Ray; :meth:`start` begins to look after jobs.
+    """A service on one storage. Opening needs no Ray; :meth:`start` begins to work on jobs.
 
     Args:
-        settings: What it was told.
+        settings: The service's settings.
 
     Raises:
         InputError: The storage or the state folder cannot be written, or another service has it.
@@ -88,7 +88,7 @@ class Service:
         self._controller: Controller | None = None
 
     def start(self, *, only: str | None = None) -> None:
-        """Begin to look after Ray and the jobs, or ``only`` one of them, in the background."""
+        """Begin to manage Ray and the jobs, or only the job ``only``, in the background."""
         settings = self.settings
         policy = RetryPolicy(settings.max_attempts, settings.backoff_seconds, settings.max_ray_losses)
         self._controller = Controller(
@@ -106,7 +106,7 @@ class Service:
     def close(self) -> None:
         """Stop; an embedded Ray is ended with its runs, whose jobs go back to the queue.
 
-        Nothing is accepted from here on: changes that requests have begun end, all later ones are refused.
+        Changes that requests have begun are finished; all later ones are refused.
         """
         embedded = self.settings.ray_address is None
         drained = self._gate.close(DRAIN_SECONDS)
@@ -117,22 +117,22 @@ class Service:
         self.engine.dispose()
         if drained:
             self._lock.release()
-        else:  # then the lock ends with this process, and no change comes after it
+        else:  # the lock then ends with this process, after all changes
             log.warning("changes_under_way", seconds=DRAIN_SECONDS)
         log.info("service_stopped")
 
     def submit(
         self, request: CompressionRequest | JsonObject, key: RequestKey | None = None, *, caller: Caller = LOCAL
     ) -> Job:
-        """Check a request and queue it; one whose key was sent before gives the job that was made then.
+        """Check a request and queue it; a key that was sent before returns the job made then.
 
         Args:
-            request: As parsed, or JSON-like.
-            key: Of the request, if it has one.
-            caller: Who asks; the job is their tenant's.
+            request: Parsed, or JSON-like.
+            key: Idempotency key of the request, if it has one.
+            caller: Sender of the request; the job belongs to the caller's tenant.
 
         Raises:
-            InputError: It cannot be worked with.
+            InputError: The request is invalid.
             KeyReusedError: Its key was sent before, with another request.
             QuotaExceededError: The tenant may not have more.
         """
@@ -145,7 +145,7 @@ class Service:
     def plan(
         self, request: CompressionRequest | JsonObject, key: RequestKey | None = None, *, caller: Caller = LOCAL
     ) -> Job:
-        """Check a request and queue the measuring of what it would take; see :meth:`submit`."""
+        """Check a request and queue the estimate of its time and resources; see :meth:`submit`."""
         if (known := self._keyed(key)) is not None:
             return known
         accepted = self._accept(_parsed(request, parse_request))
@@ -157,7 +157,7 @@ class Service:
     ) -> Job:
         """Check an evaluation and queue it; see :meth:`submit`.
 
-        An evaluation of a student is that of the student's tenant, any other the caller's.
+        An evaluation of a student belongs to the student's tenant, any other to the caller's.
         """
         if (known := self._keyed(key)) is not None:
             return known
@@ -180,10 +180,10 @@ class Service:
         *,
         caller: Caller = LOCAL,
     ) -> Job:
-        """Answer new budgets on a finished compression, and queue the making of files that are not there yet.
+        """Answer new budgets on a finished compression, and queue a job for students' files that are missing.
 
         Args:
-            compression: A succeeded one; the selection is its tenant's.
+            compression: A succeeded one; the selection belongs to its tenant.
             request: As parsed, or JSON-like.
             key: See :meth:`submit`.
             caller: Who asks.
@@ -233,20 +233,20 @@ class Service:
         return batch
 
     def cancel_batch(self, batch_id: str) -> Batch:
-        """Ask for the end of its jobs; see :meth:`BatchStore.request_cancel`."""
+        """Cancel a batch's jobs; see :meth:`BatchStore.request_cancel`."""
         batch = self.batches.request_cancel(batch_id)
         self._wake()
         return batch
 
     def retry_batch(self, batch_id: str) -> Batch:
-        """Queue its failed and cancelled jobs again; see :meth:`BatchStore.retry`."""
+        """Queue a batch's failed and cancelled jobs again; see :meth:`BatchStore.retry`."""
         batch = self.batches.retry(batch_id)
         log.info("batch_queued", batch=batch_id)
         self._wake()
         return batch
 
     def delete_batch(self, batch_id: str) -> None:
-        """Forget an ended batch, its compressions and all that was made from them, with their folders; artefacts stay.
+        """Delete an ended batch, its compressions, all jobs made from them, and their folders; artefacts stay.
 
         Raises:
             TransitionError: One of them has not ended.
@@ -255,12 +255,12 @@ class Service:
         log.info("batch_deleted", batch=batch_id)
 
     def with_selections(self, compression: Job) -> Iterator[Job]:
-        """A compression, then what was selected from it, newest first."""
+        """A compression, then its selections, newest first."""
         yield compression
         yield from self.store.selections(compression.id)
 
     def cancel(self, job_id: str) -> Job:
-        """Ask for a job's end; see :meth:`JobStore.request_cancel`."""
+        """Cancel a job; see :meth:`JobStore.request_cancel`."""
         job = self.store.request_cancel(job_id)
         self._wake()
         return job
@@ -270,7 +270,7 @@ class Service:
         return self._queue(self.store.resume(job_id))
 
     def delete(self, job_id: str) -> None:
-        """Forget an ended compression, its selections and its evaluations, with their folders; artefacts stay.
+        """Delete an ended compression, its selections, its evaluations, and their folders; artefacts stay.
 
         Raises:
             TransitionError: It, or one of these, has not ended.
@@ -279,7 +279,7 @@ class Service:
         log.info("job_deleted", job=job_id)
 
     def standing(self, tenant: str) -> tuple[Quota, Usage]:
-        """What a tenant may have, and what it has."""
+        """Quota and usage of a tenant."""
         with Sessions(self.engine).reading() as session:
             return self.quotas.of(session, tenant), self.quotas.usage(session, tenant)
 
@@ -297,7 +297,7 @@ class Service:
         return Order(request, None if plan is None else plan.id, accepted.tokens)
 
     def _keyed(self, key: RequestKey | None) -> Job | None:
-        # Before the request is checked: the files it points to may have gone since it was accepted.
+        # Before the request is checked: files that it names may have gone since it was accepted.
         return None if key is None else self.store.find_keyed(key)
 
     def _queue(self, job: Job) -> Job:
@@ -323,10 +323,10 @@ def _parsed(request: _P | JsonObject, parse: Callable[[Any], _P]) -> _P:
 
 
 def ready_database(settings: Settings, state: Path) -> Engine:
-    """Open the database, brought to the newest schema.
+    """Open the database and migrate it to the newest schema.
 
     Raises:
-        InputError: It does not answer, or cannot be written.
+        InputError: The database does not answer, or cannot be written.
     """
     if settings.database is None:
         engine = open_database(state / DATABASE_FILE)
@@ -354,10 +354,10 @@ def ready_database(settings: Settings, state: Path) -> Engine:
 
 
 def make_state_folder(state: Path) -> None:
-    """Make the state folder, for its owner alone.
+    """Create the state folder, accessible to its owner alone.
 
     Raises:
-        InputError: It cannot be made.
+        InputError: The folder cannot be created.
     """
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)

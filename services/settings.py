@@ -1,4 +1,4 @@
-"""What the service can be told: by the command line, by ``STILLROOM_*`` in the environment, or left as it is."""
+"""The service's settings: from the command line, from ``STILLROOM_*`` in the environment, or defaults."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MIN_OBJECT_STORE_BYTES = 80 << 20  # Ray refuses less than 75 MiB
 
 
 class Settings(BaseSettings):
-    """The service's settings; build them with :func:`load_settings`, which words errors for people."""
+    """The service's settings; :func:`load_settings` builds them with readable errors."""
 
     model_config = SettingsConfigDict(env_prefix="STILLROOM_", frozen=True, extra="forbid", env_ignore_empty=True)
 
@@ -110,7 +110,7 @@ class Settings(BaseSettings):
     @field_validator("storage")
     @classmethod
     def _storage_has_no_password(cls, value: str) -> str:
-        # It is an argument of every run, and shown by Ray to whoever may see its jobs.
+        # The URL is an argument of every run, which Ray shows to everyone who may see its jobs.
         if ":" in urlsplit(value).netloc.rpartition("@")[0] or "secret_key=" in value:
             raise ValueError(
                 "'storage' holds credentials, which every process list would show. "
@@ -164,13 +164,13 @@ class Settings(BaseSettings):
 
     @property
     def places(self) -> Places:
-        """Where requests may read."""
+        """The places that requests may read."""
         roots = self.allowed_roots if self.allowed_roots is not None or self.insecure_local else []
         return Places(None if roots is None else tuple(roots), tuple(self.allowed_hub))
 
     @property
     def quota(self) -> Quota:
-        """What a tenant may have that has no limits of its own."""
+        """Quota of tenants without limits of their own."""
         return Quota(
             self.tenant_max_running, self.tenant_max_unfinished, self.tenant_max_tokens, self.tenant_max_stored_bytes
         )
@@ -194,7 +194,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(**given: Any) -> Settings:
-    """Build the settings; ``None`` means not given, so that the environment or the default holds.
+    """Build the settings; a value of None is taken from the environment, else the default.
 
     Raises:
         InputError: A value is impossible or unsafe, with the remedy.

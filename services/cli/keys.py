@@ -34,9 +34,7 @@ def create(
         typer.Option(help="read, submit, or admin (all, of every tenant); several times. Default: read and submit."),
     ] = None,
     name: Annotated[str, typer.Option(help="A name for people.")] = "",
-    expires: Annotated[
-        str | None, typer.Option(help="Lifetime, such as 12h or 90d; default: unlimited.")
-    ] = None,
+    expires: Annotated[str | None, typer.Option(help="Lifetime, such as 12h or 90d; default: unlimited.")] = None,
     storage: Storage = None,
     json: Json = False,
 ) -> None:

@@ -225,7 +225,7 @@ def _with_difference(columns: list[str], rows: Sequence[Sequence[Cell]]) -> list
 
 
 def _int8_error(exports: dict[str, Any]) -> float | None:
-    """Format the int8 error: that of the last hidden states, against the float32 file."""
+    """The int8 error of the last hidden states, against the float32 file."""
     report = exports.get("int8_report")
     error = report.get("hidden_error") if isinstance(report, dict) else None
     return float(error) if isinstance(error, int | float) else None

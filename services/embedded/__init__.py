@@ -1,1 +1,1 @@
-"""The embedded Ray: a child process of its own, spoken to over HTTP."""
+"""The embedded Ray: a child process that the service talks to over HTTP."""

@@ -1,4 +1,4 @@
-"""The Ray that runs go to: one of our own as a child process, or one that is there. Neither keeps anyone waiting."""
+"""The Ray that runs are sent to: an embedded child process or an existing cluster; no call here blocks on Ray."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PROBE_SECONDS = 5.0
 _LOOK_SECONDS = 2.0
 _START_LOOK_SECONDS = 0.2
 _TOLD_SECONDS = 15.0
-"""A start or a silence that takes longer is told, with the reason, and again as long after that."""
+"""A start or a silence longer than this is logged with its reason, and again after each such time."""
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ class Readiness:
     state: Literal["starting", "ready", "unavailable", "stopped"]
     note: str
     given_up: bool = False
-    """Whether it stays like that until the service is started again."""
+    """Whether the state lasts until the service is restarted."""
 
     @property
     def ready(self) -> bool:
@@ -50,23 +50,23 @@ class Readiness:
 
 
 class RayCluster(Protocol):
-    """A Ray that comes and goes beside the service."""
+    """A Ray that may start, fail and come back while the service runs."""
 
     def start(self) -> None:
-        """Begin to look after it, in the background."""
+        """Begin to watch Ray, in the background."""
 
     def close(self) -> None:
-        """Stop looking after it; an embedded one is ended."""
+        """Stop watching Ray; an embedded one is ended."""
 
     def jobs(self) -> RayJobs | None:
         """The Jobs API while Ray answers, else None."""
 
     def readiness(self) -> Readiness:
-        """Whether it answers, and why not; from memory, at once."""
+        """Whether Ray answers, and if not, why; from memory, without waiting."""
 
 
 class _Watched:
-    """A thread that keeps the readiness, and the client that goes with it."""
+    """A thread that keeps the readiness and its client."""
 
     def __init__(self, note: str) -> None:
         self._readiness = Readiness("starting", note)
@@ -75,15 +75,15 @@ class _Watched:
         self._thread = threading.Thread(target=self._watch, name="ray-watch", daemon=True)
 
     def start(self) -> None:
-        """Begin to look after it, in the background."""
+        """Begin to watch Ray, in the background."""
         self._thread.start()
 
     def jobs(self) -> RayJobs | None:
-        """Give the Jobs API while Ray answers, else None."""
+        """Return the Jobs API while Ray answers, else None."""
         return self._jobs if self._readiness.ready else None
 
     def readiness(self) -> Readiness:
-        """Give whether it answers, from memory."""
+        """Return whether Ray answers, from memory."""
         return self._readiness
 
     def _watch(self) -> None:
@@ -102,11 +102,11 @@ class _Watched:
 
 
 class ExistingRay(_Watched):
-    """A Ray cluster that someone else runs.
+    """A Ray cluster that this service does not run.
 
     Args:
         url: Its dashboard.
-        token: Its token, if it asks for one.
+        token: Its token, where it asks for one.
     """
 
     def __init__(self, url: str, token: str | None) -> None:
@@ -114,7 +114,7 @@ class ExistingRay(_Watched):
         self._jobs = RayJobs(url, token)
 
     def close(self) -> None:
-        """Stop looking after it; it goes on."""
+        """Stop watching the cluster, which keeps running."""
         self._join()
 
     @override
@@ -130,10 +130,10 @@ class ExistingRay(_Watched):
 
 
 class EmbeddedRay(_Watched):
-    """A Ray head of our own: found again if it lives, started if not, replaced when it dies.
+    """A Ray head of the service's own: adopted where it lives, else started, and replaced when it dies.
 
-    Failures make it more patient: the next start may take longer, begins after a longer pause, and counts as ready
-    only when the head has answered for longer. After many failures over a long time it gives up, with the reason.
+    Each failure lengthens the time limits: for the next start, the pause before it, and the time that the head must
+    answer before it counts as ready. After many failures over a long time it gives up, with the reason.
 
     Args:
         options: How to start it.
@@ -148,7 +148,7 @@ class EmbeddedRay(_Watched):
         self._child: subprocess.Popen[bytes] | None = None
 
     def close(self) -> None:
-        """End it and everything it has started."""
+        """End the head and everything it has started."""
         self._join()
         record = self._record or HeadRecord.load(self._options.state)
         if record is not None:
@@ -162,7 +162,7 @@ class EmbeddedRay(_Watched):
             try:
                 self._bring_up()
                 self._follow()
-            except Exception as error:  # whatever it was, the only remedy is another start
+            except Exception as error:  # for every error the remedy is another start
                 self._restarts.failed()
                 log.error(
                     "ray_failed",
@@ -190,7 +190,7 @@ class EmbeddedRay(_Watched):
         return Readiness("unavailable", note)
 
     def _bring_up(self) -> None:
-        """Adopt the living head of the record or start one, and wait until it is ready."""
+        """Adopt the recorded head where it lives, else start one, and wait until it is ready."""
         self._record = HeadRecord.load(self._options.state)
         adopted = self._record is not None and self._record.process_lives
         if not adopted:
@@ -225,7 +225,7 @@ class EmbeddedRay(_Watched):
         self._say(Readiness("ready", f"Embedded Ray {version}, {'found again' if adopted else 'started'}."))
 
     def _trouble(self) -> str | None:
-        """Why the head cannot take jobs now; None if it can."""
+        """The reason why the head cannot take jobs now; None if it can."""
         assert self._record is not None and self._jobs is not None
         if not start_is_through(self._options.state, self._record):
             return "`ray start` has not come to its end."
@@ -245,7 +245,7 @@ class EmbeddedRay(_Watched):
             if trouble is None:
                 answered = now
                 self._say(ready)
-            # A busy machine can keep a living head from answering for long: the process is the surer sign of life.
+            # On a busy machine a living head may not answer for long: whether its process lives is the better sign.
             elif silent > self._restarts.silent_seconds:
                 raise RayUnreachableError(f"It has not answered for {silent:.0f} s: {trouble}")
             elif silent > _TOLD_SECONDS and self._readiness == ready:
@@ -260,7 +260,7 @@ class EmbeddedRay(_Watched):
             raise RayUnreachableError(f"Its process has ended. Its last words: {last.strip()[:200] or 'none'}.")
 
     def _clear(self) -> None:
-        """End what is left of the head of the record."""
+        """End what is left of the recorded head."""
         if self._record is not None:
             end_head(self._options.state, self._record)
         self._reap()

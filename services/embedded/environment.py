@@ -7,11 +7,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-# Left over from another Ray around us, these would send the head, or its drivers, there.
+# Set by another Ray around us, these would connect the head or its drivers to that Ray.
 _FOREIGN_RAY = frozenset(
     {"RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_TMPDIR"}
 )
-# For a person at a prompt: a start-up file is not a run's, and an interpreter that stays open never ends.
+# For interactive use: a run must not read a start-up file, and an interpreter that stays open never ends.
 _FOR_PROMPTS = frozenset({"PYTHONSTARTUP", "PYTHONINSPECT"})
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -19,10 +19,10 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def head_environment(
     given: Mapping[str, str], *, token_file: Path, scratch: Path, niceness: int, marker: dict[str, str]
 ) -> dict[str, str]:
-    """Give the environment that a head is started with; its workers and drivers inherit it.
+    """Build the environment that a head is started with; its workers and drivers inherit it.
 
     Args:
-        given: The service's own.
+        given: The service's own environment.
         token_file: File of the token that Ray asks for.
         scratch: Folder for temporary files.
         niceness: Added to the priority of workers.
@@ -36,14 +36,14 @@ def head_environment(
         | _no_proxies_for_loopback(kept)
         | _identity(kept, scratch)
         | {
-            "PYTHONSAFEPATH": "1",  # no interpreter below imports from its current folder
-            # Off, Ray keeps the loopback address as the node's, and all of its servers listen there alone. On, as it is
+            "PYTHONSAFEPATH": "1",  # no child interpreter imports from its current folder
+            # Off: the node's address is loopback, and all of Ray's servers listen there alone. On, the default
             # on Linux, it takes the machine's address and listens on all interfaces.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token_file),
             "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # at the default 2 s, a checkpoint just before a kill is lost
-            "RAY_worker_niceness": str(niceness),  # Ray's own default is 15, behind everything else on the machine
+            "RAY_worker_niceness": str(niceness),  # Ray's own default is 15, behind all other processes
             "TMPDIR": str(scratch),
         }
         | marker
@@ -51,24 +51,24 @@ def head_environment(
 
 
 def import_path(given: str) -> str:
-    """Give a ``PYTHONPATH`` without the current folder.
+    """Return a ``PYTHONPATH`` without the current folder.
 
-    An empty entry and ``.`` stand for the current folder, often by accident (``PYTHONPATH=$PYTHONPATH:/x``). Other
-    entries are there on purpose; relative ones become absolute, since runs start in another folder.
+    An empty entry and ``.`` mean the current folder, often by accident (``PYTHONPATH=$PYTHONPATH:/x``). Other
+    entries are kept; relative ones become absolute, since runs start in another folder.
     """
     entries = [Path(entry) for entry in given.split(os.pathsep) if entry]
     return os.pathsep.join(str(entry.absolute()) for entry in entries if entry != Path())
 
 
 def _no_proxies_for_loopback(given: Mapping[str, str]) -> dict[str, str]:
-    """``NO_PROXY`` with the loopback addresses, where Ray's own processes talk to one another."""
+    """``NO_PROXY`` with the loopback addresses, which Ray's own processes use among themselves."""
     both = ",".join(value for value in (given.get("no_proxy"), given.get("NO_PROXY")) if value)
     entries = dict.fromkeys([*(entry.strip() for entry in both.split(",") if entry.strip()), *_LOOPBACK])
     return dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join(entries))
 
 
 def _identity(given: Mapping[str, str], scratch: Path) -> dict[str, str]:
-    """A user's name and home for libraries that ask for them, where the system knows none."""
+    """User name and home for libraries that ask for them, where the system has none."""
     identity = {}
     try:
         getpass.getuser()

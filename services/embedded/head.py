@@ -26,10 +26,10 @@ from services.embedded.record import HeadRecord
 LOG_FILE = "ray.log"
 TOKEN_FILE = "ray.token"  # the file's name, not a secret
 MAX_OBJECT_STORE_BYTES = 2 << 30
-# Ray hands these ports to its workers; a server of its own among them would collide sooner or later.
+# Ray gives these ports to its workers; a server of Ray on one of them would collide with a worker.
 _WORKER_PORTS = range(10002, 20000)
 _STARTED = b"Ray runtime started."
-"""What ``ray start`` prints once all of its processes are up."""
+"""Line that ``ray start`` prints once all of its processes are up."""
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +40,7 @@ class HeadOptions:
 
     Attributes:
         state: The service's state folder, for the record, the log and the token.
-        cpus: CPUs that Ray may hand out; None for the machine's.
+        cpus: CPUs that Ray may allocate; None for the machine's.
         object_store_bytes: Size of the object store; None for a fifth of the memory, 2 GB at most.
         niceness: Added to the priority of Ray's workers; 0 leaves them the service's own.
     """
@@ -52,16 +52,16 @@ class HeadOptions:
 
     @property
     def temp_dir(self) -> Path:
-        """Folder around Ray's, for this user alone: Ray opens its own folder to everyone on the machine.
+        """Private folder around Ray's: Ray makes its own folder readable by everyone on the machine.
 
-        It is short, because the paths of Unix sockets below it may have 107 characters at most.
+        Its path is short, because paths of Unix sockets below it have at most 107 characters.
         """
         digest = hashlib.sha256(str(self.state).encode()).hexdigest()[:8]
         return Path("/tmp") / f"stillroom-{digest}"
 
     @property
     def ray_dir(self) -> Path:
-        """Ray's own folder, of sockets and logs."""
+        """Ray's own folder, with sockets and logs."""
         return self.temp_dir / "r"
 
     @property
@@ -71,17 +71,17 @@ class HeadOptions:
 
     @property
     def work_dir(self) -> Path:
-        """Where runs put local copies; it goes with the head, so that nothing of a killed run stays."""
+        """Folder for local copies of runs; it is removed with the head, so that nothing of a killed run stays."""
         return Path(tempfile.gettempdir()) / f"{self.temp_dir.name}-work"
 
     @property
     def token_file(self) -> Path:
-        """File of the token that Ray asks of everyone."""
+        """File of the token that Ray asks all clients for."""
         return self.state / TOKEN_FILE
 
 
 def read_token(options: HeadOptions) -> str:
-    """Give the token of this state folder's Ray, made at the first call; only the owner can read it."""
+    """Return the token of this state folder's Ray, created at the first call; only the owner can read its file."""
     if not options.token_file.exists():
         beside = options.token_file.with_suffix(".part")
         beside.unlink(missing_ok=True)
@@ -95,7 +95,7 @@ def read_token(options: HeadOptions) -> str:
 def start_head(options: HeadOptions) -> tuple[HeadRecord, subprocess.Popen[bytes]]:
     """Start a head and return at once; it answers some seconds later.
 
-    The record is written before the process exists, so that even a service killed right here is cleared up after.
+    The record is written before the process exists, so that a later service can clear up if this one is killed here.
     """
     read_token(options)
     _make_private(options.temp_dir)
@@ -122,7 +122,7 @@ def start_head(options: HeadOptions) -> tuple[HeadRecord, subprocess.Popen[bytes
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            start_new_session=True,  # so that a terminal's Ctrl-C reaches the service only, which ends Ray in order
+            start_new_session=True,  # a terminal's Ctrl-C then reaches only the service, which ends Ray in order
             env=head_environment(
                 os.environ,
                 token_file=options.token_file,
@@ -148,14 +148,14 @@ def start_is_through(state: Path, record: HeadRecord) -> bool:
 
 
 def agent_listens(record: HeadRecord) -> bool:
-    """Whether the agent that starts jobs is up. When its port was taken, Ray goes on without it, and takes no job."""
+    """Whether the job agent is up; when its port was taken, Ray runs on without it and takes no jobs."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", record.agent_port)) == 0
 
 
 def end_head(state: Path, record: HeadRecord) -> None:
-    """End everything of a head, living or dead, and remove what it leaves."""
+    """End all processes of a head, living or dead, and remove its files."""
     left = end_marked(record.marker)
     if left:
         log.error("ray_processes_left", pids=left)
@@ -175,7 +175,7 @@ def log_tail(state: Path, lines: int = 15) -> str:
     return "\n".join(text.splitlines()[-lines:])
 
 
-# All on the loopback address. Their defaults are fixed ports, one Ray a machine, or random ones that Ray hands out.
+# All on loopback. Ray's defaults are fixed ports (one Ray a machine), or random ones that it may give to workers.
 _PORTS = (
     "--port",
     "--dashboard-port",
@@ -201,13 +201,13 @@ def _command(options: HeadOptions, ports: dict[str, int]) -> list[str]:
 
 def _make_private(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    # Fails where it is still there, as when another user has made it: his folder is not to be trusted.
+    # Fails where the folder still exists: another user may have made it, and is not trusted.
     folder.mkdir(mode=0o700)
 
 
 @contextmanager
 def _free_ports(count: int) -> Iterator[list[int]]:
-    """Give free ports, all held until the end so that they differ."""
+    """Find free ports; all are held until the end so that they differ."""
     ports: list[int] = []
     with ExitStack() as stack:
         while len(ports) < count:

@@ -1,4 +1,4 @@
-"""One service for a storage: a lock on a file of the state folder, which ends with the process that holds it."""
+"""A lock on a file of the state folder, so that a storage has one service; it ends with the process that holds it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FILE = "service.lock"
 
 
 class ServiceLock:
-    """Holds the lock from its making until :meth:`release`, or the end of the process, however it ends.
+    """Holds the lock from its creation until :meth:`release` or the end of the process.
 
     Args:
         state: The state folder.
@@ -39,5 +39,5 @@ class ServiceLock:
         self._file.flush()
 
     def release(self) -> None:
-        """Let another service in."""
+        """Release the lock for another service."""
         self._file.close()

@@ -10,9 +10,9 @@ MARKER_VARIABLE = "STILLROOM_RAY"
 
 
 def marked_processes(marker: str) -> list[psutil.Process]:
-    """Processes that carry the marker, and everything they have started.
+    """Find the processes that carry the marker, and all that they have started.
 
-    The environment survives new sessions and new process groups, which Ray uses for its drivers and workers.
+    The environment is inherited into new sessions and process groups, which Ray uses for its drivers and workers.
     """
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
@@ -20,16 +20,16 @@ def marked_processes(marker: str) -> list[psutil.Process]:
             if process.environ().get(MARKER_VARIABLE) == marker and process.status() != psutil.STATUS_ZOMBIE:
                 found[process.pid] = process
                 found.update((child.pid, child) for child in process.children(recursive=True))
-        except psutil.Error:  # it ended meanwhile, or is another user's
+        except psutil.Error:  # it has ended meanwhile, or belongs to another user
             continue
     return list(found.values())
 
 
 def end_marked(marker: str, grace_seconds: float = 4.0, limit_seconds: float = 10.0) -> list[int]:
-    """End all processes of a marker: SIGTERM, then SIGKILL, then again for what was started meanwhile.
+    """End all processes of a marker: SIGTERM, then SIGKILL, repeated for processes started meanwhile.
 
     Returns:
-        Ids of those that are left at the limit; normally none.
+        Ids of processes left at the time limit; normally none.
     """
     deadline = time.monotonic() + limit_seconds
     processes = marked_processes(marker)

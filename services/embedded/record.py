@@ -1,4 +1,4 @@
-"""What is written down about the embedded Ray, so that a later service finds it or clears it away."""
+"""A record of the embedded Ray on disk, by which a later service adopts it or clears it away."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ FILE = "ray.json"
 
 @dataclass(frozen=True, slots=True)
 class HeadRecord:
-    """An embedded Ray head.
+    """A record of an embedded Ray head.
 
     Attributes:
         marker: Value of the environment variable ``STILLROOM_RAY`` of all its processes.
         pid: Its process; None while it is only about to be started.
-        create_time: When that process began, in seconds since 1970: a pid alone may have been given anew.
-        dashboard_url: Where the Jobs API answers.
+        create_time: Start of that process, in seconds since 1970: a pid alone may have been reused.
+        dashboard_url: Address of the Jobs API.
         gcs_address: ``host:port`` that drivers connect to.
-        agent_port: Where the head's agent, which starts jobs, listens.
+        agent_port: Port of the head's agent, which starts jobs.
         temp_dir: The private folder around Ray's own.
-        log_offset: Size of Ray's log before the head was started: its own output follows.
+        log_offset: Size of Ray's log before the head was started; the head's output follows.
     """
 
     marker: str
@@ -36,16 +36,16 @@ class HeadRecord:
     log_offset: int = 0
 
     def save(self, state: Path) -> None:
-        """Write it into the state folder, whole or not at all."""
+        """Write the record into the state folder, atomically."""
         beside = state / f"{FILE}.part"
         beside.write_text(json.dumps(asdict(self), indent=1))
         beside.replace(state / FILE)
 
     @classmethod
     def load(cls, state: Path) -> HeadRecord | None:
-        """Read it back; None where there is none.
+        """Read the record; None where there is none.
 
-        One that another version has written gives no more than its marker, by which its Ray can be ended.
+        A record of another version gives only its marker, by which its Ray can be ended.
         """
         try:
             document = json.loads((state / FILE).read_text())
@@ -59,12 +59,12 @@ class HeadRecord:
 
     @staticmethod
     def forget(state: Path) -> None:
-        """Remove it."""
+        """Remove the record."""
         (state / FILE).unlink(missing_ok=True)
 
     @property
     def process_lives(self) -> bool:
-        """Whether its process is still the one that was started."""
+        """Whether the recorded process still lives."""
         if self.pid is None or self.create_time is None:
             return False
         try:

@@ -1,4 +1,4 @@
-"""How often the embedded Ray is started again, how long a start may take, and when it is given up."""
+"""Restart policy of the embedded Ray: time limits of a start, pauses, and the limit of failures."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import time
 from collections.abc import Callable
 
 START_SECONDS, MAX_START_SECONDS = 120.0, 960.0
-"""Time that the first start may take; each failure doubles it, up to the maximum."""
+"""Time limit of the first start; each failure doubles it, up to the maximum."""
 PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1.0, 300.0
 """Pause after the first failure; doubled likewise."""
 SETTLE_SECONDS, MAX_SETTLE_SECONDS = 2.0, 32.0
 """Time that a new head must answer before it counts as ready; doubled likewise."""
 SILENT_SECONDS, MAX_SILENT_SECONDS = 90.0, 720.0
-"""Time that a head whose process lives may leave us without an answer; doubled likewise."""
+"""Time that a head whose process lives may not answer; doubled likewise."""
 STABLE_SECONDS = 300.0
-"""A head that was ready for so long has made up for the failures before it."""
+"""A head that was ready for this long resets the count of failures."""
 GIVE_UP_FAILURES, GIVE_UP_SECONDS = 8, 1800.0
-"""Failures in a row, over at least so much time, after which nothing is started any more."""
+"""Number of failures in a row, over at least this time, after which no head is started any more."""
 
 
 class Restarts:
-    """Counts failed starts and early deaths, and derives the patience from them.
+    """Counts failed starts and early deaths, and derives the time limits from them.
 
     Args:
-        clock: Seconds, growing.
+        clock: Monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -52,7 +52,7 @@ class Restarts:
 
     @property
     def exhausted(self) -> bool:
-        """Whether to give up."""
+        """Whether the limit of failures is reached."""
         return self.failures >= GIVE_UP_FAILURES and self.seconds >= GIVE_UP_SECONDS
 
     @property
@@ -62,7 +62,7 @@ class Restarts:
 
     @property
     def start_seconds(self) -> float:
-        """Time that the next start may take."""
+        """Time limit of the next start."""
         return min(MAX_START_SECONDS, START_SECONDS * 2.0**self.failures)
 
     @property
@@ -77,7 +77,7 @@ class Restarts:
 
 
 def load_note(load: float | None = None, cpus: int | None = None) -> str:
-    """Say that the machine is busy, where that may be the cause; else an empty text."""
+    """A hint that the machine is busy, where that may be the cause; else an empty text."""
     load = os.getloadavg()[0] if load is None else load
     cpus = cpus or os.cpu_count() or 1
     return f" The machine is busy: load {load:.0f} on {cpus} CPUs." if load > 1.5 * cpus else ""

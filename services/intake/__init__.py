@@ -1,1 +1,1 @@
-"""Requests accepted: checked against this machine and the database, and made into what is kept."""
+"""Acceptance of requests: checks against this machine and the database, and the form in which they are kept."""

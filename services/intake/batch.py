@@ -1,8 +1,8 @@
-"""Batches accepted: a common part, and the fields that each compression has of its own.
+"""Acceptance of batches: a common part, and the own fields of each compression.
 
 A compression of a batch is the common part with the item's top-level fields in place of the common ones; only
-labels are merged. Each is checked as a request of its own. What is wrong with the common part is wrong with all
-that have it, and is told once.
+labels are merged. Each is checked as a request of its own. Problems of the common part are problems of all that
+use it, and are reported once.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class BatchRequest(Part):
 
 @dataclass(frozen=True, slots=True)
 class AcceptedBatch:
-    """A batch that can be worked with.
+    """An accepted batch.
 
     Attributes:
-        asked: As it was sent.
-        compressions: In their order.
+        asked: The batch as it was sent.
+        compressions: The accepted compressions, in their order.
     """
 
     asked: BatchRequest
@@ -69,7 +69,7 @@ def accept_batch(asked: BatchRequest, accept: Callable[[CompressionRequest], Acc
     """Check all compressions of a batch.
 
     Args:
-        asked: Of the right form; its compressions may be of any.
+        asked: A well-formed batch; the form of its compressions is not checked yet.
         accept: Checks one compression.
 
     Raises:
@@ -107,9 +107,9 @@ def _findings(asked: BatchRequest, wrong: Mapping[int, tuple[FieldError, ...]]) 
 def _place(
     asked: BatchRequest, wrong: Mapping[int, tuple[FieldError, ...]], index: int, error: FieldError
 ) -> list[str]:
-    """The part of the batch that the finding of one compression is about."""
+    """The field of the batch that a finding of one compression is about."""
     items, own = asked.compressions, ["compressions", str(index)]
-    if not error.parts:  # it is about the compression as a whole
+    if not error.parts:  # the finding is about the compression as a whole
         shared = len(items) > 1 and all(error in wrong.get(each, ()) for each in range(len(items)))
         return ["common"] if shared else own
     if _has(items[index], error.parts):
@@ -120,7 +120,7 @@ def _place(
 
 
 def _has(part: Mapping[str, Any], path: Sequence[str]) -> bool:
-    """Whether it is this part of the batch that gives a compression the field."""
+    """Whether this part of the batch gives a compression the field."""
     held = part.get(path[0])
     if path[0] == _LABELS and len(path) > 1 and isinstance(held, dict):
         return path[1] in held

@@ -1,4 +1,4 @@
-"""Compressions accepted: whatever can be checked without starting anything is checked at once."""
+"""Acceptance of compressions: all checks that need no run are made at once."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from workloads.storage.walking import Bounds, files_of_glob, kind_of
 
 TASK_SIDES = ("train", "validation")
 _LOOKED_AT = Bounds(entries=20_000, seconds=0.5)
-"""How far a glob is followed while a request waits for its answer."""
+"""Limit of entries that a glob is followed for while a request waits for its answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptedCompression:
-    """A compression that can be worked with.
+    """An accepted compression.
 
     Attributes:
-        request: Local paths absolute, latency targets written out, lengths set where the teacher is at hand.
+        request: The request with absolute local paths, full latency targets, and lengths where the teacher is at hand.
         tokens: Tokens that it trains on.
     """
 
@@ -41,14 +41,14 @@ class AcceptedCompression:
 def accept_compression(
     asked: CompressionRequest, targets: Sequence[LatencyTarget] = (), places: Places = EVERYWHERE
 ) -> AcceptedCompression:
-    """Check what a request points to on this machine.
+    """Check the files that a request names on this machine.
 
     Relative paths are those of this process; a run has another working folder.
 
     Args:
-        asked: Of the right form.
+        asked: A well-formed request.
         targets: The service's latency targets, beside the built-in ones.
-        places: Where it may read.
+        places: Places that requests may read.
 
     Raises:
         InputError: One finding a field.
@@ -76,7 +76,7 @@ def accept_compression(
 def with_targets(
     request: CompressionRequest, targets: Sequence[LatencyTarget]
 ) -> tuple[CompressionRequest, list[FieldError]]:
-    """The request with the definitions of all targets that its budgets name, so that a run needs nothing else."""
+    """The request with the definitions of all targets that its budgets name, so that a run needs no settings."""
     known = known_targets(targets) | {target.name: target for target in request.latency_targets}
     named = {budget.latency_target for budget in request.budgets if budget.latency_target is not None}
     findings = [
@@ -108,15 +108,15 @@ def _with_absolute_paths(request: CompressionRequest) -> CompressionRequest:
 
 
 def teacher_names(model: str) -> tuple[str, str]:
-    """The names that kept requests may have for a teacher: the name itself, or the folder's absolute path.
+    """The names under which kept requests may have a teacher: the name itself, or the folder's absolute path.
 
-    The folder need not be there any more.
+    The folder may be gone.
     """
     return model, absolute(model)
 
 
 def _corpus_findings(request: CompressionRequest, places: Places) -> list[FieldError]:
-    """Paths of the corpus that are not there; buckets are left to the run, which has the rights to them."""
+    """Findings of missing corpus paths; the run checks buckets, since it has access to them."""
     found = [
         _path_finding(path, f"corpus.paths.{index}", places)
         for index, path in enumerate(request.corpus.paths)
@@ -150,11 +150,11 @@ def _path_finding(path: str, field: str, places: Places) -> FieldError | None:
         )
     if listing.whole and not listing.files:
         return FieldError(field, f"No file matches {path}.", "Give a glob that matches some.")
-    return None  # where the bound ended the look, the run looks further
+    return None  # where the limit is reached, the run looks further
 
 
 def _outside(request: CompressionRequest, places: Places) -> list[FieldError]:
-    """Paths of the corpus and of the proxy task outside of what the request may read."""
+    """Findings of corpus and proxy-task paths outside of the places that requests may read."""
     corpus, dataset = request.corpus, request.corpus.dataset
     found = [places.finding(path, f"corpus.paths.{index}") for index, path in enumerate(corpus.paths)]
     if dataset is not None:

@@ -1,4 +1,4 @@
-"""Evaluations accepted: the model found, the task's files looked at; the run does the rest."""
+"""Acceptance of evaluations: the model and the task's local files are checked; the run checks the rest."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from workloads.storage.places import Places
 from workloads.storage.walking import kind_of
 
 _LONGEST_LINE = 1 << 20
-"""Characters of a line that are looked at for the names of columns."""
+"""Characters of a line that are read for the names of columns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """An evaluation that can be worked with.
+    """An accepted evaluation.
 
     Attributes:
-        request: As it is kept.
+        request: The request in the form that is kept.
         tenant: The tenant of the student; of a model that is no student, the caller's.
         compression: The id of the student's compression, if it is a student.
-        tokens: Tokens that it trains on at most.
+        tokens: Upper bound of the tokens that it trains on.
     """
 
     request: AcceptedEvaluation
@@ -45,13 +45,13 @@ class Accepted:
 
 
 def accept_evaluation(asked: EvaluationRequest, jobs: JobStore, places: Places, caller: Caller) -> Accepted:
-    """Check what a request points to.
+    """Check the model and the files that a request names.
 
     Args:
-        asked: Of the right form.
+        asked: A well-formed request.
         jobs: The compressions, with their students.
-        places: Where it may read.
-        caller: Who asks.
+        places: Places that requests may read.
+        caller: Sender of the request.
 
     Raises:
         InputError: One finding a field.
@@ -79,7 +79,7 @@ def accept_evaluation(asked: EvaluationRequest, jobs: JobStore, places: Places, 
 
 
 def _tokens(asked: EvaluationRequest, limited: bool) -> int:
-    """Tokens that it trains on at most; where these are limited, files in buckets need a bound."""
+    """Upper bound of the tokens trained on; where a quota limits them, files in buckets need a limit of rows."""
     task = asked.task
     known = [path for path in task.train if "://" not in path]
     rows = sum(_most_rows(Path(path)) for path in known)
@@ -124,7 +124,7 @@ def with_absolute_paths(asked: EvaluationRequest) -> EvaluationRequest:
 
 
 def task_findings(task: EvaluationTask, places: Places) -> list[FieldError]:
-    """Findings about the task's files on this machine; the run looks at those in buckets."""
+    """Findings about the task's files on this machine; the run checks those in buckets."""
     sides = ("train", task.scored_on)
     if outside := outside_files(task, TASK, sides, places):
         return outside
@@ -146,7 +146,7 @@ def task_findings(task: EvaluationTask, places: Places) -> list[FieldError]:
                 continue
             try:
                 columns = _columns(Path(path))
-            except Exception as error:  # damaged files make the libraries raise all kinds of errors
+            except Exception as error:  # on damaged files the libraries raise many kinds of errors
                 findings.append(FieldError(field, f"{path} cannot be read: {error}.", "Mend or replace the file."))
                 continue
             for field, name in wanted:
@@ -161,7 +161,7 @@ def _no_column(field: str, name: str, path: str, columns: Sequence[str]) -> Fiel
 
 
 def _most_rows(path: Path) -> int:
-    """An upper bound of a file's rows; a text's line breaks may be inside of a row."""
+    """An upper bound of a file's rows: in CSV a row may contain line breaks."""
     if path.suffix.lower() == ".parquet":
         return int(pq.read_metadata(path).num_rows)
     breaks, last = 0, b"\n"

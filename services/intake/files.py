@@ -1,4 +1,4 @@
-"""Local files that requests name: their absolute paths, and those that are not there or may not be read."""
+"""Local files that requests name: absolute paths, and findings of missing or forbidden files."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from workloads.storage.walking import kind_of
 
 
 def absolute(path: str) -> str:
-    """A local path as another process finds it, and any other as it is."""
+    """Make a local path absolute, for processes with another working folder; other paths stay."""
     if "://" in path:
         return path
     try:
         return str(Path(path).expanduser().absolute())
-    except RuntimeError:  # there is no such user; then it is a name like any other
+    except RuntimeError:  # no such user: the path is a plain name
         return str(Path(path).absolute())
 
 
 def outside_files(task: Part, field: str, sides: Sequence[str], places: Places) -> list[FieldError]:
-    """Files of a labelled dataset that the request may not read; for the arguments see :func:`missing_files`."""
+    """Findings of a labelled dataset's files that the request may not read; arguments as :func:`missing_files`."""
     found = (
         places.finding(path, f"{field}.{side}.{index}")
         for side in sides
@@ -32,11 +32,11 @@ def outside_files(task: Part, field: str, sides: Sequence[str], places: Places) 
 
 
 def missing_files(task: Part, field: str, sides: Sequence[str]) -> list[FieldError]:
-    """Local files of a labelled dataset that are not there.
+    """Findings of missing local files of a labelled dataset.
 
     Args:
-        task: Has lists of paths.
-        field: What the request calls it.
+        task: The dataset, with lists of paths.
+        field: Name of the dataset's field in the request.
         sides: The names of these lists.
     """
     return [

@@ -1,4 +1,4 @@
-"""Selections accepted: new budgets put into the request of a finished compression."""
+"""Acceptance of selections: new budgets in the request of a finished compression."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def accept_selection(
     """The request of a compression with other budgets.
 
     Args:
-        asked: Of the right form.
-        compression: That the budgets are asked of.
-        longest: Tokens that its teacher reads at most.
+        asked: A well-formed request.
+        compression: The compression that answers the budgets.
+        longest: Longest sequence of its teacher, in tokens.
         targets: The service's latency targets, beside the built-in ones.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Finished searches in memory: their candidates with costs, and what was measured and fine-tuned of them."""
+"""Finished searches in memory: candidates with costs, measured latencies and task scores."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ OTHER_AIM = (
 KEPT = 16
 """Scores tables kept in memory, the last used ones."""
 LENGTHS = 8
-"""Of each of them, costs at so many sequence lengths, the last used ones."""
+"""Sequence lengths whose costs are kept in memory for each table, the last used ones."""
 
 
 class Costs:
     """Costs of the candidates of a search, counted once for each sequence length.
 
     Args:
-        teacher: Theirs.
-        architectures: The candidates'.
+        teacher: The teacher of the search.
+        architectures: Shapes of the candidates.
     """
 
     def __init__(self, teacher: TeacherStage, architectures: Sequence[Architecture]) -> None:
@@ -51,7 +51,7 @@ class Costs:
 
     def __call__(self, architecture: Architecture, sequence_length: int) -> Cost:
         """See :data:`workloads.answers.choosing.CostOf`."""
-        # By identity, for to hash a shape takes almost as long as to count its costs.
+        # Keyed by identity: hashing a shape takes almost as long as counting its costs.
         known = self._at(sequence_length).get(id(architecture))
         return self._teacher.cost(architecture, sequence_length) if known is None else known
 
@@ -76,13 +76,13 @@ class Known:
 
     @property
     def note(self) -> str | None:
-        """What limits answers from it."""
+        """A note on what limits answers from this search."""
         return None if self.trained.covers_any_budget else OTHER_AIM
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """Candidates that were measured on a target, and what is predicted from them."""
+    """Candidates measured on a target, and the predictor fitted on them."""
 
     samples: LatencySamples
     models: LatencyModels
@@ -92,7 +92,7 @@ class Searches:
     """Finished searches, read from the storage where they are not in memory.
 
     Args:
-        storage: Where they are.
+        storage: The storage of their artefacts.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -102,7 +102,7 @@ class Searches:
         self._lock = threading.Lock()
 
     def known(self, job: Job) -> Known:
-        """The search of a compression.
+        """Load the search of a compression.
 
         Raises:
             InputError: It has none, or not yet, or its artefacts have been removed.
@@ -120,7 +120,7 @@ class Searches:
         return found
 
     def sampled(self, jobs: Iterable[Job]) -> Iterator[Sampled]:
-        """The candidates that jobs have measured, a target at a time, in the order of the jobs."""
+        """The candidates that jobs have measured, by target, in the order of the jobs."""
         for job in jobs:
             for fingerprint in job.result.artifacts.get("latency-samples", []) if job.result else []:
                 with self._lock:
@@ -137,8 +137,8 @@ class Searches:
                     yield found
 
     def task_scores(self, job: Job) -> dict[Candidate, float]:
-        """What candidates of a compression scored on its proxy task, in the order they were fine-tuned in."""
-        # The first table is of the candidates as the search left them; those after it are of polished ones.
+        """Scores of candidates on the proxy task of a compression, in the order of their fine-tuning."""
+        # The first table holds the candidates as the search left them; later tables hold polished ones.
         for fingerprint in job.result.artifacts.get("task-scores", [])[:1] if job.result else []:
             with contextlib.suppress(FileNotFoundError):
                 return read_task_table(self._storage, artifacts.load(self._storage, "task-scores", fingerprint))

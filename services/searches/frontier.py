@@ -1,4 +1,4 @@
-"""What a finished search found: its candidates, and those of them that no other beats."""
+"""Candidates and Pareto front of a finished search."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ COSTS: dict[str, Callable[[Cost], float]] = {
     "weight_bytes": lambda cost: cost.weight_bytes("float32"),
     "activation_bytes": lambda cost: cost.activation_bytes,
 }
-"""The costs that are counted, by name."""
+"""The counted costs, by name."""
 LATENCY = "latency"
-"""The cost that is measured, or predicted where it was not."""
+"""The measured cost; it is predicted for candidates that were not measured."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ class LatencyAxis:
     """Latencies of a search's candidates on one target.
 
     Attributes:
-        model: Predicts those that were not measured.
-        measured_ms: Of those that were.
+        model: Predicts the others.
+        measured_ms: Latencies of the measured candidates.
     """
 
     model: LatencyModel
     measured_ms: Mapping[Architecture, float]
 
     def of(self, architecture: Architecture) -> float:
-        """Milliseconds."""
+        """Latency of a candidate in milliseconds, measured or predicted."""
         known = self.measured_ms.get(architecture)
         return self.model.predict(architecture) if known is None else known
 
@@ -55,11 +55,11 @@ def latency_axis(searches: Searches, jobs: Sequence[Job], name: str | None, perc
     Args:
         searches: Reads what was measured.
         jobs: The compression, and its selections.
-        name: Of the target; may be left out where there is but one.
-        percentile: Which.
+        name: Name of the target; optional where there is only one.
+        percentile: The percentile of the latencies.
 
     Raises:
-        InputError: Nothing is measured on that target, or it is not clear which is meant.
+        InputError: Nothing is measured on that target, or the target is ambiguous.
     """
     found = list(searches.sampled(jobs))
     names = sorted({one.models.target.name for one in found})
@@ -75,7 +75,7 @@ def latency_axis(searches: Searches, jobs: Sequence[Job], name: str | None, perc
     if sampled is None:
         remedy = f"Use one of these, or {select}." if names else f"First {select}."
         raise InputError.of("latency_target", f"Nothing is measured on {name!r}; {told}.", remedy)
-    # A student's measure, as exported and beside the teacher, before that of a candidate for the predictor.
+    # An exported student's measure (beside the teacher) goes before that of a candidate for the predictor.
     measured = {
         Architecture.from_json(one.architecture): one.p50_ms if percentile == "p50" else one.p95_ms
         for one in sampled.samples.samples
@@ -89,7 +89,7 @@ def latency_axis(searches: Searches, jobs: Sequence[Job], name: str | None, perc
 
 
 def length_of(known: Known, sequence_length: int | None) -> int:
-    """Give the length that costs are counted at: the one asked for, or the default for the teacher.
+    """Return the length that costs are counted at: the one asked for, or the default for the teacher.
 
     Raises:
         InputError: No student of the search can read as many tokens.
@@ -105,7 +105,7 @@ def length_of(known: Known, sequence_length: int | None) -> int:
 def frontier(
     known: Known, costs: Sequence[str], sequence_length: int, latency: LatencyAxis | None = None
 ) -> list[dict[str, Any]]:
-    """The candidates that no other beats in held-out loss and all of ``costs`` at once, the cheapest first."""
+    """The Pareto front of held-out loss and all of ``costs``, the cheapest first."""
 
     def figures(scored: Scored) -> tuple[float, ...]:
         cost = known.cost_of(scored.architecture, sequence_length)
@@ -116,7 +116,7 @@ def frontier(
 
 
 def candidates(known: Known, rows: slice, sequence_length: int) -> list[dict[str, Any]]:
-    """Rows of the scores table, in its order: what was scored, how it did, and why it went."""
+    """Rows of the scores table, in its order: candidates, losses, and why candidates were dropped."""
     return [
         {
             **_point(known, row.scored, sequence_length),

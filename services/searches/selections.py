@@ -1,7 +1,7 @@
 """New budgets on a finished compression: answered from its scores table, without training and without Ray.
 
 The students' files are made afterwards by a job of the kind ``selection``; until then they are shown as pending. Where
-they are there already, or there are none to make, nothing is left for a job to do.
+all files exist already, or there are none to make, no job is needed.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from workloads.storage.storage import Storage
 
 @dataclass(frozen=True)
 class Answer:
-    """What can be said of new budgets at once.
+    """An answer to new budgets without a run.
 
     Attributes:
-        known: The search that it comes from.
-        choices: Of the budgets that can be answered, in their order.
-        unanswered: The names of those that cannot: nothing is measured on their latency target yet.
-        provisional: Whether a run may still change it.
-        made: The chosen students' folders where a run has nothing to do but to find them, else None.
+        known: The search that the answer comes from.
+        choices: Choices for the budgets that can be answered, in their order.
+        unanswered: Names of the other budgets: nothing is measured on their latency target yet.
+        provisional: Whether a run may still change the answer.
+        made: Folders of the chosen students where all exist, so that no run is needed; else None.
     """
 
     known: Known
@@ -45,7 +45,7 @@ class Answer:
     made: tuple[Artifact, ...] | None
 
     def at_once(self, job: str) -> dict[str, Any]:
-        """What the selection with that id shows until a run has ended."""
+        """Document of the selection with that id until a run has ended."""
         students = pending_documents(job, self.choices, self.known.cost_of)
         infeasible = infeasible_documents(self.choices, self.known.cost_of)
         return {
@@ -57,7 +57,7 @@ class Answer:
         }
 
     def result(self, job: str) -> ResultDocument:
-        """The result of the selection with that id, where nothing is left to do."""
+        """The result of the selection with that id, where no run is needed."""
         assert self.made is not None
         cost_of = self.known.cost_of
         met = [(choice.budget, choice.chosen) for choice in self.choices if choice.chosen is not None]
@@ -75,10 +75,10 @@ class Answer:
 
 
 class Selections:
-    """Answers from finished searches.
+    """Answers selections from finished searches.
 
     Args:
-        storage: Where they are.
+        storage: The storage of their artefacts.
         searches: Reads them.
     """
 
@@ -89,8 +89,8 @@ class Selections:
         """Answer the budgets of a request, as far as that can be done without a run.
 
         Args:
-            compression: That they are asked of.
-            request: With the budgets.
+            compression: The compression that answers the budgets.
+            request: The request with the budgets.
             measured: Jobs on this compression that may have measured latency.
         """
         known = self._searches.known(compression)
@@ -121,7 +121,7 @@ class Selections:
         )
 
     def _models(self, request: CompressionRequest, measured: Iterable[Job]) -> dict[str, LatencyModels]:
-        """What predicts the latency on the targets that budgets name, of those that something is measured on."""
+        """Latency predictors for the targets that budgets name, where something is measured on them."""
         named = {budget.latency_target for budget in request.budgets if budget.latency_target is not None}
         wanted = [target for target in request.latency_targets if target.name in named]
         found: dict[str, LatencyModels] = {}
@@ -147,20 +147,20 @@ class Selections:
 
 
 def _on_task(choices: Sequence[Choice], count: int, scores: Mapping[Candidate, float]) -> tuple[list[Choice], bool]:
-    """Rank by what was fine-tuned already.
+    """Rank by the proxy-task scores that exist already.
 
     Args:
-        choices: By loss.
-        count: Of each budget so many, the best by their loss, are those that a run fine-tunes.
-        scores: Of those that are, in the order they were.
+        choices: Choices by loss.
+        count: Number of candidates, the best by loss, that a run fine-tunes for each budget.
+        scores: Scores of fine-tuned candidates, in the order of their fine-tuning.
 
     Returns:
-        The choices, and whether a run would find just these scores.
+        The choices, and whether a run would give the same scores.
     """
     finalists = {(one.subspace, one.architecture): one for choice in choices for one in choice.ranked[:count]}
     # Early stopping depends on the whole set; with another set the scores may differ.
     as_fine_tuned = list(finalists) == list(scores)
-    # By identity, for to hash a shape takes as long as all else; the finalists are among the ranked.
+    # Keyed by identity: hashing a shape takes as long as all the rest; the finalists are among the ranked.
     known = {id(one): scores[key] for key, one in finalists.items() if key in scores}
     ranked = []
     for choice in choices:
