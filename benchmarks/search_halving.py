@@ -1,6 +1,6 @@
 """Scoring in rungs against scoring everything, and Ray Tune against a plain loop.
 
-    python -m benchmarks.search_halving [--steps 60] [--rounds 3]
+    python -m benchmarks.search_halving [--steps 60] [--rounds 5]
 
 Over the demo's three sub-spaces, with SuperLMs trained together for ``--steps`` steps (few, so that losses are still
 far apart in places and near in others), on 128 held-out rows of 64 tokens, in rungs of 16, 32, 64 and 128 rows:
@@ -21,11 +21,10 @@ import argparse
 import itertools
 import random
 import statistics
-import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -33,7 +32,9 @@ from benchmarks.demo_scene import BATCH, LENGTH, DemoScene, local_ray
 from benchmarks.record import record
 from workloads.answers.choosing import Scored, choose
 from workloads.answers.scores_table import read_scores
+from workloads.answers.trained import TeacherStage
 from workloads.craft.superlm_files import save_superlm
+from workloads.documents.job_folder import JobFolder
 from workloads.shapes.costs import student_cost
 from workloads.shapes.search_space import ProductSpace
 from workloads.spec.budgets import Budget
@@ -41,7 +42,10 @@ from workloads.spec.request import CompressionRequest, parse_request
 from workloads.storage import artifacts
 from workloads.storage.artifacts import Artifact, Key
 
-BAR, OVERHEAD_BAR, LOSS_BAR = 0.35, 1.25, 0.01
+if TYPE_CHECKING:
+    from workloads.runs.search.search import SearchInputs
+
+BAR, OVERHEAD_BAR, LOSS_BAR = 0.35, 1.05, 0.01
 ROWS, FIRST, BUDGETS, ACTORS = 128, 16, 20, 2
 
 
@@ -66,22 +70,24 @@ class Searches:
             }
         )
 
+    def inputs(self, aim: str) -> SearchInputs:
+        """What is searched."""
+        from workloads.runs.search.search import SearchInputs
+
+        files = Artifact("teacher", Key("teacher", {}).fingerprint, "teacher", {}, {})
+        teacher = TeacherStage(files, self.scene.teacher.fingerprint, self.scene.teacher.shape)
+        return SearchInputs(self.request(aim), teacher, self.scene.corpus, self.scene.spaces, self.superlms)
+
     def search(self, aim: str) -> tuple[float, Artifact, list[Scored]]:
         """CPU-seconds, the artefact and the survivors."""
+        from workloads.runs.attempt.progress import Progress
+        from workloads.runs.attempt.run import News, Run
         from workloads.runs.search.search import search_candidates
 
         started = time.process_time()
-        artifact = search_candidates(
-            self.scene.storage,
-            self.request(aim),
-            teacher_files="teacher",
-            teacher_fingerprint=self.scene.teacher.fingerprint,
-            corpus=self.scene.corpus,
-            spaces=self.scene.spaces,
-            superlms=self.superlms,
-            builder="benchmark-1",
-            progress=lambda done, total: None,
-        )
+        progress = Progress(JobFolder(self.scene.storage, "cmp_benchmark"), 1)
+        news = News(lambda done, total: None, lambda why: None)
+        artifact = search_candidates(Run(self.scene.storage, "benchmark-1", progress), self.inputs(aim), news)
         seconds = time.process_time() - started + artifact.summary["cpu_seconds"]
         rows = read_scores(self.scene.storage, artifact)
         return seconds, artifact, [row.scored for row in rows if row.survives]
@@ -128,7 +134,7 @@ def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # as an actor has, and steady on machines that others use too
     searches = Searches(arguments.steps)
@@ -196,37 +202,38 @@ def _timed(searches: Searches, *, on_tune: bool) -> dict[str, float]:
     """Bring a fresh board to its end; what is shared is made before the clock starts."""
     import ray
 
+    from cluster.sizing import worker_needs
     from workloads.craft.blocks import Blocks
     from workloads.runs.search.board import Aim, Board
     from workloads.runs.search.proposals import Exhaustive
     from workloads.runs.search.results import Results
     from workloads.runs.search.search import run_on_tune, share
-    from workloads.runs.search.trial import Scorer
+    from workloads.runs.search.trial import CPUS, Actors, Scorer
 
     scene, request = searches.scene, searches.request("frontier")
     blocks = Blocks.open(scene.storage, scene.corpus, "heldout")
     board = Board(Aim(request.search, scene.teacher.shape), rows=ROWS, actors=ACTORS, on_progress=lambda: None)
-    with tempfile.TemporaryDirectory() as folder:
-        spaces, superlms = scene.spaces, searches.superlms
-        shared = share(scene.storage, Path(folder), request, scene.teacher, blocks, ROWS, board.rungs, spaces, superlms)
-        results = Results(scene.storage, Key("scores", {"benchmark": time.time()}), "benchmark-1")
-        wall, cpu = time.monotonic(), time.process_time()
-        if on_tune:
-            actors_cpu = run_on_tune(board, Exhaustive(spaces), results, shared, Path(folder), ACTORS)
-        else:
-            actor = ray.remote(num_cpus=1)(_plain_actor(Scorer))
-            pool = [actor.remote(shared) for _ in range(ACTORS)]
-            _play(board, spaces, pool)
-            actors_cpu = sum(ray.get([one.cpu.remote() for one in pool]))
-            for one in pool:
-                ray.kill(one)
-        return {"wall": time.monotonic() - wall, "cpu": time.process_time() - cpu + actors_cpu}
+    spaces = scene.spaces
+    shared = share(scene.storage, searches.inputs("frontier"), blocks, board.rungs)
+    results = Results(scene.storage, Key("scores", {"benchmark": time.time()}), "benchmark-1")
+    wall, cpu = time.monotonic(), time.process_time()
+    if on_tune:
+        actors = Actors(ACTORS, worker_needs(CPUS))
+        actors_cpu = run_on_tune(board, Exhaustive(spaces), results, shared, actors, lambda why: None)
+    else:
+        actor = ray.remote(num_cpus=CPUS)(_plain_actor(Scorer))
+        pool = [actor.remote(shared) for _ in range(ACTORS)]
+        _play(board, spaces, pool)
+        actors_cpu = sum(ray.get([one.cpu.remote() for one in pool]))
+        for one in pool:
+            ray.kill(one)
+    return {"wall": time.monotonic() - wall, "cpu": time.process_time() - cpu + actors_cpu}
 
 
 def _plain_actor(scorer: Any) -> type:
     class Plain:
         def __init__(self, shared: Any) -> None:
-            self._scorer = scorer(shared)
+            self._scorer = scorer(shared, torch.device("cpu"))
             self._started = time.process_time()
 
         def score(self, work: Any) -> Any:
@@ -244,7 +251,7 @@ def _play(board: Any, spaces: list[ProductSpace], pool: list[Any]) -> None:
 
     from workloads.runs.search.proposals import Exhaustive
 
-    board.begin(Exhaustive(spaces).propose(board))
+    board.begin(Exhaustive(spaces).propose([]))
     free = list(pool)
     busy: dict[Any, tuple[Any, int]] = {}
     while board.waiting:

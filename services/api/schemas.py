@@ -93,8 +93,8 @@ class CandidateEntry(ScoredPoint):
     """A candidate as the search left it."""
 
     spread: float = Field(description="Standard error of the loss.")
-    rows: int = Field(description="Held-out rows that it was scored on.")
-    rung: int = Field(description="The last rung it reached, from 0.")
+    rows: int | None = Field(description="Held-out rows it was scored on; null if it was trained and scored alone.")
+    rung: int | None = Field(description="The last rung it reached, from 0; null if it was trained and scored alone.")
     dropped_by: str | None = Field(description="Why it went no further; null for those a student is chosen from.")
 
 

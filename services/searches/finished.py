@@ -51,12 +51,11 @@ class Costs:
 
     def __call__(self, architecture: Architecture, sequence_length: int) -> Cost:
         """See :data:`workloads.answers.choosing.CostOf`."""
-        # Keyed by identity: hashing a shape takes almost as long as counting its costs.
-        known = self._at(sequence_length).get(id(architecture))
+        known = self._at(sequence_length).get(architecture)
         return self._teacher.cost(architecture, sequence_length) if known is None else known
 
-    def _count(self, sequence_length: int) -> dict[int, Cost]:
-        return {id(one): self._teacher.cost(one, sequence_length) for one in self._architectures}
+    def _count(self, sequence_length: int) -> dict[Architecture, Cost]:
+        return {one: self._teacher.cost(one, sequence_length) for one in self._architectures}
 
 
 @dataclass(frozen=True)

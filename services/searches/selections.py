@@ -137,8 +137,7 @@ class Selections:
         """The folders of students, None where one is not there."""
         folders = []
         for one in chosen:
-            superlm = known.trained.superlms[one.subspace]
-            key = student_key(known.trained.scores, superlm, one.architecture, request.export)
+            key = student_key(known.trained.scores, known.trained.weights(one), one.architecture, request.export)
             folder = artifacts.find(self._storage, key)
             if folder is None:
                 return None
@@ -157,14 +156,20 @@ def _on_task(choices: Sequence[Choice], count: int, scores: Mapping[Candidate, f
     Returns:
         The choices, and whether a run would give the same scores.
     """
-    finalists = {(one.subspace, one.architecture): one for choice in choices for one in choice.ranked[:count]}
+    finalists = {_key(one): one for choice in choices for one in choice.ranked[:count]}
     # Early stopping depends on the whole set; with another set the scores may differ.
     as_fine_tuned = list(finalists) == list(scores)
-    # Keyed by identity: hashing a shape takes as long as all the rest; the finalists are among the ranked.
-    known = {id(one): scores[key] for key, one in finalists.items() if key in scores}
+    known = {key: scores[key] for key in finalists if key in scores}
     ranked = []
     for choice in choices:
-        own = known.keys() if as_fine_tuned else known.keys() & {id(one) for one in choice.ranked[:count]}
-        scored = (replace(one, task_score=known[id(one)]) if id(one) in own else one for one in choice.ranked)
+        own = choice.ranked if as_fine_tuned else choice.ranked[:count]
+        scores_of = {key: known[key] for key in map(_key, own) if key in known}
+        scored = (
+            replace(one, task_score=scores_of[_key(one)]) if _key(one) in scores_of else one for one in choice.ranked
+        )
         ranked.append(replace(choice, ranked=tuple(sorted(scored, key=rank))))
     return ranked, as_fine_tuned
+
+
+def _key(scored: Scored) -> Candidate:
+    return scored.subspace, scored.architecture

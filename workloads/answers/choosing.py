@@ -24,6 +24,7 @@ class Scored:
         heldout_loss: The objective on held-out text.
         task_score: Score on the proxy task, None if it was not fine-tuned on it; higher is better.
         spread: Standard error of ``heldout_loss`` over the held-out rows; 0 if it was not measured.
+        weights: Fingerprint of the artefact that holds its weights; None for the SuperLM of its sub-space.
     """
 
     subspace: str
@@ -31,6 +32,7 @@ class Scored:
     heldout_loss: float
     task_score: float | None = None
     spread: float = 0.0
+    weights: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import numpy as np
+
 T = TypeVar("T")
 
 
@@ -28,6 +30,12 @@ def pareto_front(candidates: Sequence[T], figures: Callable[[T], tuple[float, ..
         if not any(_beats(other, found) for other, _ in others):
             front.append((found, candidate))
     return [candidate for _, candidate in front]
+
+
+def times_beaten(figures: Sequence[tuple[float, ...]]) -> list[int]:
+    """Give by how many others each is beaten, as :func:`pareto_front` has it; the members of the front by none."""
+    table = np.array(figures, float)
+    return [int(((table <= row).all(1) & (table < row).any(1)).sum()) for row in table]
 
 
 def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:

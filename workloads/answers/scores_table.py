@@ -5,9 +5,10 @@ Parquet, a row a candidate:
 | column | |
 |---|---|
 | subspace, architecture | the candidate |
+| weights | fingerprint of the artefact that holds its weights; tables before this column: of its sub-space's SuperLM |
 | heldout_loss | mean loss over the rows it was scored on; null where it went unscored |
 | spread | standard error of that mean; null with it, and where one row was all |
-| rows, rung | how many held-out rows, and the last rung (from 0; -1 for none) |
+| rows, rung | how many held-out rows, and the last rung (from 0; -1 for none); null where a method scores otherwise |
 | dropped_by | why it went: the candidate that outdoes it, or the rule; null for survivors |
 | params, params_without_embeddings, flops | what it costs; flops at 128 tokens, or as many as the teacher reads |
 
@@ -43,14 +44,14 @@ class ScoredRow:
 
     Attributes:
         scored: The candidate, with the loss of the last rung it reached.
-        rows: Held-out rows it was scored on.
-        rung: The last rung it reached, from 0.
+        rows: Held-out rows it was scored on; None where it was trained and scored alone.
+        rung: The last rung it reached, from 0; None likewise.
         dropped_by: Why it went no further; None for those that a student may be chosen from.
     """
 
     scored: Scored
-    rows: int
-    rung: int
+    rows: int | None
+    rung: int | None
     dropped_by: str | None
 
     @property
@@ -75,6 +76,7 @@ def read_scores(storage: Storage, artifact: Artifact) -> list[ScoredRow]:
         FileNotFoundError: It has been removed.
     """
     table = pq.read_table(io.BytesIO(storage.read_bytes(f"{artifact.files}/{FILE}")))
+    shared = {} if "weights" in table.column_names else artifact.inputs["superlms"]
     return [
         ScoredRow(
             Scored(
@@ -82,6 +84,7 @@ def read_scores(storage: Storage, artifact: Artifact) -> list[ScoredRow]:
                 Architecture.from_json(json.loads(row["architecture"])),
                 row["heldout_loss"],
                 spread=row["spread"] or 0.0,
+                weights=shared[row["subspace"]] if shared else row["weights"],
             ),
             row["rows"],
             row["rung"],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from workloads.answers.choosing import Scored
 from workloads.shapes.architecture import Architecture, TeacherShape
 from workloads.shapes.costs import Cost, student_cost
 from workloads.shapes.search_space import Space, space_from_json
@@ -55,6 +56,12 @@ class Trained:
     def covers_any_budget(self) -> bool:
         """Whether the search's survivors can answer the budgets at hand; else dropped candidates count too."""
         return not (self.reloaded and self.scores.summary.get("aim") == "budgets")
+
+    def weights(self, scored: Scored) -> Artifact:
+        """The artefact that a candidate's weights are cut from."""
+        if scored.weights is None:
+            return self.superlms[scored.subspace]
+        return next(one for one in self.superlms.values() if one.fingerprint == scored.weights)
 
     def space(self, name: str) -> Space:
         """The sub-space of that name."""

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from workloads.craft.blocks import TokenRows
 from workloads.craft.objectives.objective import Counts, Objective
+from workloads.craft.objectives.relation import Relation
 from workloads.craft.signals import Batch, Signals
 from workloads.craft.superlm import SuperLM
 from workloads.craft.teacher import Teacher
@@ -28,6 +29,8 @@ from workloads.shapes.architecture import Architecture
 
 Losses = npt.NDArray[np.float64]
 """One a held-out row; their mean is the score."""
+MOST_RELATION_VALUES = 1 << 24
+"""Values of a relation's targets that are held at once (64 MiB), if a single row has no more."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,13 @@ class Heldout:
             if end > start and begin < stop:
                 assert start <= begin and end <= stop, (start, begin, end, stop)
                 yield batch, signals
+
+
+def rows_at_once(objective: Objective, length: int, most: int) -> int:
+    """Give how many rows of this length to score at once: at most ``most``, in whole groups, with small targets."""
+    heads = max((term.loss.heads for term in objective.terms if isinstance(term, Relation)), default=0)
+    rows = min(most, MOST_RELATION_VALUES // max(1, heads * length * length))
+    return max(1, rows // objective.group) * objective.group
 
 
 def heldout_batches(rows: TokenRows, batch_size: int, ends: Sequence[int] = ()) -> tuple[Batch, ...]:

@@ -150,7 +150,7 @@ class _Meter:
     def measure(self, wanted: Sequence[_Wanted]) -> None:
         """Save and measure candidates in the weights of their SuperLM, before any polishing."""
         ready = [
-            (scored, self._trained.superlms[scored.subspace], self._targets[str(budget.latency_target)])
+            (scored, self._trained.weights(scored), self._targets[str(budget.latency_target)])
             for scored, budget in wanted
         ]
         self._announce(ready)
@@ -165,7 +165,7 @@ class _Meter:
         self._stages.report_saved(len(met), 0)
         for budget, chosen in met:
             own = polished.get(_key(chosen))
-            superlm: Artifact = own.superlm if own else self._trained.superlms[chosen.subspace]
+            superlm: Artifact = own.superlm if own else self._trained.weights(chosen)
             if budget.latency_target is None:
                 saved, measure = self._stages.save_student(self._trained, chosen, superlm), None
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 
@@ -42,9 +42,21 @@ class Architecture:
     hidden_size: int
     layers: tuple[Layer, ...]
     activation: str | None = None
+    _hash: int | None = field(default=None, init=False, repr=False, compare=False)
+    """Kept once it is asked for: tables of candidates are looked up by architecture, and its layers are many."""
 
     def __post_init__(self) -> None:
         assert len({layer.source is None for layer in self.layers}) == 1, self.layers
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            object.__setattr__(self, "_hash", hash((self.hidden_size, self.layers, self.activation)))
+            assert self._hash is not None
+        return self._hash
+
+    def __reduce__(self) -> tuple[type[Architecture], tuple[int, tuple[Layer, ...], str | None]]:
+        # Without the hash: that of a string is another in each process.
+        return Architecture, (self.hidden_size, self.layers, self.activation)
 
     @classmethod
     def alike(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import itertools
 import random
 
-from workloads.answers.frontier import pareto_front
+from workloads.answers.frontier import pareto_front, times_beaten
 
 Pair = tuple[float, float]
 
@@ -49,3 +49,15 @@ def test_the_order_of_candidates_does_not_matter_and_infinite_losses_are_taken()
     assert front([(2, inf), (1, inf)]) == [(1, inf)]
     pairs: list[Pair] = [(2, 1), (1, 2), (3, 0), (2, 3)]
     assert all(front(list(order)) == [(1, 2), (2, 1), (3, 0)] for order in itertools.permutations(pairs))
+
+
+def test_how_often_each_is_beaten_tells_the_front_and_those_behind_it() -> None:
+    pairs: list[Pair] = [(1, 5), (2, 4), (3, 4), (2, 6), (4, 1), (1, 5)]
+    assert times_beaten(pairs) == [0, 0, 1, 3, 0, 0]
+    assert [pair for pair, by in zip(pairs, times_beaten(pairs), strict=True) if by == 0] == [
+        (1, 5),
+        (2, 4),
+        (4, 1),
+        (1, 5),
+    ]
+    assert times_beaten([]) == []

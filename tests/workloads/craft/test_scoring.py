@@ -11,7 +11,7 @@ import torch
 
 from workloads.craft.blocks import TokenRows
 from workloads.craft.objectives.objective import Objective, objective_for
-from workloads.craft.scoring import Heldout, heldout_batches, losses_on_device, score, score_rows
+from workloads.craft.scoring import Heldout, heldout_batches, losses_on_device, rows_at_once, score, score_rows
 from workloads.craft.signals import Batch
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import build_superlm
@@ -134,3 +134,11 @@ def test_losses_are_worked_out_on_the_superlm_s_device(
     heldout = Heldout.read(teacher, objective, heldout_batches(_rows(), 4)).ordered(order)
     losses = losses_on_device(superlm, list(SPACE), objective, heldout, range(7))
     assert (losses.device.type, tuple(losses.shape)) == ("meta", (len(SPACE), 7))
+
+
+def test_fewer_rows_are_scored_at_once_where_their_relations_are_large(teacher: Teacher) -> None:
+    few, many = (objective_for(ObjectiveSpec(relation_heads=heads), teacher.shape) for heads in (4, 48))
+    assert rows_at_once(few, 128, 32) == 32, "no more than is asked for"
+    assert [rows_at_once(few, length, 2048) for length in (128, 512, 4096)] == [256, 16, 1]
+    assert rows_at_once(many, 512, 2048) == 1
+    assert rows_at_once(objective_for(SPECS[1].model_copy(update={"relation": None}), teacher.shape), 512, 64) == 64

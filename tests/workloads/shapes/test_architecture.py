@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -100,3 +101,16 @@ def test_a_ragged_teachers_shape_comes_back_too_and_limits_what_any_layer_may_ta
     shape = TeacherShape(RAGGED, Vocabulary("mpnet", 500, 130, 0, 32))
     assert TeacherShape.from_json(json.loads(json.dumps(shape.to_json()))) == shape
     assert (shape.layers, shape.hidden_size, shape.heads, shape.intermediate_size) == (3, 40, 1, 30)
+
+
+def test_an_architecture_s_hash_is_kept_and_is_no_part_of_what_it_is() -> None:
+    one, other = (
+        Architecture.alike(layers=2, hidden_size=8, heads=2, head_width=4, intermediate_size=8, teacher_layers=2)
+        for _ in range(2)
+    )
+    assert hash(one) == hash(one) == hash(other)
+    assert one == other and repr(one) == repr(other) and {one: 1}[other] == 1
+    assert pickle.dumps(one) == pickle.dumps(replace(other)), "the hash stays behind"
+    assert hash(replace(one, activation="relu")) != hash(one)
+    again = pickle.loads(pickle.dumps(one))
+    assert again == one and hash(again) == hash(one)

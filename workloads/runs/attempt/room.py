@@ -35,13 +35,13 @@ def refusing(field: str) -> Iterator[None]:
         raise InputError.of(field, error.problem, error.remedy) from error
 
 
-def most_at_once(field: str, needs: Needs) -> int:
-    """Give how many tasks of these needs the nodes that are up hold side by side.
+def most_at_once(field: str, needs: Needs, cluster: Cluster | None = None) -> int:
+    """Give how many tasks of these needs the nodes hold side by side: those that are up now unless given.
 
     Raises:
         InputError: They hold none.
     """
-    cluster = read_cluster()
+    cluster = cluster or read_cluster()
     found = cluster.holds(needs)
     if not found:
         short = next((name for name in needs if not cluster.holds({name: needs[name]})), "CPU")

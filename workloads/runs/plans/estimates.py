@@ -79,7 +79,7 @@ class Subject:
     @property
     def search_needs(self) -> dict[str, float]:
         """Resources of an actor of the search."""
-        return trial.actor_needs()
+        return trial.actors_for(self.cluster).needs
 
     @property
     def task_needs(self) -> dict[str, float]:

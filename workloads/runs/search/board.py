@@ -1,15 +1,14 @@
 """The board of a search: its candidates, what they scored on each rung, who is still in, and what is to be scored next.
 
-Plain Python: Tune's trials come and go around it. A *generation* of candidates is dealt into *lots*; a lot is what one
-trial scores in one go, as a trial for a single small candidate would cost more than the scoring. All lots score a rung,
-then it is decided who goes, and the survivors are dealt into lots anew. Lots follow the sub-spaces, so that an actor
-seldom changes its SuperLM. What is decided depends on scores alone, never on their order in time or on how many actors
-there are; a search that is taken up again therefore comes to the same end.
+Plain Python: Tune's trials come and go around it. A *generation* of candidates is dealt into *lots*. A lot is what one
+trial scores in one go: candidates of one sub-space, about as much work as any other lot. All lots score a rung; then it
+is decided who goes, and the survivors are dealt into lots anew. The dearest lots come first, so that actors finish a
+rung together. What is decided depends on scores alone, never on their order in time or on how many actors there are; a
+search that goes on after a kill therefore comes to the same end.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from workloads.craft.scoring import Losses
+from workloads.runs.search.history import Tried
 from workloads.runs.search.rules import (
     OVER_BUDGET,
     WORSE_HALF,
@@ -29,10 +29,14 @@ from workloads.runs.search.rules import (
     frontier_drops,
 )
 from workloads.shapes.architecture import TeacherShape
+from workloads.shapes.costs import student_cost
 from workloads.spec.budgets import Budget
 from workloads.spec.search import SearchSpec
 
-LARGEST_LOT, LOTS_AN_ACTOR = 8, 4
+LARGEST_LOT, LOTS_AN_ACTOR = 16, 4
+"""Candidates of a lot at most, and lots of a rung for each actor about: a kill costs the lots that are being scored."""
+WORK_LENGTH = 128
+"""Tokens that work is counted at, to deal even lots."""
 Known = Mapping[tuple[Candidate, int], Losses]
 """Losses that are known already, by candidate and the first row of the rung."""
 
@@ -60,6 +64,7 @@ class Entry:
 
     Attributes:
         losses: On the rows of all its rungs so far.
+        work: Multiply-accumulates a row, to deal even lots.
         rung: The last rung it was scored on; -1 for none.
         dropped: Why it went, None while it is in.
         dropped_for: The number of the candidate that outdoes it, where that is why.
@@ -67,6 +72,7 @@ class Entry:
 
     candidate: Candidate
     axes: Axes
+    work: int
     losses: Losses = field(default_factory=lambda: np.empty(0))
     rung: int = -1
     dropped: str | None = None
@@ -93,16 +99,25 @@ class Board:
     Args:
         aim: What decides who goes.
         rows: Held-out rows that there are; rungs beyond them end there.
+        group: So many consecutive rows stay together: rungs end with whole groups.
         actors: How many score at once; decides the size of the lots and nothing else.
         known: Losses from an earlier attempt; they are not scored again.
         on_progress: Called whenever candidates are done with.
     """
 
     def __init__(
-        self, aim: Aim, *, rows: int, actors: int, known: Known | None = None, on_progress: Callable[[], None]
+        self,
+        aim: Aim,
+        *,
+        rows: int,
+        actors: int,
+        known: Known | None = None,
+        on_progress: Callable[[], None],
+        group: int = 1,
     ) -> None:
         self.entries: list[Entry] = []
-        self.rungs = tuple(dict.fromkeys(min(rung, rows) for rung in aim.spec.rungs))
+        whole = rows // group * group
+        self.rungs = tuple(dict.fromkeys(min(-(-rung // group) * group, whole) for rung in aim.spec.rungs))
         self.rung = 0
         self.lots: dict[int, tuple[int, ...]] = {}
         """The numbers of the candidates of each lot of this generation."""
@@ -120,7 +135,7 @@ class Board:
         self._lots_made = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles its searcher for a restore that is never asked for; what listens may hold locks.
+        # Tune pickles its searcher although we never restore it; callbacks hold locks and cannot be pickled.
         return self.__dict__ | {"_on_progress": None}
 
     @property
@@ -128,10 +143,18 @@ class Board:
         """The numbers of all that have not gone."""
         return [number for number, entry in enumerate(self.entries) if entry.dropped is None]
 
-    @property
-    def memberships(self) -> list[frozenset[int]]:
-        """The candidates that each budget is answered from; empty where budgets are not aimed at."""
-        return [one.members for one in self._sets]
+    def history(self) -> list[Tried]:
+        """Give what became of every candidate so far."""
+        return [
+            Tried(
+                entry.candidate,
+                entry.axes,
+                float(entry.losses.mean()) if len(entry.losses) else None,
+                entry.dropped is None,
+                frozenset(index for index, one in enumerate(self._sets) if number in one.members),
+            )
+            for number, entry in enumerate(self.entries)
+        ]
 
     @property
     def done(self) -> int:
@@ -145,7 +168,8 @@ class Board:
         fresh = [one for one in dict.fromkeys(candidates) if one not in self._numbers]
         for one in fresh:
             self._numbers[one] = len(self.entries)
-            self.entries.append(Entry(one, cost_axes(self._aim.shape, one.architecture)))
+            work = student_cost(self._aim.shape, one.architecture, WORK_LENGTH).flops
+            self.entries.append(Entry(one, cost_axes(self._aim.shape, one.architecture), work))
         self._gate()
         self.rung = 0
         self.lots = {}
@@ -226,24 +250,34 @@ class Board:
                 return budget_drops(ours, self._sets, axes, losses, self._aim.keep)
 
     def _deal(self, numbers: Sequence[int]) -> None:
-        """Deal candidates into lots, one sub-space after the other; after the first rung into lots that there are."""
-        by_space: dict[str, list[int]] = {}
-        for number in numbers:
-            by_space.setdefault(self.entries[number].candidate.subspace, []).append(number)
-        size = max(1, min(LARGEST_LOT, math.ceil(len(numbers) / (LOTS_AN_ACTOR * self._actors))))
-        if self.rung:
-            while sum(math.ceil(len(members) / size) for members in by_space.values()) > len(self.lots):
-                size += 1
-            names = list(self.lots)
-        else:
-            names = []
-        dealt = [
-            tuple(members[start : start + size])
-            for members in by_space.values()
-            for start in range(0, len(members), size)
-        ]
+        """Deal candidates into lots of one sub-space each; after the first rung into lots that there are."""
+        work = {number: self.entries[number].work for number in numbers}
+        even = sum(work.values()) / (LOTS_AN_ACTOR * self._actors)
+        names = list(self.lots) if self.rung else []
+        most, largest = even, LARGEST_LOT
+        dealt = self._even_lots(work, most, largest)
+        while self.rung and len(dealt) > len(names):
+            most, largest = 1.25 * most, largest + 1
+            dealt = self._even_lots(work, most, largest)
         while len(names) < len(dealt):
             names.append(self._lots_made)
             self._lots_made += 1
         self.lots = dict(zip(names, dealt, strict=False))
         self.waiting = set(self.lots)
+
+    def _even_lots(self, work: Mapping[int, int], most: float, largest: int) -> list[tuple[int, ...]]:
+        """Give lots of up to ``largest`` candidates and ``most`` work, if not of a single candidate.
+
+        The sub-space with the dearest candidate comes first, whole, so that an actor seldom changes its SuperLM.
+        """
+        by_space: dict[str, list[list[int]]] = {}
+        room: dict[str, float] = {}
+        for number in sorted(work, key=lambda one: (-work[one], one)):
+            space = self.entries[number].candidate.subspace
+            lots = by_space.setdefault(space, [])
+            if not lots or len(lots[-1]) == largest or room[space] < work[number]:
+                lots.append([])
+                room[space] = most
+            lots[-1].append(number)
+            room[space] -= work[number]
+        return [tuple(lot) for lots in by_space.values() for lot in lots]

@@ -1,4 +1,4 @@
-"""Which candidates are tried: all, a random sample, or generations of an evolution. Plain Python, no Ray.
+"""Proposers say which candidates are tried: all, a random sample, or generations of an evolution. No Ray.
 
 A proposer gives generation after generation until one is empty, and never the same candidate twice. Only the
 exhaustive one lists its sub-spaces; the others draw.
@@ -10,7 +10,10 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from workloads.runs.search.board import Board
+from typing_extensions import override
+
+from workloads.answers.frontier import times_beaten
+from workloads.runs.search.history import History
 from workloads.runs.search.rules import Candidate
 from workloads.shapes.search_space import Genes, Space, draw_genes
 from workloads.spec.search import SearchSpec
@@ -25,8 +28,8 @@ Allowed = Callable[[Candidate], bool]
 class Proposer(Protocol):
     """Gives candidates, a generation at a time."""
 
-    def propose(self, board: Board) -> list[Candidate]:
-        """Give the next generation, from what the board says of those before; empty when all were given."""
+    def propose(self, history: History) -> list[Candidate]:
+        """Give the next generation, from what became of those before; empty when all were given."""
         ...
 
 
@@ -40,43 +43,43 @@ def proposer_for(spec: SearchSpec, spaces: Sequence[Space], seed: int, allowed: 
     return Evolution(spaces, spec, seed, allowed)
 
 
-class Exhaustive:
+class Exhaustive(Proposer):
     """Every candidate of every sub-space, in one generation."""
 
     def __init__(self, spaces: Sequence[Space]) -> None:
         self._spaces: Sequence[Space] | None = spaces
 
-    def propose(self, board: Board) -> list[Candidate]:
-        """See the protocol."""
+    @override
+    def propose(self, history: History) -> list[Candidate]:
         spaces, self._spaces = self._spaces or (), None
         return [Candidate(space.name, one) for space in spaces for one in space]
 
 
-class RandomSample:
-    """A random sample in one generation, the same number of each sub-space as far as it has them.
+class RandomSample(Proposer):
+    """A random sample in one generation, spread evenly over the sub-spaces as far as they have candidates.
 
-    The smallest of each sub-space is always among them, so that a tight budget has its nearest candidate.
+    The smallest of each sub-space is always in it, so that a tight budget has its nearest candidate.
     """
 
     def __init__(self, spaces: Sequence[Space], count: int, seed: int, allowed: Allowed) -> None:
         self._pool = _Pool(spaces, seed, allowed)
         self._left = count
 
-    def propose(self, board: Board) -> list[Candidate]:
-        """See the protocol."""
+    @override
+    def propose(self, history: History) -> list[Candidate]:
         count, self._left = self._left, 0
         return self._pool.first(count) if count else []
 
 
-class Evolution:
+class Evolution(Proposer):
     """Generations by selection, crossover and mutation, each inside one sub-space.
 
-    The first generation is a random sample. A parent is the better of two drawn survivors: where budgets are aimed at,
-    by loss, of those that meet a budget that is drawn too; else by how many survivors cost no more and have a lower
-    loss, so that every part of the frontier has children. A child takes each of its ranges from one of two
-    parents, and draws it anew with the chance ``mutation``. A child that was there already, or that no budget allows,
-    is bred again, and where that leads to nothing new, candidates are drawn as at first. The search ends before
-    ``candidates`` were tried when nothing new is to be had at all.
+    The first generation is a random sample. A parent is the better of two drawn survivors. Where budgets are the aim,
+    the survivors are of one budget, itself drawn, and the lower loss is better. Else the one that fewer survivors beat
+    in cost and loss is better, so that every part of the frontier has children. A child takes each gene from one of its
+    two parents; with the chance ``mutation`` the gene is drawn anew. A child that was proposed before, or that no
+    budget allows, is bred again; after :data:`PATIENCE` such children in a row, candidates are drawn as at first. The
+    search ends before ``candidates`` were tried where no new ones are left.
     """
 
     def __init__(self, spaces: Sequence[Space], spec: SearchSpec, seed: int, allowed: Allowed) -> None:
@@ -86,19 +89,19 @@ class Evolution:
         self._left = spec.candidates
         self._begun = False
 
-    def propose(self, board: Board) -> list[Candidate]:
-        """See the protocol."""
+    @override
+    def propose(self, history: History) -> list[Candidate]:
         count = min(self._spec.population, self._left)
         if not self._begun:
             self._begun = True
             made = self._pool.first(count)
         else:
-            made = self._children(board, count) if count else []
+            made = self._children(history, count) if count else []
         self._left -= len(made)
         return made
 
-    def _children(self, board: Board, count: int) -> list[Candidate]:
-        if not (parents := self._parents(board)):
+    def _children(self, history: History, count: int) -> list[Candidate]:
+        if not (parents := _parents(history)):
             return self._pool.drawn(count)
         children: list[Candidate] = []
         fruitless = 0
@@ -113,44 +116,32 @@ class Evolution:
                 fruitless = 0
         return children + self._pool.drawn(count - len(children))
 
-    def _parents(self, board: Board) -> list[_Parent]:
-        alive = [(number, board.entries[number]) for number in board.alive]
-        scored = [(number, entry, float(entry.losses.mean())) for number, entry in alive if entry.rung >= 0]
-        by_axes = [(entry.axes, loss) for _, entry, loss in scored]
-        memberships = board.memberships
-        return [
-            _Parent(
-                entry.candidate,
-                loss,
-                sum(
-                    other < loss and all(a <= b for a, b in zip(axes, entry.axes, strict=True))
-                    for axes, other in by_axes
-                ),
-                frozenset(index for index, members in enumerate(memberships) if number in members),
-            )
-            for number, entry, loss in scored
-        ]
-
     def _select(self, parents: Sequence[_Parent]) -> _Parent:
         draw = self._pool.draw
         if budgets := sorted(frozenset().union(*(parent.budgets for parent in parents))):
             budget = draw.choice(budgets)
             within = [parent for parent in parents if budget in parent.budgets]
             return min(draw.choice(within), draw.choice(within), key=lambda parent: parent.loss)
-        return min(draw.choice(parents), draw.choice(parents), key=lambda parent: parent.outdone)
+        return min(draw.choice(parents), draw.choice(parents), key=lambda parent: parent.beaten)
 
 
 class _Parent(NamedTuple):
-    """A survivor: how many outdo it, and the budgets that it meets, where they are aimed at."""
+    """A survivor, by how many others it is beaten, and the budgets that it may answer."""
 
     candidate: Candidate
     loss: float
-    outdone: int
+    beaten: int
     budgets: frozenset[int]
 
     @property
     def subspace(self) -> str:
         return self.candidate.subspace
+
+
+def _parents(history: History) -> list[_Parent]:
+    scored = [(one, one.loss) for one in history if one.survives and one.loss is not None]
+    beaten = times_beaten([(*one.axes, loss) for one, loss in scored])
+    return [_Parent(one.candidate, loss, by, one.budgets) for (one, loss), by in zip(scored, beaten, strict=True)]
 
 
 class _Pool:

@@ -1,12 +1,20 @@
 """The search on Ray Tune: a searcher that gives lots of candidates, and a scheduler that decides after each rung.
 
-What Tune makes of it was measured (two cores, 60 trials of four rungs): a pause with a checkpoint writes to disk and
-cost 2 s, a pause without one 0.02 s, most of that for handing the actor on. So a lot that waits for another to
-take its actor is paused without a checkpoint: what it scored is on the board, and its next work comes with its
-configuration, so that no finished rung is run again. And since Tune ends the actors of paused trials that nothing takes
-over, a lot that waits for the end of a rung without anyone behind it is continued with empty steps instead. So is one
-that is through before all actors have started: Tune would hand its actor to a lot whose own is just starting, end that
-one, and might so go on with a single actor for long.
+A search is a Ray Tune scheduler by design: it evaluates candidates under budgets on whatever cluster Tune runs on. A
+lot is a trial, and each of its rungs a step. The trials share a few actors that never restart: whenever a lot has
+scored its rung, its actor goes to the next lot that has something to score. Tune is steered as follows.
+
+1. A lot that gives up its actor is paused without a checkpoint. What it scored is on the board, and its next work comes
+   with its configuration, so no rung is run twice. (A pause with a checkpoint writes to disk and took 2 s, one without
+   0.02 s.)
+2. A lot that waits for the end of a rung, while no other lot needs its actor, goes on with empty steps: Tune would end
+   the actor of a paused trial that nothing takes over. Empty steps grow longer with the wait, so that many waiting
+   actors do not keep the driver busy.
+3. A lot becomes a trial only when an actor is free for it. Tune would else ask the cluster for one more actor for every
+   trial that waits, and withdraw that when another actor becomes free.
+4. The first trials start the actors. A trial whose actor is still starting is left alone, for Tune would end that actor
+   if it gave the trial another one. Only where no other work is left, after :data:`START_SECONDS`, such a trial takes
+   over an actor: the cluster may have no room for its own.
 """
 
 from __future__ import annotations
@@ -19,56 +27,87 @@ from typing import Any
 
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
+from typing_extensions import override
 
 from workloads.craft.scoring import Losses
 from workloads.runs.search.board import Board, Work
 from workloads.runs.search.proposals import Proposer
-from workloads.runs.search.trial import CPU_SECONDS, IDLE_SECONDS, LOSSES
+from workloads.runs.search.trial import CPU_SECONDS, LOSSES
 
-_PENDING, _RUNNING, _PAUSED = "PENDING", "RUNNING", "PAUSED"
-_PATIENCE = round(2 / IDLE_SECONDS)
-"""After so many empty steps a lot gives way to any that can run: an actor may have been lost."""
-_START_SECONDS = 20.0
-"""So long after the first result the other actors are waited for: the cluster may have no room for them."""
+_PENDING, _PAUSED = "PENDING", "PAUSED"
+START_SECONDS = 20.0
+"""So long a waiting actor leaves a trial alone whose own actor is still starting."""
 
 
 class LotSearcher(Searcher):  # type: ignore[misc]
-    """Gives the lots of the board as trials, and begins a generation when the one before is through."""
+    """Gives the lots of the board as trials, and begins a generation when the one before is through.
 
-    def __init__(self, board: Board, proposer: Proposer) -> None:
+    Args:
+        board: The search.
+        proposer: Gives the generations.
+        actors: How many may be started.
+    """
+
+    def __init__(self, board: Board, proposer: Proposer, actors: int) -> None:
         super().__init__()
+        self.idle_actors = 0
+        """Actors that no lot holds."""
+        self.starting: set[int] = set()
+        """Lots that were given to start an actor, and have not reported yet."""
+        self._to_start = actors
         self._board = board
         self._proposer = proposer
         self._given: set[int] = set()
 
+    def take_actor(self, lot: int) -> bool:
+        """Take an idle actor for a lot, or else let the lot start one; False where neither is to be had."""
+        if self.idle_actors:
+            self.idle_actors -= 1
+        elif self._to_start:
+            self._to_start -= 1
+            self.starting.add(lot)
+        else:
+            return False
+        return True
+
+    @property
+    def fresh(self) -> list[int]:
+        """The lots of this generation that are no trials yet."""
+        return sorted(set(self._board.lots) - self._given)
+
+    @override
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Give a lot; None while its generation goes on, and at last that the search is finished."""
+        """Give a lot; None while none can be started, and at last that the search is finished."""
         board = self._board
         while not board.waiting and not board.ended:
-            proposed = self._proposer.propose(board)
+            proposed = self._proposer.propose(board.history())
             if not proposed:
                 board.end()
             else:
                 board.begin(proposed)
         if board.ended:
             return str(Searcher.FINISHED)
-        fresh = sorted(set(board.lots) - self._given)
-        if not fresh:
+        fresh = self.fresh
+        if not fresh or not self.take_actor(fresh[0]):
             return None
         self._given.add(fresh[0])
         return {"lot": fresh[0]}
 
+    @override
     def set_max_concurrency(self, max_concurrent: int) -> bool:
-        """The cluster's resources limit it, so that lots that wait for a rung's end take no place of others."""
+        """Accept any limit: the number of actors is what limits trials here."""
         return True
 
+    @override
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The board has what there is to learn of a lot."""
+        """Ignore the end of a trial: the board has its scores."""
 
+    @override
     def save(self, checkpoint_path: str) -> None:
-        """Write which lots were given; the rest of a search is taken up again by the losses that are known."""
+        """Write which lots were given; a search that was cut off goes on from the losses that are kept."""
         Path(checkpoint_path).write_text(json.dumps(sorted(self._given)))
 
+    @override
     def restore(self, checkpoint_path: str) -> None:
         """Read back what :meth:`save` wrote."""
         self._given = set(json.loads(Path(checkpoint_path).read_text()))
@@ -79,73 +118,81 @@ class RungScheduler(TrialScheduler):  # type: ignore[misc]
 
     Args:
         board: The search.
-        actors: How many there should be.
+        searcher: Gives the lots.
         on_scores: Called with each lot's work and its losses before the board learns of them.
     """
 
     _supports_buffered_results = False
 
-    def __init__(self, board: Board, actors: int, on_scores: Callable[[Work, Mapping[int, Losses]], None]) -> None:
+    def __init__(
+        self, board: Board, searcher: LotSearcher, on_scores: Callable[[Work, Mapping[int, Losses]], None]
+    ) -> None:
         super().__init__()
         self.failure: OSError | None = None
         self.cpu_seconds = 0.0
         """Of the actors, without their start."""
         self._board = board
+        self._searcher = searcher
         self._on_scores = on_scores
         self._handed: dict[int, Work] = {}
         """What each lot was last given to score; without those that have reported it."""
-        self._idle: dict[int, int] = {}
-        self._most_running = 0
-        self._actors = actors
-        self._starting_until: float | None = None
+        self._idle_since: dict[int, float] = {}
+        self._takes_over = False
+        """Whether the actor that is idle is for a trial whose own does not start."""
 
+    @override
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """A lot came in: with its work, so that it can start."""
+        """Give a new lot its work, so that it can start."""
         self._hand_out(trial)
 
+    @override
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Scores of a lot, or an empty step; then everything follows from the board."""
+        """Report the scores of a lot, or none after an empty step, and decide what its actor does next."""
         lot = trial.config["lot"]
+        self._searcher.starting.discard(lot)
         if lot in self._handed:
             self._report(lot, result[LOSSES].by_number)
         self.cpu_seconds += result[CPU_SECONDS]
-        self._stop_idle_rest(tune_controller)
+        self._stop_dropped(tune_controller)
         if self._board.ended:
             return str(TrialScheduler.STOP)
-        if lot in self._board.waiting:
-            return self._pause(tune_controller, trial)  # it is the first to be chosen again, with its new work
-        self._idle[lot] = self._idle.get(lot, 0) + 1
-        if self._starting(tune_controller) or not self._someone_waits(
-            tune_controller, patience=self._idle[lot] < _PATIENCE
-        ):
+        if not self._needs_actor(tune_controller, lot):
             return str(TrialScheduler.CONTINUE)
-        return self._pause(tune_controller, trial) if lot in self._board.lots else str(TrialScheduler.STOP)
+        self._searcher.idle_actors += 1
+        if lot not in self._board.lots:
+            return str(TrialScheduler.STOP)
+        tune_controller.pause_trial(trial, should_checkpoint=False)
+        return str(TrialScheduler.NOOP)
 
+    @override
     def choose_trial_to_run(self, tune_controller: Any) -> Any | None:
-        """The first lot that has something to score, as soon as an actor is free for it."""
-        startable = self._startable(tune_controller)
-        if not startable:
+        """Give the first paused lot that has something to score, where an actor is free for it."""
+        if self._takes_over:
+            self._takes_over = False
+            chosen = self._without_actor(tune_controller)
+        else:
+            chosen = self._paused(tune_controller)
+        if not chosen or not self._searcher.take_actor(chosen[0].config["lot"]):
             return None
-        paused = [trial for trial in startable if trial.status == _PAUSED]
-        running = self._running(tune_controller)
-        if len(paused) == len(startable) and running and running >= self._most_running:
-            return None  # Tune would ask for one more actor, in vain
-        trial = startable[0]
-        if trial.status == _PAUSED:
-            self._hand_out(trial)
-        return trial
+        if chosen[0].status == _PAUSED:
+            self._hand_out(chosen[0])
+        return chosen[0]
 
+    @override
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """The run ends with the first error; see :func:`workloads.runs.search.search.search_candidates`."""
+        """Leave it: the run ends with the first error; see :func:`workloads.runs.search.search.search_candidates`."""
 
+    @override
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """A lot was stopped, which was decided here."""
+        """Ignore it: only this scheduler stops lots."""
 
+    @override
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        """A paused lot was stopped, which was decided here."""
+        """Ignore it: only this scheduler stops lots."""
 
+    @override
     def debug_string(self) -> str:
-        """Where the search stands."""
+        """Say where the search stands."""
         board = self._board
         return f"Rung {board.rung + 1} of {len(board.rungs)}, {len(board.waiting)} lots outstanding"
 
@@ -153,7 +200,7 @@ class RungScheduler(TrialScheduler):  # type: ignore[misc]
         lot = trial.config["lot"]
         work = self._board.work(lot)
         self._handed[lot] = work
-        self._idle.pop(lot, None)
+        self._idle_since.pop(lot, None)
         trial.config["work"] = work
 
     def _report(self, lot: int, losses: Mapping[int, Losses]) -> None:
@@ -162,46 +209,34 @@ class RungScheduler(TrialScheduler):  # type: ignore[misc]
             return
         try:
             self._on_scores(work, losses)
-        except OSError as error:  # Tune would make something of its own of it
+        except OSError as error:  # Tune would wrap it in an error of its own
             self.failure = error
             self._board.end()
             return
         self._board.report(lot, losses)
 
-    def _stop_idle_rest(self, tune_controller: Any) -> None:
+    def _needs_actor(self, tune_controller: Any, lot: int) -> bool:
+        """Whether some lot, this one included, waits for the actor of this lot, which has nothing left to score."""
+        if lot in self._board.waiting or self._paused(tune_controller) or self._searcher.fresh:
+            return True
+        idle_since = self._idle_since.setdefault(lot, time.monotonic())
+        waited = time.monotonic() - idle_since > START_SECONDS
+        self._takes_over = waited and bool(self._without_actor(tune_controller))
+        return self._takes_over
+
+    def _stop_dropped(self, tune_controller: Any) -> None:
         """Stop the paused lots that nothing is left of."""
         for trial in list(tune_controller.get_trials()):
             if trial.status == _PAUSED and (self._board.ended or trial.config["lot"] not in self._board.lots):
                 tune_controller.stop_trial(trial)
 
-    def _pause(self, tune_controller: Any, trial: Any) -> str:
-        tune_controller.pause_trial(trial, should_checkpoint=False)
-        return str(TrialScheduler.NOOP)
+    def _paused(self, tune_controller: Any) -> list[Any]:
+        """The paused trials that have something to score, in the order of their lots."""
+        waiting = self._board.waiting
+        paused = [one for one in tune_controller.get_trials() if one.status == _PAUSED and one.config["lot"] in waiting]
+        return sorted(paused, key=lambda trial: int(trial.config["lot"]))
 
-    def _startable(self, tune_controller: Any) -> list[Any]:
-        trials = [
-            trial
-            for trial in tune_controller.get_trials()
-            if trial.status == _PENDING or (trial.status == _PAUSED and trial.config["lot"] in self._board.waiting)
-        ]
-        return sorted(trials, key=lambda trial: int(trial.config["lot"]))
-
-    def _running(self, tune_controller: Any) -> int:
-        running = sum(bool(trial.status == _RUNNING) for trial in tune_controller.get_trials())
-        self._most_running = max(self._most_running, running)
-        return running
-
-    def _starting(self, tune_controller: Any) -> bool:
-        """Whether actors are still to come."""
-        now = time.monotonic()
-        if self._starting_until is None:
-            self._starting_until = now + _START_SECONDS
-        self._running(tune_controller)
-        if self._most_running >= min(self._actors, len(self._board.lots)):
-            self._starting_until = now  # from now on
-        return now < self._starting_until
-
-    def _someone_waits(self, tune_controller: Any, *, patience: bool) -> bool:
-        """Whether more lots could run than there are free actors for."""
-        free = self._most_running - self._running(tune_controller) if patience else 0
-        return len(self._startable(tune_controller)) > free
+    def _without_actor(self, tune_controller: Any) -> list[Any]:
+        """The trials whose actor has not started yet."""
+        starting = self._searcher.starting
+        return [one for one in tune_controller.get_trials() if one.status == _PENDING and one.config["lot"] in starting]

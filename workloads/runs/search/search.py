@@ -1,17 +1,18 @@
-"""Search: score the candidates of every sub-space on held-out text, in rungs, on the cluster.
+"""The search: it scores the candidates of every sub-space on held-out text, in rungs, on the cluster.
 
 Ray Tune runs it (:mod:`~workloads.runs.search.scheduler`): trials are lots of candidates, in actors that are reused and
-keep the SuperLM they scored last; weights and the teacher's side of the text lie in the object store, a copy a node.
-Who is tried is the proposer's to say (:mod:`~workloads.runs.search.proposals`), who goes after a rung the rules'
-(:mod:`~workloads.runs.search.rules`). With the aim ``frontier``, budgets are no input of it: a new budget is answered
-from the same scores.
+keep the SuperLM they scored last. Weights, and what the teacher gave for the text, lie in the object store, a copy a
+node. Proposers say which candidates are tried (:mod:`~workloads.runs.search.proposals`), rules which of them go after a
+rung (:mod:`~workloads.runs.search.rules`). With the aim ``frontier``, budgets are no input of the search: a new budget
+is answered from the same scores.
 """
 
 from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,15 @@ from safetensors.numpy import load_file
 from torch import Tensor
 
 from cluster.room import OnWait
+from cluster.sizing import read_cluster
 from workloads.answers.scores_table import FILE
+from workloads.answers.trained import TeacherStage
 from workloads.craft import superlm_files
 from workloads.craft.blocks import Blocks
 from workloads.craft.objectives.objective import objective_for
-from workloads.craft.scoring import Heldout, heldout_batches
-from workloads.craft.teacher import Teacher, open_teacher
-from workloads.runs.attempt.room import most_at_once
+from workloads.craft.scoring import Heldout, heldout_batches, rows_at_once
+from workloads.craft.teacher import open_teacher
+from workloads.runs.attempt.run import News, Run
 from workloads.runs.attempt.start_watch import StartWatch
 from workloads.runs.attempt.tuning import lean_tune
 from workloads.runs.search.board import Aim, Board
@@ -37,7 +40,7 @@ from workloads.runs.search.results import Results
 from workloads.runs.search.rules import Candidate, budget_misses
 from workloads.runs.search.scheduler import LotSearcher, RungScheduler
 from workloads.runs.search.table import summarise, write_table
-from workloads.runs.search.trial import CPUS, ScoreLots, Shared, actor_needs, convert
+from workloads.runs.search.trial import Actors, ScoreLots, Shared, actors_for, convert
 from workloads.shapes.architecture import TeacherShape
 from workloads.shapes.search_space import Space
 from workloads.spec.autodistil import AutoDistilRequest
@@ -53,8 +56,8 @@ _log = structlog.get_logger(__name__)
 
 def scores_key(
     request: AutoDistilRequest,
-    spaces: list[Space],
-    superlms: dict[str, Artifact],
+    spaces: Sequence[Space],
+    superlms: Mapping[str, Artifact],
     teacher_fingerprint: str,
     corpus_fingerprint: str,
 ) -> Key:
@@ -82,67 +85,71 @@ def scores_key(
     return Key("scores", inputs)
 
 
-def search_candidates(
-    storage: Storage,
-    request: AutoDistilRequest,
-    *,
-    teacher_files: str,
-    teacher_fingerprint: str,
-    corpus: Artifact,
-    spaces: list[Space],
-    superlms: dict[str, Artifact],
-    builder: str,
-    progress: Callable[[int, int], None],
-    on_wait: OnWait = lambda _: None,
-) -> Artifact:
-    """Give the scores table, built by this call or by an earlier one (then ``builder`` is another).
+@dataclass(frozen=True)
+class SearchInputs:
+    """What a search is over.
+
+    Attributes:
+        request: For its objective, ``search``, ``training.batch_size``, and the budgets where they are the aim.
+        teacher: Brought to the storage.
+        corpus: Its held-out side is scored on.
+        spaces: Where candidates are taken from.
+        superlms: The trained SuperLM of each sub-space, by name.
+    """
+
+    request: AutoDistilRequest
+    teacher: TeacherStage
+    corpus: Artifact
+    spaces: Sequence[Space]
+    superlms: Mapping[str, Artifact]
+
+    @property
+    def key(self) -> Key:
+        """The key of the scores table."""
+        return scores_key(self.request, self.spaces, self.superlms, self.teacher.fingerprint, self.corpus.fingerprint)
+
+
+def search_candidates(run: Run, inputs: SearchInputs, news: News) -> Artifact:
+    """Give the scores table, built by this call or by an earlier one (then its builder is another).
 
     What an attempt that was cut off had scored is not scored again; see :mod:`workloads.runs.search.results`.
 
     Args:
-        storage: Where artefacts are kept.
-        request: For its objective, ``search``, ``training.batch_size``, and the budgets where they are the aim.
-        teacher_files: The teacher's folder, relative to the storage.
-        teacher_fingerprint: Of the teacher.
-        corpus: Its held-out side is scored on.
-        spaces: Where candidates are taken from.
-        superlms: The trained SuperLM of each sub-space, by name.
-        builder: Names the job and attempt.
-        progress: Called with candidates done and candidates in all as far as they are known, while it runs.
-        on_wait: Called with what the first actor waits for and since when, and with None when it has started.
+        run: Where artefacts are kept, and who builds them.
+        inputs: What is searched.
+        news: Told of candidates done and candidates in all as far as they are known, and of what is waited for.
 
     Raises:
-        InputError: No node that is up can hold an actor, or a SuperLM gives losses that are no numbers.
+        InputError: A SuperLM gives losses that are no numbers, or no node that is up has a CPU.
         NotStartedError: There is room for an actor and none starts.
         RuntimeError: A candidate could not be scored, with the cause, or the search was interrupted.
         OSError: The storage cannot be read or written; nothing is committed.
     """
     assert ray.is_initialized(), "The caller connects to Ray."
-    key = scores_key(request, spaces, superlms, teacher_fingerprint, corpus.fingerprint)
+    storage, request, key = run.storage, inputs.request, inputs.key
     if (found := artifacts.find(storage, key)) is not None:
         return found
-    results = Results(storage, key, builder)
-    blocks = Blocks.open(storage, corpus, "heldout")
-    rows = min(request.search.heldout_blocks, blocks.rows)
-    with tempfile.TemporaryDirectory(prefix="stillroom-search-") as folder:
-        teacher = open_teacher(storage.download(teacher_files, Path(folder) / "teacher"))
-        aim = Aim(request.search, teacher.shape, request.budgets, _keep(request))
-        total = request.search.candidates or sum(len(space) for space in spaces)
-        actors = most_at_once("search", actor_needs())
-        board = Board(
-            aim,
-            rows=rows,
-            actors=actors,
-            known=results.read(),
-            on_progress=_teller(progress, total, lambda: (board.done, len(board.entries), board.ended)),
-        )
-        shared = share(storage, Path(folder), request, teacher, blocks, rows, board.rungs, spaces, superlms)
-        proposer = proposer_for(request.search, spaces, request.seed, _allowed(request, teacher.shape))
-        cpu_seconds = run_on_tune(board, proposer, results, shared, Path(folder), actors, on_wait)
-    folder_of_build = artifacts.build_folder(key, builder)
-    storage.write_bytes(f"{folder_of_build}/{FILE}", write_table(teacher.shape, board.entries))
-    summary = summarise(board, request.search.aim, teacher.shape) | {"cpu_seconds": round(cpu_seconds, 3)}
-    artifact = artifacts.commit(storage, key, builder, summary)
+    actors = actors_for(read_cluster())
+    results = Results(storage, key, run.builder)
+    blocks = Blocks.open(storage, inputs.corpus, "heldout")
+    aim = Aim(request.search, inputs.teacher.shape, request.budgets, _keep(request))
+    total = request.search.candidates or sum(len(space) for space in inputs.spaces)
+    board = Board(
+        aim,
+        rows=min(request.search.heldout_blocks, blocks.rows),
+        group=objective_for(request.objective, inputs.teacher.shape).group,
+        actors=actors.count,
+        known=results.read(),
+        on_progress=_teller(news.advance, total, lambda: (board.done, len(board.entries), board.ended)),
+    )
+    shared = share(storage, inputs, blocks, board.rungs)
+    proposer = proposer_for(request.search, inputs.spaces, request.seed, _allowed(request, inputs.teacher.shape))
+    cpu_seconds = run_on_tune(board, proposer, results, shared, actors, news.wait)
+    weights = {space.name: inputs.superlms[space.name].fingerprint for space in inputs.spaces}
+    table = write_table(inputs.teacher.shape, board.entries, weights)
+    storage.write_bytes(f"{artifacts.build_folder(key, run.builder)}/{FILE}", table)
+    summary = summarise(board, request.search.aim, inputs.teacher.shape) | {"cpu_seconds": round(cpu_seconds, 3)}
+    artifact = artifacts.commit(storage, key, run.builder, summary, device=actors.device)
     with contextlib.suppress(OSError):  # only room is at stake
         results.remove()
     return artifact
@@ -179,63 +186,83 @@ def _teller(
 
 def share(
     storage: Storage,
-    folder: Path,
-    request: AutoDistilRequest,
-    teacher: Teacher,
+    inputs: SearchInputs,
     blocks: Blocks,
-    rows: int,
-    rungs: tuple[int, ...],
-    spaces: list[Space],
-    superlms: dict[str, Artifact],
+    rungs: Sequence[int],
+    put: Callable[[Any], Any] = ray.put,
 ) -> Shared:
-    """Read the teacher on the held-out text and put what the actors need into the object store."""
-    objective = objective_for(request.objective, teacher.shape)
-    batches = heldout_batches(blocks.read(range(rows)), request.training.batch_size, rungs)
-    heldout = ray.put(convert(Heldout.read(teacher, objective, batches), Tensor, Tensor.numpy))
-    orders: dict[str, tuple[int, ...] | None] = {}
-    weights: dict[str, Any] = {}
-    for space in spaces:
-        listed = superlms[space.name].summary["head_order"]
-        orders[space.name] = None if listed is None else tuple(listed)
-        local = storage.download(superlms[space.name].files, folder / "superlms" / space.name)
-        weights[space.name] = ray.put(load_file(local / superlm_files.FILE))
-    return Shared(objective, superlm_files.wiring_of(teacher), weights, heldout, orders)
+    """Read the teacher on the held-out rows and put what the actors need into the object store."""
+    with tempfile.TemporaryDirectory(prefix="stillroom-search-") as temporary:
+        folder = Path(temporary)
+        teacher = open_teacher(storage.fetch(inputs.teacher.artifact.files, folder))
+        objective = objective_for(inputs.request.objective, teacher.shape)
+        at_once = rows_at_once(objective, blocks.sequence_length, inputs.request.training.batch_size)
+        batches = heldout_batches(blocks.read(range(rungs[-1])), at_once, rungs)
+        heldout = put(convert(Heldout.read(teacher, objective, batches), Tensor, Tensor.numpy))
+        orders: dict[str, tuple[int, ...] | None] = {}
+        weights: dict[str, Any] = {}
+        for space in inputs.spaces:
+            superlm = inputs.superlms[space.name]
+            listed = superlm.summary["head_order"]
+            orders[space.name] = None if listed is None else tuple(listed)
+            weights[space.name] = put(load_file(storage.fetch(superlm.files, folder) / superlm_files.FILE))
+        return Shared(objective, superlm_files.wiring_of(teacher), weights, heldout, orders)
 
 
 def run_on_tune(
-    board: Board,
-    proposer: Proposer,
-    results: Results,
-    shared: Shared,
-    folder: Path,
-    actors: int,
-    on_wait: OnWait = lambda _: None,
+    board: Board, proposer: Proposer, results: Results, shared: Shared, actors: Actors, on_wait: OnWait
 ) -> float:
     """Bring the board to its end, and give the actors' CPU-seconds."""
-    scheduler = RungScheduler(board, actors, results.add)
-    trainable = tune.with_resources(tune.with_parameters(ScoreLots, shared=shared), {"cpu": CPUS})
-    starts = StartWatch(actor_needs(), on_wait)
-    with lean_tune(actors), contextlib.closing(starts):
+    searcher = LotSearcher(board, proposer, actors.count)
+    scheduler = RungScheduler(board, searcher, results.add)
+    starts = StartWatch(actors.needs, on_wait)
+    trainable = tune.with_resources(
+        tune.with_parameters(ScoreLots, shared=shared),
+        {"cpu": actors.needs["CPU"], "gpu": actors.needs.get("GPU", 0)},
+    )
+    with (
+        tempfile.TemporaryDirectory(prefix="stillroom-tune-") as folder,
+        lean_tune(2 * actors.count),  # those that start, and those that take over another lot
+        contextlib.closing(starts),
+    ):
         trials = tune.Tuner(
             trainable,
-            tune_config=tune.TuneConfig(
-                search_alg=LotSearcher(board, proposer), scheduler=scheduler, num_samples=-1, reuse_actors=True
-            ),
+            tune_config=tune.TuneConfig(search_alg=searcher, scheduler=scheduler, num_samples=-1, reuse_actors=True),
             run_config=tune.RunConfig(
                 name="search",
-                storage_path=str(folder / "tune"),
+                storage_path=folder,
                 verbose=0,
                 callbacks=[starts],
                 failure_config=tune.FailureConfig(fail_fast=True),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # scores are all a trial leaves
             ),
         ).fit()
-    if scheduler.failure is not None:
-        raise scheduler.failure
-    results.flush()
-    for trial in trials:
-        if trial.error is not None:
-            raise RuntimeError(f"A candidate could not be scored: {_cause(trial.error)}") from trial.error
+    if scheduler.failure is None:
+        results.flush()
+    check_end(board, scheduler.failure, [trial.error for trial in trials if trial.error is not None])
+    _log.info(
+        "searched", candidates=len(board.entries), survivors=len(board.alive), actors=actors.count, device=actors.device
+    )
+    return scheduler.cpu_seconds
+
+
+def check_end(board: Board, failure: OSError | None, errors: Sequence[BaseException]) -> None:
+    """Raise what kept a search from its end.
+
+    Args:
+        board: The search.
+        failure: Why scores could not be kept.
+        errors: Of the trials.
+
+    Raises:
+        InputError: A SuperLM gives losses that are no numbers.
+        RuntimeError: A candidate could not be scored, with the cause, or the search was interrupted.
+        OSError: The storage cannot be written.
+    """
+    if failure is not None:
+        raise failure
+    for error in errors:
+        raise RuntimeError(f"A candidate could not be scored: {_cause(error)}") from error
     if board.diverged is not None:
         raise InputError.of(
             "training.learning_rate",
@@ -245,8 +272,6 @@ def run_on_tune(
         )
     if not board.ended:
         raise RuntimeError(f"The search was interrupted after {board.done} of {len(board.entries)} candidates.")
-    _log.info("searched", candidates=len(board.entries), survivors=len(board.alive), actors=actors)
-    return scheduler.cpu_seconds
 
 
 def _cause(error: BaseException) -> str:

@@ -1,11 +1,11 @@
-"""Writing the scores table; :mod:`workloads.answers.scores_table` reads it and says what its columns are."""
+"""The scores table as it is written; :mod:`workloads.answers.scores_table` reads it and says what its columns are."""
 
 from __future__ import annotations
 
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -18,8 +18,14 @@ from workloads.shapes.costs import student_cost
 from workloads.spec.part import default_length
 
 
-def write_table(shape: TeacherShape, entries: Sequence[Entry]) -> bytes:
-    """Give the table as a Parquet file."""
+def write_table(shape: TeacherShape, entries: Sequence[Entry], weights: Mapping[str, str]) -> bytes:
+    """Give the table as a Parquet file.
+
+    Args:
+        shape: Of the teacher, to count costs.
+        entries: The candidates.
+        weights: Fingerprints of the SuperLMs by sub-space.
+    """
     length = default_length(shape.longest)
     costs = [student_cost(shape, entry.candidate.architecture, length) for entry in entries]
     spreads = [standard_error(entry.losses) for entry in entries]
@@ -27,6 +33,7 @@ def write_table(shape: TeacherShape, entries: Sequence[Entry]) -> bytes:
         {
             "subspace": [entry.candidate.subspace for entry in entries],
             "architecture": [json.dumps(entry.candidate.architecture.to_json()) for entry in entries],
+            "weights": [weights[entry.candidate.subspace] for entry in entries],
             "heldout_loss": pa.array([_mean(entry) for entry in entries], pa.float64()),
             "spread": pa.array([one if math.isfinite(one) else None for one in spreads], pa.float64()),
             "rows": pa.array([len(entry.losses) for entry in entries], pa.int64()),
@@ -43,7 +50,7 @@ def write_table(shape: TeacherShape, entries: Sequence[Entry]) -> bytes:
 
 
 def summarise(board: Board, aim: str, shape: TeacherShape) -> dict[str, Any]:
-    """What is to be known of a search without opening the table."""
+    """Give what is to be known of a search without opening the table."""
     best: dict[str, float] = {}
     for entry in board.entries:
         if entry.dropped is None:

@@ -106,7 +106,7 @@ class StoredAnswering(AnsweringStages):
             InputError: The task's files cannot be used.
         """
         self._progress.start(PROXY_TASK, len(candidates), "candidates")
-        superlms = [trained.superlms[one.subspace] for one in candidates]
+        superlms = [trained.weights(one) for one in candidates]
         news = News.of_step(self._progress, PROXY_TASK)
         found, artifact = self._score_on_task(trained, Entrants(candidates, superlms), news)
         self._cache.record(PROXY_TASK, artifact)
@@ -123,10 +123,7 @@ class StoredAnswering(AnsweringStages):
         assert self._request.polish is not None
         tokens = self._request.polish.tokens
         self._progress.start(POLISH, tokens * len(candidates), "tokens")
-        jobs = [
-            PolishJob(trained.space(one.subspace), one.architecture, trained.superlms[one.subspace])
-            for one in candidates
-        ]
+        jobs = [PolishJob(trained.space(one.subspace), one.architecture, trained.weights(one)) for one in candidates]
         inputs = TrainingInputs(self._request, trained.teacher, trained.corpus)
         polished = polish_students(self._attempt.run, inputs, jobs)
         losses = score_polished(self._attempt.run, inputs, polished)

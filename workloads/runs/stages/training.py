@@ -20,10 +20,11 @@ from workloads.methods.stages import TrainingStages
 from workloads.methods.steps import CORPUS, SEARCH, TEACHER, train_step
 from workloads.runs.attempt.attempt import Attempt
 from workloads.runs.attempt.room import share_for
+from workloads.runs.attempt.run import News
 from workloads.runs.corpus import CorpusPlan, build_corpus, check_corpus, plan_corpus
 from workloads.runs.latency.places import Asked, find_place
 from workloads.runs.proxy import check_task
-from workloads.runs.search.search import scores_key, search_candidates
+from workloads.runs.search.search import SearchInputs, search_candidates
 from workloads.runs.training.train import WORKERS_FIELD, TrainingInputs, superlm_key, train_superlms
 from workloads.shapes import teacher_files
 from workloads.shapes.search_space import Space
@@ -162,22 +163,11 @@ class StoredTraining(TrainingStages):
         self, teacher: TeacherStage, corpus: Artifact, spaces: Sequence[Space], superlms: dict[str, Artifact]
     ) -> Artifact:
         self._progress.start(SEARCH, unit="candidates")
-        key = scores_key(self.request, list(spaces), superlms, teacher.fingerprint, corpus.fingerprint)
+        inputs = SearchInputs(self.request, teacher, corpus, spaces, superlms)
 
         def build() -> Artifact:
-            return search_candidates(
-                self._storage,
-                self.request,
-                teacher_files=teacher.artifact.files,
-                teacher_fingerprint=teacher.fingerprint,
-                corpus=corpus,
-                spaces=list(spaces),
-                superlms=superlms,
-                builder=self._builder,
-                progress=functools.partial(self._progress.advance, SEARCH),
-                on_wait=functools.partial(self._progress.wait, SEARCH),
-            )
+            return search_candidates(self._attempt.run, inputs, News.of_step(self._progress, SEARCH))
 
-        scores = self._cache.get_or_build(SEARCH, key, build)
+        scores = self._cache.get_or_build(SEARCH, inputs.key, build)
         self._cache.record(SEARCH, scores)
         return scores

@@ -11,7 +11,7 @@ from pathlib import Path
 from workloads.craft.blocks import Blocks
 from workloads.craft.objectives.objective import objective_for
 from workloads.craft.polishing import first_batch, polish_training, single_student_space
-from workloads.craft.scoring import Heldout, heldout_batches, score
+from workloads.craft.scoring import Heldout, heldout_batches, rows_at_once, score
 from workloads.craft.superlm_files import load_superlm, wiring_of
 from workloads.craft.teacher import open_teacher
 from workloads.methods.steps import POLISH
@@ -167,7 +167,8 @@ def _score(storage: Storage, inputs: TrainingInputs, polished: Mapping[StudentId
         objective = objective_for(request.objective, teacher.shape)
         blocks = Blocks.open(storage, inputs.corpus, "heldout")
         rows = blocks.read(range(min(request.heldout_rows, blocks.rows)))
-        heldout = Heldout.read(teacher, objective, heldout_batches(rows, request.training.batch_size))
+        at_once = rows_at_once(objective, blocks.sequence_length, request.training.batch_size)
+        heldout = Heldout.read(teacher, objective, heldout_batches(rows, at_once))
         for (_, architecture), artifact in polished.items():
             superlm = load_superlm(storage.fetch(artifact.files, folder), wiring_of(teacher))
             ordered = heldout.ordered(artifact.summary["head_order"])

@@ -65,7 +65,7 @@ def play(
 ) -> Board:
     """Search in a loop; ``scored`` takes every candidate that was scored, with the first row of the rung."""
     board = Board(what, rows=ROWS, actors=actors, known=known, on_progress=lambda: None)
-    while proposed := proposer.propose(board):
+    while proposed := proposer.propose(board.history()):
         board.begin(proposed)
         while board.waiting:
             lots = sorted(board.waiting)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from tests.workloads.runs.search.tables import ROWS, SHAPE, SPACES, aim, losses, play, quality, random_budget, spec
 from workloads.answers.choosing import Scored, choose
-from workloads.runs.search.board import LARGEST_LOT, Board
+from workloads.runs.search.board import LARGEST_LOT, LOTS_AN_ACTOR, Board
 from workloads.runs.search.proposals import Exhaustive
 from workloads.runs.search.rules import OVER_BUDGET, Candidate
 from workloads.shapes.costs import student_cost
@@ -70,7 +71,7 @@ def test_what_is_over_every_budget_is_never_scored_and_what_meets_one_exactly_is
 def test_with_the_aim_all_everything_is_scored_on_all_rows_at_once() -> None:
     scored: list[tuple[Candidate, int]] = []
     board = play(Exhaustive(SPACES), aim(spec(aim="all")), scored=scored)
-    assert scored == [(one, 0) for one in ALL]
+    assert len(scored) == len(ALL) and set(scored) == {(one, 0) for one in ALL}
     assert len(board.alive) == len(ALL) and board.done == len(ALL)
 
 
@@ -104,22 +105,41 @@ def test_each_rung_scores_its_new_rows_only_and_what_is_known_not_again() -> Non
     ]
 
 
-def test_lots_hold_one_sub_space_and_leave_every_actor_several_of_them() -> None:
-    for actors in (1, 2, 50):
-        board = Board(aim(spec()), rows=ROWS, actors=actors, on_progress=lambda: None)
-        lots = board.begin(ALL)
-        assert [number for lot in lots for number in board.lots[lot]] == list(range(len(ALL)))
-        for lot in lots:
-            assert 1 <= len(board.lots[lot]) <= LARGEST_LOT
-            assert {board.entries[number].candidate.subspace for number in board.lots[lot]} == {
-                board.work(lot).subspace
-            }
-        assert len(lots) >= min(len(ALL), 4 * actors)
+@pytest.mark.parametrize("actors", [1, 2, 50])
+def test_lots_hold_one_sub_space_each_and_about_the_same_work_the_dearest_first(actors: int) -> None:
+    board = Board(aim(spec()), rows=ROWS, actors=actors, on_progress=lambda: None)
+    lots = [board.lots[lot] for lot in board.begin(ALL)]
+    assert sorted(number for lot in lots for number in lot) == list(range(len(ALL)))
+    entries = [[board.entries[number] for number in lot] for lot in lots]
+    assert all(1 <= len(lot) <= LARGEST_LOT for lot in lots)
+    assert all(len({entry.candidate.subspace for entry in lot}) == 1 for lot in entries)
+    spaces = [lot[0].candidate.subspace for lot in entries]
+    assert len(lots) == 1 or sum(one != other for one, other in itertools.pairwise(spaces)) == 1, "one after the other"
+    even = sum(entry.work for entry in board.entries) / (LOTS_AN_ACTOR * actors)
+    for lot in entries:
+        assert len(lot) == 1 or sum(entry.work for entry in lot) <= even
+    dearest = [max(entry.work for entry in lot) for lot in entries]
+    assert dearest == sorted(dearest, reverse=True)
+    assert len(lots) >= min(len(ALL), actors)
+
+
+def test_survivors_are_dealt_into_the_lots_that_there_are() -> None:
+    board = Board(aim(spec()), rows=ROWS, actors=2, on_progress=lambda: None)
+    first = set(board.begin(ALL))
+    while board.waiting:
+        lot = min(board.waiting)
+        work = board.work(lot)
+        board.report(lot, {number: losses(one, work.start, work.stop) for number, one in work.candidates})
+        assert set(board.lots) <= first
+        assert {number for members in board.lots.values() for number in members} <= set(range(len(ALL)))
+    assert board.rung == len(board.rungs) - 1
 
 
 def test_rungs_end_with_the_rows_that_there_are() -> None:
     board = Board(aim(spec()), rows=10, actors=1, on_progress=lambda: None)
     assert board.rungs == (4, 8, 10)
+    board = Board(aim(spec()), rows=23, actors=1, on_progress=lambda: None, group=5)
+    assert board.rungs == (5, 10, 20), "whole groups"
 
 
 def test_a_loss_that_is_no_number_ends_the_search() -> None:

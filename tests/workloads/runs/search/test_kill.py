@@ -14,14 +14,16 @@ from typing import Any
 
 import pytest
 
-from tests.workloads.runs.scenes import LENGTH, ROOT, Scene
+from tests.workloads.runs.scenes import LENGTH, ROOT, Heard, Scene
 from workloads.answers.choosing import Scored
 from workloads.answers.scores_table import read_scores
+from workloads.answers.trained import TeacherStage
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import save_superlm, wiring_of
 from workloads.craft.teacher import open_teacher
+from workloads.runs.attempt.run import News, Run
 from workloads.runs.search import results
-from workloads.runs.search.search import search_candidates
+from workloads.runs.search.search import SearchInputs, search_candidates
 from workloads.shapes.search_space import ProductSpace
 from workloads.spec.request import CompressionRequest, parse_request
 from workloads.storage import artifacts
@@ -36,17 +38,17 @@ _DRIVER = (
 
 def _search(storage: Storage, request: CompressionRequest, builder: str) -> Artifact:
     stage: dict[str, Any] = storage.read_json("stage.json")
-    return search_candidates(
-        storage,
+    teacher = open_teacher(Path(storage.path("teacher")))
+    files = Artifact("teacher", Key("teacher", {}).fingerprint, "teacher", {}, {})
+    inputs = SearchInputs(
         request,
-        teacher_files="teacher",
-        teacher_fingerprint=stage["teacher"],
-        corpus=Artifact(**stage["corpus"]),
-        spaces=SPACES,
-        superlms={"wide": Artifact(**stage["superlm"])},
-        builder=builder,
-        progress=lambda done, total: None,
+        TeacherStage(files, stage["teacher"], teacher.shape),
+        Artifact(**stage["corpus"]),
+        SPACES,
+        {"wide": Artifact(**stage["superlm"])},
     )
+    news = News(lambda done, total: None, lambda why: None)
+    return search_candidates(Run(storage, builder, Heard(storage, [])), inputs, news)
 
 
 def drive(arguments: list[str]) -> None:

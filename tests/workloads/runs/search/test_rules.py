@@ -132,7 +132,7 @@ def test_of_the_better_half_those_go_too_that_are_clearly_worse_than_the_best() 
 
 
 def test_a_cost_equal_to_a_limit_meets_the_budget() -> None:
-    cost = student_cost(SHAPE, CANDIDATES[3].architecture)
+    cost = student_cost(SHAPE, CANDIDATES[3].architecture, 128)
     exact = Budget(name="exact", max_params=cost.params, max_flops=cost.flops)
     less = Budget(name="less", max_params=cost.params - 1, max_flops=cost.flops)
     met, missed = feasible_sets(CANDIDATES, SHAPE, [exact, less])

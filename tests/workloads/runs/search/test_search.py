@@ -1,4 +1,4 @@
-"""The search on a real Ray Tune, with tiny SuperLMs cut from a tiny teacher."""
+"""The search with tiny SuperLMs cut from a tiny teacher: on a Tune in short, and on a real Ray Tune."""
 
 from __future__ import annotations
 
@@ -15,23 +15,31 @@ import pytest
 import torch
 
 from tests.teachers import SENTENCES
+from tests.workloads.runs.scenes import Heard
+from tests.workloads.runs.search.fake_tune import FakeTune
 from workloads.answers.scores_table import read_scores
+from workloads.answers.trained import TeacherStage
 from workloads.craft.blocks import Blocks
 from workloads.craft.objectives.objective import objective_for
 from workloads.craft.signals import Batch
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import load_superlm, save_superlm, wiring_of
 from workloads.craft.teacher import Teacher, open_teacher
+from workloads.runs.attempt.run import News, Run
 from workloads.runs.corpus import prepare_corpus
 from workloads.runs.search import results
-from workloads.runs.search.board import Work
+from workloads.runs.search.board import Aim, Board, Work
+from workloads.runs.search.proposals import Exhaustive
 from workloads.runs.search.results import Results
 from workloads.runs.search.rules import Candidate
 from workloads.runs.search.scheduler import RungScheduler
-from workloads.runs.search.search import scores_key, search_candidates
+from workloads.runs.search.search import SearchInputs, check_end, scores_key, search_candidates, share
+from workloads.runs.search.trial import Scorer
+from workloads.shapes.architecture import Architecture
 from workloads.shapes.costs import student_cost
 from workloads.shapes.search_space import ProductSpace
 from workloads.spec.errors import InputError
+from workloads.spec.part import default_length
 from workloads.spec.request import CompressionRequest, CorpusSpec, parse_request
 from workloads.storage import artifacts
 from workloads.storage.artifacts import Artifact, Key
@@ -54,18 +62,20 @@ class Stage:
     corpus: Artifact
     superlms: dict[str, Artifact]
 
-    def search(self, **changes: Any) -> tuple[Artifact, list[tuple[int, int]]]:
+    @property
+    def inputs(self) -> SearchInputs:
+        files = Artifact("teacher", Key("teacher", {}).fingerprint, "teacher", {}, {})
+        teacher = TeacherStage(files, self.teacher.fingerprint, self.teacher.shape)
+        return SearchInputs(self.request, teacher, self.corpus, SPACES, self.superlms)
+
+    @property
+    def aim(self) -> Aim:
+        return Aim(self.request.search, self.teacher.shape)
+
+    def search(self, builder: str = "cmp_1-1") -> tuple[Artifact, list[tuple[int, int]]]:
         seen: list[tuple[int, int]] = []
-        arguments: dict[str, Any] = {
-            "teacher_files": "teacher",
-            "teacher_fingerprint": self.teacher.fingerprint,
-            "corpus": self.corpus,
-            "spaces": SPACES,
-            "superlms": self.superlms,
-            "builder": "cmp_1-1",
-            "progress": lambda done, total: seen.append((done, total)),
-        }
-        return search_candidates(self.storage, self.request, **(arguments | changes)), seen
+        news = News(lambda done, total: seen.append((done, total)), lambda why: None)
+        return search_candidates(Run(self.storage, builder, Heard(self.storage, [])), self.inputs, news), seen
 
     def superlm(self, name: str, wiring: Any) -> SuperLM:
         return load_superlm(Path(self.storage.path(self.superlms[name].files)), wiring)
@@ -92,7 +102,7 @@ def stage(make_teacher: Callable[..., Path], tmp_path: Path) -> Stage:
             "teacher": {"model": "teacher"},
             "corpus": {"paths": [str(text)]},
             "training": {"batch_size": 4, "sequence_length": 16},
-            "search": {"heldout_blocks": 10},
+            "search": {"heldout_blocks": 10, "first_rung_blocks": 2},
             "budgets": [{"name": "edge", "max_params": 1000}],
         }
     )
@@ -132,35 +142,33 @@ def _plain_scores(stage: Stage) -> list[float]:
     return losses
 
 
-def _assert_nothing_committed(storage: Storage) -> None:
-    assert not [name for name in storage.list("artifacts/scores", recursive=True) if "/rungs/" not in name]
-
-
-def _rows(stage: Stage, artifact: Artifact) -> list[dict[str, Any]]:
-    table = pq.read_table(io.BytesIO(stage.storage.read_bytes(f"{artifact.files}/scores.parquet")))
-    return table.to_pylist()
+@pytest.fixture
+def whole(stage: Stage) -> dict[tuple[str, Architecture], float]:
+    return dict(zip([(s.name, a) for s in SPACES for a in s], _plain_scores(stage), strict=True))
 
 
 @pytest.mark.ray
-def test_every_candidate_is_scored_as_a_plain_loop_scores_it_and_only_once(
-    stage: Stage, ray_cluster: None, capsys: pytest.CaptureFixture[str]
+def test_a_real_search_scores_and_drops_what_a_plain_loop_does_on_actors_that_start_once(
+    stage: Stage,
+    whole: dict[tuple[str, Architecture], float],
+    ray_cluster: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    scored_by: set[int] = set()
+    plain = RungScheduler.on_trial_result
+
+    def watch(self: RungScheduler, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        scored_by.add(result["pid"])
+        return plain(self, controller, trial, result)
+
+    monkeypatch.setattr(RungScheduler, "on_trial_result", watch)
     capsys.readouterr()
     artifact, seen = stage.search()
     assert "xperiment" not in capsys.readouterr().out, "Tune's own output"
-    scored = [row.scored for row in read_scores(stage.storage, artifact)]
-    expected = [(space.name, one) for space in SPACES for one in space]
-    assert [(row.subspace, row.architecture) for row in scored] == expected
-    assert [row.heldout_loss for row in scored] == pytest.approx(_plain_scores(stage), rel=1e-5)
-    assert seen == [(done, 6) for done in range(7)]
-
-    for row, (_, one) in zip(_rows(stage, artifact), expected, strict=True):
-        cost = student_cost(stage.teacher.shape, one, 128)
-        found = (row["params"], row["params_without_embeddings"], row["flops"])
-        assert found == (cost.params, cost.params_without_embeddings, cost.flops)
-
-        assert (row["rows"], row["rung"], row["dropped_by"]) == (10, 0, None)
-        assert 0 < row["spread"] < row["heldout_loss"]
+    assert len(scored_by) == 2, "an actor for each CPU, over all rungs"
+    assert seen[-1] == (6, 6) and [done for done, _ in seen] == sorted(done for done, _ in seen)
+    _check_table(stage, artifact, whole)
 
     again, seen = stage.search(builder="cmp_2-1")
     assert (again, seen) == (artifact, [])
@@ -168,31 +176,11 @@ def test_every_candidate_is_scored_as_a_plain_loop_scores_it_and_only_once(
 
 
 @pytest.mark.ray
-def test_rungs_of_a_real_search_drop_and_score_what_a_plain_loop_over_them_does(
-    stage: Stage, ray_cluster: None
-) -> None:
-    stage.request = _changed(stage, search={"heldout_blocks": 10, "first_rung_blocks": 2})
-    whole = dict(zip([(s.name, a) for s in SPACES for a in s], _plain_scores(stage), strict=True))
-    artifact, seen = stage.search()
-    rows = _rows(stage, artifact)
-    assert artifact.summary["aim"] == "frontier" and artifact.summary["rungs"] == [2, 4, 8, 10]
-    assert [row["rows"] for row in rows] == [artifact.summary["rungs"][row["rung"]] for row in rows]
-    assert artifact.summary["scored_rows"] == sum(row["rows"] for row in rows)
-    survivors = [row.scored for row in read_scores(stage.storage, artifact) if row.survives]
-    assert len(survivors) == artifact.summary["survivors"] == sum(row["dropped_by"] is None for row in rows)
-    for one in survivors:
-        assert one.heldout_loss == pytest.approx(whole[one.subspace, one.architecture], rel=1e-5)
-    assert len(read_scores(stage.storage, artifact)) == 6
-    assert seen[-1] == (6, 6) and [done for done, _ in seen] == sorted(done for done, _ in seen)
-
-
-@pytest.mark.ray
-@pytest.mark.parametrize("searcher", ["random", "evolutionary"])
-def test_drawn_candidates_are_searched_on_a_real_tune(stage: Stage, ray_cluster: None, searcher: str) -> None:
+def test_generations_of_an_evolution_are_searched_on_a_real_tune(stage: Stage, ray_cluster: None) -> None:
     stage.request = _changed(
         stage,
         search={
-            "heldout_blocks": 10, "first_rung_blocks": 4, "searcher": searcher, "candidates": 5, "population": 4,
+            "heldout_blocks": 10, "first_rung_blocks": 4, "searcher": "evolutionary", "candidates": 5, "population": 4,
             "aim": "budgets",
         },
         budgets=[{"name": "all", "max_params": 10**9}],
@@ -203,65 +191,98 @@ def test_drawn_candidates_are_searched_on_a_real_tune(stage: Stage, ray_cluster:
     assert artifact.summary["aim"] == "budgets" and 1 <= artifact.summary["survivors"] < 5
 
 
-@pytest.mark.ray
-def test_the_actors_are_started_once_and_all_of_them_score(
-    stage: Stage, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+def test_every_candidate_is_scored_as_plain_pytorch_scores_it(
+    stage: Stage, whole: dict[tuple[str, Architecture], float]
 ) -> None:
-    stage.request = _changed(stage, search={"heldout_blocks": 10, "first_rung_blocks": 2})
-    scored_by: set[int] = set()
-    plain = RungScheduler.on_trial_result
-
-    def watch(self: RungScheduler, controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        scored_by.add(result["pid"])
-        return plain(self, controller, trial, result)
-
-    monkeypatch.setattr(RungScheduler, "on_trial_result", watch)
-    stage.search()
-    assert len(scored_by) == 2, "one for each CPU, over all rungs"
+    stage.request = _changed(stage, search={"heldout_blocks": 10, "aim": "all"})
+    told: list[int] = []
+    board, _, _ = _play(stage, on_progress=lambda board: told.append(board.done))
+    assert {(e.candidate.subspace, e.candidate.architecture): float(e.losses.mean()) for e in board.entries} == {
+        key: pytest.approx(loss, rel=1e-5) for key, loss in whole.items()
+    }
+    assert told == sorted(told) and told[-1] == 6
 
 
-@pytest.mark.ray
-def test_what_an_attempt_had_scored_is_not_scored_again(stage: Stage, ray_cluster: None) -> None:
-    key = scores_key(stage.request, SPACES, stage.superlms, stage.teacher.fingerprint, stage.corpus.fingerprint)
-    earlier = Results(stage.storage, key, "cmp_0-1")
+def test_what_an_attempt_had_scored_is_not_scored_again(
+    stage: Stage, whole: dict[tuple[str, Architecture], float]
+) -> None:
+    stage.request = _changed(stage, search={"heldout_blocks": 10, "aim": "all"})
+    earlier = Results(stage.storage, stage.inputs.key, "cmp_0-1")
     known = [Candidate(SPACES[0].name, one) for one in SPACES[0]]
     told = {number: np.full(10, 7.0 + number) for number in range(len(known))}
     earlier.add(Work(0, 0, 10, SPACES[0].name, tuple(enumerate(known))), told)
     earlier.flush()
-    artifact, _ = stage.search()
-    losses = [row.scored.heldout_loss for row in read_scores(stage.storage, artifact)]
+    board, _, _ = _play(stage)
+    losses = [float(entry.losses.mean()) for entry in board.entries]
     assert losses[:4] == [7.0, 8.0, 9.0, 10.0], "taken over"
-    assert losses[4:] == pytest.approx(_plain_scores(stage)[4:], rel=1e-5)
+    assert losses[4:] == pytest.approx(list(whole.values())[4:], rel=1e-5)
 
 
-@pytest.mark.ray
-def test_a_storage_that_cannot_be_written_is_told_as_such(
-    stage: Stage, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+def test_a_storage_that_cannot_be_written_ends_the_search_with_its_error(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(storage: Storage, relative: str, data: bytes) -> None:
         raise OSError(28, "No space left on device", relative)
 
     monkeypatch.setattr(results, "EVERY_SECONDS", 0.0)
     monkeypatch.setattr(Storage, "write_bytes", full)
+    board, failure, errors = _play(stage)
+    assert board.ended
     with pytest.raises(OSError, match="No space left"):
-        stage.search()
+        check_end(board, failure, errors)
 
 
-@pytest.mark.ray
-def test_a_superlm_that_cannot_be_run_fails_the_search_with_its_cause(stage: Stage, ray_cluster: None) -> None:
+def test_a_superlm_that_cannot_be_run_fails_the_search_with_its_cause(stage: Stage) -> None:
     # The weights of the tiny sub-space know nothing of the layers and widths that the small one draws.
-    wrong = stage.superlms | {"small": stage.superlms["tiny"]}
-    with pytest.raises(RuntimeError, match="could not be scored: RuntimeError: shape"):
-        stage.search(superlms=wrong)
-    _assert_nothing_committed(stage.storage)
+    stage.superlms |= {"small": stage.superlms["tiny"]}
+    board, failure, errors = _play(stage)
+    with pytest.raises(RuntimeError, match="could not be scored: shape"):
+        check_end(board, failure, errors)
 
 
-@pytest.mark.ray
-def test_a_superlm_that_diverged_is_the_user_s_to_mend(stage: Stage, ray_cluster: None) -> None:
-    broken = {space.name: _superlm(stage.storage, stage.teacher, space, float("nan")) for space in SPACES}
+def test_a_superlm_that_diverged_is_the_user_s_to_mend(stage: Stage) -> None:
+    stage.superlms = {space.name: _superlm(stage.storage, stage.teacher, space, float("nan")) for space in SPACES}
+    board, failure, errors = _play(stage)
     with pytest.raises(InputError, match=r"training\.learning_rate: .* diverged"):
-        stage.search(superlms=broken)
-    _assert_nothing_committed(stage.storage)
+        check_end(board, failure, errors)
+
+
+def test_a_search_that_was_cut_off_is_not_taken_for_a_whole_one(stage: Stage) -> None:
+    board = Board(stage.aim, rows=10, actors=1, on_progress=lambda: None)
+    board.begin([Candidate(SPACES[0].name, one) for one in SPACES[0]])
+    with pytest.raises(RuntimeError, match="interrupted after 0 of 4 candidates"):
+        check_end(board, None, [])
+
+
+def _play(
+    stage: Stage, on_progress: Callable[[Board], None] = lambda board: None
+) -> tuple[Board, OSError | None, list[BaseException]]:
+    """Search without Ray: real scorers and the real scheduler on a Tune in short."""
+    kept = Results(stage.storage, stage.inputs.key, "cmp_1-1")
+    board = Board(stage.aim, rows=10, actors=2, known=kept.read(), on_progress=lambda: on_progress(board))
+    blocks = Blocks.open(stage.storage, stage.corpus, "heldout")
+    shared = share(stage.storage, stage.inputs, blocks, board.rungs, put=lambda value: value)
+    tune = FakeTune(board, Exhaustive(SPACES), kept.add, actors=2)
+    tune.run(lambda: Scorer(shared, torch.device("cpu"), get=lambda value: value).score)
+    return board, tune.scheduler.failure, tune.errors
+
+
+def _check_table(stage: Stage, artifact: Artifact, whole: dict[tuple[str, Architecture], float]) -> None:
+    rows = pq.read_table(io.BytesIO(stage.storage.read_bytes(f"{artifact.files}/scores.parquet"))).to_pylist()
+    assert artifact.summary["aim"] == "frontier" and artifact.summary["rungs"] == [2, 4, 8, 10]
+    assert [row["rows"] for row in rows] == [artifact.summary["rungs"][row["rung"]] for row in rows]
+    assert artifact.summary["scored_rows"] == sum(row["rows"] for row in rows)
+    length = default_length(stage.teacher.shape.longest)
+    for row, (subspace, one) in zip(rows, whole, strict=True):
+        cost = student_cost(stage.teacher.shape, one, length)
+        found = (row["params"], row["params_without_embeddings"], row["flops"])
+        assert found == (cost.params, cost.params_without_embeddings, cost.flops)
+        assert (row["subspace"], row["weights"]) == (subspace, stage.superlms[subspace].fingerprint)
+        assert 0 < row["spread"] < row["heldout_loss"]
+    survivors = [row.scored for row in read_scores(stage.storage, artifact) if row.survives]
+    assert len(survivors) == artifact.summary["survivors"] == sum(row["dropped_by"] is None for row in rows)
+    for scored in survivors:
+        assert scored.heldout_loss == pytest.approx(whole[scored.subspace, scored.architecture], rel=1e-5)
 
 
 def test_a_search_is_known_by_what_decides_its_scores_and_by_nothing_else(stage: Stage) -> None:
