@@ -1,5 +1,5 @@
-"""Measures of this project; each module is run by ``python -m benchmarks.<name>``."""
+"""Benchmarks; ``python -m benchmarks.<name>`` runs one."""
 
 import os
 
-os.environ["RAY_AUTH_MODE"] = "token"  # Ray reads it when it is imported
+os.environ["RAY_AUTH_MODE"] = "token"  # Ray reads this variable at import

@@ -1,9 +1,9 @@
-"""Does the service's memory stay flat while it streams a large student? Its peak over what it was before.
+"""Peak memory of the service while it streams a large student, over its memory before.
 
     python -m benchmarks.archive_memory [--gigabytes 2]
 
-A student of one 2 GB weights file is put beside a finished job of a real service, and its archive is read to the
-end; every 20 ms the resident memory of the service's process is looked at.
+A student with a weights file of 2 GB is added to a finished job of a real service, and its archive is read to the end.
+The resident memory of the service's process is sampled every 20 ms.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FOLDER = "artifacts/student/large/builds/one"
 
 
 def _finished(served: Served, size: int) -> str:
-    """A job that has ended with a student of ``size`` bytes of weights."""
+    """Make a finished job with a student of ``size`` bytes of weights."""
     job_id = served.client.submit(demo_request(1_000_000)).id
     folder = served.storage / _FOLDER
     folder.mkdir(parents=True)
@@ -62,7 +62,7 @@ def main() -> None:
     with serving(ray_address="http://127.0.0.1:9") as served:
         job_id = _finished(served, size)
         url = f"{served.client.server}/v1/compressions/{job_id}/students/stu_large/archive"
-        small = httpx.get(url.replace("archive", "files/config.json"))  # so that what is loaded once is loaded
+        small = httpx.get(url.replace("archive", "files/config.json"))  # warm-up: load what is loaded only once
         small.raise_for_status()
         before = served.process.memory_info().rss
         peak, ended = [before], threading.Event()

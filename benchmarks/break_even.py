@@ -1,8 +1,8 @@
-"""One compression against distilling fixed students one by one, the same tokens for each.
+"""CPU time of one compression over that of distilling fixed students one by one, at equal tokens.
 
     python -m benchmarks.break_even [--rounds 3]
 
-The pieces are CPU-seconds of a step of 16 x 64 tokens, in one process, in rounds that alternate:
+The CPU-seconds of a step of 16 x 64 tokens are measured in one process, in alternating rounds:
 
 - *compression*: the demo's three SuperLMs together, one teacher forward, the largest, the smallest and two random
   subnets of each (the sandwich of the demo);
@@ -10,8 +10,8 @@ The pieces are CPU-seconds of a step of 16 x 64 tokens, in one process, in round
   one teacher forward, one forward and backward of that shape, its own AdamW. The same code without any sharing, which
   costs about what a plain `BertModel` costs (`superlm_overhead`).
 
-The break-even is the compression's step over the mean fixed student's. Ray's start, which one by one would pay 27
-times, and the search are left out of it; the search is measured beside it (the demo's candidates and held-out rows).
+The break-even is the compression's step over the mean fixed student's. It leaves out Ray's start, which one by one
+would pay 27 times, and the search, which is measured separately (the demo's candidates and held-out rows).
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _spread(scene: DemoScene, space: ProductSpace) -> list[Architecture]:
 
 
 def _step_seconds(trainer: GroupTrainer, batches: list[Batch]) -> float:
-    trainer.step(0, batches[0])  # the optimiser makes its moments
+    trainer.step(0, batches[0])  # the optimiser allocates its moments
     started = time.process_time()
     for step, batch in enumerate(batches[1:], start=1):
         trainer.step(step, batch)
@@ -114,7 +114,7 @@ def _search_seconds(scene: DemoScene) -> tuple[float, int]:
     rows = scene.heldout(HELDOUT_ROWS)
     batches = [Batch(rows.input_ids_BL[at : at + BATCH]) for at in range(0, HELDOUT_ROWS, BATCH)]
     members = scene.trainer(scene.spaces, STEPS_OF_A_RUN, order=scene.order).members
-    torch.set_num_threads(1)  # as a search's actors, which are one a core
+    torch.set_num_threads(1)  # as in a search, which has one actor a core
     started, scored = time.process_time(), 0
     read = Heldout.read(scene.teacher, scene.objective, batches)
     for member in members.values():

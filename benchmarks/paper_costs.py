@@ -75,7 +75,7 @@ def _row(
         )
     ).eval()
     counter = FlopCounterMode(display=False)
-    # The counter leaves a fused attention out on a CPU; the plain one is two matrix products.
+    # On a CPU the counter leaves out fused attention; plain attention is two matrix products.
     with counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         module(torch.zeros(1, PAPER_SEQUENCE_LENGTH, dtype=torch.long))
     return {

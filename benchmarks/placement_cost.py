@@ -1,6 +1,6 @@
-"""CPU-seconds of the demo's three SuperLMs trained together against apart, the same tokens each.
+"""CPU-seconds of the demo's three SuperLMs trained together over trained apart, at equal tokens.
 
-In one process, without Ray's start (which apart pays three times), in alternating pairs.
+Both are measured in one process, in alternating pairs, without Ray's start (which "apart" would pay three times).
 """
 
 from __future__ import annotations

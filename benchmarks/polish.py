@@ -52,7 +52,7 @@ class Bench:
 
     Args:
         scene: Teacher and text.
-        seed: Of the order of the text and the sandwiches.
+        seed: Seed of the order of the text and of the sandwich draws.
     """
 
     def __init__(self, scene: DemoScene, seed: int) -> None:
@@ -63,13 +63,13 @@ class Bench:
         self.heldout = heldout.ordered(self.head_order.tolist())
 
     def train(self, steps: int) -> tuple[Member, float]:
-        """Train a SuperLM from the teacher; give it and the CPU-seconds of a step."""
+        """Train a SuperLM from the teacher; return it and the CPU-seconds of a step."""
         built = build_superlm(self.scene.teacher, self.space, order=self.scene.order)
         member = Member(self.space, built.superlm, self.head_order, steps)
         return member, self._run(member, steps, first_batch=0, rate=1.0)
 
     def polish(self, member: Member, one: Architecture, steps: int, rate: float = POLISH_RATE) -> tuple[float, float]:
-        """Polish a student; give its held-out loss and the CPU-seconds of a step."""
+        """Polish a student; return its held-out loss and the CPU-seconds of a step."""
         space = single_student_space(self.space, one)
         with TemporaryDirectory() as folder:
             save_superlm(Path(folder), member.superlm)
@@ -83,7 +83,7 @@ class Bench:
         return score(member.superlm, one, self.scene.objective, self.heldout)
 
     def ranked(self, member: Member) -> list[tuple[float, Architecture]]:
-        """Every subnet with its loss, the best first."""
+        """All subnets with their losses, the best first."""
         found = [(self.loss(member, one), one) for one in self.space]
         return sorted(found, key=lambda item: item[0])
 
@@ -115,12 +115,12 @@ def main() -> None:
     parser.add_argument("--polish-steps", type=int, default=80)
     parser.add_argument("--seeds", type=int, default=2)
     given = parser.parse_args()
-    torch.set_num_threads(1)  # a second would spin where it waits, and be counted
+    torch.set_num_threads(1)  # a second thread would spin while it waits, and its CPU time would count
     scene = DemoScene()
     runs: list[dict[str, Any]] = []
     for seed in range(1, given.seeds + 1):
         runs.append(_measure(Bench(scene, seed), given.polish_steps))
-        _record(runs, given.polish_steps)  # so that what was measured stands when it is cut off
+        _record(runs, given.polish_steps)  # record each seed, so that an interrupted run keeps its measures
 
 
 def _record(runs: list[dict[str, Any]], polish_steps: int) -> None:

@@ -1,4 +1,4 @@
-"""Write down one measure: a JSON file in ``benchmarks/results/``, with the machine, the date and the versions."""
+"""Record of a measure: a JSON file in ``benchmarks/results/`` with the machine, the date and the versions."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def record(
     """Write ``benchmarks/results/<name>.json`` and return its path.
 
     Args:
-        name: Of the measure, and of its file.
-        value: What was measured.
-        unit: Of the value, such as ``ratio`` or ``s``.
-        bar: What it is held against, such as ``1.2`` or ``"at most 1.2"``; None where there is none.
-        spread: The single values, or what they lie between.
-        command: What to run, from the repository's root, to measure it again.
-        extra: Whatever explains the value; JSON-like.
+        name: Name of the measure and of its file.
+        value: The measured value.
+        unit: Unit of the value, such as ``ratio`` or ``s``.
+        bar: The bound that it has to meet, such as ``1.2`` or ``"at most 1.2"``; None for no bound.
+        spread: The single values, or their range.
+        command: Command that measures it again, from the repository's root.
+        extra: JSON-like details that explain the value.
     """
     document = {
         "name": name,

@@ -1,4 +1,4 @@
-"""Scoring in rungs against scoring everything, and Ray Tune against a plain loop.
+"""CPU time of scoring in rungs against scoring everything, and of Ray Tune against a plain loop.
 
     python -m benchmarks.search_halving [--steps 60] [--rounds 5]
 
@@ -59,7 +59,7 @@ class Searches:
         self.budgets = self._draw_budgets()
 
     def request(self, aim: str) -> CompressionRequest:
-        """A request that differs in its aim alone."""
+        """Build a request with this aim; all else is the same."""
         return parse_request(
             {
                 "teacher": {"model": "teacher"},
@@ -93,7 +93,7 @@ class Searches:
         return seconds, artifact, [row.scored for row in rows if row.survives]
 
     def losses_lost(self, everything: list[Scored], survivors: list[Scored]) -> list[float]:
-        """For each budget, how much worse the survivors' answer is, on all rows."""
+        """Relative loss of the survivors' answer over the exhaustive one for each budget, on all rows."""
         loss_of = {(one.subspace, one.architecture): one.heldout_loss for one in everything}
         lost = []
         for budget in self.budgets:
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)  # as an actor has, and steady on machines that others use too
+    torch.set_num_threads(1)  # as an actor has; also steadier on shared machines
     searches = Searches(arguments.steps)
     with local_ray(ACTORS):
         _halving(searches, arguments.steps)
@@ -199,7 +199,7 @@ def _overhead(searches: Searches, steps: int, rounds: int) -> None:
 
 
 def _timed(searches: Searches, *, on_tune: bool) -> dict[str, float]:
-    """Bring a fresh board to its end; what is shared is made before the clock starts."""
+    """Run a fresh board to its end and time it; shared objects are made before the clock starts."""
     import ray
 
     from cluster.sizing import worker_needs
@@ -246,7 +246,7 @@ def _plain_actor(scorer: Any) -> type:
 
 
 def _play(board: Any, spaces: list[ProductSpace], pool: list[Any]) -> None:
-    """The plain loop: lots to free actors, one after the other, until the board has come to its end."""
+    """Run the plain loop: send lots to free actors until the board has ended."""
     import ray
 
     from workloads.runs.search.proposals import Exhaustive

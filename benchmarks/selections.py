@@ -1,10 +1,10 @@
-"""How long does a new budget on a finished compression take to be answered?
+"""Response time of new budgets on a finished compression.
 
     python -m benchmarks.selections [--repeats 100]
 
 A real service (SQLite, no Ray) on a finished search of 168 candidates (the default sub-spaces) and on one of 768 (the
-paper's) is asked for two budgets without a latency term, never the same twice, by one client over HTTP. What comes
-back is the whole document, and a queued job is in the database. The first answer of each, which reads the scores
+paper's) is asked for two budgets without a latency term, never the same twice, by one client over HTTP. Each answer
+is the whole document, and a queued job is in the database. The first answer of each, which reads the scores
 table from the storage, is given by itself.
 """
 
@@ -34,7 +34,7 @@ _SHAPE = named_shape("bert-base")
 
 
 def _milliseconds(served: Served, job: str, spaces: Sequence[ProductSpace], repeats: int) -> list[float]:
-    """Ask again and again, each time with other limits among those that some candidates meet."""
+    """Time repeated requests, each with other limits that some candidates meet."""
     costs = [student_cost(_SHAPE, one) for space in spaces for one in space]
     params, flops = sorted(cost.params for cost in costs), sorted(cost.flops for cost in costs)
     taken = []
@@ -52,7 +52,7 @@ def _milliseconds(served: Served, job: str, spaces: Sequence[ProductSpace], repe
 
 
 def measure(repeats: int) -> dict[int, dict[str, Any]]:
-    """Serve both searches and ask them for budgets; by the number of candidates."""
+    """Serve both searches and ask them for budgets; return the times by number of candidates."""
     scenes = [relative_spaces(_SHAPE, 3), paper_spaces()]
     measured = {}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:

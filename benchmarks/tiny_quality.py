@@ -1,4 +1,4 @@
-"""How far the demo's tiny SuperLM gets: held-out relation loss of its largest subnet against plain prefix slices.
+"""Held-out relation loss of the demo's tiny SuperLM: its trained largest subnet against plain prefix slices.
 
 The loss at the start is that of plain prefix slices of the teacher; the end is after the demo's 160 steps of 1,024
 tokens, started from slices ordered by importance. Tiny alone, one seed a run, three seeds of subnet draws.

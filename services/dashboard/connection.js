@@ -1,4 +1,4 @@
-/** Whether the service answers: says so at the top of the page, looks for it again, and tells the views. */
+/** State of the connection: shows it at the top of the page, polls a service that is away, and notifies the views. */
 
 import { announce } from "./dom.js";
 
@@ -37,7 +37,7 @@ function look(pause) {
       const answer = await fetch("/healthz", { cache: "no-store" });
       if (answer.ok) found();
     } catch {
-      // Not yet.
+      // The service is still away.
     }
     if (gone) look(Math.min(1.5 * pause, LONGEST_MS));
   }, pause);

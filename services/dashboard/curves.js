@@ -1,4 +1,4 @@
-/** A SuperLM's loss while it is trained: a line each for its largest and its smallest subnet. */
+/** Loss curves of a SuperLM in training: one for its largest subnet, one for its smallest. */
 
 import { MARGIN, axes, fitted, frame, linePath, linear } from "./chart.js";
 import { h, replace, s } from "./dom.js";
@@ -19,7 +19,7 @@ export class LossCurve {
     this.asked = false;
   }
 
-  /** Add the point of an event `metrics`. A later attempt goes on from a checkpoint: what lies behind it was undone. */
+  /** Add the point of an event `metrics`. A new attempt drops the points after its checkpoint. */
   add({ done, ...data }) {
     for (const [key, value] of Object.entries(data)) {
       if (!key.startsWith("loss") || typeof value !== "number") continue;

@@ -1,4 +1,4 @@
-/** Building the page. All text goes in as text nodes: nothing that the API says is ever read as HTML. */
+/** Functions that build the page. All text becomes text nodes: nothing from the API is parsed as HTML. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -20,17 +20,17 @@ function append(node, children) {
   }
 }
 
-/** An HTML element: `h("p", {class: "note"}, "text", node)`; `onclick` and the like are listeners. */
+/** Create an HTML element: `h("p", {class: "note"}, "text", node)`; properties such as `onclick` are listeners. */
 export function h(name, attributes, ...children) {
   return fill(document.createElement(name), attributes, children);
 }
 
-/** An SVG element. */
+/** Create an SVG element. */
 export function s(name, attributes, ...children) {
   return fill(document.createElementNS(SVG, name), attributes, children);
 }
 
-/** Put other children into a node. The focus stays with the one of the same name, else with the node. */
+/** Replace a node's children. The focus stays with the child of the same name, else with the node. */
 export function replace(node, ...children) {
   const held = node.contains(document.activeElement) && node !== document.activeElement ? document.activeElement : null;
   node.replaceChildren();
@@ -47,7 +47,7 @@ function nameOf(node) {
   return node.id || node.ariaLabel || node.textContent;
 }
 
-/** A function that calls `draw(data)` only when the data differs from the last, so that focus and open parts stay. */
+/** Return a function that calls `draw(data)` only when the data has changed, so that focus and open parts stay. */
 export function whenChanged(draw) {
   let last;
   const changed = (data) => {
@@ -56,7 +56,7 @@ export function whenChanged(draw) {
     last = text;
     draw(data);
   };
-  /** Something else stands in its place: it is to be drawn again, whatever comes. */
+  /** Forget the last data, so that the next call draws: other content is shown in its place. */
   changed.forget = () => {
     last = undefined;
   };
@@ -71,7 +71,7 @@ export function freshId(stem) {
   return `${stem}-${count}`;
 }
 
-/** Say something to those who do not see the page. */
+/** Announce a message to screen readers. */
 export function announce(text) {
   document.getElementById("live").textContent = text;
 }

@@ -1,6 +1,6 @@
-/** Downloads of archives, which may have gigabytes.
+/** Downloads of archives of up to gigabytes.
  *
- * Without a key a plain link does. With one, a service worker adds it (worker.js) and the browser streams to the disk.
+ * Without a key, a plain link is used. With one, a service worker adds it (worker.js), and the browser streams to disk.
  * Service workers need https or localhost; elsewhere the answer is read as a blob, which browsers keep on disk too.
  */
 
@@ -9,7 +9,7 @@ import { currentKey } from "./key.js";
 
 const BEGIN_MS = 30_000;
 
-/** Save what is at `path` as `name`. */
+/** Save the file at `path` as `name`. */
 export async function download(path, name) {
   if (!currentKey()) return follow(path, name);
   const worker = await registered();
@@ -17,7 +17,7 @@ export async function download(path, name) {
   return through(worker, path);
 }
 
-/** Save what is in memory. */
+/** Save a blob. */
 export function save(blob, name) {
   const url = URL.createObjectURL(blob);
   follow(url, name);
@@ -45,7 +45,7 @@ async function registered() {
     });
     return worker;
   } catch {
-    return null; // not allowed here
+    return null; // service workers are not allowed here
   }
 }
 

@@ -9,12 +9,12 @@ export function short(value) {
   return trimmed(value, 3);
 }
 
-/** So many significant digits, without trailing zeros. */
+/** Format a number to `digits` significant digits, without trailing zeros. */
 export function trimmed(value, digits) {
   return String(Number(value.toPrecision(digits)));
 }
 
-/** How many times one amount is another; far beyond comparing, no more than that. */
+/** Format a ratio of two amounts; beyond a limit, only that it is larger. */
 export function times(ratio, digits = 3) {
   return ratio >= 1000 ? "more than 1,000 times" : `${trimmed(ratio, digits)} times`;
 }
@@ -36,7 +36,7 @@ export function loss(value) {
   return value !== 0 && Math.abs(value) < 1e-4 ? value.toExponential(3) : value.toPrecision(4);
 }
 
-/** How much larger a loss is than the best beside it, in two significant digits. */
+/** Format how much larger a loss is than the best, to two significant digits. */
 export function lossOverBest(value, best) {
   return value > best ? `+${trimmed(value - best, 2)}` : "the best";
 }
@@ -60,7 +60,7 @@ export function when(time) {
   return time ? new Date(time).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" }) : "–";
 }
 
-/** How long a job has taken, or has been at it. */
+/** Run time of a job, up to now or to its end. */
 export function taken(job) {
   if (!job.started_at) return "–";
   return duration((new Date(job.finished_at ?? Date.now()) - new Date(job.started_at)) / 1000);

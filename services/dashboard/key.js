@@ -14,7 +14,7 @@ export function forgetKey() {
   sessionStorage.removeItem(NAME);
 }
 
-/** Ask for a key; many askers share one prompt. */
+/** Ask for a key; concurrent callers share one prompt. */
 export function askForKey(refusal) {
   asking ??= prompt(currentKey() ? refusal.message : null).finally(() => {
     asking = null;
@@ -51,7 +51,7 @@ function prompt(problem) {
         h("div", { class: "actions" }, h("button", { type: "submit", class: "main" }, "Use this key")),
       ),
     );
-    // Nothing works without one, so it does not go away; a browser may close it at the second Escape all the same.
+    // Nothing works without a key, so the prompt stays; some browsers close it at the second Escape all the same.
     dialog.addEventListener("cancel", (event) => event.preventDefault());
     dialog.addEventListener("close", () => dialog.isConnected && dialog.showModal());
     document.body.append(dialog);

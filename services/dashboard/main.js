@@ -1,4 +1,4 @@
-/** Puts the page together. */
+/** The entry point of the page. */
 
 import { getIfThere } from "./api.js";
 import { announce, h, replace } from "./dom.js";
@@ -56,7 +56,7 @@ function navigation() {
 let first = true;
 let lastPath = null;
 
-/** A view gives its title and its node at once, and fills the node as it hears from the service. */
+/** A view returns its title and its node at once, and fills the node as answers arrive. */
 function show(path, view) {
   navigation();
   let made;
@@ -83,7 +83,7 @@ async function caller() {
   try {
     me = await getIfThere("/v1/me");
   } catch {
-    // The views say what is wrong.
+    // The views show the problem.
   }
   const forget = () => {
     forgetKey();

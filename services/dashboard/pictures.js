@@ -1,9 +1,9 @@
-/** Pictures of a result; fetched with the key, which an <img> could not send. */
+/** Pictures of a result, fetched with the key, which an <img> could not send. */
 
 import { getBlob, path } from "./api.js";
 import { h } from "./dom.js";
 
-/** A figure for each picture; of one that is there in several formats the last by name is shown, and all can be had. */
+/** A figure for each picture; of several formats the last by name is shown, and all can be downloaded. */
 export function pictures(job, signal) {
   const formats = new Map();
   for (const name of Object.keys(job.pictures ?? {}).sort()) {

@@ -1,4 +1,4 @@
-/** Looking again and again, while the page is seen. */
+/** Polling while the page is visible. */
 
 import { Unreachable } from "./api.js";
 import { replace } from "./dom.js";
@@ -8,10 +8,10 @@ import { failure } from "./widgets.js";
 const AGAIN_MS = 2000;
 
 /**
- * Call `look()` until it gives a false value or one leaves; it gives the milliseconds to the next time.
+ * Call `look()` until it returns a false value or the view is left; it returns the milliseconds to the next call.
  *
- * A refusal is shown in `place`, until `draw` (of `whenChanged`) fills it again; one that may pass is tried again. A
- * service that does not answer is the page's own matter (connection.js): what is shown stays.
+ * A refusal is shown in `place` until `draw` (of `whenChanged`) fills it again; temporary ones are retried. While the
+ * service does not answer, the content stays: connection.js reports it.
  */
 export async function poll(look, signal, place, draw) {
   while (!signal.aborted) {

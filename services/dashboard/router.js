@@ -1,9 +1,9 @@
-/** Routes in the hash, `#/compressions/cmp_1?status=running`, so that a reload and a link lead back. */
+/** Routes in the hash, `#/compressions/cmp_1?status=running`, so that reloads and links keep the view. */
 
 const routes = [];
 let leave = null;
 
-/** Have `view(parameters, query, signal)` show paths such as `/compressions/:id`; `signal` aborts when one leaves. */
+/** Register `view(parameters, query, signal)` for a path such as `/compressions/:id`; `signal` aborts on leaving. */
 export function route(pattern, view) {
   routes.push({ parts: pattern.split("/"), view });
 }
@@ -19,7 +19,7 @@ export function go(path, query) {
   location.hash = link(path, query);
 }
 
-/** Where we are: path parts and query. */
+/** The current path parts and query. */
 export function here() {
   const [path, query = ""] = (location.hash.replace(/^#/, "") || "/compressions").split("?");
   return { path, parts: path.split("/"), query: new URLSearchParams(query) };
@@ -43,7 +43,7 @@ function match(parts) {
   return null;
 }
 
-/** Show the view of the address, now and whenever it changes. `missing()` shows that there is none. */
+/** Show the view of the address, now and at every change; `missing()` shows an unknown address. */
 export function start(shown, missing) {
   const follow = () => {
     if (location.hash === "#main") return; // the skip link

@@ -1,14 +1,14 @@
 /** A job's events as they happen: server-sent events over fetch, since an EventSource cannot send a key.
  *
- * A connection that breaks, or falls silent, is made again from the last event that came, so none is lost or doubled.
+ * A broken or silent connection is opened again after the last event received, so none is lost or doubled.
  */
 
 import { Refusal, path, send } from "./api.js";
 
-const SILENCE_MS = 45_000; // the service says something every 15 s
+const SILENCE_MS = 45_000; // the service sends a heartbeat every 15 s
 const PAUSE_MS = 2000;
 
-/** Parses a stream's text as it comes; `tell` gets `{id, event, data}`. */
+/** Parses a stream's text as it comes and calls `tell({id, event, data})`. */
 export class Messages {
   constructor(tell) {
     this.tell = tell;
@@ -36,7 +36,7 @@ export class Messages {
   }
 }
 
-/** Follow a job from its first event until it has ended; `tell(event)` gets each, once and in order. */
+/** Follow a job from its first event until its end; `tell(event)` is called with each event, once and in order. */
 export class EventFollower {
   constructor(job, tell, signal) {
     this.job = job;
@@ -46,7 +46,7 @@ export class EventFollower {
     this.running = false;
   }
 
-  /** Begin, or go on after a resumed job; while it runs nothing happens. */
+  /** Start, or continue after a resumed job; has no effect while it runs. */
   async start() {
     if (this.running) return;
     this.running = true;
@@ -57,7 +57,7 @@ export class EventFollower {
     }
   }
 
-  /** One connection; true when there is nothing more to come. */
+  /** Read one connection; returns true when no more events follow. */
   async listen() {
     const quit = new AbortController();
     const both = AbortSignal.any([quit.signal, this.signal]);
@@ -104,7 +104,7 @@ export class EventFollower {
   }
 }
 
-/** Wait, or be called earlier: when one leaves, or when the service is back. */
+/** Wait; ends early when the view is left or the service is back. */
 export function pause(milliseconds, signal) {
   return new Promise((resolve) => {
     const end = () => {

@@ -11,19 +11,19 @@ export function hasEnded(status) {
   return ENDED.has(status);
 }
 
-/** A status as a word with a mark of its own, so that colour is not all that tells. */
+/** A status as a word with a symbol, so that it does not depend on colour. */
 export function badge(status) {
   return h("span", { class: "badge", "data-status": status }, status);
 }
 
-/** A bar with its text; `fraction` null for an amount that is not known. */
+/** A progress bar with its text; `fraction` is null where the total is not known. */
 export function bar(label, fraction) {
   const node = h("progress", { max: 1, "aria-label": label, value: fraction ?? undefined });
   if (fraction === null) node.removeAttribute("value");
   return node;
 }
 
-/** How far a job is: the mean over its steps, and the step that is under way. */
+/** Progress of a job: the mean over its steps, and the current step. */
 export function progressOf(steps) {
   if (!steps?.length) return null;
   const shares = steps.map((step) => (step.status === "succeeded" ? 1 : step.total ? step.done / step.total : 0));
@@ -40,7 +40,7 @@ export function progressCell(job) {
   return [bar("progress", found.fraction), " ", h("span", { class: "small" }, text)];
 }
 
-/** How long a job has taken; of one that goes on it counts by itself. */
+/** Run time of a job; it ticks while the job runs. */
 export function took(job) {
   const counting = job.started_at && !job.finished_at;
   return h("span", { "data-since": counting ? job.started_at : null }, taken(job));
@@ -72,13 +72,13 @@ export function table(caption, columns, rows, empty) {
   );
 }
 
-/** A heading with what belongs to it. */
+/** A section with its heading. */
 export function section(title, ...children) {
   const id = freshId("section");
   return h("section", { "aria-labelledby": id, class: "card" }, h("h2", { id }, title), children);
 }
 
-/** Ask before something that cannot be undone; gives whether to go on. */
+/** Ask for confirmation; returns whether to go on. */
 export function confirm(question, detail, verb) {
   return new Promise((resolve) => {
     const title = freshId("confirm");
@@ -105,7 +105,7 @@ export function confirm(question, detail, verb) {
   });
 }
 
-/** Do some work while buttons stay still, once at a time; they keep the focus, which `disabled` would take away. */
+/** Do some work once at a time with inactive buttons; they keep the focus, which `disabled` would remove. */
 export async function still(buttons, work) {
   if (buttons.some((one) => one.ariaDisabled === "true")) return;
   for (const one of buttons) one.ariaDisabled = "true";
@@ -116,7 +116,7 @@ export async function still(buttons, work) {
   }
 }
 
-/** A button that is still while its work goes on, and says beside it what went wrong. */
+/** A button that is inactive during its work, and shows the work's error beside it. */
 export function actionButton(text, work, attributes = {}) {
   const problem = h("span", { class: "problem", role: "alert" });
   const button = h("button", {
@@ -135,10 +135,10 @@ export function actionButton(text, work, attributes = {}) {
 }
 
 /**
- * Buttons that end something, begin it again, and forget it; what loses something asks before.
+ * Buttons that cancel, resume and delete a job or batch; those that lose something ask for confirmation.
  *
- * @param {object} about what it is: the document `one` of `list`, its `noun`, how it begins `again`, what is said
- *   before it is `cancelled` or `deleted`, and `wake` to look at it anew.
+ * @param {object} about the document `one` of `list`, its `noun`, the way to start it `again`, the texts shown before
+ *   it is `cancelled` or `deleted`, and `wake` to read it again.
  */
 export function actions({ noun, one, list, wake, again = { verb: "resume", text: "Resume" }, cancelled, deleted }, ...more) {
   const place = path(list, one.id);
@@ -199,7 +199,7 @@ async function copy(text) {
       await navigator.clipboard.writeText(text);
       return true;
     } catch {
-      // Not allowed; the older way may be.
+      // Not allowed; try the older way.
     }
   }
   const area = h("textarea", { class: "unseen", value: text, "aria-hidden": "true" });
@@ -210,7 +210,7 @@ async function copy(text) {
   return done;
 }
 
-/** What went wrong in place of a view. */
+/** An error shown in place of a view. */
 export function failure(error) {
   return h("p", { class: "problem", role: "alert" }, error.message);
 }
@@ -220,7 +220,7 @@ export function facts(pairs) {
   return h("dl", { class: "facts" }, pairs.filter(([, value]) => value !== null && value !== undefined).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 }
 
-/** A part that opens. */
+/** A collapsible part. */
 export function opens(title, ...children) {
   return h("details", {}, h("summary", {}, title), children);
 }

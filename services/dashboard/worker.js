@@ -1,7 +1,7 @@
 /** Adds the key to downloads, so that the browser streams an archive of any size to the disk by itself.
  *
- * The page leaves here what to fetch under an id, and then follows a link to `/static/download/<id>`; the answer with
- * its `Content-Disposition` goes straight through. A refusal is told to the page, and the link leads nowhere (204).
+ * The page registers a request here under an id and then follows a link to `/static/download/<id>`; the answer with its
+ * `Content-Disposition` is passed through. A refusal is reported to the page, and the link gets a 204.
  */
 
 const waiting = new Map();

@@ -22,7 +22,7 @@ from workloads.storage.walking import Bounds, files_of_glob, kind_of
 
 TASK_SIDES = ("train", "validation")
 _LOOKED_AT = Bounds(entries=20_000, seconds=0.5)
-"""Limit of entries that a glob is followed for while a request waits for its answer."""
+"""Limits up to which a glob is followed while a request waits for its answer."""
 
 
 @dataclass(frozen=True, slots=True)

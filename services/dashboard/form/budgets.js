@@ -1,4 +1,4 @@
-/** The rows of budgets: any number of them, each with a name and the limits that all hold. */
+/** The rows of budgets: each has a name and limits, all of which must hold. */
 
 import { announce, freshId, h } from "../dom.js";
 import { Field, moreFields } from "./fields.js";
@@ -54,7 +54,7 @@ export class BudgetRows {
     return row;
   }
 
-  /** Build a row's fields; their pointers hold its place. */
+  /** Build a row's fields; their pointers contain its index. */
   fill(row, index) {
     const at = (name) => `/budgets/${index}/${name}`;
     row.pointer = `/budgets/${index}`;
@@ -91,7 +91,7 @@ export class BudgetRows {
     this.rows.at(-1).fields[0].input.focus();
   }
 
-  /** Where problems can be shown: every field, and each row as a whole. */
+  /** Places where problems can be shown: every field, and each row as a whole. */
   places() {
     return this.rows.flatMap((row) => [
       ...row.fields,

@@ -1,11 +1,11 @@
-/** The fields of the form: how each is shown, and read back. */
+/** The fields of the form: how each shows and reads its value. */
 
 import { freshId, h } from "../dom.js";
 import { setAt, valueAt } from "./pointers.js";
 
 const SUFFIX = { k: 1e3, m: 1e6, g: 1e9, b: 1e9 };
 
-/** "8M", "8,000,000" or "1e-3" as a number; what is none stays text, for the service to say so. */
+/** Parse "8M", "8,000,000" or "1e-3" as a number; other text stays text, which the service reports. */
 export function parseNumber(text) {
   const match = text.replace(/[,_\s]/g, "").match(/^([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)([kmgb]?)$/i);
   if (!match) return text;
@@ -39,17 +39,17 @@ const KINDS = {
   },
 };
 
-/** Fields that belong together. */
+/** A group of fields. */
 export function fieldset(title, fields) {
   return h("fieldset", {}, h("legend", {}, title), h("div", { class: "fields" }, fields.map((field) => field.node)));
 }
 
-/** Fields that are seldom needed. */
+/** A collapsed group of rarely used fields. */
 export function moreFields(fields, title = "More") {
   return h("details", {}, h("summary", {}, title), h("div", { class: "fields" }, fields.map((field) => field.node)));
 }
 
-/** A field with its label, its hint and a place for what is wrong with it. */
+/** A field with its label, its hint and a place for its problem. */
 export class Field {
   constructor({ pointer, label, hint, kind = "text", choices, required = false, list }) {
     this.pointer = pointer;
@@ -74,24 +74,24 @@ export class Field {
     );
   }
 
-  /** Show what a request says. */
+  /** Show the value of a request. */
   show(request) {
     const value = valueAt(request, this.pointer);
     const text = this.kind.write(value);
-    // What this field cannot show, such as training lengths by sub-space, stays as it is unless something is typed.
+    // Values that this field cannot show, such as training lengths by sub-space, stay unless something is typed.
     this.other = value !== undefined && value !== null && text === undefined;
     if (this.other) this.input.placeholder = "set by hand; see it as JSON";
     this.input.value = text ?? "";
   }
 
-  /** Put what was typed into a request. */
+  /** Write the typed value into a request. */
   put(request) {
     const value = this.kind.read(this.input.value);
     if (value === undefined && this.other) return;
     setAt(request, this.pointer, value);
   }
 
-  /** Say what is wrong; null takes it away. */
+  /** Show a problem; null removes it. */
   fault(text) {
     this.problem.hidden = text === null;
     this.problem.textContent = text ?? "";

@@ -1,8 +1,8 @@
-/** What is wrong with a request, shown at the fields that it is about. */
+/** Problems of a request, shown at their fields. */
 
 import { h, replace } from "../dom.js";
 
-/** The place that a pointer is about: itself, else the nearest around it, else the first below it. */
+/** The place for a pointer: its own, else its nearest ancestor, else its first descendant. */
 export function placeOf(pointer, places) {
   if (pointer === null || pointer === undefined) return null;
   const around = places
@@ -11,7 +11,7 @@ export function placeOf(pointer, places) {
   return around[0] ?? places.find((one) => one.pointer.startsWith(`${pointer}/`)) ?? null;
 }
 
-/** A service's sentence in the form's words: names of the request's fields become the labels of the form's. */
+/** Replace names of request fields in a message of the service by the form's labels. */
 export function inFormWords(text, places) {
   let said = text;
   for (const { pointer, label } of places) {
@@ -23,7 +23,7 @@ export function inFormWords(text, places) {
   return said;
 }
 
-/** Show the errors of a refusal; gives the summary for above the form. */
+/** Show the errors of a refusal; returns the summary to show above the form. */
 export function showFindings(error, places, summary) {
   const byPlace = new Map();
   const others = [];

@@ -8,7 +8,7 @@ export function valueAt(document, pointer) {
   return tokens(pointer).reduce((found, token) => (found === null || found === undefined ? undefined : found[token]), document);
 }
 
-/** Set a value, or take it away where it is undefined; parts on the way are made. */
+/** Set a value, creating missing parents; undefined removes it. */
 export function setAt(document, pointer, value) {
   const names = tokens(pointer);
   const last = names.pop();

@@ -1,4 +1,4 @@
-/** The form of a request. What it has no field for is kept as it was given, so nothing is lost between form and text. */
+/** The form of a request. Values without a field are kept, so nothing is lost between form and text. */
 
 import { h } from "../dom.js";
 import { BudgetRows } from "./budgets.js";
@@ -38,7 +38,7 @@ const MORE = [
 ];
 
 export class RequestForm {
-  /** @param {string} [without] a part that is asked for elsewhere. */
+  /** @param {string} [without] a part whose fields are elsewhere. */
   constructor(targets, without) {
     this.base = {};
     const build = (specs) => specs.map((spec) => new Field(spec));
@@ -58,7 +58,7 @@ export class RequestForm {
     this.budgets.show(request);
   }
 
-  /** The request as the form has it. */
+  /** The request with the form's values. */
   request() {
     const made = structuredClone(this.base);
     made.teacher ??= {};
@@ -69,7 +69,7 @@ export class RequestForm {
     return made;
   }
 
-  /** Where problems can be shown. */
+  /** Places where problems can be shown. */
   places() {
     return [...this.above, ...this.budgets.places(), ...this.below];
   }

@@ -1,4 +1,4 @@
-/** Sending what a form holds: the same twice makes one thing, and what is wrong is said at its fields. */
+/** Sending of forms: the same content sent twice makes one document, and problems are shown at their fields. */
 
 import { freshKey, post } from "../api.js";
 import { announce, h } from "../dom.js";
@@ -6,7 +6,7 @@ import { still } from "../widgets.js";
 import { clearFindings, showFindings } from "./findings.js";
 
 export class Sending {
-  /** @param {Function} places gives where problems can be shown. */
+  /** @param {Function} places returns the places where problems can be shown. */
   constructor(places) {
     this.places = places;
     this.buttons = [];
@@ -20,12 +20,12 @@ export class Sending {
     return made;
   }
 
-  /** Something else than was sent last: it gets a key of its own. */
+  /** The content has changed since it was sent: it gets a new key. */
   changed() {
     this.once = freshKey();
   }
 
-  /** Do some work with the buttons still, and show what is refused. */
+  /** Do some work with the buttons inactive, and show refusals. */
   send(work) {
     return still(this.buttons, async () => {
       const places = this.places();
@@ -38,7 +38,7 @@ export class Sending {
     });
   }
 
-  /** Send a new document, and say so. */
+  /** Send a new document, and announce it. */
   async submit(place, body) {
     const made = await post(place, body, { once: this.once });
     announce("Submitted.");
@@ -46,7 +46,7 @@ export class Sending {
   }
 }
 
-/** A form that makes one thing: `body()` is sent to `place`, and `done(made)` goes on with the answer. */
+/** A form for one document: `body()` is sent to `place`, and `done(made)` gets the answer. */
 export function sendingForm({ parts, places, verb, place, body, done }) {
   const sending = new Sending(places);
   const submit = (event) => {

@@ -1,4 +1,4 @@
-/** What the service can be asked, read from its own OpenAPI document. */
+/** The routes of the service, from its OpenAPI document. */
 
 import { get } from "../api.js";
 import { h, replace } from "../dom.js";
@@ -42,7 +42,7 @@ function bodies(content) {
   return Object.entries(content).map(([kind, { schema }]) => `${kind} ${type(schema)}`).join(", ");
 }
 
-/** A schema in a word or a few. */
+/** Describe a schema in a few words. */
 function type(schema = {}) {
   const { $ref: ref, anyOf, items, enum: choices, const: only, type: name, additionalProperties: values } = schema;
   if (ref) return ref.split("/").at(-1);

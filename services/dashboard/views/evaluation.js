@@ -1,4 +1,4 @@
-/** One evaluation: where its seeds are, and what they scored. */
+/** One evaluation: the progress of its seeds and their scores. */
 
 import { get, path } from "../api.js";
 import { announce, h, replace, whenChanged } from "../dom.js";

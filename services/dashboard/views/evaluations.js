@@ -1,4 +1,4 @@
-/** Students and teachers scored on labelled tasks. */
+/** Evaluations of students and teachers on labelled tasks. */
 
 import { getIfThere } from "../api.js";
 import { h, replace, whenChanged } from "../dom.js";
@@ -38,7 +38,7 @@ export function scoreText({ metric, mean, std }) {
   return `${metric} ${trimmed(mean, 4)}${std === null ? "" : ` ± ${trimmed(std, 2)}`}`;
 }
 
-/** What is evaluated. */
+/** The evaluated model. */
 export function modelLink(model) {
   if (!model) return "–";
   const { compression, student, teacher } = model;

@@ -1,4 +1,4 @@
-/** What happened, over all attempts; the points of curves are left to the curves. */
+/** Events of all attempts, except the points of loss curves. */
 
 import { h } from "../dom.js";
 

@@ -1,4 +1,4 @@
-/** What a compression is and where it stands; its status apart from the reason for it. */
+/** The head of a compression's page: its status, the reason for the status, and its labels. */
 
 import { h } from "../dom.js";
 import { duration, short, when } from "../format.js";

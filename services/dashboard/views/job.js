@@ -1,4 +1,4 @@
-/** One compression: where it stands, what its SuperLMs learn, what was found and what came out. */
+/** One compression: its state, its training curves, its search and its students. */
 
 import { get, getIfThere, path } from "../api.js";
 import { announce, h, replace, whenChanged } from "../dom.js";
@@ -60,7 +60,7 @@ export function jobView({ id }, _query, signal) {
       replace(place.students);
     }
     drawRequest(job.request);
-    follower.start().catch(() => {}); // its own requests say what is wrong
+    follower.start().catch(() => {}); // its requests report their own errors
     return ended ? 0 : 1000;
   };
 

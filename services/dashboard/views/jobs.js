@@ -76,7 +76,7 @@ function row(job) {
   ];
 }
 
-/** A line for each student; the loss tells them apart, the size and the speed-up what they are for. */
+/** A line for each student: loss, size and speed-up. */
 function students(found) {
   return found.map((one) => h("span", { class: "small block" }, [
     `${one.budget}: loss ${loss(one.heldout_loss)}`,

@@ -1,4 +1,4 @@
-/** A new batch: several teachers, and what their compressions have in common. */
+/** A new batch: several teachers and their common settings. */
 
 import { getIfThere } from "../api.js";
 import { h, replace } from "../dom.js";

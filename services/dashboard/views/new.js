@@ -1,4 +1,4 @@
-/** A new compression: as a form, or as JSON; a plan before it, if one likes. */
+/** A new compression, as a form or as JSON, with an optional plan. */
 
 import { get, getIfThere, path } from "../api.js";
 import { freshId, h, replace } from "../dom.js";
@@ -26,7 +26,7 @@ async function ready(from, signal) {
   return { request: job ? withoutEmpty(job.request) : {}, targets: known?.latency_targets ?? [] };
 }
 
-/** A kept request names all fields; those that say nothing are left out. */
+/** A kept request has all fields; empty ones are left out. */
 function withoutEmpty(value) {
   if (Array.isArray(value)) return value.map(withoutEmpty);
   if (value === null || typeof value !== "object") return value;

@@ -1,4 +1,4 @@
-/** What a compression would take, before any of it is done. */
+/** Plans: estimates of a compression before it is run. */
 
 import { get, path } from "../api.js";
 import { announce, h, replace, whenChanged } from "../dom.js";
@@ -19,7 +19,7 @@ export class PlanPart {
     this.node = h("div");
   }
 
-  /** Show a plan and look at it until it has ended. */
+  /** Show a plan and poll it until it has ended. */
   follow(plan) {
     const steps = new Steps();
     const place = h("div");
@@ -33,7 +33,7 @@ export class PlanPart {
     show(plan);
     poll(
       async () => {
-        if (this.current !== plan.id) return 0; // another was asked for
+        if (this.current !== plan.id) return 0; // another plan was asked for
         const one = await get(path("plans", plan.id), this.signal);
         show(one);
         if (!hasEnded(one.status)) return 1000;

@@ -1,4 +1,4 @@
-/** What the search found: the cloud of candidates, and a budget that moves over it. */
+/** The search's candidates as a scatter plot, with a movable budget. */
 
 import { freshKey, get, path, post } from "../api.js";
 import { COSTS, Cloud, describe, identity } from "../cloud.js";
@@ -9,7 +9,7 @@ import { actionButton, opens, section, table } from "../widgets.js";
 import { SelectionList } from "./selections.js";
 
 const STEPS = 400; // of the slider
-const MOST = 1e15; // of a budget: far beyond it numbers are not written in digits alone, as names want them
+const MOST = 1e15; // of a budget: from 1e21 on, numbers are written with an exponent, which names do not allow
 
 export class SearchPart {
   constructor(job, signal) {
@@ -69,7 +69,7 @@ export class SearchPart {
   async fetch({ cost, length }) {
     if (!this.candidates) this.candidates = await this.allCandidates(length);
     const front = await get(`${path("compressions", this.id, "frontier")}?cost=${cost}${atLength(length)}`, this.signal);
-    if (cost !== this.cost) return; // another was chosen meanwhile
+    if (cost !== this.cost) return; // another cost was chosen meanwhile
     this.points = front.points;
     replace(this.status, this.points.length === 0 && "The search has left no candidate to choose from.");
     this.controls.hidden = this.points.length === 0;
@@ -90,7 +90,7 @@ export class SearchPart {
     return found;
   }
 
-  /** Students of selections, to be marked beside the job's own. */
+  /** Mark students of selections beside the job's own. */
   chosen(students) {
     this.later = students;
     this.draw();
@@ -138,7 +138,7 @@ export class SearchPart {
     return Number(Math.exp(low + (step / STEPS) * (high - low)).toPrecision(4));
   }
 
-  /** Have a budget: the best candidate under it is the last of the frontier that costs no more. */
+  /** Set the budget: its best candidate is the last of the frontier that costs no more. */
   set(asked, bySlider = false) {
     const good = asked >= 1 && asked <= MOST;
     if (good) this.budget = Math.floor(asked);
@@ -163,7 +163,7 @@ export class SearchPart {
   }
 }
 
-// Where the length is not known, the service takes its default for the teacher.
+// Without a known length, the service uses its default for the teacher.
 function atLength(length) {
   return length ? `&sequence_length=${length}` : "";
 }

@@ -21,7 +21,7 @@ export class SelectionList {
     this.started = false;
   }
 
-  /** Show those that were asked for before. */
+  /** Show earlier selections. */
   start() {
     if (this.started) return;
     this.started = true;

@@ -1,4 +1,4 @@
-/** The stages of a run as they move; the SuperLMs as children of one step, each with its loss curve. */
+/** The steps of a run with their progress; SuperLMs are children of one step, each with its loss curve. */
 
 import { h, replace } from "../dom.js";
 import { LossCurve } from "../curves.js";
@@ -26,7 +26,7 @@ export class Steps {
     for (const note of notes) this.children.before(h("p", { class: "note" }, note));
   }
 
-  /** A point of a loss curve. */
+  /** Add a point to a loss curve. */
   point({ step, total, ...data }) {
     this.node.hidden = false;
     this.entry(step).curve().add(data);
@@ -70,7 +70,7 @@ class Entry {
     else this.bar.value = fraction;
     this.bar.hidden = status === "pending" || (status === "succeeded" && !this.child);
     this.numbers.textContent = numbers(step, fraction, status);
-    this.note.hidden = !step.note || this.child; // the children's is their parent's
+    this.note.hidden = !step.note || this.child; // children have their parent's note
     this.note.textContent = step.note ?? "";
     if (this.drawn) this.drawn.unit = step.unit || this.drawn.unit;
   }

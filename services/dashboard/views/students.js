@@ -1,4 +1,4 @@
-/** Students: what they cost, how good they are, how to have and to load them. */
+/** Students: costs, quality, downloads and how to load them. */
 
 import { path } from "../api.js";
 import { download } from "../download.js";
@@ -8,7 +8,7 @@ import { link } from "../router.js";
 import { actionButton, badge, copyable, facts, opens, table } from "../widgets.js";
 import { scoreText } from "./evaluations.js";
 
-/** A table of students, and for each a part that opens. */
+/** A table of students, each with details to expand. */
 export function studentCards(job, students, teacher, evaluations = []) {
   const best = students.length > 1 ? Math.min(...students.map((one) => one.heldout_loss)) : null;
   return h(
@@ -79,7 +79,7 @@ function exported({ onnx, int8, int8_report: report } = {}) {
   return small ? `${onnx}; ${small}` : onnx;
 }
 
-/** Whether plain classes of transformers express a shape: alike layers, attention as wide as the hidden size. */
+/** Whether stock classes of transformers can express a shape: equal layers, attention as wide as the hidden size. */
 function isStock({ hidden_size: hidden, heads, head_width: width, intermediate_size: ffn }) {
   return ![heads, width, ffn].some(Array.isArray) && heads * width === hidden;
 }
@@ -100,7 +100,7 @@ function loadLines(one, teacher) {
 
 const LIMITS = { max_params: "parameters", max_params_without_embeddings: "parameters without embeddings", max_flops: "FLOPs", max_weight_bytes: "weights", max_activation_bytes: "activations", max_latency_ms: "latency" };
 
-/** Budgets that nothing meets, with what comes nearest. */
+/** Budgets that no candidate meets, with the nearest candidate. */
 export function infeasibleTable(infeasible) {
   return table(
     "Budgets that nothing meets",
