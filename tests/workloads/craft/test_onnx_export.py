@@ -27,17 +27,35 @@ PAPER = Architecture.alike(layers=2, hidden_size=40, heads=3, head_width=16, int
 RAGGED = Architecture(40, (Layer(1, 16, 30, 0), Layer(4, 16, 200, 1), Layer(2, 16, 77, 2)))
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
-def teacher(request: pytest.FixtureRequest, make_teacher: Make, tmp_path_factory: pytest.TempPathFactory) -> Teacher:
-    return open_teacher(make_teacher(tmp_path_factory.mktemp("teacher"), request.param, layers=3))
+SHAPES = {"stock": STOCK, "paper": PAPER, "ragged": RAGGED}
+FAST = {("bert", "stock"), ("xlm-roberta", "paper"), ("mpnet", "ragged")}  # each family's wiring, each shape's class
 
 
-@pytest.fixture(scope="module", params=[STOCK, PAPER, RAGGED], ids=["stock", "paper", "ragged"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param((family, shape), marks=[] if (family, shape) in FAST else pytest.mark.slow, id=f"{family}-{shape}")
+        for family in FAMILIES
+        for shape in SHAPES
+    ],
+)
+def kind(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """A family, and a kind of shape."""
+    family, shape = request.param
+    return family, shape
+
+
+@pytest.fixture(scope="module")
+def teacher(kind: tuple[str, str], make_teacher: Make, tmp_path_factory: pytest.TempPathFactory) -> Teacher:
+    return open_teacher(make_teacher(tmp_path_factory.mktemp("teacher"), kind[0], layers=3))
+
+
+@pytest.fixture(scope="module")
 def exported(
-    request: pytest.FixtureRequest, teacher: Teacher, tmp_path_factory: pytest.TempPathFactory
+    kind: tuple[str, str], teacher: Teacher, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[PreTrainedModel, Path]:
     """A student and the folder with its ONNX file."""
-    student, folder = student_of(teacher, request.param), tmp_path_factory.mktemp("exported")
+    student, folder = student_of(teacher, SHAPES[kind[1]]), tmp_path_factory.mktemp("exported")
     types = "token_type_ids" in teacher.tokenizer.model_input_names
     assert export_onnx(student, folder, has_token_types=types) == folder / "model.onnx"
     return student, folder

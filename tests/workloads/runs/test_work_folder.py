@@ -53,17 +53,18 @@ def test_the_teacher_that_was_fetched_is_not_kept_beside_its_artefact(
             "budgets": [{"name": "a", "max_params": 1}],
         }
     )
-    building = SimpleNamespace(
-        once=lambda step, key, build: build(),
-        end=lambda step, artifact: None,
+    cache = SimpleNamespace(
+        get_or_build=lambda step, key, build: build(),
+        record=lambda step, artifact: None,
         local=lambda artifact: Path(storage.path(artifact.files)),
     )
     attempt: Any = SimpleNamespace(
         storage=storage,
         request=request,
         builder="cmp_a-1",
-        building=building,
-        progress=SimpleNamespace(start=lambda step: None),
+        cache=cache,
+        progress=SimpleNamespace(start=lambda step: None, note=lambda step, text: None),
+        set_lengths=lambda longest: None,
         work=tmp_path / "work",
     )
     stage = StoredTraining(attempt).teacher()

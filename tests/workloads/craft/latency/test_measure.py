@@ -21,6 +21,8 @@ from workloads.craft.teacher import open_teacher
 from workloads.shapes.architecture import Architecture, Layer
 from workloads.spec.budgets import LatencyTarget
 
+pytestmark = pytest.mark.alone  # it looks at times
+
 _WARM_UPS, _RUNS = 2, 20
 
 
