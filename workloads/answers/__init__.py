@@ -1,1 +1,1 @@
-"""From scores to an answer: choosing, the frontier, latency and its prediction."""
+"""Answers from scores: choosing, the frontier, latency and its prediction."""

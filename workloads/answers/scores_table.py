@@ -33,7 +33,7 @@ from workloads.storage.storage import Storage
 
 FILE = "scores.parquet"
 TASK_FILE = "task_scores.parquet"
-"""Beside it, where there is a proxy task: candidates that were fine-tuned, and their ``task_score``."""
+"""Table beside it, with a proxy task only: the fine-tuned candidates and their ``task_score``."""
 Candidate = tuple[str, Architecture]
 """The name of a sub-space and an architecture in it."""
 

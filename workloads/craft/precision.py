@@ -1,4 +1,4 @@
-"""Which numbers a device calculates with."""
+"""Number formats that a device computes in."""
 
 from __future__ import annotations
 

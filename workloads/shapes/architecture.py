@@ -211,7 +211,7 @@ class TeacherShape:
 
     @property
     def layers(self) -> int:
-        """How many layers it has."""
+        """Number of layers."""
         return len(self.architecture.layers)
 
     @property

@@ -82,4 +82,4 @@ LAYOUTS = {
     "mpnet": MPNET_LAYOUT,
     "stillroom": OWN_LAYOUT,
 }
-"""By model type."""
+"""Layouts by model type."""

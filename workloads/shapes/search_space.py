@@ -58,7 +58,7 @@ class Space(Protocol):
 
     @property
     def gene_sizes(self) -> tuple[int, ...]:
-        """How many values each gene has; ``point`` takes one index for each."""
+        """Number of values of each gene; ``point`` takes one index for each."""
         ...
 
     def point(self, genes: Genes) -> Architecture:
@@ -242,7 +242,7 @@ class ListedSpace:
 
     @property
     def extents(self) -> Architecture:
-        """By source, the largest number of each kind that a member has there."""
+        """The largest widths of any member, by source layer."""
         by_label: dict[int, Layer] = {}
         for one in self.members:
             for label, layer in zip(one.labels, one.layers, strict=True):

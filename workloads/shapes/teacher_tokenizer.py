@@ -35,7 +35,7 @@ _VOCABULARIES: dict[str, tuple[str, ...]] = {
     "xlm-roberta": (),
     "mpnet": ("vocab.txt",),
 }
-"""By family, the files that a fast tokenizer can be made from where there is no tokenizer.json."""
+"""Files that a fast tokenizer can be made from without tokenizer.json, by family."""
 _MAX_READ = 20 << 20
 """Bytes of a file that is looked into; that of XLM-R has 17 MB. A larger one is left to the run."""
 _MAX_BYTES = 256 << 20

@@ -1,4 +1,4 @@
-"""The cache of finished stages: a stage is found, or awaited while another job builds it, or built here."""
+"""Cache of finished stages: finds a stage, waits while another job builds it, or builds it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _log = structlog.get_logger(__name__)
 
 
 class StageCache:
-    """The finished stages of a storage, as one attempt of a job builds or finds them.
+    """Cache of a storage's finished stages, for one attempt of a job.
 
     Args:
         run: The attempt.
-        log: Told of every stage that the attempt comes by.
+        log: Records every stage that the attempt uses.
         work: A local folder for copies of artefacts.
     """
 
@@ -34,7 +34,7 @@ class StageCache:
         self._work = work
 
     def get_or_build(self, step: str, key: Key, build: Callable[[], Artifact]) -> Artifact:
-        """Give the artefact of ``key``, built here only if it is not there and no other job builds it."""
+        """Give the artefact of ``key``; build it only if it does not exist and no other job builds it."""
         found = artifacts.find(self._storage, key)
         if found is not None:
             return found
@@ -72,7 +72,7 @@ class StageCache:
             _log.warning("unfinished_stage_not_removed", stage=key.stage, error=str(error))
 
     def record(self, step: str, *made: Artifact) -> None:
-        """End a step with the artefacts that it came by; it counts as reused where this attempt built none of them."""
+        """End a step with its artefacts; it counts as reused if this attempt built none of them."""
         self._log.record(*made)
         if (stored := self._log.bytes_built()) is not None:
             self._progress.stored(stored)
@@ -82,7 +82,7 @@ class StageCache:
             self._progress.finish(step)
 
     def local(self, artifact: Artifact) -> Path:
-        """Give a local folder of an artefact's files: the storage's own if it is local, else a copy, made once."""
+        """Give a local folder of an artefact's files: the storage's own if it is local, else a cached copy."""
         if self._storage.local:
             return Path(self._storage.path(artifact.files))
         folder = self._work / artifact.stage / artifact.fingerprint

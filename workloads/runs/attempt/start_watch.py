@@ -1,4 +1,4 @@
-"""Watching that the trials of a Ray Tune run start: Tune itself waits for room without a word and without an end."""
+"""Watch over the start of a Ray Tune run's trials, since Tune waits for resources silently and without limit."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from cluster.room import START_SECONDS, OnWait, Reservation, not_started
 from cluster.sizing import Needs
 
 _PROBE_SECONDS = 10.0
-"""Between looks at whether there is room; most trials have started before the first."""
+"""Seconds between checks for room; most trials have started before the first check."""
 
 
 class StartWatch(tune.Callback):  # type: ignore[misc]
-    """Says what the first trial waits for, and ends a run that has room and does not start.
+    """Callback of Tune that reports why the first trial waits, and ends a run that has room and does not start.
 
     Args:
-        needs: Of a trial.
-        on_wait: Told what is waited for, and None when the wait is over.
-        reserve: Asks for the room of a trial.
-        clock: Seconds, growing.
+        needs: Needs of a trial.
+        on_wait: Called with the reason of a wait, and with None at its end.
+        reserve: Requests the room of a trial.
+        clock: A monotonic clock in seconds.
     """
 
     def __init__(
@@ -38,23 +38,23 @@ class StartWatch(tune.Callback):  # type: ignore[misc]
         self._started = False
         self._probe: Room | None = None
         self._seen = self._probed = clock()
-        self._fruitless = 0.0  # seconds for which there was room and no trial started
+        self._fruitless = 0.0  # seconds with room but without a started trial
         self._told: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles the callbacks for a restore, which we never ask for; what listens may hold locks.
+        # Tune pickles callbacks for a restore, which we never do; listeners may hold locks, which cannot be pickled.
         return {"_started": True}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        """A trial has its actor."""
+        """Note that a trial has its actor."""
         self._started = True
         self.close()
 
     def on_step_begin(self, iteration: int, trials: list[Any], **_: Any) -> None:
-        """Look at whether there is room.
+        """Check for room.
 
         Raises:
-            NotStartedError: There was for long, and no trial has started.
+            NotStartedError: There has been room for too long without a started trial.
         """
         if self._started:
             return
@@ -74,7 +74,7 @@ class StartWatch(tune.Callback):  # type: ignore[misc]
             raise not_started(self._needs)
 
     def close(self) -> None:
-        """Wait for nothing any more."""
+        """End the wait."""
         if self._probe is not None:
             self._probe.release()
             self._probe = None

@@ -1,4 +1,4 @@
-"""How Ray Tune is run here: for its scheduling alone."""
+"""Settings of Ray Tune, which is used only for its scheduling."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ def lean_tune(actors: int) -> Iterator[None]:
     """Run Tune without its own output, result files and snapshots, none of which is read.
 
     Args:
-        actors: How many are started at once.
+        actors: Number of actors to start at once.
     """
     settings = {
-        "RAY_AIR_NEW_OUTPUT": "0",  # verbose=0 alone leaves the opening table on standard output, and some log lines
+        "RAY_AIR_NEW_OUTPUT": "0",  # verbose=0 alone still prints the first table and some log lines
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_GLOBAL_CHECKPOINT_S": "86400",
         "TUNE_MAX_PENDING_TRIALS_PG": str(actors),
     }
     before = {name: os.environ.get(name) for name in settings}
-    loggers = {"ray.tune": logging.WARNING, "ray.tune.analysis": logging.ERROR}  # it misses the result files
+    loggers = {"ray.tune": logging.WARNING, "ray.tune.analysis": logging.ERROR}  # it warns of missing result files
     os.environ |= settings
     for name, level in loggers.items():
         logging.getLogger(name).setLevel(level)

@@ -184,7 +184,7 @@ def _training(subject: Subject, calibration: Calibration) -> tuple[list[_Estimat
 
 
 def _makespan(runs: Sequence[float], at_once: int) -> float:
-    """When runs have all ended of which so many go on at once, each beginning as soon as another has ended."""
+    """Time until all runs have ended, if a limited number run at once and each starts when another ends."""
     ends = [0.0] * at_once
     for run in runs:
         heapq.heapreplace(ends, ends[0] + run)

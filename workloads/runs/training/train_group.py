@@ -80,7 +80,7 @@ class GroupJob:
 
     @property
     def retries(self) -> int:
-        """How often the group is started again when a worker dies before it begins."""
+        """Most restarts of the group after a worker's death before it begins."""
         return self.request.training.max_failures
 
 
