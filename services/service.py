@@ -26,7 +26,9 @@ from services.jobs.batches import Batch, BatchStore, Order
 from services.jobs.controller import Controller
 from services.jobs.database import migrate, open_database
 from services.jobs.documents import JobDocument, job_document
+from services.jobs.driver_log import read_log
 from services.jobs.events import EventLog
+from services.jobs.ray_jobs import RayUnreachableError
 from services.jobs.records import Job, RequestKey
 from services.jobs.rows import Gate, Sessions
 from services.jobs.runner import RetryPolicy, Runner
@@ -287,6 +289,14 @@ class Service:
         """A compression's document."""
         plan = self.store.get(job.parent) if job.parent is not None else None
         return job_document(job, self.storage, self.cluster.readiness(), plan)
+
+    def log_of(self, job: Job, attempt: int | None, lines: int) -> str:
+        """The last lines of what a job's run has written; see :func:`read_log`."""
+        try:
+            return read_log(job, attempt, lines, self.storage, self.cluster.jobs())
+        except RayUnreachableError as error:
+            readiness = self.cluster.readiness()
+            raise error if readiness.ready else RayUnreachableError(f"{error} {readiness.note}") from None
 
     def _accept(self, asked: CompressionRequest) -> AcceptedCompression:
         return accept_compression(asked, self.settings.latency_targets, self.settings.places)

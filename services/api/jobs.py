@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 
 from services.api.conditional import UNCHANGED, document_response
@@ -31,6 +32,9 @@ _GOES_WITH: dict[JobKind, str] = {
     "compression": ", its selections and its evaluations, with their folders",
     "plan": "; a compression then no longer shows what it had estimated",
 }
+DEFAULT_LINES = 200
+AttemptQuery = Annotated[int | None, Query(ge=1, le=1_000_000, description="Which attempt; else the latest.")]
+LinesQuery = Annotated[int, Query(ge=1, le=2000, description="How many lines at most; the text has a bound too.")]
 _Document = TypeVar("_Document", bound=BaseModel)
 
 
@@ -81,6 +85,16 @@ def add_job_routes(
     )
     def events(found: EventsDep, job: Job = wanted) -> EventPage | Response:
         return found.of(job)
+
+    @router.get(
+        f"{place}/log",
+        response_class=PlainTextResponse,
+        description=f"Show the last lines that an attempt of {article} {kind} has written; secrets are masked.",
+    )
+    def log(
+        service: ServiceDep, job: Job = wanted, attempt: AttemptQuery = None, lines: LinesQuery = DEFAULT_LINES
+    ) -> PlainTextResponse:
+        return PlainTextResponse(service.log_of(job, attempt, lines), headers={"Cache-Control": "no-store"})
 
     @router.post(
         f"{place}/cancel",

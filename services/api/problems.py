@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
@@ -14,11 +14,13 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 
 from services.access.quotas import QuotaExceededError
 from services.api.schemas import ErrorEntry, Problem
 from services.jobs.batches import UnknownBatchError
+from services.jobs.driver_log import NoLogError
+from services.jobs.ray_jobs import RayUnreachableError
 from services.jobs.rows import StoppingError, TransitionError, UnknownJobError
 from services.jobs.store import KeyReusedError
 from workloads.spec.errors import FieldError, InputError
@@ -54,6 +56,7 @@ class ProblemCode(StrEnum):
     STOPPING = "stopping"
     STORAGE_UNAVAILABLE = "storage_unavailable"
     DATABASE_UNAVAILABLE = "database_unavailable"
+    RAY_UNAVAILABLE = "ray_unavailable"
     INTERNAL = "internal"
     OTHER = "other"
 
@@ -117,6 +120,10 @@ def add_problem_handlers(app: FastAPI) -> None:
     def _unknown_batch(_request: Request, error: UnknownBatchError) -> JSONResponse:
         return problem_response(404, ProblemCode.NOT_FOUND, f"There is no batch {error}.")
 
+    @app.exception_handler(NoLogError)
+    def _no_log(_request: Request, error: NoLogError) -> JSONResponse:
+        return problem_response(404, ProblemCode.NOT_FOUND, str(error))
+
     @app.exception_handler(KeyReusedError)
     def _reused(_request: Request, error: KeyReusedError) -> JSONResponse:
         return problem_response(422, ProblemCode.IDEMPOTENCY_KEY_REUSED, str(error))
@@ -150,6 +157,10 @@ def add_problem_handlers(app: FastAPI) -> None:
         log.error("storage_failed", path=request.url.path, error=str(error))
         return _unavailable(ProblemCode.STORAGE_UNAVAILABLE, f"The storage does not answer: {error}.")
 
+    @app.exception_handler(RayUnreachableError)
+    def _ray(_request: Request, error: RayUnreachableError) -> JSONResponse:
+        return _unavailable(ProblemCode.RAY_UNAVAILABLE, str(error))
+
     @app.exception_handler(OperationalError)
     def _database(request: Request, error: OperationalError) -> JSONResponse:
         log.error("database_failed", path=request.url.path, error=str(error.orig))
@@ -157,14 +168,26 @@ def add_problem_handlers(app: FastAPI) -> None:
 
 
 def methods_of(request: Request) -> list[str]:
-    """The methods that a request's path has, over all routes."""
-    scope = {"type": "http", "path": request.url.path, "headers": [], "root_path": ""}
+    """The methods of the first path template that a request's path fits, over all routes of that template."""
+    scope = {"type": "http", "path": request.url.path, "headers": [], "root_path": "", "method": request.method}
+    fitting = [route for route in _single_routes(request.app.routes) if route.matches(scope)[0] is not Match.NONE]
+    same = [route for route in fitting if getattr(route, "path", None) == getattr(fitting[0], "path", None)]
     found = [
         method
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
-        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in same)
     ]
     return ["HEAD", *found] if "GET" in found else found
+
+
+def _single_routes(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """The routes, those of included routers in the place of these; our routers are included without a prefix."""
+    for route in routes:
+        router = getattr(route, "original_router", None)
+        if router is None:
+            yield route
+        else:
+            yield from _single_routes(router.routes)
 
 
 def _invalid(code: ProblemCode, entries: Sequence[ErrorEntry]) -> JSONResponse:

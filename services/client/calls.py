@@ -69,6 +69,11 @@ class Calls(Side):
         """List events after one."""
         return Given({"job_id": job_id}, {"after": after, "limit": limit})
 
+    @call("GET", "/v1/compressions/{job_id}/log", bytes)
+    def log(self, job_id: str, *, attempt: int | None = None, lines: int = 200) -> Given:
+        """Fetch the last lines that an attempt has written, the latest where none is given."""
+        return Given({"job_id": job_id}, {"attempt": attempt, "lines": lines})
+
     @call("POST", "/v1/compressions/{job_id}/cancel", JobDocument)
     def cancel(self, job_id: str) -> Given:
         """Cancel a compression."""
@@ -108,6 +113,11 @@ class Calls(Side):
     def selection_events(self, selection_id: str, after: str = "0-0", *, limit: int = 200) -> Given:
         """List a selection's events after one."""
         return Given({"selection_id": selection_id}, {"after": after, "limit": limit})
+
+    @call("GET", "/v1/selections/{selection_id}/log", bytes)
+    def log_selection(self, selection_id: str, *, attempt: int | None = None, lines: int = 200) -> Given:
+        """Fetch the last lines that an attempt at a selection's files has written."""
+        return Given({"selection_id": selection_id}, {"attempt": attempt, "lines": lines})
 
     @call("POST", "/v1/selections/{selection_id}/cancel", SelectionDocument)
     def cancel_selection(self, selection_id: str) -> Given:
@@ -172,6 +182,11 @@ class Calls(Side):
     def plan_events(self, plan_id: str, after: str = "0-0", *, limit: int = 200) -> Given:
         """List a plan's events after one."""
         return Given({"plan_id": plan_id}, {"after": after, "limit": limit})
+
+    @call("GET", "/v1/plans/{plan_id}/log", bytes)
+    def log_plan(self, plan_id: str, *, attempt: int | None = None, lines: int = 200) -> Given:
+        """Fetch the last lines that an attempt of a plan has written."""
+        return Given({"plan_id": plan_id}, {"attempt": attempt, "lines": lines})
 
     @call("POST", "/v1/plans/{plan_id}/cancel", PlanJobDocument)
     def cancel_plan(self, plan_id: str) -> Given:
@@ -275,6 +290,11 @@ class Calls(Side):
     def evaluation_events(self, evaluation_id: str, after: str = "0-0", *, limit: int = 200) -> Given:
         """List an evaluation's events after one."""
         return Given({"evaluation_id": evaluation_id}, {"after": after, "limit": limit})
+
+    @call("GET", "/v1/evaluations/{evaluation_id}/log", bytes)
+    def log_evaluation(self, evaluation_id: str, *, attempt: int | None = None, lines: int = 200) -> Given:
+        """Fetch the last lines that an attempt of an evaluation has written."""
+        return Given({"evaluation_id": evaluation_id}, {"attempt": attempt, "lines": lines})
 
     @call("POST", "/v1/evaluations/{evaluation_id}/cancel", EvaluationDocument)
     def cancel_evaluation(self, evaluation_id: str) -> Given:

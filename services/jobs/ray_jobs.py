@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +19,8 @@ from services.network import route_to
 # The first submission waits until the head's job agent is up: seconds on an idle machine, more on a busy one.
 _SUBMIT_SECONDS = 60.0
 _CALL_SECONDS = 10.0
+_LOG_BYTES = 1 << 20
+"""A log is sent whole; of a longer one, at least this much of its end is kept while it is read."""
 
 
 class RayUnreachableError(RuntimeError):
@@ -124,23 +128,41 @@ class RayJobs:
         if response.status_code != httpx.codes.NOT_FOUND:
             self._checked(response)
 
-    def log_tail(self, submission_id: str, characters: int = 100_000) -> str:
-        """The last part of what the driver has written.
+    def log_tail(self, submission_id: str) -> str | None:
+        """The end of what the driver has written; None if Ray does not know the job.
 
         Raises:
-            RayUnreachableError: It does not answer.
+            RayUnreachableError: It does not answer, or takes too long.
         """
-        response = self._send("GET", f"/api/jobs/{submission_id}/logs")
-        if response.status_code == httpx.codes.NOT_FOUND:
-            return ""
-        return str(self._document(response, "logs")["logs"] or "")[-characters:]
+        path, deadline = f"/api/jobs/{submission_id}/logs", time.monotonic() + _CALL_SECONDS
+        content, whole = b"", True
+        try:
+            with self._http.stream("GET", path) as response:
+                if response.status_code == httpx.codes.NOT_FOUND:
+                    return None
+                for part in response.iter_bytes():
+                    content += part
+                    if len(content) > 2 * _LOG_BYTES:
+                        content, whole = content[-_LOG_BYTES:], False
+                    if time.monotonic() > deadline:
+                        raise RayUnreachableError(f"Ray at {self.url} takes too long to send the log.")
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        answer = httpx.Response(response.status_code, content=content, request=response.request)
+        text = str(self._document(answer, "logs")["logs"] or "") if whole else _end_of_log(self._checked(answer))
+        if text is None:
+            raise RayUnreachableError(f"{self.url} answers, but not as Ray does.{self._route.note}")
+        return text.encode(errors="replace").decode()  # a lone surrogate could not be sent or stored
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             return self._http.request(method, path, **options)
         except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
-            raise RayUnreachableError(f"Ray at {self.url} does not answer: {reason}.{self._route.note}") from error
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: httpx.HTTPError) -> RayUnreachableError:
+        reason = str(error) or type(error).__name__
+        return RayUnreachableError(f"Ray at {self.url} does not answer: {reason}.{self._route.note}")
 
     def _document(self, response: httpx.Response, member: str) -> dict[str, Any]:
         """Read an answer that is an object with a member of this name."""
@@ -164,3 +186,14 @@ class RayJobs:
 def _short(response: httpx.Response) -> str:
     lines = [line for line in response.text.splitlines() if line.strip()]
     return lines[-1][:300] if lines else f"HTTP {response.status_code}"
+
+
+def _end_of_log(answer: httpx.Response) -> str | None:
+    """Read the end of ``{"logs": "…"}``; it may have been cut within an escape, of at most 12 bytes."""
+    for cut in range(13):
+        try:
+            document = json.loads(b'{"logs": "' + answer.content[cut:])
+        except ValueError:
+            continue
+        return str(document["logs"])
+    return None

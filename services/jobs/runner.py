@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from pydantic import ValidationError
 
+from services.jobs.driver_log import DRIVER_LOG, fetch_log
 from services.jobs.ray_jobs import RayJobs, RayUnreachableError
 from services.jobs.records import Job
 from services.jobs.states import AttemptStatus, JobStatus
@@ -26,7 +27,6 @@ from workloads.documents.job_folder import (
     ResultDocument,
     StepDocument,
 )
-from workloads.storage.masking import mask
 from workloads.storage.places import EVERYWHERE, Places
 from workloads.storage.storage import Storage
 
@@ -35,7 +35,6 @@ MAX_BACKOFF_SECONDS = 300.0
 RETRIED_CODES = frozenset({"internal", "lost", "unreachable"})
 # A hub or a storage that is away comes back in minutes rather than seconds.
 OUTAGE_FACTOR = 15
-DRIVER_LOG = "driver.log"
 # What Ray says of a job whose node, head or supervisor died, and not its driver.
 _RAY_DIED = re.compile(
     r"node (has )?(died|was terminated|is dead)|node.{0,80}\bdead\b|supervisor actor|owner (has )?died"
@@ -284,7 +283,7 @@ class Runner:
         assert attempt is not None
         path = self._folder(job).path(DRIVER_LOG, attempt.number)
         try:
-            text = mask(ray.log_tail(attempt.submission_id))
+            text = fetch_log(attempt, ray) or ""
             self._storage.write_bytes(path, text.encode())
         except (RayUnreachableError, OSError) as error:
             log.warning("driver_log_not_kept", job=job.id, attempt=attempt.number, error=str(error))

@@ -61,6 +61,8 @@ def test_head_is_counted_as_head_and_an_error_of_ours_has_no_body_either(http, c
         ("/v1/compressions", "HEAD, GET, POST"),
         ("/v1/compressions/cmp_x/cancel", "POST"),
         ("/v1/plans", "HEAD, GET"),
+        ("/v1/compressions/plan", "POST"),
+        ("/v1/compressions/cmp_x/log", "HEAD, GET"),
         ("/healthz", "HEAD, GET"),
     ],
 )
@@ -102,8 +104,9 @@ def test_an_id_of_another_kind_is_not_there(http, jobs, kind):
     for other, job in jobs.items():
         if other != kind:
             place = f"{PATHS[kind]}/{job.id}"
-            for method, path in (("GET", place), ("GET", f"{place}/events"), ("POST", f"{place}/cancel"),
-                                 ("POST", f"{place}/resume"), ("DELETE", place)):  # fmt: skip
+            for method, path in (("GET", place), ("GET", f"{place}/events"), ("GET", f"{place}/log"),
+                                 ("POST", f"{place}/cancel"), ("POST", f"{place}/resume"),
+                                 ("DELETE", place)):  # fmt: skip
                 answer = http.request(method, path)
                 assert (answer.status_code, answer.json()["detail"]) == (404, f"There is no {kind} {job.id}.")
 

@@ -1,0 +1,82 @@
+"""The driver's log of an attempt: what a job's run has written, read from Ray or from what was kept of it."""
+
+from __future__ import annotations
+
+from services.jobs.ray_jobs import RayJobs, RayUnreachableError
+from services.jobs.records import Attempt, Job
+from workloads.documents.job_folder import JobFolder
+from workloads.storage.masking import mask
+from workloads.storage.storage import Storage
+
+DRIVER_LOG = "driver.log"
+"""Name of the kept log in an attempt's folder."""
+MOST_CHARACTERS = 100_000
+
+
+class NoLogError(LookupError):
+    """There is no log of the attempt that was asked for; the message says why."""
+
+
+def fetch_log(attempt: Attempt, ray: RayJobs) -> str | None:
+    """Fetch the end of a log from Ray, masked, from the beginning of a line; None if Ray does not know the attempt.
+
+    Raises:
+        RayUnreachableError: It does not answer.
+    """
+    text = ray.log_tail(attempt.submission_id)
+    # Masked before it is cut: a part of a secret is not found.
+    return None if text is None else _last(mask(text))
+
+
+def read_log(job: Job, number: int | None, lines: int, storage: Storage, ray: RayJobs | None) -> str:
+    """The last lines of an attempt's log, with secrets masked.
+
+    Args:
+        job: Whose.
+        number: The attempt; None for the latest.
+        lines: How many at most; the text is cut to :data:`MOST_CHARACTERS` too.
+        storage: Has the logs that were kept.
+        ray: None while it is away.
+
+    Raises:
+        NoLogError: There is no such attempt, or nobody has its log any more.
+        RayUnreachableError: Only Ray can have the log, and it does not answer.
+    """
+    attempt = _attempt(job, number)
+    text = _kept(job, attempt, storage)
+    if text is None:
+        if ray is None:
+            raise RayUnreachableError(f"Ray has the log of attempt {attempt.number}, and cannot be asked now.")
+        text = fetch_log(attempt, ray)
+    if text is None:
+        raise NoLogError(
+            f"There is no log of attempt {attempt.number} of {job.id}: Ray does not know the attempt, or no longer. "
+            "The job's events say what happened."
+        )
+    return "".join(text.splitlines(keepends=True)[-lines:])
+
+
+def _attempt(job: Job, number: int | None) -> Attempt:
+    if not job.attempts:
+        raise NoLogError(f"{job.id} is {job.status} and has not been started: there is no log yet.")
+    for attempt in job.attempts:
+        if attempt.number == (number or job.attempt):
+            return attempt
+    raise NoLogError(f"{job.id} has no attempt {number}; the latest is {job.attempt}.")
+
+
+def _kept(job: Job, attempt: Attempt, storage: Storage) -> str | None:
+    if attempt.finished_at is None:
+        return None
+    try:
+        data = storage.read_bytes(JobFolder(storage, job.id).path(DRIVER_LOG, attempt.number))
+    except FileNotFoundError:
+        return None
+    return _last(mask(data.decode(errors="replace")))
+
+
+def _last(text: str) -> str:
+    if len(text) <= MOST_CHARACTERS:
+        return text
+    text = text[-MOST_CHARACTERS:]
+    return text[text.find("\n") + 1 :]  # all of it where it is one line
