@@ -28,8 +28,10 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _POLISHED = "*"
 _DARK = "#222222"
 _LIMIT = "#B00020"
-_WAYS = ((1.0, 1.0), (1.0, -1.3), (-1.0, 1.0), (-1.0, -1.3), (0.0, 1.4))
-_PLACES = tuple((x * far, y * far) for far in (12, 24, 40, 60, 85) for x, y in _WAYS)  # offsets of a label, in points
+_DIRECTIONS = ((1.0, 1.0), (1.0, -1.3), (-1.0, 1.0), (-1.0, -1.3), (0.0, 1.4))
+_OFFSETS = tuple(
+    (x * far, y * far) for far in (12, 24, 40, 60, 85) for x, y in _DIRECTIONS
+)  # offsets of a label, in points
 _RASTER = 2000  # more points than this are drawn as pixels in the SVG
 
 
@@ -206,7 +208,7 @@ def _label(axes: Axes, point: Point) -> Annotation:
     return axes.annotate(
         point.label,
         (point.cost, point.loss),
-        xytext=_PLACES[0],
+        xytext=_OFFSETS[0],
         textcoords="offset points",
         fontsize=9,
         fontweight="bold",
@@ -243,9 +245,9 @@ def _spread(figure: Figure, axes: Axes, panel: Panel, labels: Sequence[Annotatio
     at = axes.transData.transform(kept)
     taken = [text.get_window_extent() for text in axes.texts if text not in labels]
     for label in labels:
-        least, best = math.inf, _PLACES[0]
+        least, best = math.inf, _OFFSETS[0]
         half = Text.get_window_extent(label).width / 2 * 72 / figure.dpi
-        for x, y in _PLACES:
+        for x, y in _OFFSETS:
             place = (x + math.copysign(half, x) if x else 0.0, y)
             label.set_position(place)
             box = Text.get_window_extent(label).padded(6)  # without its line to the student

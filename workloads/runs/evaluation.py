@@ -182,7 +182,7 @@ def _result(
 
 
 @dataclass(frozen=True)
-class _Word:
+class _Report:
     """Progress report of a seed, with ``metrics`` at the end of an epoch."""
 
     seed: int
@@ -287,47 +287,49 @@ def _run(
             progress.wait(name, why)
 
     _log.info("fine_tuning", seeds=list(seeds), needs=share.needs)
-    board = ray.remote(num_cpus=0)(_Board).remote()
-    tasks = _SeedTasks(((shared, weights, ray.put(data)), (board,)), ended)
+    reports = ray.remote(num_cpus=0)(_Reports).remote()
+    tasks = _SeedTasks(((shared, weights, ray.put(data)), (reports,)), ended)
     launches = Launches([_Seed(seed, share.needs) for seed in seeds], share.runs_at_once, tasks, waiting)
     try:
         while not launches.go_on():
-            for word in ray.get(board.read.remote()):
-                launches.works([seed_step(word.seed)])
-                _show(word, progress)
+            for report in ray.get(reports.take.remote()):
+                launches.works([seed_step(report.seed)])
+                _show(report, progress)
             time.sleep(TELL_SECONDS)
     finally:
         launches.close()
-        ray.kill(board)
+        ray.kill(reports)
     return scores
 
 
-class _Board:
+class _Reports:
     """Actor that collects the workers' reports. Workers do not wait for it: a waiting task gives up its CPUs."""
 
     def __init__(self) -> None:
-        self._words: list[_Word] = []
+        self._reports: list[_Report] = []
 
-    def tell(self, word: _Word) -> None:
+    def add(self, report: _Report) -> None:
         """Add a report."""
-        self._words.append(word)
+        self._reports.append(report)
 
-    def read(self) -> list[_Word]:
+    def take(self) -> list[_Report]:
         """Remove and return all reports, oldest first."""
-        words, self._words = self._words, []
-        return words
+        taken, self._reports = self._reports, []
+        return taken
 
 
-def _show(word: _Word, progress: Progress) -> None:
-    step = seed_step(word.seed)
-    if word.done == 0:
-        progress.start(step, word.total, "steps")
-    progress.advance(step, word.done, word.total)
-    if word.metrics is not None:
-        progress.point(step, word.done, word.total, word.metrics)
+def _show(report: _Report, progress: Progress) -> None:
+    step = seed_step(report.seed)
+    if report.done == 0:
+        progress.start(step, report.total, "steps")
+    progress.advance(step, report.done, report.total)
+    if report.metrics is not None:
+        progress.point(step, report.done, report.total, report.metrics)
 
 
-def _evaluate_seed(shared: _Shared, weights: dict[str, Any], rows: EvaluationData, seed: int, board: Any) -> SeedScore:
+def _evaluate_seed(
+    shared: _Shared, weights: dict[str, Any], rows: EvaluationData, seed: int, reports: Any
+) -> SeedScore:
     torch.set_num_threads(shared.cpus)
     base = shared.model
     base.load_state_dict({name: torch.tensor(array) for name, array in weights.items()}, assign=True)
@@ -337,11 +339,11 @@ def _evaluate_seed(shared: _Shared, weights: dict[str, Any], rows: EvaluationDat
         nonlocal told, last
         if time.monotonic() - told >= TELL_SECONDS or done == total:
             told = time.monotonic()
-            last = board.tell.remote(_Word(seed, done, total))
+            last = reports.add.remote(_Report(seed, done, total))
 
     def epoch_report(done: int, total: int, metrics: dict[str, float]) -> None:
         nonlocal last
-        last = board.tell.remote(_Word(seed, done, total, metrics))
+        last = reports.add.remote(_Report(seed, done, total, metrics))
 
     device = torch.device("cuda" if shared.gpu else "cpu")
     score = evaluate_seed(base, rows, shared.request, seed, device, report, epoch_report)

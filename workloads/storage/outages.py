@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from workloads.spec.errors import FieldError, InputError
 
-_PASSING = frozenset(
+_TEMPORARY_ERRNOS = frozenset(
     {
         errno.ECONNABORTED,
         errno.ECONNREFUSED,
@@ -25,12 +25,12 @@ _PASSING = frozenset(
 )
 # The SDKs behind pyarrow's file systems raise OSError without errno. Its text then holds AWS's error types, HTTP
 # statuses of an S3 server, or Google's status codes.
-_SAYINGS = re.compile(
+_TEMPORARY_TEXTS = re.compile(
     r"NETWORK_CONNECTION|REQUEST_TIMEOUT|SERVICE_UNAVAILABLE|SLOW_DOWN|THROTTLING|INTERNAL_FAILURE|curlCode"
     r"|HTTP (?:status|response code):? ?(?:429|5\d\d)|\b(?:UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED)\b"
 )
 # Compared by name, since the next version of a hub's client may use another HTTP library.
-_TRANSPORT = frozenset({"TransportError", "ConnectionError", "Timeout"})
+_TRANSPORT_ERRORS = frozenset({"TransportError", "ConnectionError", "Timeout"})
 
 
 class UnreachableError(InputError):
@@ -42,7 +42,7 @@ def is_outage(error: BaseException) -> bool:
     causes = list(_causes(error))
     if any(type(one).__name__ == "OfflineModeIsEnabled" for one in causes):  # a setting: a retry cannot help
         return False
-    return any(_passes(one) for one in causes)
+    return any(_is_temporary(one) for one in causes)
 
 
 def cannot_use(field: str, problem: str, remedy: str, error: BaseException) -> InputError:
@@ -51,17 +51,19 @@ def cannot_use(field: str, problem: str, remedy: str, error: BaseException) -> I
     return kind([FieldError(field, problem, remedy)])
 
 
-def _passes(error: BaseException) -> bool:
+def _is_temporary(error: BaseException) -> bool:
     if isinstance(error, ConnectionError | TimeoutError | UnreachableError):
         return True
-    if any(kind.__name__ in _TRANSPORT for kind in type(error).__mro__):
+    if any(kind.__name__ in _TRANSPORT_ERRORS for kind in type(error).__mro__):
         return True
     state = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(state, int):
         return state == 429 or state >= 500
     if not isinstance(error, OSError):
         return False
-    return error.errno in _PASSING if error.errno is not None else _SAYINGS.search(str(error)) is not None
+    return (
+        error.errno in _TEMPORARY_ERRNOS if error.errno is not None else _TEMPORARY_TEXTS.search(str(error)) is not None
+    )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -23,7 +23,7 @@ _WILD = re.compile(r"[*?\[]")
 _PASSWORD = re.compile(r"(?i)[?&](secret_key|access_key|session_token)=")
 _HUB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,95})?")
 # Signs that object stores and their clients may interpret in another way than we do.
-_UNCLEAR = re.compile(r"[%#\\\x00-\x1f\x7f]|(^|/)\.{0,2}(/|$)")
+_AMBIGUOUS = re.compile(r"[%#\\\x00-\x1f\x7f]|(^|/)\.{0,2}(/|$)")
 
 
 class OutsideError(PermissionError):
@@ -145,7 +145,7 @@ class Places:
     def _holds_url(self, scheme: str, rest: str) -> bool:
         place, _, options = rest.partition("?")
         place = place.removesuffix("/")
-        if "@" in place or _UNCLEAR.search(place):
+        if "@" in place or _AMBIGUOUS.search(place):
             return False
         wild = _WILD.search(place)
         base = place if wild is None else place[: max(0, place.rfind("/", 0, wild.start()))]
@@ -180,7 +180,7 @@ def root_of(text: str) -> str:
     if not mark:
         return str(Path(text).expanduser().absolute())
     place = rest.partition("?")[0].rstrip("/")
-    if scheme not in BUCKETS or not place or "@" in place or _UNCLEAR.search(place) or _WILD.search(place):
+    if scheme not in BUCKETS or not place or "@" in place or _AMBIGUOUS.search(place) or _WILD.search(place):
         raise ValueError(f"{text!r} is no root. Use a folder, s3://bucket/prefix or gs://bucket/prefix.")
     return text
 

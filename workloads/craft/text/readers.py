@@ -20,7 +20,7 @@ from workloads.spec.json_text import JsonError, parse_json, shown
 from workloads.spec.request import CorpusSpec
 
 _COLUMN = "corpus.text_column"
-_SHOWN, _NAMES = 80, 20
+_LONGEST_NAME, _MOST_NAMES = 80, 20
 """Most characters of a name, and most names, in a message."""
 _TEXTS = (
     pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary,
@@ -174,7 +174,7 @@ def check_column(source: Source, schema: pa.Schema, column: str) -> None:
         raise InputError.of(_COLUMN, problem, "Rename all but the one that holds the text.")
     kind = schema.field(places[0]).type
     if not _holds_text(kind):
-        problem = f"Column {column!r} of {source.url} holds {str(kind)[:_SHOWN]}, not text."
+        problem = f"Column {column!r} of {source.url} holds {str(kind)[:_LONGEST_NAME]}, not text."
         raise InputError.of(_COLUMN, problem, "Name the text's column.")
 
 
@@ -196,8 +196,8 @@ def _no_column(source: Source, column: str, there: list[str], where: str = "") -
 
 
 def _names(there: list[str]) -> str:
-    more = ", …" if len(there) > _NAMES else ""
-    return ", ".join(name[:_SHOWN] for name in there[:_NAMES]) + more or "(there is none)"
+    more = ", …" if len(there) > _MOST_NAMES else ""
+    return ", ".join(name[:_LONGEST_NAME] for name in there[:_MOST_NAMES]) + more or "(there is none)"
 
 
 def _bad_line(source: Source, offset: int, problem: str) -> InputError:

@@ -11,7 +11,7 @@ from workloads.storage.masking import mask
 from workloads.storage.outages import UnreachableError, is_outage
 
 _LONGEST = 500
-_AWAY = "Check that the storage answers, then submit the request again; what was finished is used again."
+_UNREACHABLE_REMEDY = "Check that the storage answers, then submit the request again; what was finished is used again."
 
 
 def error_document(error: BaseException) -> ErrorDocument:
@@ -30,7 +30,7 @@ def error_document(error: BaseException) -> ErrorDocument:
         if isinstance(cause, ConnectionError | TimeoutError):
             continue  # may as well come from between our own processes
         if isinstance(cause, OSError) and is_outage(cause):
-            return ErrorDocument(code="unreachable", message=_short(cause), remedy=_AWAY)
+            return ErrorDocument(code="unreachable", message=_short(cause), remedy=_UNREACHABLE_REMEDY)
         if isinstance(cause, OSError):
             return ErrorDocument(code="storage", message=_short(cause), remedy=_remedy(cause))
     return ErrorDocument(code="internal", message=_short(causes[-1]))
