@@ -1,4 +1,4 @@
-"""The application; opening and closing the service is its caller's."""
+"""The application; its caller opens and closes the service."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A folder of the storage as a tar stream, made piece by piece: memory stays flat however large the files are.
 
-Nothing but the files' names and sizes decides where what is in it, so that any part of it can be made alone.
+The files' names and sizes alone determine its layout, so that any part of it can be made alone.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class FolderArchive:
 
     @property
     def tag(self) -> str:
-        """An entity tag, the same as long as the files are."""
+        """An entity tag of the listed files."""
         return entity_tag(self.folder, self.name, *self.files)
 
     def stream(self, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
@@ -61,7 +61,7 @@ class FolderArchive:
             place += size
 
     def _members(self) -> Iterator[tuple[int, Callable[[int, int], Iterator[bytes]]]]:
-        """What the archive is made of, one after the other: how long it is, and what gives a part of it."""
+        """Yield the pieces of the archive in order: the length of each, and a function that reads a part of it."""
         for file in self.files:
             header, padding = self._header(file), bytes(-file.bytes % tarfile.BLOCKSIZE)
             yield len(header), partial(_cut, header)

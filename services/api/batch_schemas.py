@@ -1,4 +1,4 @@
-"""Batches as people and programs get to see them, and the table of their results."""
+"""Documents of batches, and the table of their results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # the client needs the models alone, and neither the database
     from services.jobs.batches import Batch, Member
     from workloads.storage.storage import Storage
 
-# What a spreadsheet takes for the beginning of a formula.
+# Characters that begin a formula in a spreadsheet.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -36,10 +36,12 @@ class BatchSummary(_Document):
         description="partial: all have ended, and some have succeeded; empty: all have been deleted."
     )
     counts: dict[JobStatus, int] = Field(description="Compressions by state; states that none is in are left out.")
-    max_running: int | None = Field(description="How many of them run at the same time; null: as the service lets.")
+    max_running: int | None = Field(
+        description="Limit of its compressions that run at the same time; null: no limit of its own."
+    )
     labels: dict[str, str]
     created_at: datetime
-    finished_at: datetime | None = Field(None, description="When the last of them ended.")
+    finished_at: datetime | None = Field(None, description="End of its last compression.")
 
 
 class BatchedCompression(_Document):

@@ -1,6 +1,6 @@
 """Bodies of requests: JSON of a bounded size, read only for callers who may send it.
 
-FastAPI checks them by their models; what is here is in front of that.
+These checks come before FastAPI's, which are by the models.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_BODY_BYTES = 1 << 20
 MEDIA_TYPE = "application/json"
 _YAML_TYPES = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
 _LARGE_BYTES = 1 << 14
-"""Bodies over this are read in a thread, so that they hold up nobody else."""
+"""Size above which a body is parsed in a thread, so that it does not block other requests."""
 
 
 class JsonRoute(APIRoute):
@@ -63,7 +63,7 @@ class _JsonRequest(Request):
 
 
 def _check_type(request: Request) -> None:
-    """Refuse other content types; web pages of others cannot send this one without the browser asking us first."""
+    """Refuse other content types; for this one, browsers ask us first (CORS) before another site's request."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in _YAML_TYPES:
         raise HTTPException(

@@ -41,7 +41,7 @@ def page(
     labels: LabelsDep,
     paging: PagingDep,
     status: JobStatus | None = None,
-    batch: Annotated[str | None, Query(description="Those of this batch.")] = None,
+    batch: Annotated[str | None, Query(description="Only compressions of this batch.")] = None,
     teacher: Annotated[str | None, Query(description="The teacher's model, as the request names it.")] = None,
 ) -> JobPage:
     """List compressions, newest first."""

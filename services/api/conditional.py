@@ -1,4 +1,4 @@
-"""Answers that need not be sent again: entity tags and ``If-None-Match``."""
+"""Conditional answers: entity tags and ``If-None-Match``."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from fastapi import Request, Response
 from pydantic import BaseModel
 
-UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "It is as `If-None-Match` says."}}
+UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "The document is unchanged, by `If-None-Match`."}}
 
 
 def document_response(request: Request, document: BaseModel) -> Response:
     """Answer with a document, or with 304 where the client has it as it is."""
     body = document.model_dump_json().encode()
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    # A cache may keep the document, but has to ask each time.
+    # A cache may keep the document, but must revalidate it each time.
     headers = {"ETag": tag, "Cache-Control": "no-cache"}
     if _matches(request.headers.get("if-none-match", ""), tag):
         return Response(status_code=304, headers=headers)

@@ -1,4 +1,4 @@
-"""What routes ask for, as ``Annotated`` aliases."""
+"""Dependencies of routes, as ``Annotated`` aliases."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from workloads.documents.job_folder import JobKind, StudentDocument
 _LABEL = r"^[A-Za-z0-9._-]+:[^\x00]*$"
 
 
-# Those that only look something up are async: a plain function would cost each request the way to a thread.
+# Dependencies that only look something up are async: a plain function would cost each request a thread hop.
 async def _service(request: Request) -> Service:
     service = request.app.state.service
     assert isinstance(service, Service)
@@ -53,8 +53,7 @@ KeyDep = Annotated[HTTPAuthorizationCredentials | None, Security(_KEY)]
 async def identify(request: Request) -> Caller:
     """The caller of a request; changing something needs the scope ``submit``, reading ``read``.
 
-    Each request is checked once, and counted once against the key's rate. A key that was seen a moment ago costs no
-    thread.
+    Each request is checked once, and counted once against the key's rate. A cached key needs no thread.
     """
     if not hasattr(request.state, "caller"):
         request.state.caller = await _identified(request, await _service(request), await _KEY(request))
@@ -81,7 +80,7 @@ async def _identified(request: Request, service: Service, key: HTTPAuthorization
 
 
 async def _checked(request: Request, service: Service, text: str) -> Caller:
-    """Whom a key lets in, by the database; who keeps trying unknown ones has to wait."""
+    """The caller of a key, by the database; addresses that send many unknown keys are slowed down."""
     address = neighbourhood(request.client.host if request.client is not None else "")
     if not service.key_checks.has_let_in(text) and (wait := service.refusals.wait(address)) > 0:
         raise _too_often(wait, "Too many unknown keys came from this address. Ask again in a moment.")
@@ -105,7 +104,7 @@ def _unauthorized(detail: str) -> HTTPException:
 
 
 CALLER = Depends(_caller)
-"""Stands before every route below ``/v1``, so that none can forget to ask who is there."""
+"""A dependency of every route below ``/v1``, so that no route can omit authentication."""
 CallerDep = Annotated[Caller, CALLER]
 
 
@@ -133,7 +132,7 @@ StillWelcomeDep = Annotated[Callable[[], bool], Depends(_still_welcome)]
 
 
 def id_of(kind: JobKind) -> str:
-    """What paths call the id of a kind of job."""
+    """The path parameter with the id of a kind of job."""
     return "job_id" if kind == "compression" else f"{kind}_id"
 
 
@@ -169,7 +168,7 @@ async def _labels(
 ) -> dict[str, str]:
     pairs = [one.partition(":") for one in label or []]
     labels = {name: value for name, _, value in pairs}
-    # One name with two values: nothing has that, as nothing has a label without a name.
+    # One name with two values: no job has that.
     return labels if len(labels) == len(set(pairs)) else {"": ""}
 
 

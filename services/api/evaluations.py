@@ -39,8 +39,8 @@ def page(
     caller: CallerDep,
     service: ServiceDep,
     paging: PagingDep,
-    compression: Annotated[str | None, Query(description="Those of this compression's students.")] = None,
-    student: Annotated[str | None, Query(description="Those of this student.")] = None,
+    compression: Annotated[str | None, Query(description="Only evaluations of this compression's students.")] = None,
+    student: Annotated[str | None, Query(description="Only evaluations of this student.")] = None,
 ) -> EvaluationPage:
     """List evaluations, newest first."""
     wanted = JobFilter("evaluation", caller.sees, parent=compression, student=student)

@@ -1,8 +1,7 @@
 """A job's events as server-sent events: from any point on, until the job has ended.
 
-Each client has a generator of its own that looks for more at its own pace, so nothing is queued for a slow one; what
-is read, is read once for all. That is done in a few threads of its own, so that many clients take none from other
-requests.
+Each client has its own generator, which polls at its own pace, so nothing is queued for a slow client. Events are read
+once for all clients, by a few dedicated threads, so that many clients take no threads from other requests.
 """
 
 from __future__ import annotations
@@ -22,25 +21,25 @@ from services.service import Service
 
 MEDIA_TYPE = "text/event-stream"
 HEARTBEAT_SECONDS = 15.0
-"""Silence after which a comment is sent, so that nobody in between takes the connection for dead."""
+"""Silence after which a comment is sent, so that no proxy takes the connection for dead."""
 RECONNECT_SECONDS = 2.0
-"""When a client whose connection broke should come back."""
+"""Time after which a client whose connection broke should come back."""
 LOOK_SECONDS = 2.0
-"""The longest time between two looks, at the events and at whether the client is still welcome."""
+"""Longest poll interval, of the events and of the client's permission."""
 READERS = 4
 
 log = structlog.get_logger(__name__)
 
 
 class _NotWelcomeError(Exception):
-    """The client may not read any more."""
+    """The client has lost its permission to read."""
 
 
 class EventStreams:
     """Makes the streams of one application.
 
     Args:
-        service: Where the jobs are.
+        service: The service with the jobs.
         heartbeat_seconds: See :data:`HEARTBEAT_SECONDS`.
     """
 
@@ -52,7 +51,7 @@ class EventStreams:
     async def stream(
         self, job_id: str, after: tuple[int, int], welcome: Callable[[], bool] = lambda: True
     ) -> AsyncIterator[str]:
-        """Give the events that come after ``(attempt, sequence)``, as they come, while the client is welcome."""
+        """Yield the events after ``(attempt, sequence)`` as they come, while the client may read them."""
         yield f"retry: {RECONNECT_SECONDS * 1000:.0f}\n\n"
         spoken = time.monotonic()
         while True:
@@ -81,7 +80,7 @@ class EventStreams:
     ) -> tuple[JobStatus, list[EventEntry]]:
         if not welcome():
             raise _NotWelcomeError
-        # The state first: what is written before a job ends is then seen, whenever it does.
+        # The state first: events written before the job's end are then always seen.
         job = self._service.store.get(job_id)
         return job.status, self._service.events.after(job, after)
 

@@ -1,4 +1,4 @@
-"""What the routes of events have in common: a page of them, or a stream."""
+"""Common parts of the routes of events: a page of them, or a stream."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class _Given:
 
 async def _given(
     accept: Annotated[str, Header()] = "",
-    last_event_id: Annotated[str, Header(description="As `after`, and before it.", pattern=f"^$|{_PLACE}")] = "",
+    last_event_id: Annotated[str, Header(description="Like `after`; goes before it.", pattern=f"^$|{_PLACE}")] = "",
     after: Annotated[str, Query(description="`<attempt>-<sequence>`.", pattern=_PLACE)] = "0-0",
-    limit: Annotated[int, Query(ge=1, le=1000, description="Of a page; a stream has none.")] = 200,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Most events on a page; a stream has no limit.")] = 200,
 ) -> _Given:
     return _Given(accept, last_event_id, after, limit)
 

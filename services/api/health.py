@@ -1,4 +1,4 @@
-"""Routes that say whether the service is there, whether it can work, and what it has done."""
+"""Routes for liveness, readiness and metrics."""
 
 from __future__ import annotations
 

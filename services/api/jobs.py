@@ -1,6 +1,6 @@
-"""What every kind of job can be asked: to be shown, followed, cancelled, resumed and forgotten.
+"""Routes that every kind of job has: show, follow, cancel, resume and delete.
 
-Plain functions: FastAPI runs them in threads, so none holds up the others.
+The routes are plain functions: FastAPI runs them in threads, so none blocks the others.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ _Document = TypeVar("_Document", bound=BaseModel)
 
 
 def followed(status: int) -> dict[int | str, dict[str, Any]]:
-    """The headers of an answer to what goes on after it, for the OpenAPI document."""
-    location = {"description": "Where it can be followed.", "schema": {"type": "string"}}
+    """OpenAPI headers of a 202: ``Location`` and ``Retry-After``."""
+    location = {"description": "Path of the job or batch.", "schema": {"type": "string"}}
     retry = {"description": "Seconds until the first look.", "schema": {"type": "integer"}}
     return {status: {"headers": {"Location": location, "Retry-After": retry}}}
 
 
 def follow(response: Response, service: Service, place: str) -> None:
-    """Say where something can be followed, and when to look first."""
+    """Set the headers that say where something can be followed, and when to look first."""
     response.headers["Location"] = place
     response.headers["Retry-After"] = str(max(1, math.ceil(service.settings.poll_seconds)))
 
 
 def accepted(response: Response, service: Service, job: Job) -> None:
-    """Say where a job can be followed, and when to look first."""
+    """Set the headers that say where a job can be followed, and when to look first."""
     follow(response, service, f"{PATHS[job.kind]}/{job.id}")
 
 
@@ -62,10 +62,10 @@ def add_job_routes(
     """Add the routes of single jobs of a kind, below its path; the id of one of another kind is not found there.
 
     Args:
-        router: With the kind's path as its prefix, or with none.
-        kind: Which.
-        model: Its document.
-        document: Gives that of a job.
+        router: The router; its prefix is the kind's path or empty.
+        kind: The kind of job.
+        model: Model of its document.
+        document: Builds the document of a job.
     """
     name, article = id_of(kind), "an" if kind == "evaluation" else "a"
     place = f"{PATHS[kind].removeprefix(router.prefix)}/{{{name}}}"
@@ -73,7 +73,7 @@ def add_job_routes(
 
     @router.get(place, response_model=model, responses=UNCHANGED, description=f"Show {article} {kind}.")
     def read(caller: CallerDep, service: ServiceDep, request: Request, job_id: str = by_id) -> Response:
-        # Not by `wanted`: what is asked for most is read in one thread, at once.
+        # Hot route: one thread hop instead of two, so no `wanted` dependency here.
         job = service.store.get(job_id, kind, tenant=caller.sees)
         return document_response(request, document(service, job))
 

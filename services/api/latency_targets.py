@@ -1,4 +1,4 @@
-"""Where latency may be measured."""
+"""The route of latency targets."""
 
 from __future__ import annotations
 

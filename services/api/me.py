@@ -1,4 +1,4 @@
-"""The route that tells callers who they are to the service, and how much of what they may have they use."""
+"""The route that shows the caller's identity, quotas and usage."""
 
 from __future__ import annotations
 

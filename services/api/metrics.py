@@ -1,4 +1,4 @@
-"""What Prometheus is told: requests as they are answered, jobs and attempts as the database has them."""
+"""Metrics for Prometheus: answered requests, and jobs and attempts from the database."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.jobs.store import JobStore
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 NO_ROUTE = "none"
-"""The route of requests that no route answers; their paths would be labels without end."""
+"""Label of requests without a route; their paths would make unlimited labels."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -26,8 +26,8 @@ class Metrics:
     """The measures of one application.
 
     Args:
-        store: The jobs that are counted when somebody asks.
-        batches: And the batches.
+        store: The jobs, counted at each scrape.
+        batches: The batches, likewise.
     """
 
     def __init__(self, store: JobStore, batches: BatchStore) -> None:
@@ -50,19 +50,19 @@ class Metrics:
         self._seconds.labels(*labels).observe(seconds)
 
     def text(self) -> bytes:
-        """Everything, in Prometheus' text format."""
+        """All metrics, in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
 class _JobCollector(Collector):
-    """Counts in the database when asked, so that a restart of the service changes nothing."""
+    """Counts rows of the database at each scrape, so that restarts of the service change nothing."""
 
     def __init__(self, store: JobStore, batches: BatchStore) -> None:
         self._store = store
         self._batches = batches
 
     def collect(self) -> Iterator[Metric]:
-        """Give the counts; states that nothing is in are told as 0, so that they have a history."""
+        """Yield the counts; empty states are reported as 0, so that their series have no gaps."""
         jobs, attempts = self._store.counts()
         family = GaugeMetricFamily("stillroom_jobs", "Jobs by kind and state.", labels=("kind", "status"))
         for kind in PREFIXES:
@@ -80,5 +80,5 @@ class _JobCollector(Collector):
         yield family
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: the database need not be asked to register."""
+        """Describe no metrics, so that registering does not query the database."""
         return iter(())

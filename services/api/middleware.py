@@ -1,4 +1,4 @@
-"""What stands around every request."""
+"""Middleware around every request."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ log = structlog.get_logger(__name__)
 
 
 class UnexpectedErrors:
-    """Answers errors that nobody foresaw as a problem, and logs them; an answer that has begun is cut short."""
+    """Logs unexpected errors and answers them as a problem; an answer that has begun is cut short."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
+        """Pass the request on; answer an unexpected error with a problem."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -47,19 +47,19 @@ class UnexpectedErrors:
 
 
 class Heads:
-    """Answers HEAD as GET without its body, for every route: RFC 9110 asks for it, and routes need not know.
+    """Answers HEAD as GET without its body, for every route: RFC 9110 asks for it.
 
-    What gives the body is stopped at its first piece: nobody reads the rest of an archive or of a stream.
+    The body's producer is stopped at its first piece, so that no archive or stream is read in vain.
 
     Args:
-        app: What answers GET.
+        app: The application that answers GET.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
+        """Pass the request on, a HEAD as a GET."""
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self._app(scope, receive, send)
             return
@@ -71,7 +71,7 @@ class Heads:
             await send(message)
             await send({"type": "http.response.body", "body": b""})
 
-        scope["method"] = "GET"  # in place: what stands around this looks at the route there
+        scope["method"] = "GET"  # in place: the outer middleware reads the route from this scope
         try:
             await self._app(scope, receive, beginning)
         except _AnsweredError:
@@ -81,24 +81,24 @@ class Heads:
 
 
 class _AnsweredError(Exception):
-    """All has been said."""
+    """The response is sent already; stop here."""
 
 
 class LocalOnly:
-    """Refuses what did not come from this machine's own programs and pages, where nobody is asked for a key.
+    """Refuses requests not from this machine's own programs and pages, for a service without keys.
 
-    A page of somebody else's may have the browser send us requests (then its own address is the ``Origin``), or may
-    have its name lead to this machine once it is loaded (then that name is the ``Host``).
+    A page of another site may make the browser send us requests (then the ``Origin`` is that site), or may point its
+    name to this machine once it is loaded (DNS rebinding; then the ``Host`` is that name).
 
     Args:
-        app: What answers the rest.
+        app: The application that answers all other requests.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
+        """Pass a local request on, and refuse a foreign one."""
         problem = _foreign(Headers(scope=scope)) if scope["type"] in {"http", "websocket"} else None
         if problem is None:
             await self._app(scope, receive, send)
@@ -107,7 +107,7 @@ class LocalOnly:
 
 
 def _foreign(headers: Headers) -> str | None:
-    """What is foreign about a request, in a sentence with its remedy."""
+    """The reason why a request is foreign, with the remedy; None for a local one."""
     host, origin = headers.get("host", ""), headers.get("origin")
     if not is_loopback(_hostname(host)):
         return (
@@ -130,11 +130,11 @@ def _hostname(host: str) -> str:
 
 
 class Measured:
-    """Tells the metrics of every answer.
+    """Records every answer in the metrics.
 
     Args:
-        app: What answers.
-        metrics: Who is told.
+        app: The application that answers.
+        metrics: The metrics.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -142,7 +142,7 @@ class Measured:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
+        """Pass the request on, and record its answer."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,4 +1,4 @@
-"""Which form of an answer a client asks for."""
+"""Content negotiation: the form of an answer that a client asks for."""
 
 from __future__ import annotations
 

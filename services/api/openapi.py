@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI gives, with problems as what they are.
+"""The OpenAPI document: FastAPI's, with errors as problem documents.
 
 ``python -m services.api docs/openapi.json`` writes the committed one.
 """
@@ -16,7 +16,7 @@ _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """Give the document of an application, made once."""
+    """Return the document of an application, built once."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
         for path in document["paths"].values():

@@ -1,6 +1,6 @@
 """Routes of the web page: its files lie in ``services/dashboard`` and need no key; the page asks the API for the rest.
 
-The browser is told to run nothing but these files, and to ask each time whether a file it has is still the same.
+The headers let the browser run only these files and revalidate them each time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Pages of lists that are newest first: how much of one, and from where on.
+"""Pages of lists, newest first.
 
-A cursor is the number of the last thing on its page and not its id, so that it leads on when that is deleted.
+A cursor is the number of the last item on its page, not its id, so that it is valid after that item is deleted.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _Thing = TypeVar("_Thing", bound=_Numbered)
 
 @dataclass(frozen=True)
 class Paging:
-    """Which page is asked for.
+    """The requested page.
 
     Attributes:
-        limit: How much is on it at most.
-        before: What it has is older than the thing of this number; None for the newest.
+        limit: Largest number of items on it.
+        before: Its items are older than the item of this number; None for the newest.
     """
 
     limit: int
@@ -37,7 +37,7 @@ class Paging:
 
     @property
     def wanted(self) -> int:
-        """How much to look for: one more than the page has tells whether there is another page."""
+        """Number of items to read: one more than the page, which shows whether another page follows."""
         return self.limit + 1
 
     def cut(self, found: Sequence[_Thing]) -> tuple[Sequence[_Thing], str | None]:

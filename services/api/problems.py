@@ -29,16 +29,16 @@ from workloads.storage.masking import mask_all
 
 MEDIA_TYPE = "application/problem+json"
 UNAVAILABLE_SECONDS = 5
-"""When to ask again after a 503."""
+"""``Retry-After`` of a 503, in seconds."""
 QUOTA_SECONDS = 60
-"""When to ask again where a quota may have room by then."""
+"""``Retry-After`` where a quota may have room later, in seconds."""
 
 log = structlog.get_logger(__name__)
 _NO_BODY = object()
 
 
 class ProblemCode(StrEnum):
-    """What went wrong, in a word that does not change; titles and details may."""
+    """Stable code of a problem; titles and details may change."""
 
     INVALID_REQUEST = "invalid_request"
     INVALID_PARAMETER = "invalid_parameter"
@@ -93,12 +93,12 @@ def problem_response(
 
 
 def unexpected_response() -> JSONResponse:
-    """The answer to an error of ours; what it was is for the log alone."""
+    """Build the answer to an internal error; its cause is only logged."""
     return problem_response(500, ProblemCode.INTERNAL, "The service has made a mistake; its log says more.")
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Have every error that is foreseen answered as a problem."""
+    """Register handlers that answer all expected errors as problems."""
 
     @app.exception_handler(InputError)
     def _input(request: Request, error: InputError) -> JSONResponse:
@@ -226,8 +226,8 @@ def _pointer(parts: Sequence[str], body: Any, model: type[BaseModel]) -> str | N
 
     Args:
         parts: Names and indices that lead to the field.
-        body: As it was sent.
-        model: Has the names that it may have.
+        body: The body as sent.
+        model: Model of the body, with its possible names.
     """
     if body is _NO_BODY:
         return None

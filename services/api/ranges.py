@@ -1,4 +1,4 @@
-"""Answers that can be had in parts: ``Range`` and ``If-Range`` (RFC 9110, section 14), one range a request."""
+"""Partial answers: ``Range`` and ``If-Range`` (RFC 9110, section 14), one range a request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {206: {"description": "The part tha
 
 @dataclass(frozen=True)
 class Part:
-    """Which part of a file a request asks for, by its headers."""
+    """The part of a file that a request's headers ask for."""
 
     range: str | None
     if_range: str | None
@@ -31,14 +31,14 @@ class Part:
         media_type: str,
         headers: Mapping[str, str] | None = None,
     ) -> StreamingResponse:
-        """Answer with the part, or with all.
+        """Answer with the part, or with the whole file.
 
         Args:
-            give: The bytes from one place up to another.
-            size: Of all of it.
-            tag: What changes when the bytes do.
-            media_type: Of all of it.
-            headers: More of them.
+            give: Returns the bytes from one offset up to another.
+            size: Size of the file.
+            tag: Entity tag of its content.
+            media_type: Its media type.
+            headers: Further headers.
 
         Raises:
             HTTPException: There is no such part.
@@ -57,7 +57,7 @@ class Part:
         )
 
     def _span(self, size: int, tag: str) -> tuple[int, int] | None:
-        """Where the part begins and ends; None for all. What is no range, or several, is left unheeded."""
+        """Begin and end of the part; None for the whole. Malformed or multiple ranges are ignored."""
         match = _RANGE.fullmatch(self.range or "")
         if match is None or match[0] == "bytes=-" or (self.if_range is not None and self.if_range != tag):
             return None

@@ -1,4 +1,4 @@
-"""What the API answers with, beside the job's own document."""
+"""Models of the API's answers, except documents of jobs."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ class ScoredPoint(CostDocument):
 
 
 class FrontierPoint(ScoredPoint):
-    """A candidate that no other beats in all respects."""
+    """A candidate of the Pareto front."""
 
     latency_ms: float | None = Field(None, description="On the frontier's target, where latency is a cost.")
     latency_predicted: bool | None = Field(None, description="Whether latency_ms is predicted, not measured.")
 
 
 class FrontierLatency(BaseModel):
-    """Which latency is meant, and how good its predictions are."""
+    """The latency's target and percentile, and the quality of its predictions."""
 
     target: LatencyTarget
     percentile: Percentile
@@ -106,7 +106,7 @@ class CandidatePage(BaseModel):
 
 
 class LatencyTargetList(BaseModel):
-    """Where latency may be measured."""
+    """Latency targets."""
 
     latency_targets: list[LatencyTarget]
 
@@ -116,8 +116,8 @@ class FrontierDocument(BaseModel):
 
     costs: list[str]
     sequence_length: int
-    latency: FrontierLatency | None = Field(None, description="Where latency is one of the costs.")
-    note: str | None = Field(None, description="What limits the answer.")
+    latency: FrontierLatency | None = Field(None, description="Set if latency is one of the costs.")
+    note: str | None = Field(None, description="Limits of the answer.")
     points: list[FrontierPoint]
 
 
@@ -132,12 +132,12 @@ class StudentEvaluation(BaseModel):
     """An evaluation of a student, in short."""
 
     id: str
-    name: str = Field(description="What its request calls the task.")
+    name: str = Field(description="Name of the task in the request.")
     status: JobStatus
     metric: Metric
     mean: float | None = Field(None, description="Over the seeds; null until it has succeeded.")
     std: float | None = Field(None, description="Over the seeds; null for one seed.")
-    baseline: float | None = Field(None, description="What the same answer for all rows scores.")
+    baseline: float | None = Field(None, description="Score of a constant answer.")
 
 
 class StudentDetail(StudentDocument):
@@ -145,7 +145,7 @@ class StudentDetail(StudentDocument):
 
     contents: list[StudentFile]
     evaluations: list[StudentEvaluation] = Field(description="Newest first, at most 200.")
-    archive: str = Field(description="Where its folder can be fetched as a tar.")
+    archive: str = Field(description="Path of its folder as a tar.")
 
 
 class Health(BaseModel):
@@ -156,7 +156,7 @@ class Health(BaseModel):
 
 
 class QuotaDocument(BaseModel):
-    """How much a tenant may have; null is no limit."""
+    """Limits of a tenant; null is no limit."""
 
     max_running: int | None = Field(description="Jobs that run at the same time; more of them wait.")
     max_unfinished: int | None = Field(description="Jobs that wait or run.")
@@ -167,7 +167,7 @@ class QuotaDocument(BaseModel):
 
 
 class UsageDocument(BaseModel):
-    """How much of it a tenant has."""
+    """Usage of a tenant, in the units of its quotas."""
 
     running: int
     unfinished: int
@@ -176,7 +176,7 @@ class UsageDocument(BaseModel):
 
 
 class MeDocument(BaseModel):
-    """Who a caller is to the service."""
+    """The caller's identity, quotas and usage."""
 
     tenant: str
     scopes: list[Scope]
@@ -186,7 +186,7 @@ class MeDocument(BaseModel):
 
 
 class ErrorEntry(BaseModel):
-    """One thing wrong with a request."""
+    """One finding about a request."""
 
     field: str = Field(description="Dotted path of the field, or the parameter's name.")
     pointer: str | None = Field(None, description="JSON pointer into the body; null where it is not about the body.")
@@ -195,7 +195,7 @@ class ErrorEntry(BaseModel):
 
 
 class Problem(BaseModel):
-    """What went wrong (RFC 9457)."""
+    """A problem document (RFC 9457)."""
 
     type: str = "about:blank"
     code: str = Field(description="The problem in a word that does not change, for programs.")

@@ -91,7 +91,7 @@ def frontier(
     cost: Annotated[list[CostName] | None, Query(description="One or two costs.", max_length=2)] = None,
     sequence_length: SequenceLength | None = None,
     latency_target: Annotated[
-        str | None, Query(description="Where latency is meant; may be left out where one target alone was measured on.")
+        str | None, Query(description="Latency target; optional if latency was measured on a single target.")
     ] = None,
     latency_percentile: Percentile = "p50",
 ) -> FrontierDocument:

@@ -1,6 +1,6 @@
-"""Bodies as JSON-like data: what JSON can say and a request cannot mean is refused, in time that grows with its length.
+"""A strict JSON parser for bodies, in linear time: it refuses JSON that a request cannot mean.
 
-Python's reader alone takes NaN, the last of two equal names, and halves of characters that no UTF-8 has.
+Python's parser alone accepts NaN, duplicate names (the last wins) and lone surrogates, which UTF-8 cannot encode.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from workloads.spec.errors import FieldError, InputError
 
 MAX_DEPTH = 64
 MAX_VALUES = 100_000
-"""Values in a body, those inside of others too; a batch of 200 full requests has some 20,000."""
+"""Limit of values in a body, nested ones included; a batch of 200 full requests has some 20,000."""
 MAX_NAMES = 256
-"""Names in one object; the largest of a request has some twenty, and up to 16 labels."""
+"""Limit of names in one object; the largest of a request has some twenty, and up to 16 labels."""
 _REMEDY = "Send JSON (RFC 8259) in UTF-8."
 
 _Trail = tuple[Any, ...] | None
-"""The way to a value, from its end: the last name, then the trail before it."""
+"""Path to a value, as a linked list from its end: the last name, then the path before it."""
 
 
 def parse(body: bytes) -> Any:
     """Read a body.
 
     Raises:
-        InputError: It is no JSON, or holds what no request can.
+        InputError: The body is no JSON, or holds values that no request can.
     """
     try:
         data = json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_no_constant)

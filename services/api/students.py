@@ -1,4 +1,4 @@
-"""Routes of students: what was chosen, and the files."""
+"""Routes of students and their files."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def archive(student: StudentDep, service: ServiceDep, part: PartDep) -> Streamin
 @router.get("/{student_id}/files/{path:path}", response_class=StreamingResponse, responses=ranges.RESPONSES)
 def file(path: str, student: StudentDep, service: ServiceDep, part: PartDep) -> StreamingResponse:
     """Fetch one file of a student, or a part of it."""
-    # Only what the listing of its own folder shows can be had, so no path leads out of it.
+    # Only files in the listing of the student's folder are served, so no path leads out of it.
     found = next((one for one in service.storage.files(_folder(student)) if one.path == path), None)
     if found is None:
         raise HTTPException(404, f"{student.id} has no file {path!r}.")

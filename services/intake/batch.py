@@ -35,10 +35,10 @@ class BatchRequest(Part):
     compressions: list[dict[str, Any]] = Field(
         min_length=1,
         max_length=MAX_COMPRESSIONS,
-        description="Of each, the fields that it has instead of, or beside, the common ones; labels are merged.",
+        description="Own fields of each compression, in place of or beside the common ones; labels are merged.",
     )
     max_running: int | None = Field(
-        None, ge=1, le=1000, description="How many of them run at the same time; null: as many as the service lets."
+        None, ge=1, le=1000, description="Limit of compressions that run at the same time; null: no limit of its own."
     )
     labels: Labels = Field(default_factory=dict, description="The batch's own.")
 

@@ -1,6 +1,6 @@
-"""The store of batches: compressions that were asked for together, and stand, end and are forgotten together.
+"""The store of batches: compressions submitted, tracked, cancelled and deleted together.
 
-Where a batch stands is never written down: it follows from where its jobs stand.
+A batch's state is not stored: it follows from the states of its jobs.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from workloads.documents.job_folder import ResultDocument
 
 
 class UnknownBatchError(LookupError):
-    """There is no batch of that id."""
+    """No batch has that id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Several compressions that were asked for together.
+    """Several compressions submitted together.
 
     Attributes:
         number: Orders batches by their making.
@@ -51,13 +51,13 @@ class Batch:
 
     @property
     def status(self) -> BatchStatus:
-        """Where it stands."""
+        """The batch's state, from the states of its jobs."""
         return BatchStatus.of(frozenset(self.counts))
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A compression of a batch, as far as the batch shows it.
+    """A compression of a batch, with the fields that the batch shows.
 
     Attributes:
         teacher: As the request names it.
@@ -126,7 +126,7 @@ class BatchStore:
         batch_id = new_id("bat")
 
         def make(session: Session) -> BatchRow:
-            # In one order, so that two batches never wait for each other's plans.
+            # Locked in a fixed order, so that two batches cannot deadlock over their plans.
             for plan in sorted({order.plan for order in orders if order.plan is not None}):
                 find_row(session, plan, tenant=tenant, lock=True)
             self._quotas.admit(session, tenant, jobs=len(orders), tokens=sum(order.tokens for order in orders))
@@ -149,7 +149,7 @@ class BatchStore:
             ]
             for row in rows:
                 session.add(row)
-                session.flush()  # one by one, so that their numbers follow the request's order
+                session.flush()  # flushed one by one, so that their numbers follow the request's order
             return batch
 
         return make_once(self._sessions, key, BatchRow, make, _read)
@@ -208,18 +208,18 @@ class BatchStore:
             ]
 
     def results(self, batch_id: str) -> Iterator[tuple[Member, ResultDocument | None]]:
-        """The compressions of a batch and what came of them, None before their end; one is read at a time."""
+        """Yield the compressions of a batch with their results, None before their end; one is read at a time."""
         for member in self.members(batch_id):
             query = select(JobRow.status, JobRow.result).where(JobRow.id == member.id)
             with self._sessions.reading() as session:
                 found = session.execute(query).first()
-            if found is not None:  # else it was deleted since
+            if found is not None:  # else the job was deleted meanwhile
                 status, result = found
                 held = None if result is None else ResultDocument.model_validate(result)
                 yield replace(member, status=JobStatus(status)), held
 
     def counts(self) -> dict[BatchStatus, int]:
-        """How many batches stand where; those without jobs are left out."""
+        """Numbers of batches by state; batches without jobs are left out."""
         states = list(JobStatus)
         present = [func.max(case((JobRow.status == status, 1), else_=0)).label(status) for status in states]
         each = select(*present).where(JobRow.batch.is_not(None)).group_by(JobRow.batch).subquery()
@@ -232,7 +232,7 @@ class BatchStore:
         return counts
 
     def request_cancel(self, batch_id: str, *, tenant: str | None = None) -> Batch:
-        """Ask for the end of all jobs that have not ended; asking again changes nothing.
+        """Cancel all jobs that have not ended; repeating it changes nothing.
 
         Raises:
             TransitionError: All have ended, and not by being cancelled.

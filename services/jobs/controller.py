@@ -1,4 +1,4 @@
-"""The controller: a thread that looks at all unfinished jobs again and again and moves each on.
+"""The controller: a thread that polls all unfinished jobs and moves each on.
 
 Several controllers, each of a service of its own, may look after the jobs of one database: each acts only for jobs
 that it holds a claim on (see :mod:`services.jobs.work`), and renews its claims while it lives.
@@ -24,16 +24,16 @@ from services.jobs.runner import Runner
 from services.jobs.states import JobStatus
 from services.jobs.work import Limits, WorkStore
 
-# A driver that has written its result has this long to end by itself.
+# Time for a driver to end by itself after it has written its result.
 LINGER_SECONDS = 60.0
 CLOSE_SECONDS = 10.0
-"""How long a stop waits for work under way; an unresponsive Ray may hold it up for a minute."""
+"""Time that a stop waits for work under way; an unresponsive Ray may block it for a minute."""
 
 log = structlog.get_logger(__name__)
 
 
 class Controller:
-    """Looks after the jobs of a store.
+    """Moves the jobs of a store on.
 
     Args:
         store: The jobs.
@@ -63,7 +63,7 @@ class Controller:
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
-        # Apart from the looks: a claim must not run out while one of them is held up.
+        # In a thread of its own: a claim must not run out while a poll is blocked.
         self._heart = threading.Thread(target=self._renew, name="claims", daemon=True)
         self._pool = ThreadPoolExecutor(max_workers=min(32, limits.running + 4), thread_name_prefix="job")
         self._at_work: dict[str, Future[None]] = {}
@@ -80,7 +80,7 @@ class Controller:
         self._wake.set()
 
     def stop(self) -> None:
-        """Take up nothing new; pieces of work that are under way go on."""
+        """Start no new work; work under way goes on."""
         self._closing.set()
         self._wake.set()
         for thread in (self._thread, self._heart):
@@ -104,7 +104,7 @@ class Controller:
             self._wake.clear()
             try:
                 self._look()
-            except Exception:  # a database that is locked or full now may be well at the next look
+            except Exception:  # a database that is locked or full now may work at the next poll
                 log.exception("controller_look_failed")
             self._wake.wait(self._poll_seconds)
 
@@ -113,7 +113,7 @@ class Controller:
             self._guarded("claims", self._store.renew)
 
     def _look(self) -> None:
-        # Ended work is dropped before the jobs are read, so that no job is moved on from what it was before.
+        # Ended work is dropped before the jobs are read, so that no job is moved on from an old state.
         self._at_work = {name: work for name, work in self._at_work.items() if not work.done()}
         for job in self._store.runs(self._only):
             self._put_to_work(job.id, self._move_on, job)
@@ -131,7 +131,7 @@ class Controller:
             self._at_work[name] = self._pool.submit(self._guarded, name, work, *arguments)
 
     def _guarded(self, name: str, work: Any, *arguments: Any) -> None:
-        """Do a piece of work; what goes wrong is logged once, and tried again at the next look."""
+        """Do a piece of work; errors are logged once, and the work is tried again at the next poll."""
         try:
             work(*arguments)
             self._troubles.pop(name, None)

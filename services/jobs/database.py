@@ -15,15 +15,15 @@ BUSY_SECONDS = 30
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-# Any number will do that nothing else in the database locks.
+# Key of an advisory lock; any number that nothing else in the database uses.
 _MIGRATION_LOCK = 7455187120
 
 
 def open_database(place: Path | str) -> Engine:
     """Open a database; both kinds let readers go on while others write.
 
-    What a writer has read must not change before it writes. With PostgreSQL it locks the rows that it reads; with
-    SQLite, which locks no rows, it has the database to itself from its beginning on.
+    Rows that a writer has read must not change before it writes. On PostgreSQL it locks these rows; on SQLite, which
+    has no row locks, it locks the database from its beginning.
 
     Args:
         place: A file, made where there is none, or a URL such as ``postgresql://user:password@host/database``.
@@ -77,7 +77,7 @@ def migrate(engine: Engine, revision: str = "head") -> None:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     with engine.execution_options(write=True).begin() as connection:
-        if engine.dialect.name == "postgresql":  # of two services that start at once, one waits for the other
+        if engine.dialect.name == "postgresql":  # of two services that start at the same time, one waits for the other
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
         config.attributes["connection"] = connection
         command.upgrade(config, revision)

@@ -1,4 +1,4 @@
-"""Jobs as people and programs get to see them, over HTTP and from the command line."""
+"""Documents of jobs, for the API and the command line."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class RayDocument(_Document):
 
 
 class JobDocument(_Document):
-    """A compression: what was asked, where it stands, what it gave."""
+    """A compression: its request, state and results."""
 
     id: str
     status: JobStatus
@@ -65,7 +65,7 @@ class JobDocument(_Document):
     seconds: float | None = Field(None, description="Run time of the attempt that succeeded.")
     teacher: TeacherDocument | None = None
     pictures: dict[str, str] = Field(default_factory=dict, description="Files by what they show.")
-    planned: PlannedDocument | None = Field(None, description="What a plan of this request had estimated.")
+    planned: PlannedDocument | None = Field(None, description="Estimates of a plan of this request.")
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -103,7 +103,7 @@ class CompressionSummary(_Document):
 
 
 class PlannedDocument(_Document):
-    """What a plan had said of this compression, against what it took."""
+    """Estimates of this compression's plan, beside its actual time and resources."""
 
     plan: str
     seconds: float = Field(description="The estimate.")
@@ -128,7 +128,7 @@ class SelectionDocument(_Document):
     provisional: bool = Field(
         False, description="Whether measuring latency, polishing or a proxy task may still change the choice."
     )
-    note: str | None = Field(None, description="What limits the answer.")
+    note: str | None = Field(None, description="Limits of the answer.")
     error: ErrorDocument | None = None
     steps: list[StepDocument]
     created_at: datetime
@@ -136,7 +136,7 @@ class SelectionDocument(_Document):
 
 
 class PlanJobDocument(_Document):
-    """What a compression would take; ``plan`` is there once the calibration has run."""
+    """Estimated time and resources of a compression; ``plan`` is set once the calibration has run."""
 
     id: str
     status: JobStatus
@@ -149,10 +149,10 @@ class PlanJobDocument(_Document):
 
 
 class EvaluationDocument(_Document):
-    """A model on a labelled task; ``result`` is there once all seeds have ended."""
+    """An evaluation of a model on a labelled task; ``result`` is set once all seeds have ended."""
 
     id: str
-    name: str = Field(description="What the request calls the task.")
+    name: str = Field(description="Name of the task in the request.")
     model: EvaluatedModel | None = Field(description="Null where an older version's request cannot be read.")
     status: JobStatus
     reason: str | None = Field(None, description="Why it is in this state, where that needs saying.")
@@ -169,7 +169,7 @@ class EvaluationDocument(_Document):
 
 
 class EventEntry(_Document):
-    """Something that happened in an attempt."""
+    """An event of an attempt."""
 
     attempt: int
     sequence: int
@@ -222,7 +222,7 @@ def compression_summary(job: JobSummary, storage: Storage) -> CompressionSummary
 
 
 def selection_document(job: Job, storage: Storage) -> SelectionDocument:
-    """Give a selection's document: the run's answer, or what could be said at once."""
+    """Build a selection's document: the run's answer, or the immediate one."""
     assert job.parent is not None
     result, at_once = job.result, _at_once(job)
     succeeded = result is not None and result.status == "succeeded"
@@ -252,7 +252,7 @@ def selection_document(job: Job, storage: Storage) -> SelectionDocument:
 
 
 def _while_ray_is_away(status: JobStatus, ray: Readiness) -> str | None:
-    """What an unfinished job waits for while Ray does not answer."""
+    """The reason why an unfinished job waits while Ray does not answer."""
     if ray.state == "ready":
         return None
     if status is JobStatus.QUEUED:
@@ -266,7 +266,7 @@ def _while_ray_is_away(status: JobStatus, ray: Readiness) -> str | None:
 
 
 class _AtOnce(BaseModel):
-    """What a selection could be answered at once, as the database keeps it."""
+    """The immediate answer of a selection, as the database keeps it."""
 
     students: list[StudentDocument] = []
     infeasible: list[InfeasibleDocument] = []
@@ -298,7 +298,7 @@ def plan_document(job: Job, storage: Storage) -> PlanJobDocument:
 
 def evaluation_document(job: Job, storage: Storage) -> EvaluationDocument:
     """Give an evaluation's document."""
-    # Where the student's files lie is the run's alone.
+    # The place of the student's files is internal to the run.
     asked = {name: value for name, value in job.request.items() if name != "files"}
     task, result = asked.get("task"), job.result
     return EvaluationDocument(
@@ -341,7 +341,7 @@ def _steps(job: Job, storage: Storage) -> list[StepDocument]:
 
 
 def current_step(storage: Storage, job_id: str, attempt: int) -> StepDocument | None:
-    """The step that a running job is at."""
+    """The current step of a running job."""
     return next((step for step in _progress_of(storage, job_id, attempt) if step.status == "running"), None)
 
 

@@ -14,10 +14,10 @@ from workloads.documents.job_folder import JobFolder
 from workloads.storage.storage import Storage
 
 KEPT_EVENTS = 50_000
-"""Events that are kept in memory in all, of the attempts that were last asked for; some 2 KB each."""
+"""Limit of events kept in memory, of the attempts last asked for; some 2 KB each."""
 
 Place = tuple[int, int]
-"""An attempt's number, and that of an event of it."""
+"""Numbers of an attempt and of one of its events."""
 
 
 class EventLog:
@@ -61,7 +61,7 @@ class EventLog:
 
 
 class _Attempt:
-    """What has been read of an attempt's events."""
+    """The events read of an attempt so far."""
 
     def __init__(self, folder: JobFolder, number: int) -> None:
         self._folder = folder

@@ -24,7 +24,7 @@ _LOG_BYTES = 1 << 20
 
 
 class RayUnreachableError(RuntimeError):
-    """Ray does not answer, or not as it should; trying later may help."""
+    """Ray does not answer, or its answer cannot be read; trying later may help."""
 
 
 class RayJobStatus(StrEnum):
@@ -44,7 +44,7 @@ class RayJobStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RayJob:
-    """What Ray says of a job."""
+    """A Ray job's state."""
 
     status: RayJobStatus
     message: str

@@ -30,11 +30,11 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class RequestKey:
-    """What a client marks a request with, so that sending it again makes no second job.
+    """An idempotency key of a request, so that sending it again makes no second job.
 
     Attributes:
-        scope: Where it was sent; a key holds there alone.
-        digest: Of what was sent with it.
+        scope: Route and tenant; a key is valid there alone.
+        digest: Digest of the request's content.
     """
 
     scope: str
@@ -65,7 +65,7 @@ class JobSummary:
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs a list has.
+    """Filter of a list of jobs.
 
     Attributes:
         kind: Those of this kind.

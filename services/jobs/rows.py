@@ -22,7 +22,7 @@ PREFIXES: dict[JobKind, str] = {"compression": "cmp", "selection": "sel", "plan"
 
 
 class UnknownJobError(LookupError):
-    """There is no job of that id.
+    """No job has that id.
 
     Attributes:
         kind: What it was asked for as, or what its id says that it was.
@@ -54,7 +54,7 @@ class StoppingError(RuntimeError):
 
 
 class Gate:
-    """Lets the changes that requests ask for through, until the service stops."""
+    """Admits changes of requests until the service stops."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -138,7 +138,7 @@ def find_row(
 
 
 def move(row: JobRow, target: JobStatus) -> None:
-    """Bring a job into a state that may follow its own.
+    """Move a job to a next state.
 
     Raises:
         TransitionError: It may not.
@@ -167,7 +167,7 @@ def ask_for_end(row: JobRow) -> None:
 
 
 def send_back(row: JobRow) -> None:
-    """Send a failed or cancelled job back to the queue, where it may fail as often as a new one.
+    """Send a failed or cancelled job back to the queue; its failures count from 0 again.
 
     Raises:
         TransitionError: It has not ended, or has succeeded.

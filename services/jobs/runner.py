@@ -1,7 +1,7 @@
-"""What is done for one job at a time: begin an attempt, follow it, end it, try again.
+"""Work on one job at a time: begin an attempt, follow it, end it, retry.
 
 The job's folder decides how an attempt ended (``result.json``); Ray only tells of a death without a result.
-Every method may be cut off anywhere: the next look at the same job goes on from what the store says.
+Every method may be interrupted anywhere: the next poll of the job continues from the store's state.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from workloads.storage.places import EVERYWHERE, Places
 from workloads.storage.storage import Storage
 
 MAX_BACKOFF_SECONDS = 300.0
-# The user's input, and a storage that is full, are not mended by trying again.
+# Retries do not help against invalid input or a full storage.
 RETRIED_CODES = frozenset({"internal", "lost", "unreachable"})
-# A hub or a storage that is away comes back in minutes rather than seconds.
+# An unreachable hub or storage comes back in minutes rather than seconds.
 OUTAGE_FACTOR = 15
-# What Ray says of a job whose node, head or supervisor died, and not its driver.
+# Ray's messages for a job whose node, head or supervisor died, not its driver.
 _RAY_DIED = re.compile(
     r"node (has )?(died|was terminated|is dead)|node.{0,80}\bdead\b|supervisor actor|owner (has )?died"
     r"|runtime.?env.{0,40}agent",
@@ -70,7 +70,7 @@ class Runner:
     """Moves jobs on.
 
     Args:
-        store: The jobs; what is done for one needs a claim on it.
+        store: The jobs; work on a job needs a claim on it.
         storage: Where their folders are.
         policy: When to try again.
         run_module: The module that a run starts.
@@ -308,7 +308,7 @@ class Runner:
         return [step.model_copy(update=ended) if step.status == "running" else step for step in steps]
 
     def _stored_bytes(self, job: Job, result: ResultDocument | None = None) -> int | None:
-        """What the job has put into the storage, by its result, or as far as an attempt without one has told."""
+        """Bytes that the job has stored, by its result, else by the reports of its attempt."""
         if result is not None and result.stored_bytes is not None:
             return result.stored_bytes
         try:

@@ -9,7 +9,7 @@ LOCAL_TENANT = "local"
 
 
 class JobStatus(StrEnum):
-    """Where a job stands."""
+    """State of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -45,7 +45,7 @@ _FOLLOWS: dict[JobStatus, frozenset[JobStatus]] = {
 
 
 class AttemptStatus(StrEnum):
-    """How an attempt stands.
+    """State of an attempt.
 
     The service's own stop has ended one that is ``interrupted``; Ray died under one that is ``ray_lost``.
     """
@@ -71,7 +71,7 @@ class AttemptStatus(StrEnum):
 
 
 class BatchStatus(StrEnum):
-    """Where a batch stands."""
+    """State of a batch."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -84,10 +84,10 @@ class BatchStatus(StrEnum):
 
     @classmethod
     def of(cls, present: frozenset[JobStatus]) -> BatchStatus:
-        """Where a batch stands whose jobs are in these states.
+        """The state of a batch whose jobs are in these states.
 
-        It is queued before any has begun, then running until all have ended; then partial where some have
-        succeeded. One whose jobs have all been deleted is empty, whatever they had come to.
+        It is queued before any job has begun, then running until all have ended, then partial where only some have
+        succeeded. A batch without jobs, all deleted, is empty.
         """
         if not present:
             return cls.EMPTY

@@ -36,7 +36,7 @@ from workloads.documents.job_folder import JobKind, ResultDocument
 _Row = TypeVar("_Row", JobRow, BatchRow)
 _Made = TypeVar("_Made")
 _MADE_FROM: tuple[JobKind, ...] = ("selection", "evaluation")
-"""What is deleted with the compression that it was made from."""
+"""Kinds of jobs that are deleted with the compression that they were made from."""
 MAX_PAGE = 200  # of what a client may ask for
 
 
@@ -193,9 +193,9 @@ class JobStore:
             )
 
     def request_cancel(self, job_id: str) -> Job:
-        """Ask for a job's end: a queued one is cancelled at once, a running one by the controller.
+        """Cancel a job: a queued one at once, a running one by the controller.
 
-        Asking again changes nothing.
+        Repeating it changes nothing.
 
         Raises:
             TransitionError: It has succeeded or failed already.
@@ -306,7 +306,7 @@ def _tagged(wanted: JobFilter, filters: Sequence[tags.Filter]) -> Select[int]:
 
 
 def new_id(prefix: str) -> str:
-    """An id that nothing else has."""
+    """Make a unique id."""
     return f"{prefix}_{uuid.uuid4().hex[:16]}"
 
 
@@ -376,7 +376,7 @@ def forget(session: Session, rows: Sequence[JobRow], clear: Callable[[str], None
 
 
 def find_keyed_row(session: Session, key: RequestKey, kind: type[_Row]) -> _Row | None:
-    """What was made by a request with this key, of the kind that its scope makes.
+    """Find the row that was made by a request with this key, of the kind that its scope makes.
 
     Raises:
         KeyReusedError: It was made by another request.

@@ -1,4 +1,4 @@
-"""Summaries: what lists show of a job, kept in a column of its own, so that a list reads neither request nor result."""
+"""Summaries of jobs for lists, kept in their own column, so that a list reads neither requests nor results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Storage given back, on the service's side: which artefacts jobs in the database need, and whose bytes become free."""
+"""Pruning on the service's side: artefacts that jobs in the database need, and tenants whose bytes become free."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from workloads.storage.storage import Storage
 from workloads.storage.sweep import Holder, Kept, Name, Removable, builds_in, remove, survey
 
 SHORTEST = timedelta(seconds=1.5 * MARK_SECONDS)
-"""Uses are noted this often at least, and clocks differ a little."""
+"""Smallest ``older_than``: uses are recorded at least this often, and clocks differ a little."""
 _RUNS = (JobStatus.RUNNING, JobStatus.CANCELLING)
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was given back, or would be.
+    """Result of a pruning, or of a dry run.
 
     Attributes:
-        removed: What is gone.
+        removed: The removed artefacts.
         kept: How many artefacts stay.
-        given_back: Bytes of deleted jobs that count no more, by tenant.
-        unused_since: What was used after this stays.
+        given_back: Bytes of deleted jobs that no longer count, by tenant.
+        unused_since: Artefacts used after this time stay.
     """
 
     removed: tuple[Removable, ...]
@@ -43,19 +43,19 @@ class Pruned:
 
     @property
     def bytes(self) -> int:
-        """Of all that was removed."""
+        """Bytes of all removed artefacts."""
         return sum(one.bytes for one in self.removed)
 
 
 def prune(engine: Engine, storage: Storage, older_than: timedelta, *, dry_run: bool = False) -> Pruned:
     """Remove artefacts that no job in the database needs, and give their bytes back to the tenants.
 
-    Jobs may run meanwhile: what was used since the oldest running attempt began stays.
+    Jobs may run meanwhile: artefacts used since the oldest running attempt began stay.
 
     Args:
         engine: The database of the storage's service, migrated.
         storage: The storage.
-        older_than: What was used since stays.
+        older_than: Artefacts used within this time stay.
         dry_run: Change nothing.
 
     Raises:
@@ -76,14 +76,14 @@ def prune(engine: Engine, storage: Storage, older_than: timedelta, *, dry_run: b
     _check_same(storage, holders)
     found = survey(storage, holders, unused_since)
     removed = found.removable if dry_run else tuple(remove(storage, found.removable, unused_since))
-    # Of a session that only reads nothing is kept.
+    # A dry run only reads: changes of its session are discarded.
     with sessions.reading() if dry_run else sessions.writing() as session, session.no_autoflush:
         given_back = _give_back(session, found.kept, holders)
     return Pruned(removed, len(found.kept), given_back, unused_since)
 
 
 def _holders(session: Session) -> Iterator[tuple[str, Holder, datetime | None]]:
-    """All jobs, what each holds on to, and since when it runs."""
+    """All jobs, the artefacts that each needs, and the start of each running attempt."""
     for row in session.scalars(select(JobRow).execution_options(yield_per=100)):
         named: set[Name] = set()
         if row.scores is not None:
@@ -120,7 +120,7 @@ def _check_same(storage: Storage, holders: dict[str, Holder]) -> None:
 
 
 def _give_back(session: Session, kept: tuple[Kept, ...], holders: dict[str, Holder]) -> dict[str, int]:
-    """Account for what stays: of a deleted job that which its tenant's other jobs need, or nobody in particular."""
+    """Account for artefacts of deleted jobs that stay: those needed by the tenant's other jobs or by no job."""
     forgotten = {row.id: row.tenant for row in session.scalars(select(ForgottenJobRow))}
     left: dict[str, int] = {}
     for one in kept:

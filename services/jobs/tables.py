@@ -175,7 +175,7 @@ class BatchTagRow(Base):
 
 
 class TenantRow(Base):
-    """Who jobs belong to, and how much may be asked for; what is empty is as the service's settings say.
+    """A tenant and its quotas; the service's settings fill empty ones.
 
     ``forgotten_bytes`` are those of jobs that were deleted before each of them was kept in mind by itself.
     """

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 Filter = tuple[str, str]
-"""What is asked for and its value, such as ``("teacher", "google/bert")``; of labels the name is ``label:<name>``."""
+"""Name and value of a filter, such as ``("teacher", "google/bert")``; the name of a label is ``label:<name>``."""
 
 
 def digest_of(kind: str, tenant: str | None, wanted: Filter) -> str:
