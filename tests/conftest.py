@@ -14,7 +14,7 @@ from tests import s3, teachers
 
 
 def _own_ray_token() -> None:
-    """Give this session's Ray clusters a token of their own; Ray reads the mode once, as it is imported."""
+    """Give this session's Ray clusters their own token; Ray reads the authentication mode once, at import."""
     folder = Path(tempfile.mkdtemp(prefix="sr-token-"))
     (folder / "token").write_text(secrets.token_hex(32))
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
@@ -26,7 +26,7 @@ os.environ |= s3.ENVIRONMENT
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a Ray cluster away from tests that run side by side: it takes every CPU for itself."""
+    """Keep tests with a Ray cluster in one worker: a cluster takes every CPU."""
     for item in items:
         if item.get_closest_marker("ray"):
             item.add_marker("alone")

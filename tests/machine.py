@@ -1,4 +1,4 @@
-"""Programs that tests need of the machine."""
+"""Checks for programs that tests need on the machine."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the tests, from the machine's programs, in a folder of its own and without a port."""
+"""A real PostgreSQL for the tests, from the machine's programs, in its own folder and without a port."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ USER = "postgres"
 
 
 def binaries() -> Path | None:
-    """The folder of the server's programs, where there is one."""
+    """Find the folder of the server's programs; None where there is none."""
     on_path = shutil.which("initdb")
     found = [Path(on_path)] if on_path else sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     return found[0].resolve().parent if found else None
@@ -22,9 +22,9 @@ def binaries() -> Path | None:
 
 @contextmanager
 def serve(programs: Path) -> Iterator[str]:
-    """Run a server; gives the URL of its databases, to end with a database's name.
+    """Run a server; yields the URL of its databases, to which a database's name is added.
 
-    PostgreSQL refuses to run as root, so root runs it as the user that its package has made.
+    PostgreSQL refuses to run as root, so root runs it as the user that its package creates.
     """
     folder = Path(tempfile.mkdtemp(prefix="sr-pg-", dir="/tmp"))  # a socket's path may have some 100 characters
     owner = USER if os.geteuid() == 0 else None

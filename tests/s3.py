@@ -23,7 +23,7 @@ ENVIRONMENT = {
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-"""What every process that speaks to the server needs; set for the whole test session."""
+"""Environment of every process that talks to the server; set for the whole test session."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class S3Server:
 
 @contextlib.contextmanager
 def serve(folder: Path) -> Iterator[S3Server]:
-    """Run a server on free ports of this machine, its files under ``folder``."""
+    """Run a server on free local ports, with its files under ``folder``."""
     config = folder / "s3.json"
     identity = {
         "name": "tests",

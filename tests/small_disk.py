@@ -1,4 +1,4 @@
-"""Running a piece of Python where the disk is a real, small file system."""
+"""A runner of Python scripts on a real, small file system."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 def run_on_small_disk(script: str, mount: Path, options: str = "size=1m") -> subprocess.CompletedProcess[str]:
     """Run ``script`` with a tmpfs of 1 MiB, or of other ``options``, at ``mount``, which it gets as its first argument.
 
-    Skips the test where the system lets no one mount one.
+    Skips the test where the system does not allow mounting one.
     """
     unshare = shutil.which("unshare")
     inside = f'mount -t tmpfs -o {options} tmpfs "$0" && exec "$@"'

@@ -1,4 +1,4 @@
-"""The files of a teacher without its numbers: enough for everything that is judged before a run."""
+"""Files of a teacher without weights, enough for all checks before a run."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def write_teacher(folder: Path, **changes: Any) -> Path:
     """Write a BERT of 6 layers whose weights are a hole in the file.
 
     Args:
-        folder: Where to, made if need be.
-        changes: Of the configuration; the weights stay what they are.
+        folder: Target folder, created where it is missing.
+        changes: Changes of the configuration; the weights stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(CONFIG | changes))
@@ -53,8 +53,8 @@ def write_weights(file: Path, shapes: dict[str, tuple[int, ...]], **entries: dic
     """Write a safetensors file with the header of tensors in float32, and a hole in place of their numbers.
 
     Args:
-        file: Where to.
-        shapes: By name.
+        file: Target file.
+        shapes: Shapes by tensor name.
         entries: Changes of a tensor's entry in the header, by name.
     """
     header: dict[str, Any] = {}
@@ -66,7 +66,7 @@ def write_weights(file: Path, shapes: dict[str, tuple[int, ...]], **entries: dic
 
 
 def write_header(file: Path, header: bytes, data_bytes: int, length: int | None = None) -> None:
-    """Write a safetensors file of a header and zeros; ``length`` is what the file says of the header."""
+    """Write a safetensors file of a header and zeros; ``length`` is the header length that the file states."""
     with file.open("wb") as sink:
         sink.write(struct.pack("<Q", len(header) if length is None else length) + header)
         sink.truncate(8 + len(header) + data_bytes)

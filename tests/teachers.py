@@ -44,7 +44,7 @@ def make_teacher(
     """Save a random teacher of ``family`` with its tokenizer in ``folder`` and return it.
 
     Biases and norms are random too, so that mixed-up weights show. ``head`` is ``masked-lm`` or
-    ``classification`` (3 classes); with one, the pooler is as the stock class has it.
+    ``classification`` (3 classes); with a head, the pooler is that of the stock class.
     """
     tokenizer = make_tokenizer(family, vocab_size)
     options: dict[str, Any] = {} if family == "mpnet" else {"type_vocab_size": 2 if family == "bert" else 1}

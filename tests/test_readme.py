@@ -1,4 +1,4 @@
-"""What the documents for newcomers say is so."""
+"""Checks that the documents for newcomers are true."""
 
 import json
 import re

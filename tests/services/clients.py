@@ -1,4 +1,4 @@
-"""What the tests of the clients share: servers that answer by a script, and both clients driven alike."""
+"""Helpers of the tests of the clients: servers that answer by a script, and one driver for both clients."""
 
 import asyncio
 import inspect
@@ -16,7 +16,7 @@ TARGETS = '{"latency_targets": []}'
 
 @dataclass
 class Answer:
-    """What a server says to one request; a body shorter than ``length`` is cut off."""
+    """A scripted answer to one request; a body shorter than ``length`` is cut off."""
 
     status: int = 200
     body: bytes = TARGETS.encode()
@@ -27,7 +27,7 @@ class Answer:
 
 @dataclass
 class Scripted:
-    """A server that gives one answer after the other, the last for ever, and remembers what it was asked."""
+    """A server that sends the answers in order, repeats the last, and records the requests."""
 
     answers: list
     requests: list = field(default_factory=list)
@@ -36,7 +36,7 @@ class Scripted:
 
 @contextmanager
 def scripting():
-    """Gives what starts a server that answers by a script."""
+    """Yield a function that starts a server that answers by a script."""
     running = []
 
     def start(*answers):
@@ -111,7 +111,7 @@ PASSED_BACK = ("Content-Type", "Content-Range", "ETag")
 
 
 def through(target, change):
-    """Answers as the real server does, but as ``change`` makes of it."""
+    """Pass requests to the real server, and change its answers by ``change``."""
 
     def answer(handler):
         headers = {name: handler.headers[name] for name in PASSED_ON if name in handler.headers}

@@ -1,4 +1,4 @@
-"""A clock that tests set, so that nothing waits."""
+"""A clock that tests set, so that no test waits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 
 class Clock:
-    """Gives a time that stands still until it is moved on."""
+    """A clock that stands still until it is moved on."""
 
     def __init__(self) -> None:
         self.time = datetime.now(UTC)

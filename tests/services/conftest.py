@@ -1,4 +1,4 @@
-"""What the service's tests share: a request, a storage, a service, and a real server in front of it."""
+"""Fixtures of the service's tests: a request, a storage, a service, and a real server in front of it."""
 
 import socket
 import threading
@@ -46,7 +46,7 @@ RUN_MODULE = "scripted_run"  # tests/services/scripted_run.py, found by PYTHONPA
 
 
 def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
-    """Wait for a condition, or fail."""
+    """Wait for a condition; fail at the time limit."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what} took more than {seconds} s"
@@ -71,7 +71,7 @@ def serving(service: Service, port: int = 0) -> Iterator[StillroomClient]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_keys_asked_for() -> Iterator[None]:
-    """Here, and in the services that tests start as processes; the tests of keys say otherwise."""
+    """Turn keys off, here and in services that tests start as processes; the tests of keys turn them on."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STILLROOM_INSECURE_LOCAL", "true")
         yield
@@ -96,7 +96,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
-    """Where an empty database is: a file of SQLite, or a URL of PostgreSQL."""
+    """An empty database: a file of SQLite, or a URL of PostgreSQL."""
     if getattr(request, "param", "sqlite") == "sqlite":
         return tmp_path / "jobs.sqlite"
     url = request.getfixturevalue("postgres")
@@ -115,7 +115,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def engine(database: Path | str) -> Iterator[Engine]:
-    """That database, opened and with its tables."""
+    """The empty database, opened and migrated."""
     engine = open_database(database)
     migrate(engine)
     yield engine
@@ -152,7 +152,7 @@ def make_request(text: Path) -> Callable[..., dict]:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    """A service whose Ray is not there: jobs are kept, and none is started."""
+    """A service without a Ray: it keeps jobs and starts none."""
     service = Service(load_settings(storage=str(tmp_path / "storage"), ray_address="http://127.0.0.1:9"))
     service.start()
     yield service
@@ -214,7 +214,7 @@ def script() -> Iterator[Callable[..., Scripted]]:
 
 @pytest.fixture(params=[Blocking, Awaiting], ids=["blocking", "awaiting"])
 def drive(request: pytest.FixtureRequest) -> Blocking | Awaiting:
-    """`drive(url, work)` does work with a client; both kinds take their turns."""
+    """`drive(url, work)` does work with a client; the test runs once for each kind."""
     return request.param()
 
 

@@ -1,4 +1,4 @@
-"""A run that says what it must not, and dies."""
+"""A run that prints secrets and dies."""
 
 import os
 import sys

@@ -87,7 +87,7 @@ class Replica:
 
 @contextmanager
 def ray_beside(state: Path) -> Iterator[tuple[str, str]]:
-    """A Ray that outlives the services; gives its dashboard's URL and its token."""
+    """Run a Ray that outlives the services; yields its dashboard's URL and its token."""
     state.mkdir(parents=True, exist_ok=True)
     options = HeadOptions(state, cpus=2, object_store_bytes=100 << 20)
     with pytest.MonkeyPatch.context() as patch:
@@ -104,7 +104,7 @@ def ray_beside(state: Path) -> Iterator[tuple[str, str]]:
 
 
 def runs_of(storage: Storage, job_id: str) -> dict[int, int]:
-    """How many processes each attempt of a job has had."""
+    """Number of processes of each attempt of a job."""
     folder = JobFolder(storage, job_id)
     return {
         int(number): sum(name.startswith("pid-") for name in storage.list(folder.path("", int(number))))

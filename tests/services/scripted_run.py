@@ -1,4 +1,4 @@
-"""A run that does as its request's labels say: writes the documents of a real one, and succeeds, fails or dies.
+"""A run scripted by its request's labels: it writes the documents of a real one, and succeeds, fails or dies.
 
 Labels: ``act`` (``succeed``, ``invalid``, ``unreachable``, ``internal``, ``crash``, ``hang``, ``garbage``),
 ``seconds`` to sleep before, ``good_attempt`` from which on it succeeds whatever ``act`` says.

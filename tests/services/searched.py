@@ -1,4 +1,4 @@
-"""A finished compression without its work: real artefacts in a storage, with losses from a formula."""
+"""A finished compression without training: real artefacts in a storage, with losses from a formula."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SPACES = relative_spaces(SHAPE, 3)
 
 
 def loss_of(architecture: Architecture) -> float:
-    """The more multiply-accumulates, the better."""
+    """Loss of a candidate: it falls with the multiply-accumulates."""
     return 1e6 / student_cost(SHAPE, architecture).flops
 
 
@@ -87,7 +87,7 @@ def make_samples(storage: Storage, target: LatencyTarget, measured: dict[Archite
 
 
 def make_task_scores(storage: Storage, scores: dict[tuple[str, Architecture], float]) -> Artifact:
-    """Commit what candidates scored on a proxy task."""
+    """Commit scores of candidates on a proxy task."""
     table = pa.table(
         {
             "subspace": [name for name, _ in scores],

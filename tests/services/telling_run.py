@@ -1,4 +1,4 @@
-"""A run that tells something again and again: label ``events`` says how often, ``every`` how many seconds apart."""
+"""A run that writes events: their number is the label ``events``, the seconds between them ``every``."""
 
 import argparse
 import sys

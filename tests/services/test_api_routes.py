@@ -1,4 +1,4 @@
-"""What all routes have in common: HEAD, Allow, paths that are not there, and the kinds of jobs."""
+"""Common behaviour of all routes: HEAD, Allow, unknown paths, and the kinds of jobs."""
 
 import httpx
 import pytest

@@ -217,7 +217,7 @@ def test_a_killed_service_finds_its_run_again_and_ctrl_c_leaves_nothing(storage,
         put = Path(record.temp_dir)
         assert list(put.parent.glob(f"{put.name}*")) == []  # nor what its runs have put aside
 
-    # What the service itself has ended waits in the queue, and counts as no failure.
+    # A run ended by the service itself waits in the queue, and counts as no failure.
     from services.settings import load_settings
 
     after = Service(load_settings(storage=str(storage)))

@@ -1,4 +1,4 @@
-"""What verbs print for people: columns for what there is to say, and none for what there is not."""
+"""Tables that verbs print for people: columns with values only."""
 
 import io
 from datetime import datetime, timedelta, timezone
@@ -114,7 +114,7 @@ def test_a_frontier_over_latency_says_what_is_predicted_and_how_well(capsys):
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """What tables print on a terminal."""
+    """The output of tables on a terminal."""
     shown = io.StringIO()
     monkeypatch.setattr(
         tables, "Console", lambda **_: Console(file=shown, width=200, force_terminal=True, color_system=None)

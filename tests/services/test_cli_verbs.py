@@ -267,7 +267,7 @@ def test_a_point_of_a_curve_is_told_with_its_numbers():
     assert event_line(event) == "t  1-3  metrics  train-small at 8,192 of 20,000 tokens: loss largest 0.5123"
 
 
-# What runs in the background of a shell has Ctrl-C ignored, and so has what it starts.
+# Background processes of a shell ignore Ctrl-C, and so do their children.
 HEARS_CTRL_C = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -380,7 +380,7 @@ def _verbs(group, prefix=""):
 
 
 def _complete(shell, words, **environment):
-    """What a shell gets, by the protocol of its script."""
+    """The completions that a shell gets, by the protocol of its script."""
     given = {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
     if shell != "bash":
         given = {"_TYPER_COMPLETE_ARGS": " ".join(words), "_TYPER_COMPLETE_FISH_ACTION": "get-args"}

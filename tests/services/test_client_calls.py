@@ -16,7 +16,7 @@ from services.jobs.states import JobStatus
 
 DOCUMENT = json.loads((Path(__file__).parents[2] / "docs" / "openapi.json").read_text())
 FOR_OTHERS = {("GET", "/healthz"), ("GET", "/metrics")}
-"""What probes and Prometheus ask for, and no client."""
+"""Routes for probes and Prometheus, which no client calls."""
 OPERATIONS = {
     (method.upper(), path): operation
     for path, operations in DOCUMENT["paths"].items()
@@ -29,7 +29,7 @@ SAMPLES = {
 
 
 def _message(call):
-    """What the call sends when every argument is given."""
+    """The message of the call with every argument given."""
     function = call.described
     hints = get_type_hints(function)
     names = [name for name in inspect.signature(function).parameters if name != "self"]

@@ -1,4 +1,4 @@
-"""What the embedded Ray and its runs inherit from the environment of the service."""
+"""The environment that the embedded Ray and its runs inherit from the service."""
 
 import os
 import pwd

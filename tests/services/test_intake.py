@@ -1,4 +1,4 @@
-"""What is refused before anything is started: what the teacher's and the corpus's files tell at once."""
+"""Refusals before a run, by the files of the teacher and the corpus."""
 
 import os
 import time

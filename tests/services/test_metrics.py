@@ -1,4 +1,4 @@
-"""What Prometheus reads, parsed by its own parser."""
+"""Metrics as Prometheus reads them, by its own parser."""
 
 import httpx
 import pytest

@@ -23,7 +23,7 @@ THEN = "2026-03-01 10:00:00.000000"
 REQUEST = {"teacher": {"model": "a/b"}, "labels": {"team": "blue"}, "seed": 3}
 RESULT = {"status": "failed", "error": {"code": "internal", "message": "It broke."}, "seconds": 4.0}
 STEP = {"name": "train", "status": "failed", "done": 3}
-# What a service of the first version had written: columns that came later are not named.
+# Rows of a service of the first version, without later columns.
 FIRST_VERSION = [
     (
         "INSERT INTO jobs (id, status, reason, request, attempt, not_before, created_at, started_at, finished_at, "

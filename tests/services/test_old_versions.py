@@ -32,7 +32,7 @@ KINDS = {
 
 @pytest.fixture
 def old(tmp_path):
-    """That storage, opened by this version."""
+    """The old storage, opened by this version."""
     storage = tmp_path / "storage"
     shutil.copytree(OLD, storage, ignore=shutil.ignore_patterns("jobs.sql"))
     (storage / "service").mkdir()

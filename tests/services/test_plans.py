@@ -1,4 +1,4 @@
-"""What a plan has said stands beside what its compression took."""
+"""Estimates of a plan beside the actual figures of its compression."""
 
 import pytest
 

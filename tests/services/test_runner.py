@@ -1,4 +1,4 @@
-"""What is made of the ways in which an attempt ends, without Ray: who is to blame, and how often it is tried again."""
+"""The runner's handling of ended attempts, without Ray: causes and retries."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whatever is sent to the API, it answers as its OpenAPI document says and never with an error of its own."""
+"""Random requests to the API: every answer agrees with its OpenAPI document, and none is an internal error."""
 
 import copy
 import json
@@ -93,7 +93,7 @@ def test_every_operation_keeps_to_the_document(client, known):
     operations = [found.ok() for found in schema.get_all_operations()]
     assert len(operations) > 30
     reached = set()
-    # What is deleted is not there for the operations after it.
+    # Deleted objects would be missing in later operations.
     for operation in sorted(operations, key=lambda one: one.method.lower() == "delete"):
         _keeps_to_the_document(operation, known, reached)
     # Most are really reached, not only turned away.

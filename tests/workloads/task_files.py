@@ -1,4 +1,4 @@
-"""Small labelled datasets with a rule that can be learned: a word that occurs, in one text or in both of a pair."""
+"""Small labelled datasets with a learnable rule: whether a word occurs, in one text or in both of a pair."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ WORDS = ["house", "teacher", "student", "text", "senate", "run", "budget", "lazy
 
 
 def write_rows(path: Path, header: list[str], rows: list[list[object]]) -> str:
-    """Write a CSV file and give its path."""
+    """Write a CSV file and return its path."""
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([header, *rows])
     return str(path)
 
 
 def write_words(path: Path, rows: int, seed: int, *, length: int = 6) -> str:
-    """``sentence``, ``label``: whether ``fox`` is among the words, of which there are ``length``."""
+    """Write rows ``sentence``, ``label``: whether ``fox`` is among the ``length`` words."""
     draw, made = random.Random(seed), []
     for _ in range(rows):
         words, label = draw.choices(WORDS, k=length), draw.random() < 0.5
@@ -28,7 +28,7 @@ def write_words(path: Path, rows: int, seed: int, *, length: int = 6) -> str:
 
 
 def write_similarities(path: Path, rows: int, seed: int) -> str:
-    """``first``, ``second``, ``label``: how many of the second text's words are ``fox``."""
+    """Write rows ``first``, ``second``, ``label``: how many of the second text's words are ``fox``."""
     draw, made = random.Random(seed), []
     for _ in range(rows):
         count = draw.randint(0, 5)

@@ -1,4 +1,4 @@
-"""What the tests of access share: a service that asks for keys, and keys of two tenants."""
+"""Fixtures of the tests of access: a service that asks for keys, and keys of two tenants."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,21 +23,21 @@ class Locked:
     url: str
 
     def key(self, tenant: str = "ours", *scopes: Scope) -> str:
-        """A new key."""
+        """Create a key."""
         return self.service.keys.create(tenant, scopes or ALL)[1]
 
     def client(self, tenant: str = "ours", *scopes: Scope) -> httpx.Client:
-        """A client with a new key."""
+        """Make a client with a new key."""
         return self.with_key(self.key(tenant, *scopes))
 
     def with_key(self, key: str) -> httpx.Client:
-        """A client with that key."""
+        """Make a client with this key."""
         return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
 
 
 @pytest.fixture
 def make_locked(tmp_path: Path) -> Iterator[Callable[..., Locked]]:
-    """``make_locked(**settings)``: such a service; everything may be read unless told otherwise."""
+    """``make_locked(**settings)`` makes such a service; by default requests may read every place."""
     opened = []
 
     def make(**settings: object) -> Locked:

@@ -1,4 +1,4 @@
-"""Who gets in, with what, and sees what: every route of the real service, walked over."""
+"""Access to every route of the real service: the keys it accepts, and the jobs it shows."""
 
 import itertools
 import re
@@ -37,7 +37,7 @@ ROUTES = _routes(bare_app())
 
 
 def _v1():
-    """What lies below ``/v1``, as paths with parameters."""
+    """Paths below ``/v1``, with parameters."""
     return sorted((method, re.sub(r":\w+\}", "}", path)) for method, path in ROUTES if path.startswith("/v1"))
 
 

@@ -1,4 +1,4 @@
-"""Where requests may read, as the service answers it."""
+"""Places that requests may read, by the service's answers."""
 
 import pytest
 

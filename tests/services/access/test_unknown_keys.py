@@ -1,4 +1,4 @@
-"""Who tries keys that there are not."""
+"""Attempts with unknown keys."""
 
 import httpx
 import pytest

@@ -1,4 +1,4 @@
-"""A real Chromium before a real server."""
+"""Fixtures with a real Chromium and a real server."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.services.dashboard.runs import LiveRun
 expect.set_options(timeout=15_000)
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-EXPECTED = re.compile(r"Failed to load resource")  # a browser's own word for an answer that refuses, or for none
+EXPECTED = re.compile(r"Failed to load resource")  # the browser's own message about a refusal or a missing answer
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """The browser; of a module only, since Playwright keeps an event loop in this thread while it is there."""
+    """The browser, one a module: while it lives, Playwright keeps an event loop in this thread."""
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         missing("Chromium")
@@ -33,7 +33,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
-    """`open_page(url, ...)` gives a page; at the end none may have had an error or broken the content policy."""
+    """`open_page(url, ...)` opens a page; at the end, no page may have had an error or broken the content policy."""
     contexts, said = [], []
 
     def open_(url: str, wait_for: str = "h1", **options: Any) -> Page:
@@ -56,7 +56,7 @@ def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
 
 @pytest.fixture
 def live_run(service, make_request) -> LiveRun:
-    """A compression that runs, as far as the service can see."""
+    """A compression that looks to the service as if it runs."""
     job = service.store.create(make_request(team="search"))
     service.work.begin_attempt(job.id)
     return LiveRun(service.storage, job.id)

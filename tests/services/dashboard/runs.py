@@ -1,4 +1,4 @@
-"""What a run writes while it goes on, and students that lie in the storage."""
+"""Imitations of runs: steps and events of a running one, and students in the storage."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class LiveRun:
         self._folder.write_events(self.attempt, self._events)
 
     def trained(self, done: int, *superlms: str, advanced_at: str | None = None) -> None:
-        """All SuperLMs have come so far; each gets a point of its curve."""
+        """Report this progress for all SuperLMs; each gets a point of its curve."""
         names = superlms or ("tiny", "small")
         for name in names:
             loss = {"loss_largest": 1 / (1 + done), "loss_smallest": 2 / (1 + done)}
@@ -68,7 +68,7 @@ class LiveRun:
 
 
 def student(service: Service, name: str, budget: str, architecture: Architecture) -> StudentDocument:
-    """A student whose files lie in the storage."""
+    """Make a student with files in the storage."""
     files = f"artifacts/student/{name}/builds/b"
     service.storage.write_bytes(f"{files}/config.json", b'{"model_type": "bert"}')
     return StudentDocument(
@@ -79,12 +79,12 @@ def student(service: Service, name: str, budget: str, architecture: Architecture
 
 
 def finished_with_students(service: Service, request: dict[str, Any]) -> Job:
-    """A succeeded compression with scores, a teacher, students and a budget that nothing meets."""
+    """Make a succeeded compression with scores, a teacher, students and a budget that no candidate meets."""
     return finish_with_students(service, service.store.create(request).id)
 
 
 def finish_with_students(service: Service, job: str) -> Job:
-    """Have a queued compression succeed so."""
+    """Let a queued compression succeed in this way."""
     scores = make_search(service.storage)
     shapes = [one for space in SPACES for one in space]
     teacher = student_cost(SHAPE, SHAPE.architecture)

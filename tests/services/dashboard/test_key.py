@@ -30,7 +30,7 @@ def server(keyed):
 
 @pytest.fixture
 def key(keyed):
-    """Of the tenant that the tests' jobs belong to."""
+    """A key of the tenant that the tests' jobs belong to."""
     return keyed.keys.create("local", {Scope.READ, Scope.SUBMIT})[1]
 
 

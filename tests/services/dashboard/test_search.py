@@ -28,7 +28,7 @@ def _told(loss):
 
 
 def _best(cost, limit):
-    """What the page says of the best candidate within a limit, from the formula of the scores."""
+    """The page's text on the best candidate within a limit, from the formula of the scores."""
     within = [one for one in SHAPES if getattr(student_cost(SHAPE, one), cost) <= limit]
     return f"loss {_told(min(map(loss_of, within)))}"
 

@@ -25,7 +25,7 @@ from workloads.spec.request import ObjectiveSpec, TrainingSpec
 
 BATCH, LENGTH, STEPS = 7, 12, 4
 RATE = 2e-4
-"""Small: AdamW makes a step of this size of a gradient that is nothing but rounding, as those of key biases are."""
+"""Small, because AdamW makes steps of this size from gradients of pure rounding noise, such as those of key biases."""
 SPACES = {
     "small": ProductSpace("small", (2, 3), (16, 32), (2.0, 3.0), None, 16, 4),
     "base": ProductSpace("base", (3, 4), (32, 48), (2.0, 3.0), (2, 4), 16, 4),
@@ -75,13 +75,13 @@ def batch_of(step: int, layout: str = "packed", padding: int = 0) -> Batch:
 def train(
     trainer: GroupTrainer, *, first: int = 0, steps: int | None = None, batches: int = 100, **batch: Any
 ) -> list[dict[str, Tensor]]:
-    """Train and give the losses of each step."""
+    """Train and return the losses of each step."""
     last = trainer.steps if steps is None else first + steps
     return [trainer.step(step, batch_of(step % batches, **batch)) for step in range(first, last)]
 
 
 def flats(trainer: GroupTrainer) -> dict[str, Tensor]:
-    """Give a copy of all weights."""
+    """Copy all weights."""
     return {name: value.clone() for name, value in trainer.state().items() if name.count("/") == 1}
 
 

@@ -1,4 +1,4 @@
-"""A real, small Ray for the tests of the Ray programs."""
+"""A real, small Ray for the tests of the runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scenes that the tests of the Ray programs share: something tiny to train on, and whole compressions."""
+"""Scenes of the tests of the runs: a tiny teacher and corpus, and whole compressions."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ STEPS, LENGTH, BATCH = 6, 16, 8
 
 
 class Heard(Progress):
-    """Keeps what it is told.
+    """Records progress reports.
 
     Attributes:
-        reports: Of each point: step, units done, units in all, metrics.
-        placements: The events of that type.
-        notes: Of all steps.
-        waits: What steps waited for.
+        reports: Step, units done, units in total and metrics of each report.
+        placements: Events of this type.
+        notes: Notes of all steps.
+        waits: Reasons for which steps waited.
     """
 
     def __init__(self, storage: Storage, steps: list[str], listener: Callable[..., None] = lambda *_: None) -> None:
@@ -135,10 +135,10 @@ class Scene:
 
 @dataclass
 class House:
-    """Whole compressions by real drivers.
+    """Runner of whole compressions by real drivers.
 
     Attributes:
-        address: Of the Ray that the drivers join.
+        address: Address of the Ray that the drivers join.
     """
 
     storage: Storage
@@ -203,7 +203,7 @@ class House:
         return document
 
     def wait(self, process: subprocess.Popen[str], condition: Callable[[], Any], what: str) -> Any:
-        """Wait until a condition holds while a driver runs, and give what it gave; end the driver if it never does."""
+        """Wait until a condition holds while a driver runs, and return its value; end the driver if it never holds."""
         deadline = time.monotonic() + 120
         while not (found := condition()):
             if process.poll() is not None or time.monotonic() > deadline:
@@ -213,7 +213,7 @@ class House:
         return found
 
     def trained(self, job: str, attempt: int = 1) -> int:
-        """Tokens that the attempt has told of, over all its SuperLMs."""
+        """Tokens that the attempt has reported, over all its SuperLMs."""
         document = JobFolder(self.storage, job).read_progress(attempt)
         return sum(step.done for step in document.steps if step.name.startswith("train")) if document else 0
 
@@ -244,7 +244,7 @@ def assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Ten
     assert one.keys() == other.keys()
     for name, tensor in one.items():
         if name.endswith("key.bias"):
-            continue  # softmax cancels it, so its gradient is rounding noise, which Adam blows up to full steps
+            continue  # softmax cancels this bias, so its gradient is rounding noise, which Adam scales up to full steps
         torch.testing.assert_close(tensor, other[name], rtol=1e-4, atol=1e-5, msg=name)
 
 
@@ -277,7 +277,7 @@ class Watch:
 
 @contextmanager
 def watching_workers() -> Iterator[Watch]:
-    """Note every training worker there is meanwhile; each lives for seconds, so looking now and then finds it."""
+    """Record every training worker in the meantime; each lives for seconds, so polling finds it."""
     watch, ended = Watch(), threading.Event()
 
     def look() -> None:

@@ -31,7 +31,7 @@ LossOf = Callable[[Candidate], float]
 
 
 def quality(candidate: Candidate) -> float:
-    """More is better, but odd depths and the widest feed-forward are a bad idea: so many candidates are outdone."""
+    """Quality grows with size, but falls at odd depths and the widest feed-forward: many are dominated."""
     one = candidate.architecture
     width, inner, depth = one.hidden_size, one.layers[0].intermediate_size, len(one.layers)
     bad = (0.8 if depth % 2 else 0.0) + (0.3 if inner >= 4 * width else 0.0)
@@ -39,7 +39,7 @@ def quality(candidate: Candidate) -> float:
 
 
 def losses(candidate: Candidate, start: int, stop: int, loss_of: LossOf = quality, noise: float = 0.0) -> Losses:
-    """Rows differ as text does, alike for all candidates, and by ``noise`` of each candidate's own."""
+    """Losses by row: a difficulty of each row, common to all candidates, and ``noise`` of each candidate."""
     draw = np.random.default_rng([zlib.crc32(repr(candidate).encode()), start])
     return loss_of(candidate) * _ROW_NOISE[start:stop] + noise * draw.normal(size=stop - start)
 
@@ -63,7 +63,7 @@ def play(
     order: random.Random | None = None,
     scored: list[tuple[Candidate, int]] | None = None,
 ) -> Board:
-    """Search in a loop; ``scored`` takes every candidate that was scored, with the first row of the rung."""
+    """Search in a loop; ``scored`` receives every scored candidate with the first row of its rung."""
     board = Board(what, rows=ROWS, actors=actors, known=known, on_progress=lambda: None)
     while proposed := proposer.propose(board.history()):
         board.begin(proposed)
@@ -81,7 +81,7 @@ def play(
 
 
 def random_budget(draw: random.Random, shape: TeacherShape, candidates: Sequence[Candidate]) -> Budget:
-    """One or two limits around, or exactly at, the costs of a candidate drawn."""
+    """Draw a budget: one or two limits around, or exactly at, the costs of a drawn candidate."""
     length = draw.choice([1, 16, 64, 128, 512, 4096])
     cost = student_cost(shape, draw.choice(candidates).architecture, length)
     limits = {
