@@ -71,7 +71,7 @@ class Searches:
         )
 
     def inputs(self, aim: str) -> SearchInputs:
-        """What is searched."""
+        """The inputs of the search."""
         from workloads.runs.search.search import SearchInputs
 
         files = Artifact("teacher", Key("teacher", {}).fingerprint, "teacher", {}, {})

@@ -48,7 +48,7 @@ class FolderArchive:
         return entity_tag(self.folder, self.name, *self.files)
 
     def stream(self, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """Give the archive, or its bytes from ``begin`` up to ``end``.
+        """Yield the archive, or its bytes from ``begin`` up to ``end``.
 
         Raises:
             OSError: A file has become shorter since it was listed; the stream is then cut short.

@@ -100,7 +100,7 @@ class UnansweredCompression(_Document):
 
 
 class BatchResults(_Document):
-    """One table of all that came of a batch, over its teachers."""
+    """The results of a batch in one table, over its teachers."""
 
     batch: str
     status: BatchStatus
@@ -109,12 +109,12 @@ class BatchResults(_Document):
 
 
 def batch_summary(batch: Batch) -> BatchSummary:
-    """Give a batch's document without its compressions."""
+    """Build a batch's document without its compressions."""
     return BatchSummary(**_fields(batch))
 
 
 def batch_document(batch: Batch, members: Iterable[Member], storage: Storage) -> BatchDocument:
-    """Give a batch's document; of the storage the progress of those that run is read."""
+    """Build a batch's document; the progress of running compressions is read from the storage."""
     compressions = [
         BatchedCompression(
             id=member.id,
@@ -132,7 +132,7 @@ def batch_document(batch: Batch, members: Iterable[Member], storage: Storage) ->
 def batch_results(
     batch: Batch, found: Iterable[tuple[Member, ResultDocument | None]], storage: Storage
 ) -> BatchResults:
-    """Give the table."""
+    """Build the table of a batch's results."""
     rows: list[BatchResult] = []
     unanswered: list[UnansweredCompression] = []
     for member, result in found:
@@ -146,7 +146,7 @@ def batch_results(
 
 
 def results_csv(found: Iterable[tuple[Member, ResultDocument | None]], storage: Storage) -> Iterator[str]:
-    """Give the table as CSV, line by line; a shape and misses are JSON in their cells."""
+    """Yield the table as CSV, line by line; shapes and misses are JSON in their cells."""
     yield _csv_line(list(BatchResult.model_fields))
     for member, result in found:
         if result is not None and result.status == "succeeded":

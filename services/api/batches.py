@@ -80,7 +80,7 @@ def results(
 
 @router.post("/{batch_id}/cancel", status_code=202, responses=followed(202))
 def cancel(batch: BatchDep, service: ServiceDep, response: Response) -> BatchDocument:
-    """Ask for the end of all its compressions that have not ended; asking again changes nothing."""
+    """Cancel all its compressions that have not ended; repeating it changes nothing."""
     return _accepted(response, service, service.cancel_batch(batch.id))
 
 
@@ -92,7 +92,7 @@ def retry(batch: BatchDep, service: ServiceDep, response: Response) -> BatchDocu
 
 @router.delete("/{batch_id}", status_code=204)
 def delete(batch: BatchDep, service: ServiceDep) -> None:
-    """Forget an ended batch, its compressions and all made from them, and their folders; artefacts stay for others."""
+    """Delete an ended batch, its compressions, all jobs made from them, and their folders; artefacts stay."""
     service.delete_batch(batch.id)
 
 

@@ -16,13 +16,13 @@ router = APIRouter(tags=["health"])
 
 @router.get("/healthz")
 def alive() -> Health:
-    """Say that the service answers."""
+    """Liveness: the service answers."""
     return Health(status="ok")
 
 
 @router.get("/readyz", responses={503: {"model": Health}})
 def ready(service: ServiceDep, response: Response) -> Health:
-    """Say whether jobs can be stored and run; 503 while they cannot."""
+    """Readiness: whether jobs can be stored and run; 503 while they cannot."""
     service.store.page(limit=1)
     readiness = service.cluster.readiness()
     if not readiness.ready:
@@ -34,7 +34,7 @@ def ready(service: ServiceDep, response: Response) -> Health:
 
 @router.get("/metrics", response_class=PlainTextResponse, dependencies=[METRICS_READER], responses=RESPONSES)
 def metrics(request: Request) -> Response:
-    """Give Prometheus what it asks for."""
+    """Metrics in Prometheus' text format."""
     found = request.app.state.metrics
     assert isinstance(found, Metrics)
     return Response(found.text(), media_type=MEDIA_TYPE)

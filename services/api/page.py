@@ -33,7 +33,7 @@ async def _file(path: str, request: Request) -> Response:
 
 @router.get("/")
 async def page(request: Request) -> Response:
-    """Give the page."""
+    """Serve the page."""
     return await _file("index.html", request)
 
 
@@ -45,5 +45,5 @@ async def docs() -> Response:
 
 @router.get("/static/{path:path}")
 async def asset(path: str, request: Request) -> Response:
-    """Give a file of the page."""
+    """Serve a file of the page."""
     return await _file(path, request)

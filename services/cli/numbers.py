@@ -39,7 +39,7 @@ def shown(column: str, values: Sequence[Cell]) -> list[str]:
 
 
 def losses(values: Sequence[Cell]) -> list[str]:
-    """Give losses with at least four significant digits, and with more where two that differ would read the same."""
+    """Format losses with at least four significant digits, and more where different ones would read the same."""
     numbers = [value for value in values if isinstance(value, float)]
     different = len(set(numbers))
     digits = LEAST_DIGITS
@@ -49,18 +49,18 @@ def losses(values: Sequence[Cell]) -> list[str]:
 
 
 def over_best(values: Sequence[float]) -> list[float]:
-    """Give how far each value lies above the least, relative to it."""
+    """Differences of the values from the least, relative to it."""
     least = min(values, default=0.0)
     return [value / least - 1 if least > 0 else value - least for value in values]
 
 
 def amount(value: float) -> str:
-    """Give an amount or a rate in a sentence for people."""
+    """Format an amount or a rate in a sentence for people."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def duration(seconds: float) -> str:
-    """Give a time for people, such as 1:02:03 or 0:48."""
+    """Format a duration for people, such as 1:02:03 or 0:48."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -86,7 +86,7 @@ class Calls(Side):
 
     @call("DELETE", "/v1/compressions/{job_id}", type(None))
     def delete(self, job_id: str) -> Given:
-        """Forget an ended compression, its selections and its evaluations; artefacts stay."""
+        """Delete an ended compression, its selections and its evaluations; artefacts stay."""
         return Given({"job_id": job_id})
 
     @call("GET", "/v1/compressions/{job_id}/pictures/{name}", bytes)
@@ -131,7 +131,7 @@ class Calls(Side):
 
     @call("DELETE", "/v1/selections/{selection_id}", type(None))
     def delete_selection(self, selection_id: str) -> Given:
-        """Forget an ended selection; artefacts stay."""
+        """Delete an ended selection; artefacts stay."""
         return Given({"selection_id": selection_id})
 
     @call("GET", "/v1/compressions/{job_id}/candidates", CandidatePage)
@@ -200,7 +200,7 @@ class Calls(Side):
 
     @call("DELETE", "/v1/plans/{plan_id}", type(None))
     def delete_plan(self, plan_id: str) -> Given:
-        """Forget an ended plan."""
+        """Delete an ended plan."""
         return Given({"plan_id": plan_id})
 
     @call("GET", "/v1/compressions/{job_id}/students", StudentList)
@@ -261,7 +261,7 @@ class Calls(Side):
 
     @call("DELETE", "/v1/batches/{batch_id}", type(None))
     def delete_batch(self, batch_id: str) -> Given:
-        """Forget an ended batch and its compressions; artefacts stay."""
+        """Delete an ended batch and its compressions; artefacts stay."""
         return Given({"batch_id": batch_id})
 
     @call("POST", "/v1/evaluations", EvaluationDocument, keyed=True)
@@ -308,7 +308,7 @@ class Calls(Side):
 
     @call("DELETE", "/v1/evaluations/{evaluation_id}", type(None))
     def delete_evaluation(self, evaluation_id: str) -> Given:
-        """Forget an ended evaluation."""
+        """Delete an ended evaluation."""
         return Given({"evaluation_id": evaluation_id})
 
     @call("GET", "/v1/latency-targets", LatencyTargetList)
@@ -327,7 +327,7 @@ class Calls(Side):
 
     @call("GET", "/readyz", Health, accepted=[503])
     def ready(self) -> Given:
-        """Ask whether runs can be started."""
+        """Read whether runs can be started."""
         return Given()
 
 

@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class HeadOptions:
-    """How to start a head.
+    """Options of a head's start.
 
     Attributes:
         state: The service's state folder, for the record, the log and the token.

@@ -269,7 +269,7 @@ class BatchStore:
             return _read(session, row)
 
     def delete(self, batch_id: str, clear: Callable[[str], None], *, tenant: str | None = None) -> None:
-        """Forget a batch whose jobs have all ended, with these and all that was made from them.
+        """Delete a batch whose jobs have all ended, with its jobs and all jobs made from them.
 
         Args:
             batch_id: The batch.

@@ -180,7 +180,7 @@ class EventEntry(_Document):
 
 
 def job_document(job: Job, storage: Storage, ray: Readiness, plan: Job | None = None) -> JobDocument:
-    """Give a job's document; of the storage only the progress of a job without its final steps is read."""
+    """Build a job's document; the storage is read only for the progress of a job without final steps."""
     result = job.result
     return JobDocument(
         id=job.id,
@@ -207,7 +207,7 @@ def job_document(job: Job, storage: Storage, ray: Readiness, plan: Job | None = 
 
 
 def compression_summary(job: JobSummary, storage: Storage) -> CompressionSummary:
-    """Give a compression as lists show it; one whose columns hold what nobody can show says so and spoils no list."""
+    """Build a compression's entry in lists; an unreadable row is shown as such and does not break the list."""
     common = {name: getattr(job, name) for name in ("id", "status", "batch", "attempt")}
     times = {name: getattr(job, name) for name in ("created_at", "started_at", "finished_at")}
     try:
@@ -283,7 +283,7 @@ def _at_once(job: Job) -> _AtOnce:
 
 
 def plan_document(job: Job, storage: Storage) -> PlanJobDocument:
-    """Give a plan's document."""
+    """Build a plan's document."""
     return PlanJobDocument(
         id=job.id,
         status=job.status,
@@ -297,7 +297,7 @@ def plan_document(job: Job, storage: Storage) -> PlanJobDocument:
 
 
 def evaluation_document(job: Job, storage: Storage) -> EvaluationDocument:
-    """Give an evaluation's document."""
+    """Build an evaluation's document."""
     # The place of the student's files is internal to the run.
     asked = {name: value for name, value in job.request.items() if name != "files"}
     task, result = asked.get("task"), job.result

@@ -105,7 +105,7 @@ class RayJobs:
             raise RayUnreachableError(f"Ray did not take the job: {_short(response)}")
 
     def get(self, submission_id: str) -> RayJob | None:
-        """Ask for a job; None where Ray does not know it.
+        """Read a job's state; None where Ray does not know it.
 
         Raises:
             RayUnreachableError: It does not answer.
@@ -119,7 +119,7 @@ class RayJobs:
         return RayJob(RayJobStatus(document["status"]), str(document.get("message") or ""))
 
     def stop(self, submission_id: str) -> None:
-        """Ask Ray to end a job; one that has ended, or is not there, is fine.
+        """Stop a job; an ended or unknown job is no error.
 
         Raises:
             RayUnreachableError: It does not answer.

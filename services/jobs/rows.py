@@ -80,7 +80,7 @@ class Gate:
                 self._changed.notify_all()
 
     def close(self, seconds: float) -> bool:
-        """Let no more changes through, and wait for those that are under way; whether all have ended in that time."""
+        """Admit no more changes and wait for those under way; returns whether all have ended in that time."""
         with self._changed:
             self._open = False
             return self._changed.wait_for(lambda: self._inside == 0, seconds)

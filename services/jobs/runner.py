@@ -47,7 +47,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a job may fail, and how long to wait in between.
+    """Limits of a job's failures, and waits between attempts.
 
     Attributes:
         max_attempts: Failed or lost attempts after which the job has failed.
@@ -149,7 +149,7 @@ class Runner:
         return False
 
     def cancel(self, job: Job, ray: RayJobs | None) -> None:
-        """Have Ray end the run; once it has ended, the job is cancelled."""
+        """Stop the run on Ray; once it has ended, the job is cancelled."""
         attempt = job.latest
         assert attempt is not None
         if ray is None:

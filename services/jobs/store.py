@@ -183,7 +183,7 @@ class JobStore:
             before = found[-1].number
 
     def counts(self) -> tuple[dict[tuple[JobKind, JobStatus], int], dict[AttemptStatus, int]]:
-        """How many jobs there are of each kind in each state, and how many attempts stand how."""
+        """Numbers of jobs by kind and state, and of attempts by state."""
         jobs = select(JobRow.kind, JobRow.status, func.count()).group_by(JobRow.kind, JobRow.status)
         attempts = select(AttemptRow.status, func.count()).group_by(AttemptRow.status)
         with self._sessions.reading() as session:
@@ -222,7 +222,7 @@ class JobStore:
             return job_of(row)
 
     def delete(self, job_id: str, clear: Callable[[str], None]) -> None:
-        """Forget an ended job, and all jobs made from it.
+        """Delete an ended job, and all jobs made from it.
 
         Args:
             job_id: The job.

@@ -1,9 +1,9 @@
 """The store of jobs as a controller uses it: claims on jobs, their attempts, and which job begins next.
 
-Several services may look after one database. A service acts for a job only while it holds a *claim* on it: its own
-name as owner, a token made for this claim, and a time until which it holds unless it is renewed. Work is done
-outside of transactions; what came of it is written only if the token is still the job's, so that a service that
-was held up for longer than its claim lasts spoils nothing.
+Several services may share one database. A service works on a job only while it holds a *claim* on it: its own name as
+owner, a token made for this claim, and the time when the claim runs out unless it is renewed. Work is done outside
+of transactions. Its result is written only if the token is still the job's, so that a service that was blocked for
+longer than its claim lasts overwrites nothing.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from workloads.documents.job_folder import ResultDocument, StepDocument
 CLAIM_SECONDS = 30.0
 _RUNS = (JobStatus.RUNNING, JobStatus.CANCELLING)
 _LONG_AGO = datetime.min
-# Since it was made, or since a person resumed it.
+# Since the job was made, or since a person resumed it.
 _HAS_BEGUN = JobRow.attempt > JobRow.resumed_after
 PLACE_KEPT_SECONDS = 60.0
 """A job whose next attempt begins within this keeps its place among the running; other jobs may fill a longer wait."""
-# Any number will do that nothing else in the database locks.
+# Key of an advisory lock; any number that nothing else in the database uses.
 _SCHEDULING_LOCK = 7455187121
 
 
 class ClaimLostError(TransitionError):
-    """Another service looks after the job by now."""
+    """Another service has taken over the job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many jobs may run at the same time.
+    """Limits of jobs that run at the same time.
 
     Attributes:
-        running: In all.
-        of_tenant: Of one tenant that has no limit of its own; None is no limit.
+        running: Limit of all jobs.
+        of_tenant: Limit of each tenant without a limit of its own; None is no limit.
     """
 
     running: int
@@ -55,13 +55,13 @@ class Limits:
 
 
 class WorkStore:
-    """The jobs that one service looks after.
+    """The jobs that one service works on.
 
     Args:
         engine: From :func:`services.jobs.database.open_database`, migrated.
-        owner: The service's name among all; made up where it is left out.
-        claim_seconds: How long a claim lasts that is not renewed.
-        clock: Gives the time in UTC.
+        owner: Unique name of the service; generated where it is left out.
+        claim_seconds: Time after which a claim runs out unless it is renewed.
+        clock: Returns the time in UTC.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class WorkStore:
         self._lock = threading.Lock()
 
     def runs(self, only: str | None = None) -> list[Job]:
-        """Jobs with a run that this service looks after, or that nobody does, oldest first.
+        """Jobs with a run that this service has a claim on, or no service has, oldest first.
 
         Args:
             only: This job alone.
@@ -93,12 +93,12 @@ class WorkStore:
             return [job_of(row) for row in session.scalars(query)]
 
     def claim(self, job_id: str) -> Job | None:
-        """Take over a job that nobody looks after, or keep one's own.
+        """Claim a job that no service has a claim on, or keep this service's claim.
 
         Returns:
             The job as it is now; None where another service has it, or where it has no run any more.
         """
-        with self._sessions.reading() as session:  # a claim that is held already, as at most looks, locks nothing
+        with self._sessions.reading() as session:  # a claim that is held already, the usual case, locks nothing
             row = find_row(session, job_id)
             if row.status not in _RUNS:
                 return None
@@ -114,13 +114,13 @@ class WorkStore:
             return job_of(row)
 
     def renew(self) -> None:
-        """Hold all claims of this service for longer."""
+        """Renew all claims of this service."""
         with self._sessions.writing() as session:
             mine = update(JobRow).where(JobRow.owner == self.owner)
             session.execute(mine.values(claimed_until=self._now() + timedelta(seconds=self.claim_seconds)))
 
     def release(self) -> None:
-        """Give up all claims of this service, so that another need not wait until they have run out."""
+        """Release all claims of this service, so that others need not wait until they run out."""
         with self._sessions.writing() as session:
             mine = update(JobRow).where(JobRow.owner == self.owner)
             session.execute(mine.values(owner=None, token=None, claimed_until=None))
@@ -140,7 +140,7 @@ class WorkStore:
         Returns:
             The job, running; None where none may begin.
         """
-        with self._sessions.reading() as session:  # most looks find nothing, and lock nothing
+        with self._sessions.reading() as session:  # most polls find nothing, and lock nothing
             if _next(session, limits, self._now(), only) is None:
                 return None
         with self._sessions.writing() as session:
@@ -149,7 +149,7 @@ class WorkStore:
             while (number := _next(session, limits, self._now(), only)) is not None:
                 queued = select(JobRow).where(JobRow.number == number, JobRow.status == JobStatus.QUEUED)
                 row = session.scalar(queued.with_for_update())
-                if row is not None:  # else it was cancelled between the two
+                if row is not None:  # else the job was cancelled in between
                     return self._begin(session, row)
             return None
 
@@ -163,7 +163,7 @@ class WorkStore:
             return self._begin(session, find_row(session, job_id, lock=True))
 
     def mark_submitted(self, job_id: str, attempt: int) -> Job:
-        """Note that the attempt has reached Ray; a job that is being cancelled by now may have one too.
+        """Record that the attempt has reached Ray; the job may be in cancellation by now.
 
         Raises:
             ClaimLostError: Another service looks after it.
@@ -217,7 +217,7 @@ class WorkStore:
             current.status, current.reason, current.finished_at = status, reason, self._now()
             row.reason, row.not_before = reason, not_before
             if stored_bytes is not None:
-                # An attempt that ended early has not come by all that earlier ones had made.
+                # An attempt that ended early has not counted all artefacts of earlier ones.
                 row.stored_bytes = max(row.stored_bytes, stored_bytes)
             row.owner, row.token, row.claimed_until = None, None, None
             if then.is_terminal:
@@ -297,7 +297,7 @@ def _next(session: Session, limits: Limits, time: datetime, only: str | None) ->
 
 
 def _places(session: Session, time: datetime) -> tuple[dict[str, int], dict[str, int]]:
-    """How many places are taken, by tenant and by batch: by running jobs, and by those that soon run again."""
+    """Numbers of taken places by tenant and by batch: running jobs, and jobs that soon run again."""
     soon = and_(
         JobRow.status == JobStatus.QUEUED,
         _HAS_BEGUN,
@@ -332,7 +332,7 @@ def _full_batches(session: Session, running: Mapping[str, int]) -> list[str]:
 def _last_begun(session: Session, tenants: Sequence[str]) -> dict[str, datetime]:
     """Start of each tenant's latest attempt; tenants without one are left out."""
     found = {}
-    for tenant in tenants:  # one by one, so that each is a look at the end of an index
+    for tenant in tenants:  # one query each, which reads only the end of an index
         latest = session.scalar(select(func.max(JobRow.begun_at)).where(JobRow.tenant == tenant))
         if latest is not None:
             found[tenant] = latest

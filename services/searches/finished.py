@@ -125,7 +125,7 @@ class Searches:
                 with self._lock:
                     found = self._sampled.get(fingerprint)
                 if found is None:
-                    # What is gone, or was written by another version, is as good as not measured.
+                    # Artefacts that are gone or of another version count as not measured.
                     with contextlib.suppress(FileNotFoundError, ValidationError):
                         artifact = artifacts.load(self._storage, "latency-samples", fingerprint)
                         samples = LatencySamples.model_validate(artifact.summary)

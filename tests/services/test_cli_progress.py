@@ -1,4 +1,4 @@
-"""How a job's steps are shown while they go on."""
+"""The live view of a job's steps."""
 
 import io
 from datetime import UTC, datetime

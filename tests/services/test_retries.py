@@ -1,4 +1,4 @@
-"""When a failed attempt is followed by another, and after how long."""
+"""Retries of failed attempts, and their waits."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""How the page's files are served."""
+"""Serving of the page's files."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""What is counted in advance is what the saved student has: its file, its operations, its live tensors."""
+"""Costs counted in advance against the saved student's: file size, operations, live tensors."""
 
 from __future__ import annotations
 

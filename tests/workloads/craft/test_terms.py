@@ -64,7 +64,7 @@ def test_hidden_states_are_compared_by_pairs_over_real_tokens() -> None:
 def test_a_student_with_all_layers_of_its_teacher_has_no_loss_of_hidden_states() -> None:
     teacher = hidden(3, 6, 0)
     assert float(loss_rows(HiddenStates(3, (3,)), teacher, teacher).sum()) == 0
-    # What padding holds does not count.
+    # The values of padding do not count.
     spoilt = {layer: torch.where(MASK[..., None], x, torch.full_like(x, 1e4)) for layer, x in teacher.hidden.items()}
     assert float(loss_rows(HiddenStates(3, (3,)), teacher, Signals(hidden=spoilt, layers=3)).sum()) == 0
 

@@ -1,4 +1,4 @@
-"""From scores to students, over stages that are worked out in memory from formulas."""
+"""Answers to budgets, from scores to students, over stages in memory with formulas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a result's picture is told to show: the chosen where they are now, and of what nothing meets what is missed."""
+"""Data of a result's picture: the current place of each choice, and the missed limits of unmet budgets."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def test_a_killed_evaluation_goes_on_from_its_finished_seeds_to_the_same_scores(
     assert found.fingerprint == teacher_files.fingerprint(house.teacher)
     assert result.artifacts["evaluation-seed"] == [desk.seeds()[seed].fingerprint for seed in (3, 5, 8)]
 
-    # What the cluster gives is what fine-tuning right here gives.
+    # The cluster's result equals that of fine-tuning in this process.
     asked, model = parse_accepted(request), TaskModel.teacher(house.teacher)
     plain = evaluate_seed(model.model, prepare(asked, model), asked, 5, torch.device("cpu"))
     assert plain.score == pytest.approx(values[1], abs=0.05)

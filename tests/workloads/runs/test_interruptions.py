@@ -59,7 +59,7 @@ def test_a_run_that_is_asked_to_end_does_so_at_once_and_the_job_that_waits_goes_
 
 
 def _notes(house: House, job: str) -> set[str | None]:
-    """What is noted on the steps of training that are under way."""
+    """Notes on the running steps of training."""
     document = JobFolder(house.storage, job).read_progress(1)
     steps = document.steps if document else []
     return {step.note for step in steps if step.name.startswith("train") and step.note}

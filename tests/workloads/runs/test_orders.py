@@ -158,7 +158,7 @@ def test_latency_proxy_task_polish_and_exports_in_one_compression(
         for file in (student.exports["onnx"], student.exports["int8"]):
             onnxruntime.InferenceSession(folder / file, providers=["CPUExecutionProvider"])
         assert student.exports["int8_report"]["hidden_cosine"] > 0.5
-    # What was made only to be measured is not named, and what it takes is counted.
+    # Files made only for measuring are not named, but their bytes are counted.
     folders = {student.files.partition("/builds/")[0] for student in result.students if student.files is not None}
     assert {f"artifacts/student/{one}" for one in result.artifacts["student"]} == folders
     every = [house.storage.path(f"artifacts/student/{name}") for name in house.storage.list("artifacts/student")]

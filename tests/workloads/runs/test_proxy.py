@@ -197,7 +197,7 @@ def test_who_falls_behind_is_stopped_early_and_still_ranked(desk: Desk, ray_clus
     assert first.task_score == 0.95
     assert all(one.task_score is not None and one.task_score < 0.9 for one in others)
 
-    # What was stopped for others' sake is no answer where they do not compete.
+    # A candidate stopped early among others is no answer where those others do not compete.
     alone, _ = desk.score(request, candidates[2:], "cmp_4-1")
     assert alone.summary["stopped_early"] == 0
 

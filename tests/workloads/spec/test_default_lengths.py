@@ -1,4 +1,4 @@
-"""Where a request says no length, it is the lesser of 128 and what the teacher reads."""
+"""Default lengths: the lesser of 128 and the teacher's longest sequence."""
 
 from __future__ import annotations
 

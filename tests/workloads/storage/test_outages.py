@@ -1,4 +1,4 @@
-"""What does not answer now, told from what is wrong for good; by what the libraries really raise."""
+"""Outages told apart from permanent errors, by the real errors of the libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where requests may read: what escapes by name, by link, by encoding or by being swapped."""
+"""Places that requests may read: escapes by name, by link, by encoding and by swapped files."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""What a pruning finds and removes, in a folder and on a real S3 server."""
+"""Pruning: the artefacts found and removed, in a folder and on a real S3 server."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_what_was_used_a_moment_ago_stays_with_what_it_was_made_from(local: Stor
 
 def test_leftovers_go_with_their_job_or_once_it_has_no_use_for_them(storage: Storage) -> None:
     def leave(job: str) -> dict[str, str]:
-        """What a first attempt leaves: half a build, checkpoints, scores, Ray's folder; and half of a second's."""
+        """Leftovers of a first attempt (half a build, checkpoints, scores, Ray's folder) and half of a second's."""
         fingerprint = Key("superlm", {"job": job}).fingerprint
         places = {
             "build": f"artifacts/superlm/{fingerprint}/builds/{job}-1",

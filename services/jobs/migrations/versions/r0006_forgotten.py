@@ -1,4 +1,4 @@
-"""What a tenant's deleted jobs have used; the keys of requests hold within a tenant."""
+"""Usage of a tenant's deleted jobs; keys of requests are valid within a tenant."""
 
 import sqlalchemy as sa
 from alembic import op

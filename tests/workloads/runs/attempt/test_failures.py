@@ -1,4 +1,4 @@
-"""From what went wrong to what the user is told; the errors are those that Ray and pyarrow really wrap."""
+"""Reports of failures to the user; the errors are those that Ray and pyarrow really wrap."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FULL = OSError(errno.ENOSPC, "No space left on device", "/data/state")
 
 
 def _of_a_task(cause: BaseException) -> BaseException:
-    """What ``ray.get`` raises for a task that raised ``cause``: also of the cause's own class."""
+    """The error of ``ray.get`` for a task that raised ``cause``; it is of the cause's class too."""
     error: BaseException = RayTaskError("task", "Traceback …", cause, pid=1, ip="127.0.0.1").as_instanceof_cause()
     assert isinstance(error, type(cause))
     return error

@@ -1,4 +1,4 @@
-"""What of measured latencies is kept, and for whom, with a meter that gives what it is told to."""
+"""Reuse of measured latencies across runs, with a scripted meter."""
 
 from __future__ import annotations
 

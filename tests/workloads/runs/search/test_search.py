@@ -54,7 +54,7 @@ HEAD_ORDERS: dict[str, list[int] | None] = {"tiny": None, "small": list(range(64
 
 @dataclass
 class Stage:
-    """What a search starts from."""
+    """The inputs of a search."""
 
     storage: Storage
     request: CompressionRequest

@@ -131,7 +131,7 @@ class Measured(Scene):
         return commit(self.storage, Key("latency", {}), self.builder, self.measure.model_dump(mode="json"))
 
     def answer(self) -> None:
-        """What the answer to a budget calls, with two students."""
+        """The stages that the answer to a budget calls, with two students."""
         target = self.stages.targets()["cpu-1"]
         self.stages.latency_models(self.trained, target)
         for done in (0, 1):

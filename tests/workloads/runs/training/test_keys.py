@@ -1,4 +1,4 @@
-"""What decides a SuperLM's weights is in its key, and nothing else."""
+"""Keys of SuperLMs: they contain all settings that decide the weights, and no others."""
 
 from __future__ import annotations
 
