@@ -23,6 +23,7 @@ from services.intake.compression import AcceptedCompression, accept_compression
 from services.intake.evaluation import accept_evaluation
 from services.intake.selection import SelectionRequest, accept_selection, parse_selection
 from services.jobs.batches import Batch, BatchStore, Order
+from services.jobs.cluster_view import ClusterView
 from services.jobs.controller import Controller
 from services.jobs.database import migrate, open_database
 from services.jobs.documents import JobDocument, job_document
@@ -87,6 +88,7 @@ class Service:
         self.selections = Selections(self.storage, self.searches)
         self.batches = BatchStore(self.engine, self.quotas, self._gate)
         self.cluster = self._make_cluster()
+        self.cluster_view = ClusterView(self.cluster.jobs)
         self._controller: Controller | None = None
 
     def start(self, *, only: str | None = None) -> None:

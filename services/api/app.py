@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from services.api import (
     batches,
+    cluster,
     compressions,
     evaluations,
     health,
@@ -43,7 +44,7 @@ def bare_app() -> FastAPI:
     app.add_middleware(Heads)
     # Before the compressions, of which "plan" would be taken for one.
     app.include_router(plans.asking, dependencies=[CALLER])
-    for module in (batches, plans, compressions, selections, students, evaluations, latency_targets, me):
+    for module in (batches, plans, compressions, selections, students, evaluations, latency_targets, me, cluster):
         app.include_router(module.router, dependencies=[CALLER])
     app.include_router(health.router)
     app.include_router(page.router)

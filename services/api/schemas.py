@@ -155,6 +155,33 @@ class Health(BaseModel):
     ray: RayDocument | None = None
 
 
+class ResourceAmount(BaseModel):
+    """How much there is of a resource."""
+
+    total: float
+    free: float | None = Field(description="Not in use and not reserved by anyone; null if Ray does not tell.")
+
+
+class ClusterNode(BaseModel):
+    """A node of Ray that is up."""
+
+    id: str
+    head: bool
+    cpus: ResourceAmount
+    gpus: ResourceAmount
+    memory_bytes: ResourceAmount
+
+
+class ClusterDocument(BaseModel):
+    """The Ray cluster that runs go to; without nodes and sums while Ray is away."""
+
+    ray: RayDocument
+    nodes: list[ClusterNode] = Field([], description="The head is first.")
+    cpus: ResourceAmount | None = None
+    gpus: ResourceAmount | None = None
+    memory_bytes: ResourceAmount | None = None
+
+
 class QuotaDocument(BaseModel):
     """Limits of a tenant; null is no limit."""
 

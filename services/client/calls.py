@@ -13,6 +13,7 @@ from typing import Any
 from services.api.batch_schemas import BatchDocument, BatchPage, BatchResults
 from services.api.schemas import (
     CandidatePage,
+    ClusterDocument,
     EvaluationPage,
     EventPage,
     FrontierDocument,
@@ -319,6 +320,11 @@ class Calls(Side):
     async def latency_targets(self) -> list[LatencyTarget]:
         """List the latency targets."""
         return (await Calls._latency_targets.ask(self._connection)).latency_targets
+
+    @call("GET", "/v1/cluster", ClusterDocument)
+    def cluster(self) -> Given:
+        """Read the nodes of the Ray cluster, with their resources."""
+        return Given()
 
     @call("GET", "/v1/me", MeDocument)
     def me(self) -> Given:

@@ -13,12 +13,15 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+from pydantic import ValidationError
 
+from services.jobs.ray_nodes import RayNode, parse_nodes
 from services.network import route_to
 
 # The first submission waits until the head's job agent is up: seconds on an idle machine, more on a busy one.
 _SUBMIT_SECONDS = 60.0
 _CALL_SECONDS = 10.0
+_NODES_SECONDS = 5.0
 _LOG_BYTES = 1 << 20
 """A log is sent whole; of a longer one, at least this much of its end is kept while it is read."""
 
@@ -153,6 +156,18 @@ class RayJobs:
         if text is None:
             raise RayUnreachableError(f"{self.url} answers, but not as Ray does.{self._route.note}")
         return text.encode(errors="replace").decode()  # a lone surrogate could not be sent or stored
+
+    def nodes(self) -> list[RayNode]:
+        """The nodes that are up, with their resources.
+
+        Raises:
+            RayUnreachableError: It does not answer.
+        """
+        document = self._document(self._send("GET", "/nodes?view=summary", timeout=_NODES_SECONDS), "data")
+        try:
+            return parse_nodes(document["data"])
+        except ValidationError as error:
+            raise RayUnreachableError(f"{self.url} lists its nodes, but not as Ray does.{self._route.note}") from error
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:

@@ -1,0 +1,51 @@
+"""What Ray has of nodes and resources, remembered for a few seconds, so that many callers cost it one question."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from services.jobs.ray_jobs import RayJobs, RayUnreachableError
+from services.jobs.ray_nodes import RayNode
+
+FRESH_SECONDS = 3.0
+
+
+class ClusterView:
+    """The nodes of the cluster that runs go to; may be used by several threads.
+
+    Args:
+        jobs: Gives the client of the cluster, None while it is away.
+    """
+
+    def __init__(self, jobs: Callable[[], RayJobs | None]) -> None:
+        self._jobs = jobs
+        self._lock = threading.Lock()
+        self._until = 0.0
+        self._nodes: Sequence[RayNode] = ()
+        self._trouble: str | None = None
+
+    def nodes(self) -> Sequence[RayNode] | None:
+        """The nodes that are up; None while Ray is away.
+
+        Raises:
+            RayUnreachableError: It is thought to be there, and did not answer.
+        """
+        with self._lock:
+            ray = self._jobs()
+            if ray is None:
+                self._until = 0.0
+                return None
+            if time.monotonic() >= self._until:
+                self._ask(ray)
+            if self._trouble is not None:
+                raise RayUnreachableError(self._trouble)
+            return self._nodes
+
+    def _ask(self, ray: RayJobs) -> None:
+        try:
+            self._nodes, self._trouble = ray.nodes(), None
+        except RayUnreachableError as error:
+            self._trouble = str(error)
+        self._until = time.monotonic() + FRESH_SECONDS
