@@ -21,7 +21,7 @@ import typer
 import yaml
 from rich.console import Console
 
-from services.cli.failures import FAILED, INTERRUPTED, told_plainly
+from services.cli.failures import FAILED, INTERRUPTED, reports_failures
 from services.cli.progress_view import ProgressView
 from services.cli.reports import exit_code, print_document
 from services.cli.signals import ending_in_order, stopping_on_signals
@@ -45,7 +45,7 @@ class ServiceEndedError(RuntimeError):
     """The service has ended unexpectedly."""
 
 
-@told_plainly
+@reports_failures
 def main(
     request: Annotated[bool, typer.Option("--request", help="Only print the demo's request.")] = False,
 ) -> None:

@@ -178,7 +178,7 @@ class KeyChecks:
             found = self._answers.get(hashlib.sha256(text.encode()).digest())
         return found[1] if found is not None and found[0] > self._clock() else None
 
-    def has_let_in(self, text: str) -> bool:
+    def was_accepted(self, text: str) -> bool:
         """Whether this text was accepted when it was last checked."""
         with self._lock:
             return hashlib.sha256(text.encode()).digest() in self._answers

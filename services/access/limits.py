@@ -14,7 +14,7 @@ REFUSALS_PER_SECOND = 5.0
 _SWEEP_AT = 4096
 
 
-def neighbourhood(address: str) -> str:
+def address_bucket(address: str) -> str:
     """The part of a client's address that names its bucket: for IPv6 the network, all of which one machine may have."""
     try:
         found = ip_address(address)

@@ -52,7 +52,7 @@ class BatchedCompression(_Document):
     status: JobStatus
     reason: str | None = Field(None, description="Why it is in this state, where that needs saying.")
     attempt: int
-    progress: StepDocument | None = Field(None, description="The step that a running one is at.")
+    progress: StepDocument | None = Field(None, description="Current step of a running compression.")
 
 
 class BatchDocument(BatchSummary):
@@ -85,7 +85,7 @@ class BatchResult(_Document):
     task_score: float | None = None
     latency_target: str | None = None
     latency_ms_p50: float | None = None
-    misses: dict[str, float] | None = Field(None, description="Cost over the limit, by limit, of the nearest.")
+    misses: dict[str, float] | None = Field(None, description="Cost of the nearest candidate over the limit, by limit.")
     teacher_params: int | None = None
     teacher_flops: int | None = None
     files: str | None = None

@@ -86,7 +86,7 @@ def cancel(batch: BatchDep, service: ServiceDep, response: Response) -> BatchDoc
 
 @router.post("/{batch_id}/retry", status_code=202, responses=followed(202))
 def retry(batch: BatchDep, service: ServiceDep, response: Response) -> BatchDocument:
-    """Queue its failed and cancelled compressions again; what they have finished is not done again."""
+    """Queue its failed and cancelled compressions again; finished steps are not repeated."""
     return _accepted(response, service, service.retry_batch(batch.id))
 
 

@@ -12,7 +12,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import StringConstraints
 
 from services.access.caller import LOCAL, Caller, Scope
-from services.access.limits import neighbourhood
+from services.access.limits import address_bucket
 from services.api.event_stream import EventStreams
 from services.jobs.records import Job
 from services.jobs.students import find_student
@@ -81,8 +81,8 @@ async def _identified(request: Request, service: Service, key: HTTPAuthorization
 
 async def _checked(request: Request, service: Service, text: str) -> Caller:
     """The caller of a key, by the database; addresses that send many unknown keys are slowed down."""
-    address = neighbourhood(request.client.host if request.client is not None else "")
-    if not service.key_checks.has_let_in(text) and (wait := service.refusals.wait(address)) > 0:
+    address = address_bucket(request.client.host if request.client is not None else "")
+    if not service.key_checks.was_accepted(text) and (wait := service.refusals.wait(address)) > 0:
         raise _too_often(wait, "Too many unknown keys came from this address. Ask again in a moment.")
     caller = await run_in_threadpool(service.key_checks.check, text)
     if caller is None:
@@ -116,7 +116,7 @@ async def _metrics_reader(request: Request, service: ServiceDep, _key: KeyDep) -
 METRICS_READER = Depends(_metrics_reader)
 
 
-async def _still_welcome(service: ServiceDep, key: KeyDep) -> Callable[[], bool]:
+async def _still_allowed(service: ServiceDep, key: KeyDep) -> Callable[[], bool]:
     """Whether a caller may go on with an answer that takes long; asks the database now and then."""
 
     def welcome() -> bool:
@@ -128,7 +128,7 @@ async def _still_welcome(service: ServiceDep, key: KeyDep) -> Callable[[], bool]
     return welcome
 
 
-StillWelcomeDep = Annotated[Callable[[], bool], Depends(_still_welcome)]
+StillAllowedDep = Annotated[Callable[[], bool], Depends(_still_allowed)]
 
 
 def id_of(kind: JobKind) -> str:

@@ -31,7 +31,7 @@ READERS = 4
 log = structlog.get_logger(__name__)
 
 
-class _NotWelcomeError(Exception):
+class _NotAllowedError(Exception):
     """The client has lost its permission to read."""
 
 
@@ -57,7 +57,7 @@ class EventStreams:
         while True:
             try:
                 status, found = await to_thread.run_sync(self._read, job_id, after, welcome, limiter=self._readers)
-            except (UnknownJobError, _NotWelcomeError):  # it was deleted meanwhile, or the key revoked
+            except (UnknownJobError, _NotAllowedError):  # it was deleted meanwhile, or the key revoked
                 return
             except OSError as error:  # the storage may answer again
                 log.warning("events_not_read", job=job_id, error=str(error))
@@ -79,7 +79,7 @@ class EventStreams:
         self, job_id: str, after: tuple[int, int], welcome: Callable[[], bool]
     ) -> tuple[JobStatus, list[EventEntry]]:
         if not welcome():
-            raise _NotWelcomeError
+            raise _NotAllowedError
         # The state first: events written before the job's end are then always seen.
         job = self._service.store.get(job_id)
         return job.status, self._service.events.after(job, after)

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
-from services.api.dependencies import EventStreamsDep, ServiceDep, StillWelcomeDep
+from services.api.dependencies import EventStreamsDep, ServiceDep, StillAllowedDep
 from services.api.event_stream import HEADERS, MEDIA_TYPE, EventStreams, wants_stream
 from services.api.schemas import EventPage
 from services.jobs.records import Job
@@ -41,7 +41,7 @@ class Events:
         self,
         service: ServiceDep,
         streams: EventStreamsDep,
-        welcome: StillWelcomeDep,
+        welcome: StillAllowedDep,
         given: Annotated[_Given, Depends(_given)],
     ) -> None:
         self._service: Service = service

@@ -33,8 +33,10 @@ _GOES_WITH: dict[JobKind, str] = {
     "plan": "; a compression then no longer shows what it had estimated",
 }
 DEFAULT_LINES = 200
-AttemptQuery = Annotated[int | None, Query(ge=1, le=1_000_000, description="Which attempt; else the latest.")]
-LinesQuery = Annotated[int, Query(ge=1, le=2000, description="How many lines at most; the text has a bound too.")]
+AttemptQuery = Annotated[
+    int | None, Query(ge=1, le=1_000_000, description="Number of the attempt; default: the latest.")
+]
+LinesQuery = Annotated[int, Query(ge=1, le=2000, description="Most lines; the length of the text is limited too.")]
 _Document = TypeVar("_Document", bound=BaseModel)
 
 
@@ -81,7 +83,7 @@ def add_job_routes(
         f"{place}/events",
         response_model=EventPage,
         responses=STREAM_RESPONSES,
-        description="List what happened, over all attempts; with `Accept: text/event-stream` as it happens.",
+        description="List the events of all attempts; with `Accept: text/event-stream`, stream them as they happen.",
     )
     def events(found: EventsDep, job: Job = wanted) -> EventPage | Response:
         return found.of(job)
@@ -101,7 +103,7 @@ def add_job_routes(
         status_code=202,
         response_model=model,
         responses=followed(202),
-        description=f"Ask for the end of {article} {kind}; what it has finished is kept. Asking again changes nothing.",
+        description=f"Cancel {article} {kind}; finished steps are kept. Repeating it changes nothing.",
     )
     def cancel(service: ServiceDep, response: Response, job: Job = wanted) -> _Document:
         cancelled = service.cancel(job.id)
@@ -113,7 +115,7 @@ def add_job_routes(
         status_code=202,
         response_model=model,
         responses=followed(202),
-        description=f"Queue a failed or cancelled {kind} again; what it has finished is not done again.",
+        description=f"Queue a failed or cancelled {kind} again; finished steps are not repeated.",
     )
     def resume(service: ServiceDep, response: Response, job: Job = wanted) -> _Document:
         resumed = service.resume(job.id)
@@ -123,7 +125,7 @@ def add_job_routes(
     @router.delete(
         place,
         status_code=204,
-        description=f"Forget an ended {kind}{_GOES_WITH.get(kind, '')}; artefacts stay for others.",
+        description=f"Delete an ended {kind}{_GOES_WITH.get(kind, '')}; artefacts stay for others.",
     )
     def delete(service: ServiceDep, job: Job = wanted) -> None:
         service.delete(job.id)

@@ -74,7 +74,9 @@ class Part:
 
 async def _part(
     range_: Annotated[str | None, Header(alias="Range", description="One range, such as `bytes=1000-`.")] = None,
-    if_range: Annotated[str | None, Header(description="An `ETag`; of anything newer all is sent.")] = None,
+    if_range: Annotated[
+        str | None, Header(description="An `ETag`; if the file has changed, all of it is sent.")
+    ] = None,
 ) -> Part:
     return Part(range_, if_range)
 

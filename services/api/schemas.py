@@ -33,8 +33,8 @@ class EventPage(BaseModel):
     """Events, oldest first."""
 
     events: list[EventEntry]
-    next: str | None = Field(description="Give it as `after` for the next page; null where this is the last by now.")
-    last: str = Field(description="The last event that was given; as `after` it gets what comes later, ever.")
+    next: str | None = Field(description="Give it as `after` for the next page; null on the last page so far.")
+    last: str = Field(description="Place of the last event returned; as `after` it gets all later events.")
 
 
 class StudentList(BaseModel):
@@ -95,7 +95,7 @@ class CandidateEntry(ScoredPoint):
     spread: float = Field(description="Standard error of the loss.")
     rows: int | None = Field(description="Held-out rows it was scored on; null if it was trained and scored alone.")
     rung: int | None = Field(description="The last rung it reached, from 0; null if it was trained and scored alone.")
-    dropped_by: str | None = Field(description="Why it went no further; null for those a student is chosen from.")
+    dropped_by: str | None = Field(description="Reason why it was dropped; null for those a student is chosen from.")
 
 
 class CandidatePage(BaseModel):
@@ -216,7 +216,9 @@ class ErrorEntry(BaseModel):
     """One finding about a request."""
 
     field: str = Field(description="Dotted path of the field, or the parameter's name.")
-    pointer: str | None = Field(None, description="JSON pointer into the body; null where it is not about the body.")
+    pointer: str | None = Field(
+        None, description="JSON pointer into the body; null for a finding about another part of the request."
+    )
     problem: str
     remedy: str
 
@@ -225,7 +227,7 @@ class Problem(BaseModel):
     """A problem document (RFC 9457)."""
 
     type: str = "about:blank"
-    code: str = Field(description="The problem in a word that does not change, for programs.")
+    code: str = Field(description="Stable code of the problem, for programs.")
     title: str
     status: int
     detail: str

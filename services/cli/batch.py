@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli.failures import told_plainly
+from services.cli.failures import reports_failures
 from services.cli.job_verbs import add_job_verbs, watch_thing
 from services.cli.kinds import BATCH
 from services.cli.options import (
@@ -31,7 +31,7 @@ app = typer.Typer(name="batch", help="Compress several teachers by one request."
 
 
 @app.command()
-@told_plainly
+@reports_failures
 def submit(
     file: BatchFile,
     server: Server = DEFAULT_SERVER,
@@ -54,7 +54,7 @@ def submit(
 
 
 @app.command("list")
-@told_plainly
+@reports_failures
 def list_batches(
     server: Server = DEFAULT_SERVER,
     label: Labels = None,
@@ -79,7 +79,7 @@ def list_batches(
 
 
 @app.command()
-@told_plainly
+@reports_failures
 def results(
     batch_id: BatchId,
     server: Server = DEFAULT_SERVER,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from services.cli.failures import FAILED, INTERRUPTED, told_plainly
+from services.cli.failures import FAILED, INTERRUPTED, reports_failures
 from services.cli.options import Json, RequestFile, Storage, read_request
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ POLL_SECONDS = 2.0
 """Poll interval of the controller in seconds, unless the settings give one: a single job needs no short one."""
 
 
-@told_plainly
+@reports_failures
 def compress(file: RequestFile, storage: Storage = None, json: Json = False) -> None:
     """Compress without a server. Ctrl-C cancels; what was finished is kept and reused by the next run."""
     from services.cli.reports import exit_code, print_document, tell_error

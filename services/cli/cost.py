@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from services.cli.failures import told_plainly
+from services.cli.failures import reports_failures
 from services.cli.options import Json
 
 
-@told_plainly
+@reports_failures
 def cost(
     teacher: Annotated[str, typer.Option(help="A folder, or a name such as bert-base.")],
     layers: Annotated[int, typer.Option(min=1, help="Depth.")],

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from services.cli.failures import FAILED, told_plainly
+from services.cli.failures import FAILED, reports_failures
 from services.cli.options import DEFAULT_SERVER, JobId, Json, Server
 
 
-@told_plainly
+@reports_failures
 def download(
     job_id: JobId,
     student: Annotated[str | None, typer.Argument(metavar="STUDENT", help="stu_…; default: all of them.")] = None,

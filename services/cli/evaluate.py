@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli.failures import told_plainly
+from services.cli.failures import reports_failures
 from services.cli.job_verbs import add_job_verbs
 from services.cli.kinds import EVALUATION
 from services.cli.options import DEFAULT_SERVER, After, Json, Key, Patience, Server, read_document
@@ -20,7 +20,7 @@ app = typer.Typer(name="evaluate", help="Score students and teachers on labelled
 
 
 @app.command()
-@told_plainly
+@reports_failures
 def submit(
     file: EvaluationFile,
     server: Server = DEFAULT_SERVER,
@@ -51,7 +51,7 @@ def submit(
 
 
 @app.command("list")
-@told_plainly
+@reports_failures
 def list_evaluations(
     server: Server = DEFAULT_SERVER,
     compression: Annotated[str | None, typer.Option(help="Those of a compression's students.")] = None,

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from services.cli.failures import told_plainly
+from services.cli.failures import reports_failures
 from services.cli.job_verbs import After
 from services.cli.options import DEFAULT_SERVER, Json, Patience, Server, ThingId
 
 
-@told_plainly
+@reports_failures
 def events(
     thing: ThingId,
     server: Server = DEFAULT_SERVER,

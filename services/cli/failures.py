@@ -68,7 +68,7 @@ def tell_json(failure: Failure) -> None:
     typer.echo(json.dumps({"error": document}, ensure_ascii=False))
 
 
-def told_plainly(verb: Callable[P, R]) -> Callable[P, R]:
+def reports_failures(verb: Callable[P, R]) -> Callable[P, R]:
     """Report errors that users can mend as a message instead of a traceback."""
 
     @wraps(verb)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli.failures import told_plainly
+from services.cli.failures import reports_failures
 from services.cli.kinds import BATCH, Kind, kind_of
 from services.cli.options import DEFAULT_SERVER, Json, Patience, Server
 from services.cli.outcomes import sure, tell_forgotten, tell_state
@@ -23,29 +23,29 @@ def add_job_verbs(app: typer.Typer, kind: Kind) -> None:
     )
 
     @app.command("show", help=f"Show where the {kind.name} stands, and what it gave.")
-    @told_plainly
+    @reports_failures
     def show(thing_id: str = thing, server: Server = DEFAULT_SERVER, json: Json = False) -> None:
         show_thing(thing_id, server, kind, json=json)
 
     @app.command("cancel", help=f"Ask for the end of the {kind.name}; what it has finished is kept.")
-    @told_plainly
+    @reports_failures
     def cancel(thing_id: str = thing, server: Server = DEFAULT_SERVER, json: Json = False) -> None:
         change_thing(thing_id, "cancel", server, kind, json=json)
 
     resume_help = "Queue again what has failed or was cancelled; what it has finished is not done again."
 
     @app.command(kind.resume, help=resume_help)
-    @told_plainly
+    @reports_failures
     def resume(thing_id: str = thing, server: Server = DEFAULT_SERVER, json: Json = False) -> None:
         change_thing(thing_id, "resume", server, kind, json=json)
 
     @app.command("delete", help=f"Forget the ended {kind.name}{kind.forgets}; artefacts stay for others to use.")
-    @told_plainly
+    @reports_failures
     def delete(thing_id: str = thing, server: Server = DEFAULT_SERVER, yes: Yes = False, json: Json = False) -> None:
         delete_thing(thing_id, server, kind, yes=yes, json=json)
 
     @app.command("watch", help=f"Show the {kind.name}'s progress until it ends; see `stillroom watch`.")
-    @told_plainly
+    @reports_failures
     def watch(
         thing_id: str = thing,
         server: Server = DEFAULT_SERVER,
@@ -58,7 +58,7 @@ def add_job_verbs(app: typer.Typer, kind: Kind) -> None:
     if kind is not BATCH:  # a batch has no events of its own
 
         @app.command("events", help="List what happened; JSON is one event a line.")
-        @told_plainly
+        @reports_failures
         def events(
             thing_id: str = thing,
             server: Server = DEFAULT_SERVER,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.cli.database import service_database
-from services.cli.failures import told_plainly
+from services.cli.failures import reports_failures
 from services.cli.options import Json, Storage, read_duration
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class ScopeName(StrEnum):
 
 
 @app.command()
-@told_plainly
+@reports_failures
 def create(
     tenant: Annotated[str, typer.Option(help="Tenant whose jobs the key sees and makes.")] = "local",
     scope: Annotated[
@@ -59,7 +59,7 @@ def create(
 
 
 @app.command("list")
-@told_plainly
+@reports_failures
 def listing(
     tenant: Annotated[str | None, typer.Option(help="Those of this tenant.")] = None,
     storage: Storage = None,
@@ -83,7 +83,7 @@ def listing(
 
 
 @app.command()
-@told_plainly
+@reports_failures
 def revoke(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, the eight digits after srk_.")],
     storage: Storage = None,

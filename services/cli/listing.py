@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from services.cli.failures import told_plainly
+from services.cli.failures import reports_failures
 from services.cli.options import DEFAULT_SERVER, After, All, Json, Labels, Server, read_labels
 from services.cli.outcomes import following_pages
 
 STATES = "queued, running, succeeded, failed, cancelling or cancelled"
 
 
-@told_plainly
+@reports_failures
 def list_compressions(
     server: Server = DEFAULT_SERVER,
     status: Annotated[str | None, typer.Option(help=f"Those in a state: {STATES}.")] = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.cli.failures import told_plainly
+from services.cli.failures import reports_failures
 from services.cli.options import (
     DEFAULT_SERVER,
     Json,
@@ -16,7 +16,7 @@ from services.cli.options import (
 )
 
 
-@told_plainly
+@reports_failures
 def plan(
     file: RequestFile,
     server: Server = DEFAULT_SERVER,

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.cli.database import service_database
-from services.cli.failures import told_plainly
+from services.cli.failures import reports_failures
 from services.cli.options import Json, Storage, read_duration
 
 if TYPE_CHECKING:
     from services.jobs.sweep import Pruned
 
 
-@told_plainly
+@reports_failures
 def prune(
     storage: Storage = None,
     older_than: Annotated[str, typer.Option(help="Keep what was used since, such as 12h or 7d; 15m at least.")] = "1d",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.cli.failures import told_plainly
+from services.cli.failures import reports_failures
 from services.cli.options import DEFAULT_SERVER, After, All, JobId, Json, SequenceLength, Server
 from services.cli.outcomes import following_pages
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 COSTS = "params, params_without_embeddings, flops, weight_bytes, activation_bytes or latency"
 
 
-@told_plainly
+@reports_failures
 def frontier(
     job_id: JobId,
     server: Server = DEFAULT_SERVER,
@@ -46,7 +46,7 @@ def frontier(
         print_frontier(found)
 
 
-@told_plainly
+@reports_failures
 def candidates(
     job_id: JobId,
     server: Server = DEFAULT_SERVER,
@@ -76,7 +76,7 @@ def candidates(
         typer.echo(f"There are more: --after {page.next}, or --all.", err=True)
 
 
-@told_plainly
+@reports_failures
 def selections(
     job_id: JobId,
     selection: Annotated[str | None, typer.Argument(metavar="SELECTION", help="One of them, sel_….")] = None,
@@ -108,7 +108,7 @@ def selections(
         typer.echo(f"There are more: --after {page.next}.", err=True)
 
 
-@told_plainly
+@reports_failures
 def targets(server: Server = DEFAULT_SERVER, json: Json = False) -> None:
     """List the latency targets."""
     import json as json_module

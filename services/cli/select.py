@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from services.cli.failures import FAILED, told_plainly
+from services.cli.failures import FAILED, reports_failures
 from services.cli.options import DEFAULT_SERVER, JobId, Json, Key, Patience, Server, read_document
 
 
-@told_plainly
+@reports_failures
 def select(
     job_id: JobId,
     file: Annotated[Path, typer.Argument(metavar="FILE", help='JSON or YAML such as {"budgets": [...]}; - for stdin.')],

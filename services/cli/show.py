@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from services.cli.failures import told_plainly
+from services.cli.failures import reports_failures
 from services.cli.job_verbs import show_thing
 from services.cli.options import DEFAULT_SERVER, Json, Server, ThingId
 
 
-@told_plainly
+@reports_failures
 def show(
     thing: ThingId,
     student: Annotated[str | None, typer.Argument(metavar="STUDENT", help="A compression's student, stu_….")] = None,

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from services.cli.failures import FAILED, told_plainly
+from services.cli.failures import FAILED, reports_failures
 from services.cli.options import DEFAULT_SERVER, JobId, Json, Server
 
 
-@told_plainly
+@reports_failures
 def students(
     job_id: JobId,
     server: Server = DEFAULT_SERVER,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli.failures import told_plainly
+from services.cli.failures import reports_failures
 from services.cli.job_verbs import watch_thing
 from services.cli.kinds import COMPRESSION
 from services.cli.options import (
@@ -20,7 +20,7 @@ from services.cli.options import (
 )
 
 
-@told_plainly
+@reports_failures
 def submit(
     file: RequestFile,
     server: Server = DEFAULT_SERVER,

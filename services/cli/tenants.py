@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from services.cli.database import service_database
-from services.cli.failures import told_plainly
+from services.cli.failures import reports_failures
 from services.cli.options import Json, Storage
 
 _NONE = "none"
@@ -18,7 +18,7 @@ app = typer.Typer(name="tenants", help="Set and list the tenants' limits.", no_a
 
 
 @app.command("set")
-@told_plainly
+@reports_failures
 def set_limits(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The tenant; made where there is none.")],
     max_running: Limit = None,
@@ -44,7 +44,7 @@ def set_limits(
 
 
 @app.command("list")
-@told_plainly
+@reports_failures
 def listing(storage: Storage = None, json: Json = False) -> None:
     """List the tenants, their own limits and their usage."""
     with service_database(storage) as engine:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from services.cli.failures import told_plainly
+from services.cli.failures import reports_failures
 from services.cli.job_verbs import After, watch_thing
 from services.cli.options import DEFAULT_SERVER, Json, Patience, Server, ThingId
 
 
-@told_plainly
+@reports_failures
 def watch(
     thing: ThingId,
     server: Server = DEFAULT_SERVER,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from services.cli.failures import told_plainly
+from services.cli.failures import reports_failures
 from services.cli.options import DEFAULT_SERVER, Json, Server
 
 
-@told_plainly
+@reports_failures
 def whoami(server: Server = DEFAULT_SERVER, json: Json = False) -> None:
     """Show the tenant and scopes of STILLROOM_API_KEY, and how much of the quotas is used."""
     from services.cli.tables import print_table

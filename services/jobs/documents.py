@@ -64,7 +64,7 @@ class JobDocument(_Document):
     artifacts: dict[str, list[str]] = Field(default_factory=dict, description="Fingerprints by stage.")
     seconds: float | None = Field(None, description="Run time of the attempt that succeeded.")
     teacher: TeacherDocument | None = None
-    pictures: dict[str, str] = Field(default_factory=dict, description="Files by what they show.")
+    pictures: dict[str, str] = Field(default_factory=dict, description="Files by the name of the picture.")
     planned: PlannedDocument | None = Field(None, description="Estimates of a plan of this request.")
     created_at: datetime
     started_at: datetime | None = None
@@ -96,7 +96,7 @@ class CompressionSummary(_Document):
     labels: dict[str, str]
     budgets: list[str] = Field(description="The names of the request's budgets.")
     students: list[StudentSummary]
-    progress: StepDocument | None = Field(None, description="The step that a running one is at.")
+    progress: StepDocument | None = Field(None, description="Current step of a running compression.")
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None

@@ -3,7 +3,7 @@
 import pytest
 
 from services.access import limits as limits_module
-from services.access.limits import RateLimit, neighbourhood
+from services.access.limits import RateLimit, address_bucket
 
 
 class Clock:
@@ -55,7 +55,7 @@ def test_asking_how_long_to_wait_takes_nothing():
     ],
 )
 def test_a_machine_with_a_network_of_its_own_has_one_bucket(address, expected):
-    assert neighbourhood(address) == expected
+    assert address_bucket(address) == expected
 
 
 def test_each_key_has_its_own():
