@@ -199,7 +199,7 @@ def test_roots_are_kept_absolute(tmp_path, monkeypatch):
 
 
 def test_a_process_is_confined_as_a_whole(places):
-    assert confined() is EVERYWHERE
+    assert confined() == EVERYWHERE
     try:
         confine(places)
         assert confined() == pickle.loads(pickle.dumps(places))
