@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from services.cli import (
     batch,
+    cluster,
     compress,
     control,
     cost,
@@ -19,6 +20,7 @@ from services.cli import (
     events,
     keys,
     listing,
+    log,
     plan,
     prune,
     results,
@@ -89,6 +91,7 @@ _VERBS: dict[str, dict[str, Callable[..., None]]] = {
         "show": show.show,
         "watch": watch.watch,
         "events": events.events,
+        "log": log.log,
         "cancel": control.cancel,
         "resume": control.resume,
         "delete": control.delete,
@@ -101,7 +104,12 @@ _VERBS: dict[str, dict[str, Callable[..., None]]] = {
         "candidates": results.candidates,
         "targets": results.targets,
     },
-    "Service": {"serve": serve.serve, "prune": prune.prune, "whoami": whoami.whoami},
+    "Service": {
+        "serve": serve.serve,
+        "cluster": cluster.cluster,
+        "prune": prune.prune,
+        "whoami": whoami.whoami,
+    },
 }
 for panel, verbs in _VERBS.items():
     for name, verb in verbs.items():

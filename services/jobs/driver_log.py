@@ -46,7 +46,9 @@ def read_log(job: Job, number: int | None, lines: int, storage: Storage, ray: Ra
     text = _kept(job, attempt, storage)
     if text is None:
         if ray is None:
-            raise RayUnreachableError(f"Ray has the log of attempt {attempt.number}, and cannot be asked now.")
+            raise RayUnreachableError(
+                f"Only Ray can have the log of attempt {attempt.number}, and it cannot be asked now."
+            )
         text = fetch_log(attempt, ray)
     if text is None:
         raise NoLogError(

@@ -4,7 +4,9 @@ import json
 
 import pytest
 from ray.autoscaler._private.util import parse_usage
+from typer.testing import CliRunner
 
+from services.cli.main import app
 from services.embedded.cluster import Readiness
 from services.jobs.cluster_view import ClusterView
 from services.jobs.ray_jobs import RayJobs, RayUnreachableError
@@ -75,6 +77,12 @@ def test_the_api_shows_nodes_and_sums_and_says_so_where_ray_is_away(client, serv
         assert (found.ray.note, [node.head for node in found.nodes]) == ("Ray is here.", [True, False])
         assert (found.cpus.total, found.cpus.free, found.gpus.total, found.gpus.free) == (8, 4, 1, 0.5)
         assert found.memory_bytes.free == 9.5 * GIB
+        printed = CliRunner().invoke(app, ["cluster", "--server", client.server])
+        assert "Ray is ready: Ray is here." in printed.stderr
+        assert [line.split("\t")[1:4] for line in printed.stdout.splitlines()[-2:]] == [
+            ["head", "3", "4"],
+            ["worker", "1", "4"],
+        ]
         monkeypatch.setattr(service, "cluster_view", ClusterView(lambda: ray))
         silent = client.cluster()
     assert (silent.ray.state, silent.nodes) == ("unavailable", [])

@@ -1,9 +1,12 @@
 """The driver's log: its end is read with bounds, from Ray or from what was kept, with secrets masked."""
 
 import json
+from functools import partial
 
 import pytest
+from typer.testing import CliRunner
 
+from services.cli.main import app
 from services.client import ApiError
 from services.embedded.cluster import Readiness
 from services.jobs import ray_jobs
@@ -124,3 +127,16 @@ def test_a_log_that_trickles_in_is_given_up(script, monkeypatch):
         monkeypatch.setattr(ray_jobs, "_CALL_SECONDS", -1)
         with pytest.raises(RayUnreachableError, match="takes too long"):
             ray.log_tail("x")
+
+
+def test_the_command_line_prints_the_log(client, service, finished_job):
+    service.storage.write_bytes(f"jobs/{finished_job.id}/attempts/1/driver.log", b"one\ntwo\n")
+    run = partial(CliRunner().invoke, app)
+    server = ("--server", client.server)
+    assert run(["log", finished_job.id, "--attempt", "1", "--lines", "1", *server]).stdout == "two\n"
+    assert json.loads(run(["log", finished_job.id, "--attempt", "1", "--json", *server]).stdout) == {
+        "log": "one\ntwo\n"
+    }
+    unknown = run(["log", finished_job.id, "--attempt", "3", *server])
+    assert (unknown.exit_code, "no attempt 3" in unknown.stderr) == (3, True)
+    assert "no log of its own" in run(["log", "bat_1", *server]).stderr

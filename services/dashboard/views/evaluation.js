@@ -6,6 +6,7 @@ import { trimmed, when, whole } from "../format.js";
 import { poll } from "../poll.js";
 import { actions, badge, copyable, errorPart, facts, hasEnded, opens, section, table, took } from "../widgets.js";
 import { modelLink, scoreText } from "./evaluations.js";
+import { logPart } from "./log.js";
 import { Steps } from "./steps.js";
 
 export function evaluationView({ id }, _query, signal) {
@@ -32,7 +33,7 @@ export function evaluationView({ id }, _query, signal) {
     });
   }
   wake();
-  return { title: id, node: h("div", {}, place, steps.node, results) };
+  return { title: id, node: h("div", {}, place, steps.node, results, logPart("evaluations", id, signal)) };
 }
 
 function head(one, wake) {

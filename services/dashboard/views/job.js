@@ -8,6 +8,7 @@ import { EventFollower } from "../stream.js";
 import { copyable, hasEnded, opens, section } from "../widgets.js";
 import { events } from "./events.js";
 import { head } from "./job-head.js";
+import { logPart } from "./log.js";
 import { SearchPart } from "./search.js";
 import { Steps } from "./steps.js";
 import { infeasibleTable, studentCards } from "./students.js";
@@ -23,7 +24,7 @@ export function jobView({ id }, _query, signal) {
   const steps = new Steps();
   const log = events();
   const search = new SearchPart(id, signal);
-  const node = h("div", { class: "job" }, place.head, steps.node, place.students, place.search, place.pictures, log.node, place.request);
+  const node = h("div", { class: "job" }, place.head, steps.node, place.students, place.search, place.pictures, log.node, logPart("compressions", id, signal), place.request);
 
   const follower = new EventFollower(id, (event) => {
     if (event.type === "metrics") steps.point(event.data);

@@ -6,6 +6,7 @@ import { loss, short, teacherName, times, when } from "../format.js";
 import { poll } from "../poll.js";
 import { go, link } from "../router.js";
 import { badge, hasEnded, progressCell, table, took } from "../widgets.js";
+import { clusterLine } from "./cluster.js";
 
 const STATUSES = ["queued", "running", "succeeded", "failed", "cancelling", "cancelled"];
 const PAGE = 25;
@@ -25,7 +26,7 @@ export function jobsView(_found, query, signal) {
     list,
     draw,
   );
-  return { title: "Compressions", node: h("div", {}, filters(query), list, pages) };
+  return { title: "Compressions", node: h("div", {}, clusterLine(signal), filters(query), list, pages) };
 }
 
 function asked(query) {

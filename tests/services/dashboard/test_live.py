@@ -63,6 +63,22 @@ def test_a_later_attempt_draws_on_from_its_checkpoint(client, service, live_run,
     expect(page.locator(".head")).to_contain_text("attempt 2")
 
 
+def test_the_log_is_loaded_when_opened_and_on_request(client, service, finished_job, open_page):
+    page = open_page(_url(client, finished_job.id))
+    part = page.locator("details.log")
+    part.locator("summary").click()
+    expect(part.locator("p.problem")).to_contain_text("attempt 2")
+    service.storage.write_bytes(f"jobs/{finished_job.id}/attempts/2/driver.log", b"<b>hello</b>\n")
+    part.get_by_role("button", name="Refresh").click()
+    expect(part.locator("pre")).to_have_text("<b>hello</b>")
+
+
+def test_the_list_says_how_ray_is(client, open_page):
+    line = open_page(client.server).locator("#cluster span")
+    expect(line).to_have_text("Ray is unavailable")
+    assert "does not answer" in line.get_attribute("title")
+
+
 def test_the_reason_stands_apart_from_the_status_and_names_field_and_remedy(client, service, live_run, open_page):
     page = open_page(_url(client, live_run.id))
     service.work.end_attempt(live_run.id, 1, AttemptStatus.FAILED, "The corpus holds no text.", JobStatus.FAILED)
