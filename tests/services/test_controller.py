@@ -50,8 +50,8 @@ def _end(service, job, seconds=60):
 def _run_process(service, job, attempt=1):
     """The driver's process, from the file that it leaves of its id."""
     folder = Path(service.storage.path(f"jobs/{job.id}/attempts/{attempt}"))
-    wait_until(lambda: list(folder.glob("pid-*")), 60, "the start of the run")
-    return psutil.Process(int(next(folder.glob("pid-*")).name.removeprefix("pid-")))
+    wait_until(lambda: list(folder.glob("pid-*[0-9]")), 60, "the start of the run")
+    return psutil.Process(int(next(folder.glob("pid-*[0-9]")).name.removeprefix("pid-")))
 
 
 def _steps(service, job):
