@@ -68,7 +68,7 @@ def scripting():
                 pass
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         running.append(server)
         found.url = f"http://127.0.0.1:{server.server_port}"
         return found

@@ -104,11 +104,10 @@ def test_serving_without_keys_is_refused_where_other_machines_get_in(run):
 
 
 def test_a_service_that_nobody_has_a_key_of_says_how_to_make_the_first(run, storage, monkeypatch):
-    import uvicorn
-
     monkeypatch.setenv("STILLROOM_INSECURE_LOCAL", "false")
     monkeypatch.setenv("STILLROOM_RAY_ADDRESS", "http://127.0.0.1:9")
-    monkeypatch.setattr(uvicorn.Server, "run", lambda *_, **__: None)
+    monkeypatch.setattr("services.cli.serve._run", lambda *_: None)
+    monkeypatch.setattr("services.cli.serve._leave_threads", lambda: None)  # it would end the tests' process
     first = run("serve", "--port", "0")
     assert f"stillroom keys create --storage {storage}" in first.stderr
     run("keys", "create")
