@@ -29,8 +29,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## Compress a real teacher over HTTP, in at most 10 minutes; Ctrl-C and again goes on.
 	@$(BIN)/python demo/run.py
 
-# Two processes and one thread each: torch's threads would only wait for one another.
-PLAIN := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+# Four processes, since many tests wait for servers; one thread each, since torch's threads would wait for one another.
+PLAIN := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 4 --dist worksteal
 
 test: $(STAMP)  ## The fast lane, at most 10 minutes on 2 cores: side by side what can be, then what needs the machine alone.
 	$(PLAIN) -m "not slow and not soak and not alone"
