@@ -196,9 +196,19 @@ def _invalid(code: ProblemCode, entries: Sequence[ErrorEntry]) -> JSONResponse:
     return problem_response(422, code, detail, entries)
 
 
+_FORMS = {
+    "label": "name:value, such as team:search",
+    "after": "what an earlier answer gave to go on from",
+    "last-event-id": "attempt-sequence, such as 1-12",
+}
+"""Parameters that have a pattern in the document, and what the pattern says, in words."""
+
+
 def _parameter_entry(item: dict[str, Any]) -> ErrorEntry:
-    field = ".".join(str(part) for part in item["loc"][1:])
-    return ErrorEntry(field=field, problem=f"{item['msg']}.", remedy="Correct the parameter.")
+    names = [str(part) for part in item["loc"][1:]]
+    form = _FORMS.get(names[0].lower()) if item["type"] == "string_pattern_mismatch" else None
+    problem = f"{item['msg']}." if form is None else f"'{names[0]}' must be {form}."
+    return ErrorEntry(field=".".join(names), problem=problem, remedy="Correct the parameter.")
 
 
 def _body_findings(request: Request, items: list[dict[str, Any]]) -> list[FieldError]:

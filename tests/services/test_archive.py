@@ -75,6 +75,7 @@ def test_a_service_keeps_its_jobs_and_serves_students_on_s3(s3_server, make_requ
         job = service.submit(make_request())
         service.work.begin_attempt(job.id)
         files = f"artifacts/student/abc/builds/{job.id}-1"
+        service.storage.write_bytes(f"{files}/config.json", b"{}")
         service.storage.write_bytes(f"{files}/sub/model.safetensors", data)
         student = StudentDocument(
             id="stu_1", budget="edge", subspace="tiny", architecture={}, params=1, flops=1,

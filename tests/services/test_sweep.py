@@ -256,7 +256,10 @@ def test_the_verb_prunes_beside_a_service_that_runs(run, storage):
 
 
 @pytest.mark.parametrize("given", ["5m", "soon"])
-def test_the_verb_refuses_a_time_that_will_not_do(run, given):
+def test_the_verb_refuses_a_time_that_will_not_do(run, storage, given):
+    Service(
+        load_settings(storage=storage.url, ray_address="http://127.0.0.1:9")
+    ).close()  # makes the storage's database
     refused = run("--older-than", given)
     assert (refused.exit_code, "older" in refused.stderr) == (2, True)
 

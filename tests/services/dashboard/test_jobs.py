@@ -53,7 +53,7 @@ def test_filters_hold_together_and_stay_in_the_address(client, service, make_req
 
 def test_a_filter_that_the_service_refuses_is_answered_in_its_words(client, open_page):
     page = open_page(f"{client.server}/#/compressions?label=nonsense")
-    page.get_by_text("'label' is given as name:value").wait_for()
+    page.get_by_text("'label' must be name:value, such as team:search.").wait_for()
 
 
 def test_older_ones_are_a_page_away(client, make_request, open_page):

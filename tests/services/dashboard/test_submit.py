@@ -93,7 +93,7 @@ def test_every_limit_of_a_budget_has_a_place_in_the_form(client, page, text):
         page.get_by_label(label).fill(f"{number}G")
     page.get_by_role("button", name="Submit").click()
     expect(page.locator(".head .badge")).to_have_text("queued")
-    (budget,) = client.page().compressions[0].request["budgets"]
+    (budget,) = client.get(client.page().compressions[0].id).request["budgets"]
     assert [budget[name] for name in limits.values()] == [1e9, 2e9, 3e9]
 
 

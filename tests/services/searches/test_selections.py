@@ -74,6 +74,7 @@ def test_what_nothing_meets_is_answered_with_the_nearest_and_by_how_much(client,
     assert missed.nearest[0].misses == {"max_params": pytest.approx(missed.nearest[0].params / 1_000_000)}
 
 
+@pytest.mark.alone
 def test_the_answer_comes_within_50_ms_without_a_latency_term(client, searched_job):
     budgets = {"budgets": [{"name": "a", "max_params": 9_000_000}, {"name": "b", "max_flops": 200_000_000}]}
     client.select(searched_job.id, budgets)  # reads the scores table
