@@ -53,6 +53,7 @@ def test_drivers_are_started_in_a_folder_that_nobody_else_can_write_and_import_n
         assert entrypoint == f"{begin}{sys.executable} -P -m module"
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_run_works_in_such_a_folder_and_all_that_is_started_listens_on_loopback_alone(
     hostile, tmp_path, make_request

@@ -81,6 +81,7 @@ def _ended(client, ids, seconds):
     return [client.get(one) for one in ids]
 
 
+@pytest.mark.slow
 def test_when_one_of_two_is_killed_the_other_ends_its_jobs_and_none_runs_twice(house, make_request):
     ids = [house.clients[n % 2].submit(make_request(act="succeed", seconds=4)).id for n in range(6)]
     wait_until(

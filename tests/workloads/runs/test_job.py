@@ -103,6 +103,7 @@ def test_a_new_budget_is_answered_without_training(house: House, twins: dict[str
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "field"),
     [

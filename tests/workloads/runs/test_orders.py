@@ -71,6 +71,7 @@ def test_a_selection_needs_neither_the_teacher_nor_the_text_nor_training(
     assert set(missed.nearest[0].misses) == {"max_weight_bytes"}
 
 
+@pytest.mark.slow
 def test_a_selection_from_artefacts_that_are_gone_says_so(house: House) -> None:
     order = OrderDocument(kind="selection", scores="0" * 24)
     code, result = house.run("sel_gone", 1, house.request(), order)
@@ -89,6 +90,7 @@ def test_the_result_has_pictures_and_the_teachers_costs(house: House, compressed
     assert (Path(house.storage.path(files)) / "frontier.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_a_latency_target_that_no_node_has_is_told_before_anything_is_trained(house: House) -> None:
     target = {"name": "moon", "resource": "moon"}
     budget = {"name": "b", "max_latency_ms": 5, "latency_target": "moon"}

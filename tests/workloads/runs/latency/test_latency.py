@@ -169,6 +169,7 @@ def settle(home: Home, artifact: artifacts.Artifact) -> None:
     home.storage.write_json(path, manifest)
 
 
+@pytest.mark.slow
 def test_candidates_are_measured_once_with_progress_and_a_predictor_can_be_fitted(ray_cluster: str, home: Home) -> None:
     told: list[tuple[int, int]] = []
     first = home.samples(_asked(), lambda *done: told.append(done))

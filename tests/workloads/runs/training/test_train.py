@@ -20,6 +20,7 @@ def scene(tmp_path: Path, make_teacher: Callable[..., Path], ray_cluster: Any) -
     return Scene(tmp_path, make_teacher)
 
 
+@pytest.mark.slow
 def test_apart_and_together_give_the_same_superlms_and_the_second_time_they_are_reused(scene: Scene) -> None:
     together = scene.request(placement="together")
     first, notes, reports = scene.train(together, "cmp_a-1")
