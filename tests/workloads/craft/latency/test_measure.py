@@ -134,7 +134,8 @@ def test_it_runs_with_the_targets_threads_and_leaves_the_process_as_it_was(folde
     assert (os.sched_getaffinity(0), torch.get_num_threads()) == before
 
 
-@pytest.mark.parametrize("family", [pytest.param(family, marks=pytest.mark.slow) for family in FAMILIES])
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_is_measured_as_it_is_and_in_onnx_runtime(
     family: str, make_teacher: Callable[..., Path], tmp_path: Path
 ) -> None:
