@@ -1,4 +1,4 @@
-"""What Ray has of nodes and resources, remembered for a few seconds, so that many callers cost it one question."""
+"""Nodes and resources of Ray, remembered for a few seconds, so that many callers cost it one question."""
 
 from __future__ import annotations
 

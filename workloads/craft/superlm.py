@@ -27,7 +27,7 @@ from workloads.shapes.search_space import Space
 
 @dataclass(frozen=True)
 class Wiring:
-    """What a family's forward needs beside its weights.
+    """Facts that a family's forward needs beside its weights.
 
     Attributes:
         layer_norm_eps: Of every LayerNorm.

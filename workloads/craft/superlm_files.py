@@ -28,7 +28,7 @@ class Built:
 
 
 def wiring_of(teacher: Teacher) -> Wiring:
-    """What the teacher's family's forward needs beside weights."""
+    """Give the facts that a forward of the teacher's family needs beside its weights."""
     facts = teacher.facts
     return Wiring(facts.layer_norm_eps, facts.activation, facts.positions, facts.relative_buckets)
 

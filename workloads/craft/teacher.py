@@ -62,7 +62,7 @@ class Teacher:
 
     @property
     def facts(self) -> Facts:
-        """What a forward needs beside the dimensions."""
+        """Facts that a forward needs beside the dimensions."""
         return self.family.facts(self.config)
 
     @property

@@ -1,4 +1,4 @@
-"""What the encoder families have in common: one encoder behind stock ``transformers`` classes.
+"""The common part of the encoder families: one encoder behind stock ``transformers`` classes.
 
 A family differs in its classes, in where its modules lie, in how it counts positions and in a relative bias.
 

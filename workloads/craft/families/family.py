@@ -1,4 +1,4 @@
-"""What stillroom asks of a family of teachers; nothing outside the families asks which one it is."""
+"""The interface of a family of teachers; nothing outside the families asks which one it is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PositionCounting = Literal["from-zero", "after-padding"]
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a forward needs of the configuration beside the dimensions.
+    """Settings of the configuration that a forward needs beside the dimensions.
 
     Attributes:
         layer_norm_eps: Of every LayerNorm.

@@ -1,1 +1,1 @@
-"""What a student is trained to match."""
+"""Objectives: the losses between a student and its teacher, as sums of terms."""

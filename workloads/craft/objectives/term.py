@@ -21,7 +21,7 @@ from workloads.craft.signals import Batch, Signals, Wants
 
 @dataclass(frozen=True)
 class Counts:
-    """What losses are divided by: the rows, real tokens and real token pairs of a (whole) batch."""
+    """Divisors of losses: the rows, real tokens and real token pairs of a (whole) batch."""
 
     rows: int
     tokens: int
@@ -50,7 +50,7 @@ class Term(Protocol):
 
     @property
     def weight(self) -> float:
-        """What its loss is multiplied by."""
+        """Factor of the term's loss in the sum."""
         ...
 
     @property
