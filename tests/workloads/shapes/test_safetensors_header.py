@@ -18,10 +18,10 @@ F32 = {"dtype": "F32", "shape": [100, 384], "data_offsets": [0, 153_600]}
 
 
 def refusal(folder: Path) -> str:
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(InputError) as caught:
         check_teacher(TeacherSpec(model=str(folder)))
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
     (finding,) = caught.value.errors
     assert finding.field == "teacher.model" and finding.remedy
     return finding.problem

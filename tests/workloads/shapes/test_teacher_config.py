@@ -19,10 +19,10 @@ from workloads.spec.request import TeacherSpec
 
 
 def refusal(folder: Path) -> str:
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(InputError) as caught:
         check_teacher(TeacherSpec(model=str(folder)))
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
     (finding,) = caught.value.errors
     assert finding.field == "teacher.model" and finding.remedy
     return finding.problem

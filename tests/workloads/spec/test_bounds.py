@@ -127,18 +127,18 @@ def test_what_is_nested_deep_is_refused_by_its_field(parse: Any, depth: int) -> 
 
 
 def test_a_request_of_very_many_values_is_refused_at_once() -> None:
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(InputError, match="values"):
         parse_request(REQUEST | {"corpus": {"paths": ["a"] * (MOST_VALUES + 1)}})
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("text", ["[" * 20_000, "a: " + "{b: " * 20_000, "- " * 20_000, "{" * 20_000 + '"a"'])
 def test_text_that_is_nested_deep_is_refused_at_once(text: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(UnreadableTextError):
         load_text(text)
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_yaml_of_few_lines_does_not_stand_for_many_values() -> None:

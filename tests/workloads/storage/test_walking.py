@@ -122,10 +122,10 @@ def test_work_ends_at_the_bound(loops: Path, pattern: str) -> None:
 
 def test_a_pattern_that_could_be_tried_in_many_ways_is_quick(tmp_path: Path) -> None:
     (tmp_path / ("a" * 200)).write_text("a")
-    started = time.monotonic()
+    started = time.process_time()
     assert below(tmp_path, "*a" * 60 + "b") == []
     assert parse_glob("/r/" + "**/*/" * 60 + "x", "f").fits(["a"] * 100 + ["b"]) is False
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("pattern", ["**.txt", "a**/x", "*/../x", "*/" + "../*/" * 9, "*/./x", "[a]/../../etc/passwd"])
