@@ -14,6 +14,7 @@ from services.jobs.documents import (
     PlanJobDocument,
     RayDocument,
     SelectionDocument,
+    ShownStudent,
 )
 from services.jobs.states import JobStatus
 from workloads.answers.latency import HeldOutError, Percentile
@@ -40,7 +41,7 @@ class EventPage(BaseModel):
 class StudentList(BaseModel):
     """The students of a job."""
 
-    students: list[StudentDocument]
+    students: list[ShownStudent]
     infeasible: list[InfeasibleDocument]
 
 
@@ -76,6 +77,11 @@ class ScoredPoint(CostDocument):
 class FrontierPoint(ScoredPoint):
     """A candidate of the Pareto front."""
 
+    over_best: float | None = Field(
+        None,
+        description="Its held-out loss over the least of these points, less 1: 0.05 is 5 % more. Null where the "
+        "least is not positive.",
+    )
     latency_ms: float | None = Field(None, description="On the frontier's target, where latency is a cost.")
     latency_predicted: bool | None = Field(None, description="Whether latency_ms is predicted, not measured.")
 

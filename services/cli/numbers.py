@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 
 LEAST_DIGITS, MOST_DIGITS = 4, 10
 """Significant digits of a loss, enough to tell the losses of a table apart."""
+LEAST_OVER_BEST = 2
+"""Significant digits of a distance to the best."""
+OVER_BEST = "over the best"
+"""The column with the distances of held-out losses to the best of the table, as a ratio less 1."""
 
 _SHOWN: dict[str, Callable[[float], str]] = {
     "task score": lambda value: f"{value:.4f}",
@@ -17,7 +22,6 @@ _SHOWN: dict[str, Callable[[float], str]] = {
     "prediction error": lambda value: f"{value:.1%}",
     "speed-up": lambda value: f"{value:.2f}x",
     "int8 error": lambda value: f"{value:.2%}",
-    "over the best": lambda value: f"{value:+.3%}" if value else "",
 }
 """Formats of floats by column, for people; other columns have four significant digits."""
 
@@ -35,23 +39,26 @@ def shown(column: str, values: Sequence[Cell]) -> list[str]:
     """Format a column's values for people."""
     if column.endswith("loss"):
         return losses(values)
+    if column == OVER_BEST:
+        return _apart(values, LEAST_OVER_BEST, _over_best)
     return [_shown(column, value) for value in values]
 
 
 def losses(values: Sequence[Cell]) -> list[str]:
     """Format losses with at least four significant digits, and more where different ones would read the same."""
-    numbers = [value for value in values if isinstance(value, float)]
-    different = len(set(numbers))
-    digits = LEAST_DIGITS
-    while digits < MOST_DIGITS and len({f"{value:.{digits}g}" for value in numbers}) < different:
+    return _apart(values, LEAST_DIGITS, lambda value, digits: f"{value:#.{digits}g}")
+
+
+def _apart(values: Sequence[Cell], digits: int, text: Callable[[float, int], str]) -> list[str]:
+    """Format floats with that many significant digits, and more where different ones would read the same."""
+    different = {value for value in values if isinstance(value, float)}
+    while digits < MOST_DIGITS and len({text(value, digits) for value in different}) < len(different):
         digits += 1
-    return [f"{value:#.{digits}g}" if isinstance(value, float) else plain(value) for value in values]
+    return [text(value, digits) if isinstance(value, float) else plain(value) for value in values]
 
 
-def over_best(values: Sequence[float]) -> list[float]:
-    """Differences of the values from the least, relative to it."""
-    least = min(values, default=0.0)
-    return [value / least - 1 if least > 0 else value - least for value in values]
+def _over_best(value: float, digits: int) -> str:
+    return f"{Decimal(f'{100 * value:.{digits}g}'):+,f}%" if value else "the best"
 
 
 def amount(value: float) -> str:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from services.cli.numbers import Cell, clean, over_best, plain, shown
+from services.cli.numbers import OVER_BEST, Cell, clean, plain, shown
 from workloads.shapes.architecture import Architecture
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _STUDENT: dict[str, Callable[[StudentDocument], Cell]] = {
     "FLOPs": lambda one: one.flops,
     "length": lambda one: one.sequence_length,
     "held-out loss": lambda one: one.heldout_loss,
+    OVER_BEST: lambda one: getattr(one, "over_best", None),  # a student shown alone has none
     "task score": lambda one: one.task_score,
     "p50 ms": lambda one: one.latency.p50_ms if one.latency else None,
     "p95 ms": lambda one: one.latency.p95_ms if one.latency else None,
@@ -110,8 +111,7 @@ def print_students(students: Sequence[StudentDocument], infeasible: Sequence[Inf
     if students and console.is_terminal:
         kept["folder"] = [_short(str(place)) for place in kept["folder"]]
     names = list(kept)
-    rows = _with_difference(names, list(zip(*kept.values(), strict=True)))
-    print_table("Students", names, rows)
+    print_table("Students", names, list(zip(*kept.values(), strict=True)))
     for item in infeasible:
         say(f"Nothing meets the budget {item.budget}.{_nearest(item)}", console)
 
@@ -137,7 +137,8 @@ def print_frontier(found: FrontierDocument) -> None:
     if found.latency is not None:
         columns["is"] = lambda one: "predicted" if one.latency_predicted else "measured"
     columns["held-out loss"] = lambda one: one.heldout_loss
-    _print_columns(f"Frontier: {', '.join(found.costs)}", columns, found.points, difference=True)
+    columns[OVER_BEST] = lambda one: one.over_best
+    _print_columns(f"Frontier: {', '.join(found.costs)}", columns, found.points)
     if found.latency is not None:
         error = found.latency.error
         good = f"; predictions are off by {error.median:.1%}, the median" if error else ""
@@ -202,26 +203,8 @@ def say(text: str, console: Console) -> None:
     console.print(clean(text), markup=False, highlight=False, soft_wrap=True)
 
 
-def _print_columns(
-    title: str, columns: dict[str, Callable[[T], Cell]], entries: Sequence[T], *, difference: bool = False
-) -> None:
-    names = list(columns)
-    rows = [[cell(one) for cell in columns.values()] for one in entries]
-    print_table(title, names, _with_difference(names, rows) if difference else rows)
-
-
-def _with_difference(columns: list[str], rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
-    """Add a column beside the losses: how far each is above the best of the table."""
-    found = [list(row) for row in rows]
-    if not found or "held-out loss" not in columns:
-        return found
-    place = columns.index("held-out loss")
-    given = [row[place] for row in found]
-    differences = over_best([value for value in given if isinstance(value, float)])
-    columns.insert(place + 1, "over the best")
-    for row, difference in zip(found, differences, strict=True):
-        row.insert(place + 1, difference)
-    return found
+def _print_columns(title: str, columns: dict[str, Callable[[T], Cell]], entries: Sequence[T]) -> None:
+    print_table(title, list(columns), [[cell(one) for cell in columns.values()] for one in entries])
 
 
 def _int8_error(exports: dict[str, Any]) -> float | None:

@@ -2,7 +2,7 @@
 
 import { MARGIN, axes, dotsPath, fitted, frame, linear, logarithmic, placeLabels, stairsPath } from "./chart.js";
 import { h, replace, s } from "./dom.js";
-import { loss, shape, short } from "./format.js";
+import { loss, overBest, overBestText, shape, short } from "./format.js";
 
 export const COSTS = {
   params: { name: "parameters", limit: "max_params" },
@@ -142,5 +142,6 @@ export class Cloud {
 /** A candidate as a line of text. */
 export function describe(one) {
   const gone = one.dropped_by ? `; left early: ${one.dropped_by}` : "";
-  return `${shape(one.architecture)}, of ${one.subspace}; ${short(one.params)} parameters, ${short(one.flops)} FLOPs at ${one.sequence_length} tokens, loss ${loss(one.heldout_loss)}${gone}`;
+  const over = one.over_best === undefined ? "" : ` (${overBestText(overBest([one.over_best])[0])})`; // of the frontier
+  return `${shape(one.architecture)}, of ${one.subspace}; ${short(one.params)} parameters, ${short(one.flops)} FLOPs at ${one.sequence_length} tokens, loss ${loss(one.heldout_loss)}${over}${gone}`;
 }

@@ -36,9 +36,22 @@ export function loss(value) {
   return value !== 0 && Math.abs(value) < 1e-4 ? value.toExponential(3) : value.toPrecision(4);
 }
 
-/** Format how much larger a loss is than the best, to two significant digits. */
-export function lossOverBest(value, best) {
-  return value > best ? `+${trimmed(value - best, 2)}` : "the best";
+/** Format distances to the best loss in percent: two significant digits, more where different ones would read the same. */
+export function overBest(values) {
+  const different = new Set(values);
+  let digits = 2;
+  while (digits < 10 && new Set([...different].map((one) => overBestIn(one, digits))).size < different.size) digits += 1;
+  return values.map((one) => overBestIn(one, digits));
+}
+
+/** "+3.4 % over the best", or "the best". */
+export function overBestText(text) {
+  return text.startsWith("+") ? `${text} over the best` : text;
+}
+
+function overBestIn(value, digits) {
+  if (value === null || value === undefined) return "–";
+  return value > 0 ? `+${(100 * value).toLocaleString("en-GB", { maximumSignificantDigits: digits })} %` : "the best";
 }
 
 export function percent(fraction) {

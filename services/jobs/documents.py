@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,6 +10,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.jobs.states import AttemptStatus, JobStatus
+from workloads.answers.choosing import over_best
 from workloads.documents.job_folder import (
     ErrorDocument,
     InfeasibleDocument,
@@ -49,6 +51,16 @@ class RayDocument(_Document):
     note: str
 
 
+class ShownStudent(StudentDocument):
+    """A student among those of a compression or a selection."""
+
+    over_best: float | None = Field(
+        None,
+        description="Its held-out loss over the least of these students, less 1: 0.05 is 5 % more. Null where the "
+        "least is not positive.",
+    )
+
+
 class JobDocument(_Document):
     """A compression: its request, state and results."""
 
@@ -58,7 +70,7 @@ class JobDocument(_Document):
     reason: str | None = Field(None, description="Why it is in this state, where that needs saying.")
     attempt: int = Field(description="Number of the latest attempt; 0 before the first.")
     steps: list[StepDocument]
-    students: list[StudentDocument]
+    students: list[ShownStudent]
     infeasible: list[InfeasibleDocument]
     error: ErrorDocument | None = None
     artifacts: dict[str, list[str]] = Field(default_factory=dict, description="Fingerprints by stage.")
@@ -119,7 +131,7 @@ class SelectionDocument(_Document):
     status: JobStatus
     reason: str | None = None
     budgets: list[dict[str, Any]]
-    students: list[StudentDocument]
+    students: list[ShownStudent]
     infeasible: list[InfeasibleDocument]
     unanswered: list[str] = Field(
         default_factory=list,
@@ -189,7 +201,7 @@ def job_document(job: Job, storage: Storage, ray: Readiness, plan: Job | None = 
         reason=job.reason or _while_ray_is_away(job.status, ray),
         attempt=job.attempt,
         steps=_steps(job, storage),
-        students=[with_place(student, storage) for student in result.students] if result else [],
+        students=_shown([with_place(student, storage) for student in result.students]) if result else [],
         infeasible=result.infeasible if result else [],
         error=result.error if result else None,
         artifacts=result.artifacts if result else {},
@@ -239,7 +251,7 @@ def selection_document(job: Job, storage: Storage) -> SelectionDocument:
         status=job.status,
         reason=job.reason,
         budgets=job.request.get("budgets") or [],
-        students=students,
+        students=_shown(students),
         infeasible=infeasible,
         unanswered=[] if succeeded else at_once.unanswered,
         provisional=at_once.provisional and not succeeded,
@@ -364,6 +376,11 @@ def with_place(student: StudentDocument, storage: Storage) -> StudentDocument:
     if student.files is None:
         return student
     return student.model_copy(update={"files": _placed(student.files, storage)})
+
+
+def _shown(students: Sequence[StudentDocument]) -> list[ShownStudent]:
+    over = over_best([student.heldout_loss for student in students])
+    return [ShownStudent(**dict(student), over_best=one) for student, one in zip(students, over, strict=True)]
 
 
 def _placed(path: str, storage: Storage) -> str:

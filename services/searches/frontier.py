@@ -8,7 +8,7 @@ from typing import Any
 
 from services.jobs.records import Job
 from services.searches.finished import Known, Searches
-from workloads.answers.choosing import Scored
+from workloads.answers.choosing import Scored, over_best
 from workloads.answers.frontier import pareto_front
 from workloads.answers.latency import Percentile
 from workloads.answers.latency_model import LatencyModel
@@ -112,7 +112,11 @@ def frontier(
         return (*(_figure(name, scored, cost, latency) for name in costs), scored.heldout_loss)
 
     front = pareto_front(known.choosable, figures)
-    return [_point(known, scored, sequence_length) | _latency_of(scored, latency) for scored in front]
+    over = over_best([scored.heldout_loss for scored in front])
+    return [
+        {**_point(known, scored, sequence_length), "over_best": one, **_latency_of(scored, latency)}
+        for scored, one in zip(front, over, strict=True)
+    ]
 
 
 def candidates(known: Known, rows: slice, sequence_length: int) -> list[dict[str, Any]]:

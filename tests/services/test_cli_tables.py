@@ -10,13 +10,14 @@ from services.api.schemas import FrontierDocument, FrontierLatency, FrontierPoin
 from services.cli import tables
 from services.cli.numbers import losses
 from services.cli.tables import print_frontier, print_selection, print_students, print_table
-from services.jobs.documents import SelectionDocument
+from services.jobs.documents import SelectionDocument, ShownStudent
 from services.jobs.rows import now
 from services.jobs.states import JobStatus
 from tests.services.searched import SPACES
+from workloads.answers.choosing import over_best
 from workloads.answers.exports import QuantisationReport
 from workloads.answers.latency import BUILT_IN_TARGETS, HeldOutError, LatencyMeasure
-from workloads.documents.job_folder import InfeasibleDocument, StudentDocument
+from workloads.documents.job_folder import InfeasibleDocument
 
 SHAPE = SPACES[0].smallest
 POINT = {
@@ -35,7 +36,7 @@ INT8 = QuantisationReport(
 
 
 def _student(name, **more):
-    return StudentDocument(**(POINT | more), id=f"stu_{name}", budget=name, files=f"/{name}")
+    return ShownStudent(**({"over_best": 0.0} | POINT | more), id=f"stu_{name}", budget=name, files=f"/{name}")
 
 
 def _lines(capsys):
@@ -87,7 +88,7 @@ def test_a_selection_names_the_budgets_that_wait_and_what_limits_it(capsys):
     ],
 )
 def test_a_frontier_shows_the_costs_that_were_asked_for(capsys, cost, column, value):
-    print_frontier(FrontierDocument(costs=[cost], sequence_length=128, points=[FrontierPoint(**POINT)]))
+    print_frontier(FrontierDocument(costs=[cost], sequence_length=128, points=[FrontierPoint(**POINT, over_best=0.0)]))
     columns, row = _lines(capsys)
     length = {"length": "128"} if cost in {"flops", "activation_bytes"} else {}
     assert columns == ["sub-space", "shape", column, *length, "held-out loss", "over the best"]
@@ -123,11 +124,18 @@ def terminal(monkeypatch):
 
 
 def test_on_a_terminal_losses_that_differ_read_differently_and_the_difference_is_shown(terminal):
-    close = [_student("a", heldout_loss=0.000312341), _student("b", heldout_loss=0.000312349), _student("c")]
-    print_students([student.model_copy(update={"params": 58080}) for student in close], [])
+    losses = [0.000312341, 0.000312349, 0.00031235, 0.5]
+    over = over_best(losses)
+    print_students([_student(str(n), params=58080, heldout_loss=losses[n], over_best=over[n]) for n in range(4)], [])
     text = terminal.getvalue()
-    assert "0.00031234" in text and "0.00031235" in text
-    assert "+0.003%" in text and "58,080" in text
+    assert "0.00031234" in text and "0.00031235" in text and "58,080" in text
+    for told in ("the best", "+0.0026%", "+0.0029%", "+160,000%"):
+        assert told in text
+
+
+def test_a_student_without_others_beside_it_has_no_distance_to_the_best(capsys):
+    print_students([_student("a", over_best=None)], [])
+    assert "over the best" not in _lines(capsys)[0]
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,17 @@ class Scored:
     weights: str | None = None
 
 
+def over_best(losses: Sequence[float]) -> list[float | None]:
+    """How far each loss is over the least of them, relative to it: 0.05 is 5 % more; None where that is no number."""
+    least = min(losses, default=0.0)
+    return [0.0 if loss == least else _ratio(loss, least) for loss in losses]
+
+
+def _ratio(loss: float, least: float) -> float | None:
+    over = loss / least - 1 if least > 0 else math.inf
+    return over if math.isfinite(over) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Miss:
     """A candidate over a budget.

@@ -3,7 +3,7 @@
 import { freshKey, get, path, post } from "../api.js";
 import { COSTS, Cloud, describe, identity } from "../cloud.js";
 import { h, replace, whenChanged } from "../dom.js";
-import { loss, lossOverBest, shape, short, whole } from "../format.js";
+import { loss, overBest, shape, short, whole } from "../format.js";
 import { poll } from "../poll.js";
 import { actionButton, opens, section, table } from "../widgets.js";
 import { SelectionList } from "./selections.js";
@@ -106,18 +106,18 @@ export class SearchPart {
     }
     const { cost } = this;
     this.cloud.show({ cost, costName: this.costName(), candidates: this.candidates, front: this.points, teacher: this.teacher?.[cost] ?? null, chosen });
-    const least = Math.min(...this.points.map((one) => one.heldout_loss));
+    const over = overBest(this.points.map((one) => one.over_best));
     replace(
       this.front,
       table(
         "The frontier, the cheapest first",
         ["Shape", "Parameters", `FLOPs at ${this.length} tokens`, "Held-out loss", "Over the best"],
-        this.points.map((one) => [
+        this.points.map((one, index) => [
           `${one.subspace}: ${shape(one.architecture)}`,
           whole(one.params),
           whole(one.flops),
           loss(one.heldout_loss),
-          lossOverBest(one.heldout_loss, least),
+          over[index],
         ]),
         "Empty.",
       ),

@@ -3,22 +3,22 @@
 import { path } from "../api.js";
 import { download } from "../download.js";
 import { h } from "../dom.js";
-import { bytes, loss, lossOverBest, shape, short, times, trimmed } from "../format.js";
+import { bytes, loss, overBest, overBestText, shape, short, times, trimmed } from "../format.js";
 import { link } from "../router.js";
 import { actionButton, badge, copyable, facts, opens, table } from "../widgets.js";
 import { scoreText } from "./evaluations.js";
 
 /** A table of students, each with details to expand. */
 export function studentCards(job, students, teacher, evaluations = []) {
-  const best = students.length > 1 ? Math.min(...students.map((one) => one.heldout_loss)) : null;
+  const over = students.length > 1 ? overBest(students.map((one) => one.over_best)) : [];
   return h(
     "ul",
     { class: "students" },
-    students.map((one) => student(job, one, { teacher, best }, evaluations.filter(({ model }) => model.student === one.id))),
+    students.map((one, index) => student(job, one, { teacher, over: over[index] }, evaluations.filter(({ model }) => model.student === one.id))),
   );
 }
 
-function student(job, one, { teacher, best }, evaluations) {
+function student(job, one, { teacher, over }, evaluations) {
   const beside = (ofTeacher, own) => (ofTeacher ? ` (teacher: ${short(ofTeacher)}, ${times(ofTeacher / own, 2)})` : "");
   const sameLength = teacher?.sequence_length === one.sequence_length;
   return h(
@@ -27,7 +27,7 @@ function student(job, one, { teacher, best }, evaluations) {
     h("h3", {}, one.budget, " ", one.status !== "ready" && badge(one.status)),
     facts([
       ["Shape", `${one.subspace}: ${shape(one.architecture)}`],
-      ["Held-out loss", best === null ? loss(one.heldout_loss) : `${loss(one.heldout_loss)} (${lossOverBest(one.heldout_loss, best)})`],
+      ["Held-out loss", over ? `${loss(one.heldout_loss)} (${overBestText(over)})` : loss(one.heldout_loss)],
       ["Parameters", `${short(one.params)}${beside(teacher?.params, one.params)}`],
       ["FLOPs", `${short(one.flops)} at ${one.sequence_length} tokens${beside(sameLength ? teacher?.flops : null, one.flops)}`],
       ["Weights", one.weight_bytes && Object.entries(one.weight_bytes).map(([dtype, size]) => `${bytes(size)} ${dtype}`).join(", ")],

@@ -39,6 +39,13 @@ def test_ratios_far_beyond_comparing_are_not_counted(client, open_page):
     assert said == ["1.07 times", "999 times", "more than 1,000 times"]
 
 
+def test_distances_to_the_best_that_differ_read_differently(client, open_page):
+    page = open_page(client.server)
+    module = page.evaluate_handle("import('/static/format.js')")
+    said = module.evaluate("(format, values) => format.overBest(values)", [0, 0.0342, 0.121, 0.1234, 19, 3e-9, None])
+    assert said == ["the best", "+3.42 %", "+12.1 %", "+12.3 %", "+1,900 %", "+0.0000003 %", "–"]
+
+
 def test_numbers_are_read_as_people_write_them(client, open_page):
     page = open_page(client.server)
     numbers = {

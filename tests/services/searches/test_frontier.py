@@ -16,6 +16,8 @@ def test_the_frontier_is_what_no_other_candidate_beats(client, searched_job):
     front = client.frontier(searched_job.id, ["flops"]).points
     assert [point.heldout_loss for point in front] == sorted((p.heldout_loss for p in front), reverse=True)
     assert [point.flops for point in front] == sorted(point.flops for point in front)
+    least = front[-1].heldout_loss
+    assert [point.over_best for point in front] == pytest.approx([point.heldout_loss / least - 1 for point in front])
     both = client.frontier(searched_job.id, ["params", "flops"]).points
     assert len(both) >= len({point.flops for point in front})
     everything = [

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from workloads.answers.choosing import Scored, choose, misses, rank
+import pytest
+
+from workloads.answers.choosing import Scored, choose, misses, over_best, rank
 from workloads.shapes.architecture import Architecture
 from workloads.shapes.costs import Cost
 from workloads.spec.budgets import Budget
@@ -72,3 +74,18 @@ def test_any_score_on_the_task_goes_before_none_and_the_higher_first() -> None:
 def test_only_broken_limits_are_misses() -> None:
     assert misses(Cost(200, 0, 128, 128), budget(100, 128)) == {"max_params": 2.0}
     assert misses(Cost(100, 0, 128, 128), budget(100, 128)) == {}
+
+
+@pytest.mark.parametrize(
+    ("losses", "over"),
+    [
+        ([0.5, 0.52, 0.5], [0.0, pytest.approx(0.04), 0.0]),
+        ([2.0], [0.0]),
+        ([], []),
+        ([0.0, 0.1, 0.0], [0.0, None, 0.0]),
+        ([-1.0, 0.5], [0.0, None]),
+        ([5e-324, 1e300], [0.0, None]),
+    ],
+)
+def test_distances_to_the_best_are_ratios_and_left_out_where_there_is_none(losses, over):
+    assert over_best(losses) == over
