@@ -1,7 +1,7 @@
 """One attempt of a job: ``python -m workloads.runs.job --storage URL --job ID --attempt N``.
 
-Reads the job's order and request, walks the method's road (or, for an evaluation, fine-tunes and scores), and leaves
-``result.json``, whatever happens short of a kill.
+It reads the job's order and request, runs the method (or fine-tunes and scores, for an evaluation), and writes
+``result.json``: the result or the error. Only a kill leaves none.
 """
 
 from __future__ import annotations
@@ -79,10 +79,10 @@ def _attempt(folder: JobFolder, number: int) -> ResultDocument:
             folder.storage.check_writable()
             work = _work_of(JobAttempt(folder, number, progress, log))
             connect()
-            signal.signal(signal.SIGTERM, _end_quickly)  # after Ray, which has a slower way of its own
+            signal.signal(signal.SIGTERM, _end_quickly)  # replaces Ray's handler, which is slower
             result = work()
         except BaseException as error:
-            # We are shutting down: errors are a consequence, not a result; and Ray's waits turn our exit's code into 1.
+            # We are shutting down: errors are a consequence, not a result. Ray's wait would also change the exit code.
             if _ending.is_set():
                 raise SystemExit(_TERMINATED) from error
             if not isinstance(error, Exception):
@@ -119,7 +119,7 @@ def _evaluate(request: AcceptedEvaluation, attempt: JobAttempt) -> ResultDocumen
 
 
 def _compress(order: OrderDocument, request: CompressionRequest, attempt: JobAttempt) -> ResultDocument:
-    # These bring torch and Ray, which connect() has prepared for.
+    # These import torch and Ray; connect() must set Ray's environment variables first.
     from workloads.methods.steps import step_names
     from workloads.runs.attempt.attempt import Attempt
     from workloads.runs.roads import road_of
@@ -146,8 +146,8 @@ def _compress(order: OrderDocument, request: CompressionRequest, attempt: JobAtt
 
 
 def _end_quickly(number: int, frame: FrameType | None) -> NoReturn:
-    """Exit in order, giving leases back; after the grace exit at once, for a trainer may not return."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # another would only cut the giving back short
+    """Exit and release leases; exit at once after the grace period, since a trainer may not return."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal must not interrupt the release
     _ending.set()
     deadline = threading.Timer(GRACE_SECONDS, _give_up)
     deadline.daemon = True

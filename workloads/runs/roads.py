@@ -1,6 +1,6 @@
-"""Roads of the methods: from the teacher to the scores, and the estimate of it.
+"""Roads of the methods: the part of a method that runs from the teacher to the scores, and its estimate.
 
-A road brings torch and Ray with it, so it is imported when a run asks for it.
+A road imports torch and Ray, so it is imported only by a run that needs it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Road:
-    """The heavy part of a method.
+    """Part of a method that needs torch and Ray.
 
     Attributes:
-        to_scores: Walks from the teacher to the scores table.
+        to_scores: Runs a compression from the teacher to the scores table.
         plan: Estimates a compression.
     """
 
@@ -29,7 +29,7 @@ class Road:
 
 
 def register_road(method: str, load: Callable[[], Road]) -> None:
-    """Make a method's road known; ``load`` is called when a run needs it."""
+    """Register the road of a method; ``load`` is called when a run needs it."""
     _ROADS[method] = load
 
 

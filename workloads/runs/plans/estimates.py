@@ -1,4 +1,4 @@
-"""Estimate of a compression, step by step, from the figures of a short calibration; nothing is run here."""
+"""Estimate of a compression's time, step by step, computed from the figures of a short calibration."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from workloads.spec.autodistil import AutoDistilRequest
 
 # From the events of a run of the demo on an idle machine with two cores (2026-11-21).
 TRAIN_START_SECONDS = 26.0
-"""A training's first step came 23 s after its placement (Ray Train's start, importance, the SuperLMs), and about
-3 s passed from its last step to the search."""
+"""Start and end of a training run: 23 s from the placement to the first step (start of Ray Train, importance, building
+the SuperLMs), and about 3 s from the last step to the search."""
 SEARCH_START_SECONDS = 6.5
-"""Ray Tune's start and end, of a search or a proxy task: 120 candidates took 12.2 s, of which their scoring was 11.5
-CPU-seconds on two cores."""
+"""Start and end of Ray Tune for a search or a proxy task: 120 candidates took 12.2 s, and their scoring took 11.5
+CPU-seconds of it on two cores."""
 STUDENT_SECONDS = 0.5
-"""Three students took 1.6 s."""
+"""Time to save a student: three took 1.6 s."""
 CORPUS_BYTES_A_SECOND = 1.1e6
-"""Text that one core tokenises and packs in a second: 12.2 MB came at 2.2 MB/s on two, with a WordPiece tokenizer."""
+"""Text that one core tokenises and packs in a second: two cores did 12.2 MB at 2.2 MB/s, with a WordPiece tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,11 @@ class Subject:
 
     Attributes:
         request: The request.
+        teacher: The teacher.
         spaces: The sub-spaces.
         cluster: The live nodes.
-        corpus_bytes: Bytes of text; None if not known (the hub).
-        reused: By step, whether the result of an earlier run is reused.
+        corpus_bytes: Bytes of text; None if unknown, as for a dataset of the hub.
+        reused: Map of step to whether the result of an earlier run is reused.
     """
 
     request: AutoDistilRequest
@@ -60,7 +61,7 @@ class Subject:
 
     @functools.cached_property
     def shortlist(self) -> Shortlist:
-        """The candidates that stand for the spaces."""
+        """Sample of the spaces' candidates, with their costs."""
         return Shortlist(self.teacher, self.spaces)
 
     @functools.cached_property
@@ -69,7 +70,7 @@ class Subject:
         return plan_placement(self.request.training, self.spaces, self.teacher.shape, self.cluster)
 
     def share(self, runs: int) -> Share:
-        """Resources of each worker of this many trainings side by side.
+        """Resources of each worker when this many training runs go side by side.
 
         Raises:
             InputError: The live nodes cannot hold the workers.
@@ -96,14 +97,14 @@ class Measured:
     """Measurements of a calibration.
 
     Attributes:
-        training: Of the sub-spaces, on a worker of the SuperLMs' training.
-        scoring: Of the sub-spaces and of ``alone``, on an actor of the search.
-        polishing: Of ``alone``, on a worker of the polishing; None without.
-        forwards: By name of the latency targets that budgets name.
-        sampled: Those of them whose candidates an earlier run has measured.
-        task: Of the proxy task.
-        alone: By sub-space, a candidate that may be polished, as the sub-space of nothing else.
-        seconds: What the calibration took.
+        training: Times of the sub-spaces' training steps, taken on a training worker.
+        scoring: Times of scoring the sub-spaces and ``single``, taken on an actor of the search.
+        polishing: Times of the training steps of ``single``, taken on a polishing worker; None without polishing.
+        forwards: Map of latency target to the times of its forwards, for the targets that budgets name.
+        sampled: Names of the targets whose candidates an earlier run has measured.
+        task: Times of the proxy task; None without one.
+        single: Map of sub-space to a sub-space of one candidate that may be polished.
+        seconds: Time that the calibration took.
     """
 
     training: Calibration
@@ -112,23 +113,23 @@ class Measured:
     forwards: Mapping[str, ForwardTimes] = field(default_factory=dict)
     sampled: frozenset[str] = frozenset()
     task: TaskCalibration | None = None
-    alone: Mapping[str, Space] = field(default_factory=dict)
+    single: Mapping[str, Space] = field(default_factory=dict)
     seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class _Estimate:
-    """A step, and how long it holds devices: GPUs where the cluster has any, else CPU cores."""
+    """Estimate of a step, with the seconds that it occupies devices: GPUs if the cluster has any, else CPU cores."""
 
     step: PlanStepDocument
     device_seconds: float = 0.0
 
 
 def make_plan(subject: Subject, measured: Measured) -> PlanDocument:
-    """Put the estimate together.
+    """Make the plan: the estimates of all steps.
 
     Raises:
-        InputError: The nodes that are up cannot hold the training's workers.
+        InputError: The live nodes cannot hold the training's workers.
     """
     request, spaces = subject.request, subject.spaces
     trained, seconds = _training(subject, measured.training)
@@ -174,12 +175,12 @@ def _training(subject: Subject, calibration: Calibration) -> tuple[list[_Estimat
         runs.append(run)
         held = run * training.workers * (share.gpus or share.cpus)
         for name in group:
-            # SuperLMs of a group are trained side by side: each is done when the group is.
+            # A group saves its SuperLMs together when its last one is trained.
             basis = f"{training.steps_for(name)} steps, {calibration.step_seconds[name]:.3g} s a step of its own, "
             basis += f"{calibration.teacher_seconds:.3g} s of the teacher's for {', '.join(group)}, "
             basis += f"on {_words(share.needs, training.workers)}"
             step = _step(train_step(name), run, subject.reused, basis)
-            by_name[name] = _Estimate(step, held if todo and name == todo[0] else 0.0)  # counted once a group
+            by_name[name] = _Estimate(step, held if todo and name == todo[0] else 0.0)  # count a group's devices once
     return [by_name[space.name] for space in subject.spaces], _makespan(runs, share.runs_at_once)
 
 
@@ -198,7 +199,7 @@ def _search(subject: Subject, scoring: ScoringCalibration) -> _Estimate:
     actors = max(1, min(subject.cluster.holds(needs), sum(counts.values())))
     work = sum(count * scoring.row_seconds[name] * rows for name, count in counts.items())
     seconds = SEARCH_START_SECONDS + rows * scoring.teacher_seconds + work / actors
-    words = f"every candidate on all rows, on {_words(needs, actors)}; halving takes less"
+    words = f"every candidate on all rows, on {_words(needs, actors)}; dropping candidates early takes less"
     step = _step(SEARCH, seconds, subject.reused, words)
     held = needs.get("GPU", 0.0) if subject.cluster.gpus else needs["CPU"]
     return _Estimate(step, step.seconds * actors * held)
@@ -219,7 +220,7 @@ def _step(name: str, seconds: float, reused: Mapping[str, bool], basis: str) -> 
 
 @dataclass(frozen=True)
 class _Answering:
-    """Estimates the steps between the scores and the students."""
+    """Estimates of the steps between the scores and the students."""
 
     subject: Subject
     measured: Measured
@@ -252,13 +253,13 @@ class _Answering:
             target, before = times.target, seconds
             chosen = [] if name in self.measured.sampled else candidates_to_measure(self.subject.spaces, request.seed)
             seconds += times.start if chosen else 0.0
-            # Twice each, alone.
+            # Each candidate is measured twice, without the teacher.
             seconds += sum(2 * times.of(self._flops(one, target.sequence_length)).seconds(target) for one in chosen)
             groups = [
                 best for best, budget in zip(by_budget, request.budgets, strict=True) if budget.latency_target == name
             ]
             students = each_once(groups)
-            if request.polish is not None:  # the best of each is measured again when it is polished
+            if request.polish is not None:  # the best of each budget is measured again after polishing
                 students += each_once([best[:1] for best in groups])
             for _, one in students:
                 own = times.of(self._flops(one, target.sequence_length))
@@ -274,7 +275,7 @@ class _Answering:
         return _Estimate(_step(LATENCY, seconds, {}, "; ".join(words)), held)
 
     def _fine_tuning(self, candidates: Sequence[Candidate]) -> tuple[float, float]:
-        """Estimate the seconds, and those for which devices are held."""
+        """Estimate the duration, and the device-seconds."""
         spec, task = self.request.proxy_task, self.measured.task
         if spec is None or task is None or not candidates:
             return 0.0, 0.0
@@ -302,7 +303,7 @@ class _Answering:
         length = request.training.sequence_length
         step, score = training.teacher_seconds, scoring.teacher_seconds
         for space, one in candidates:
-            timed = self.measured.alone[space.name]
+            timed = self.measured.single[space.name]
             part = self._flops(one, length) / self._flops(timed.largest, length)
             step += training.step_seconds[timed.name] * part
             score += scoring.row_seconds[timed.name] * part
@@ -310,7 +311,7 @@ class _Answering:
         share, workers = self.subject.share(1), request.training.workers
         trained = TRAIN_START_SECONDS + steps * step
         held = trained * workers * (share.gpus or share.cpus)
-        seconds = trained + request.search.heldout_blocks * score  # scored one after the other, on a core
+        seconds = trained + request.search.heldout_blocks * score  # the driver scores one student after the other
         words = f"{len(candidates)} students side by side, {steps} steps, {step:.3g} s a step, "
         words += f"on {_words(share.needs, workers)}"
         if request.proxy_task is not None:
@@ -324,10 +325,10 @@ class _Answering:
 
 
 def halved_epochs(candidates: int, epochs: int) -> float:
-    """Epochs that candidates are fine-tuned for in all, as many as asynchronous halving lets go on.
+    """Expected number of epochs over all candidates under asynchronous successive halving.
 
-    At each rung (after 1, 2, 4, ... epochs) one goes on that is above the median of those before it: the first, and of
-    candidates in any order every other one of the rest.
+    At each rung (after 1, 2, 4, ... epochs) a candidate continues if it is above the median of those that reached the
+    rung before it. So the first one always continues, and of the others, in random order, every other one.
     """
     going, done, rung = float(candidates), 0.0, 1
     for epoch in range(1, epochs + 1):

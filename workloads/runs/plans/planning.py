@@ -1,4 +1,4 @@
-"""Plans: which sub-spaces can meet the budgets, and what a compression would take, before any of it is done."""
+"""Planning: which sub-spaces can meet the budgets, and the estimated time of a compression that has not run yet."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def plan(attempt: Attempt) -> PlanDocument:
     """Estimate a compression, after a short calibration on the cluster.
 
     Raises:
-        InputError: The request, or what it points to, cannot be worked with.
+        InputError: The request, its teacher or its corpus cannot be used.
     """
     stages = StoredTraining(attempt)
     teacher = stages.teacher()
@@ -68,7 +68,7 @@ def plan(attempt: Attempt) -> PlanDocument:
 
 
 def _measure(attempt: Attempt, subject: Subject) -> Measured:
-    """Time what each step of the compression does much of, where it would do it."""
+    """Time the repeated work of each step, on a worker like the one that the step would use."""
     request, teacher, began = subject.request, subject.teacher, time.monotonic()
     targets = known_targets(request.latency_targets)
     forwards, sampled = {}, set()
@@ -80,20 +80,20 @@ def _measure(attempt: Attempt, subject: Subject) -> Measured:
         if artifacts.find(attempt.storage, samples) is not None:
             sampled.add(name)
     polished = each_once(subject.finalists(forwards, request.polish.top_k)) if request.polish is not None else []
-    alone: dict[str, Space] = {space.name: single_student_space(space, one) for space, one in reversed(polished)}
+    single: dict[str, Space] = {space.name: single_student_space(space, one) for space, one in reversed(polished)}
     task = None
     if request.proxy_task is not None:
         tuned = each_once(subject.finalists(forwards, request.proxy_task.candidates))
         task = _calibrate_task_on_cluster(attempt, subject, tuned[len(tuned) // 2]) if tuned else None
-    run, scored = attempt.run, [*subject.spaces, *alone.values()]
+    run, scored = attempt.run, [*subject.spaces, *single.values()]
     return Measured(
         calibrate_on_cluster(run, request, teacher, subject.spaces, subject.share(len(subject.placement.groups))),
         _calibrate_scoring_on_cluster(run, subject, scored),
-        calibrate_on_cluster(run, request, teacher, [*alone.values()], subject.share(1)) if alone else None,
+        calibrate_on_cluster(run, request, teacher, [*single.values()], subject.share(1)) if single else None,
         forwards,
         frozenset(sampled),
         task,
-        alone,
+        single,
         time.monotonic() - began,
     )
 
@@ -101,14 +101,14 @@ def _measure(attempt: Attempt, subject: Subject) -> Measured:
 def calibrate_on_cluster(
     run: Run, request: AutoDistilRequest, teacher: TeacherStage, spaces: Sequence[Space], share: Share
 ) -> Calibration:
-    """Run the calibration of the training where a worker of it would run, with what it would have.
+    """Calibrate the training on the cluster, with the resources of a training worker.
 
     Args:
-        run: Where the teacher's files are; its progress has the step :data:`CALIBRATION`.
-        request: Objective and training.
-        teacher: Brought to the storage.
-        spaces: The sub-spaces, and those of one candidate that is trained as it would be polished.
-        share: A worker's.
+        run: The storage with the teacher's files; its progress has the step :data:`CALIBRATION`.
+        request: The objective and the settings of the training.
+        teacher: The teacher, saved in the storage.
+        spaces: The sub-spaces; for polishing, sub-spaces of one candidate each.
+        share: Resources of a worker.
     """
     found: Calibration = _on_worker(
         run, share.needs, _calibrate, run.storage.url, request, teacher.artifact.files, list(spaces), share.needs
@@ -117,7 +117,7 @@ def calibrate_on_cluster(
 
 
 def _calibrate_scoring_on_cluster(run: Run, subject: Subject, spaces: Sequence[Space]) -> ScoringCalibration:
-    """Run the calibration of the scoring where an actor of the search would run, with what it would have."""
+    """Calibrate the scoring on the cluster, with the resources of a search actor."""
     needs, url = subject.search_needs, run.storage.url
     found: ScoringCalibration = _on_worker(
         run, needs, _calibrate_scoring, url, subject.request, subject.teacher.artifact.files, list(spaces), needs
@@ -126,7 +126,7 @@ def _calibrate_scoring_on_cluster(run: Run, subject: Subject, spaces: Sequence[S
 
 
 def _calibrate_task_on_cluster(attempt: Attempt, subject: Subject, candidate: Candidate) -> TaskCalibration:
-    """Run the calibration of the proxy task where a candidate would be fine-tuned, with what it would have."""
+    """Calibrate the proxy task on the cluster, with the resources for fine-tuning one candidate."""
     needs, url = subject.task_needs, attempt.storage.url
     found: TaskCalibration = _on_worker(
         attempt.run, needs, _calibrate_task, url, attempt.request, subject.teacher.artifact.files, candidate, needs
@@ -135,7 +135,7 @@ def _calibrate_task_on_cluster(attempt: Attempt, subject: Subject, candidate: Ca
 
 
 def _on_worker(run: Run, needs: Needs, function: Callable[..., Any], *args: Any) -> Any:
-    """Run a function on a worker of these needs, once there is room for it."""
+    """Run a function on a worker with these resources, as soon as they are free."""
     with reserved([needs], functools.partial(run.progress.wait, CALIBRATION)) as room:
         return run_in(room, needs, function, *args)
 
@@ -168,7 +168,7 @@ def _calibrate_task(
 
 
 def _take(needs: Needs) -> torch.device:
-    """Use what a worker of these needs has: its CPUs as threads, and its GPU."""
+    """Set the number of threads to the worker's CPUs, and give its device."""
     torch.set_num_threads(max(1, int(needs["CPU"])))
     return torch.device("cuda") if needs.get("GPU") else torch.device("cpu")
 

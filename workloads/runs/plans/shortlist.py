@@ -1,4 +1,4 @@
-"""The candidates that a plan looks at: all of a small space, some drawn from a large one, each costed once."""
+"""Candidates that a plan counts: all of a small space, a random sample of a large one."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from workloads.spec.budgets import Budget
 Candidate = tuple[Space, Architecture]
 
 LISTED = 1_000
-"""A space of more members than this is drawn from: a plan is an estimate, and must be quick."""
+"""Largest space whose members are all counted; of a larger one a sample is, so that a plan is quick."""
 _DRAWS = 400
+"""Size of the sample."""
 
 
 class Shortlist:
     """Candidates of some spaces, with their costs at every length.
 
     Args:
-        teacher: Of the candidates.
-        spaces: Where they are from.
+        teacher: The candidates' teacher.
+        spaces: The spaces.
     """
 
     def __init__(self, teacher: TeacherStage, spaces: Sequence[Space]) -> None:
@@ -41,7 +42,7 @@ class Shortlist:
     def finalists(
         self, budgets: Sequence[Budget], forwards: Mapping[str, ForwardTimes], count: int
     ) -> list[list[Candidate]]:
-        """Guess the best ``count`` candidates of each budget: the largest within it, for the loss falls with size."""
+        """Guess the best ``count`` candidates of each budget: the largest that meet it, since loss falls with size."""
         found = []
         for budget in budgets:
             times = None if budget.latency_target is None else forwards[budget.latency_target]
@@ -59,7 +60,7 @@ class Shortlist:
         return found
 
     def count(self, budget: Budget) -> PlanBudgetDocument:
-        """Count the candidates that meet a budget's limits but that on latency; of a large space an estimate."""
+        """Count the candidates that meet a budget's limits, except the one on latency; an estimate for large spaces."""
         counted = budget.model_copy(update={"max_latency_ms": None, "latency_target": None})
         counts = {space.name: self._within(space, counted) for space in self._spaces}
         notes = []
@@ -78,5 +79,5 @@ class Shortlist:
 
 
 def each_once(groups: Sequence[Sequence[Candidate]]) -> list[Candidate]:
-    """The candidates of several budgets."""
+    """Give the candidates of several budgets, each once."""
     return list({(space.name, one): (space, one) for group in groups for space, one in group}.values())

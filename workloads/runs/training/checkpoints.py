@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: written under a folder of the attempt's own, committed by a mark written last."""
+"""Checkpoints of a training run: each attempt writes into its own folder, and a marker file, written last, commits."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _KEPT = 2
 
 
 def ray_folder(folder: str, builder: str) -> str:
-    """Ray Train's folder beside that of a group's checkpoints; of one attempt alone, so that it can go whole."""
+    """Ray Train's folder, beside that of a group's checkpoints; one per attempt, so that it can be removed whole."""
     return f"{folder}-ray-{builder}"
 
 
 def remove_older_ray_folders(storage: Storage, folder: str, builder: str) -> None:
-    """Remove what Ray Train has left of the same job's earlier attempts at the same training.
+    """Remove Ray Train's folders of the same job's earlier attempts at the same training.
 
     Args:
-        storage: Where they are.
-        folder: Of the group's checkpoints.
+        storage: The storage.
+        folder: Folder of the group's checkpoints.
         builder: This attempt: the job, a dash and a number.
     """
     above = folder.rpartition("/")[0]
@@ -41,26 +41,26 @@ def remove_older_ray_folders(storage: Storage, folder: str, builder: str) -> Non
 
 
 class Checkpoints:
-    """The checkpoints of one group of SuperLMs, over all attempts.
+    """Checkpoints of one group of SuperLMs, over all attempts.
 
     Args:
-        storage: Where they are kept.
-        folder: Of the group, relative to the storage.
-        builder: This attempt; only its own folder is written.
+        storage: The storage.
+        folder: The group's folder, relative to the storage.
+        builder: This attempt; it writes only into its own folder.
     """
 
     def __init__(self, storage: Storage, folder: str, builder: str) -> None:
         self.storage, self.folder, self.builder = storage, folder, builder
 
     def save(self, step: int, state: dict[str, Tensor]) -> None:
-        """Write and commit the state after ``step`` steps, and drop this attempt's older ones but one.
+        """Write and commit the state after ``step`` steps, and remove all but the last two of this attempt.
 
         Args:
-            step: Steps done.
-            state: Tensors of their own memory, each.
+            step: Number of steps done.
+            state: The tensors; no two share memory.
 
         Raises:
-            OSError: No room or no right; nothing is committed.
+            OSError: The storage cannot be written, for lack of room or rights; nothing is committed.
         """
         name = f"{self.folder}/{self.builder}/step-{step:09d}"
         try:
@@ -70,41 +70,41 @@ class Checkpoints:
                 self.storage.upload(file, f"{name}/{_STATE}")
             self.storage.write_bytes(f"{name}/{_MARK}", json.dumps({"step": step}).encode())
         except OSError as error:
-            # The half of it would keep a disk full, so that not even the failure could be told.
+            # Remove the partial checkpoint: on a full disk, not even the failure could be written otherwise.
             with contextlib.suppress(OSError):
                 self.storage.remove(name)
-            if error.filename is None:  # a failed write alone does not say where
+            if error.filename is None:  # the error of a failed write does not name the file
                 error.filename = self.storage.path(name)
             raise
         for older in sorted(self.storage.list(f"{self.folder}/{self.builder}"))[:-_KEPT]:
             self.storage.remove(f"{self.folder}/{self.builder}/{older}")
 
     def latest(self) -> tuple[int, str] | None:
-        """The furthest committed step of any attempt, and its folder."""
+        """Give the last committed step of all attempts, and its folder."""
         marks = [path for path in self.storage.list(self.folder, recursive=True) if path.endswith(f"/{_MARK}")]
         steps = [(int(path.split("/")[-2].removeprefix("step-")), path.rpartition("/")[0]) for path in marks]
         return max(steps, default=None)
 
     def load(self, name: str) -> dict[str, Tensor]:
-        """Read the state of a folder that :meth:`latest` gave."""
+        """Read the state from a folder that :meth:`latest` gave."""
         with tempfile.TemporaryDirectory() as temporary:
             folder = self.storage.fetch(f"{self.folder}/{name}", Path(temporary))
             state: dict[str, Tensor] = load_file(folder / _STATE)
             return state
 
     def clear(self) -> None:
-        """Remove them all, once the SuperLMs are committed."""
+        """Remove all checkpoints; called when the SuperLMs are committed."""
         self.storage.remove(self.folder)
 
 
 class CheckpointWriter:
-    """Writes checkpoints while the training goes on.
+    """Writer of checkpoints in the background, while the training continues.
 
-    A save copies the state and returns; a thread writes and commits it. One is written at a time: the next save waits
-    for it, and so does the end of the ``with`` block. A kill in between leaves the one before.
+    A save copies the state and returns; a thread writes and commits it. One save is written at a time: the next save
+    and the end of the ``with`` block wait for it. After a kill during a write, the previous checkpoint is used.
 
     Args:
-        checkpoints: Where to write.
+        checkpoints: The group's checkpoints.
     """
 
     def __init__(self, checkpoints: Checkpoints) -> None:
@@ -122,15 +122,15 @@ class CheckpointWriter:
             self._finish()
 
     def save(self, step: int, state: dict[str, Tensor]) -> None:
-        """Copy the state after ``step`` steps, and begin to write it.
+        """Copy the state after ``step`` steps, and start to write it.
 
         Raises:
-            OSError: The one before could not be written.
+            OSError: The previous save failed.
         """
         self._finish()
         for key, value in state.items():
             if key not in self._copies:
-                # From pinned memory, a copy off the device does not go through another one.
+                # Pinned memory saves a second copy on the way from the device.
                 self._copies[key] = torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda)
             self._copies[key].copy_(value.detach(), non_blocking=True)
         if any(value.is_cuda for value in state.values()):
@@ -138,10 +138,10 @@ class CheckpointWriter:
         self._pending = self._thread.submit(self.checkpoints.save, step, self._copies)
 
     def check(self) -> None:
-        """See whether the last one failed; does not wait for it.
+        """Check whether the last save failed, without waiting for it.
 
         Raises:
-            OSError: It could not be written.
+            OSError: It failed.
         """
         if self._pending is not None and self._pending.done():
             self._finish()

@@ -1,7 +1,7 @@
-"""Placement: how the K SuperLMs are grouped into training runs.
+"""Placement: the grouping of the K SuperLMs into training runs.
 
-All in one group (*together*) share one teacher forward a batch; a group each (*apart*) run in parallel on devices
-of their own. Same code, one list longer or shorter.
+*Together* is one group, whose SuperLMs share one teacher forward a batch. *Apart* is a group per SuperLM; the groups
+run in parallel on devices of their own.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from workloads.shapes.costs import student_cost
 from workloads.shapes.search_space import Space, members_or_draws
 from workloads.spec.request import TrainingSpec
 
-_WORTH_IT = 1.25  # how much quicker *apart* must be to be worth K times the devices
+_WORTH_IT = 1.25  # least speed-up for which *apart* is worth K times the devices
 
-_LISTED = 256  # so many give a mean within some 2 % of the whole space's
+_LISTED = 256  # the mean over this many candidates is within about 2 % of the whole space's
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Groups of sub-space names, and why they were chosen."""
+    """Groups of sub-space names, and the reason of the choice."""
 
     groups: tuple[tuple[str, ...], ...]
     reason: str
 
 
 def plan_placement(training: TrainingSpec, spaces: Sequence[Space], shape: TeacherShape, cluster: Cluster) -> Placement:
-    """Split the sub-spaces into groups; groups given by hand have been checked to hold each once."""
+    """Divide the sub-spaces into groups. Groups in the request have been checked: each sub-space is in one of them."""
     names = [space.name for space in spaces]
     wish = training.placement
     if isinstance(wish, list):
@@ -61,9 +61,9 @@ def plan_placement(training: TrainingSpec, spaces: Sequence[Space], shape: Teach
 
 
 def step_flops(space: Space, shape: TeacherShape, training: TrainingSpec) -> float:
-    """Multiply-accumulates a sequence of a sandwich's forwards and backwards (a backward counts as two forwards).
+    """Multiply-accumulates per sequence of a step's forwards and backwards; a backward counts as two forwards.
 
-    Random subnets count as the mean of some that are drawn, where the space is large.
+    The cost of a random subnet is the mean over the space, or over a random sample of a large space.
     """
 
     def flops(architecture: Architecture) -> int:

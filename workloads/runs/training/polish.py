@@ -1,4 +1,4 @@
-"""Polishing on Ray: chosen students are distilled on alone, all in one group with one teacher forward a batch."""
+"""Polishing on Ray: chosen students are trained further, each alone, in one group with one teacher forward a batch."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class PolishJob:
     """A student to polish.
 
     Attributes:
-        subspace: Where it was chosen from.
-        architecture: Its shape.
+        subspace: The student's sub-space.
+        architecture: The student's architecture.
         superlm: The trained SuperLM of the sub-space.
     """
 
@@ -44,12 +44,12 @@ class PolishJob:
 
     @property
     def id(self) -> StudentId:
-        """Identity of the student among the others."""
+        """Sub-space's name and architecture, unique among the students."""
         return self.subspace.name, self.architecture
 
     @property
-    def alone(self) -> Space:
-        """The sub-space of nothing else; its name is what reports call the student."""
+    def single_space(self) -> Space:
+        """Sub-space of this one student; reports call the student by its name."""
         return single_student_space(self.subspace, self.architecture)
 
 
@@ -65,7 +65,7 @@ def polished_key(request: CompressionRequest, job: PolishJob, teacher_fingerprin
             "architecture": job.architecture.to_json(),
             "objective": request.objective.model_dump(mode="json"),
             "training": training.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT | {"random_subnets"}),
-            "steps": training.steps_for(job.alone.name),
+            "steps": training.steps_for(job.single_space.name),
             "first_batch": first_batch(request.training),
             "seed": request.seed,
         },
@@ -75,26 +75,26 @@ def polished_key(request: CompressionRequest, job: PolishJob, teacher_fingerprin
 def polish_students(run: Run, inputs: TrainingInputs, chosen: Sequence[PolishJob]) -> dict[StudentId, Artifact]:
     """Polish the students that are not polished yet.
 
-    Each is kept as a SuperLM with a single architecture, in the files and the summary of any other; its ``tokens``
-    are those of the SuperLM it comes from and its own.
+    A polished student is saved as a SuperLM with a single architecture. The ``tokens`` of its summary include those of
+    the SuperLM that it comes from.
 
     Args:
-        run: Its progress has the step :data:`POLISH`.
-        inputs: What the SuperLMs were trained by and on; its request has a ``polish``.
+        run: The run; its progress has the step :data:`POLISH`.
+        inputs: Settings and data of the SuperLMs' training; the request has a ``polish``.
         chosen: The students, each once.
 
     Returns:
         The committed one-architecture SuperLMs.
 
     Raises:
-        InputError: ``polish.tokens`` is less than a step, or the training diverged.
+        InputError: ``polish.tokens`` is less than one step takes, or the training diverged.
         OSError: A checkpoint could not be written.
     """
     assert len({job.id for job in chosen}) == len(chosen), "a student is given twice"
     request = inputs.request
     keys = {job.id: polished_key(request, job, inputs.teacher.fingerprint, inputs.corpus.fingerprint) for job in chosen}
     done = {job.id: artifact for job in chosen if (artifact := find(run.storage, keys[job.id]))}
-    missing = {job.alone.name: job for job in chosen if job.id not in done}
+    missing = {job.single_space.name: job for job in chosen if job.id not in done}
     if not missing:
         return done
     made = train_groups(
@@ -104,14 +104,14 @@ def polish_students(run: Run, inputs: TrainingInputs, chosen: Sequence[PolishJob
             request=request.model_copy(update={"training": polish_training(request)}),
             first_batch=first_batch(request.training),
         ),
-        [[PendingSuperLM(job.alone, keys[job.id], job.superlm) for job in missing.values()]],
+        [[PendingSuperLM(job.single_space, keys[job.id], job.superlm) for job in missing.values()]],
         _PolishNews(run.progress, f"polishing together, one teacher forward for all: {'; '.join(missing)}"),
     )
     return done | {missing[name].id: artifact for name, artifact in made.items()}
 
 
 class _PolishNews:
-    """Tells the one step of all students how far they are together, with a curve for each."""
+    """Reporter of the polishing step: the students' tokens together, and a curve for each student."""
 
     def __init__(self, progress: Progress, note: str) -> None:
         self._progress, self._note = progress, note
@@ -119,27 +119,27 @@ class _PolishNews:
         progress.note(POLISH, note)
 
     def report(self, name: str, done: int, total: int, metrics: dict[str, float]) -> None:
-        """Show the tokens and draw the curve."""
+        """Report the tokens, and add a point to the student's curve."""
         self._done[name] = done
         self._progress.advance(POLISH, sum(self._done.values()))
         self._progress.point(POLISH, done, total, {f"{name} {metric}": value for metric, value in metrics.items()})
 
     def waiting(self, names: Sequence[str], why: str | None) -> None:
-        """Show what is waited for in place of the note."""
+        """Set the step's note to the reason of the wait; restore the usual note at its end."""
         self._progress.wait(POLISH, why)
         if why is None:
             self._progress.note(POLISH, self._note)
 
 
 def score_polished(run: Run, inputs: TrainingInputs, polished: Mapping[StudentId, Artifact]) -> dict[StudentId, float]:
-    """Give the held-out loss of polished students, on the rows that the search ends with.
+    """Give the held-out losses of polished students, on the rows of the search's last rung.
 
-    There are few of them, so they are scored right here, one after the other, and the losses kept.
+    The students are few, so this process scores them one after the other. The losses are saved.
 
     Args:
-        run: Where artefacts are kept, and who builds them.
-        inputs: With the corpus whose held-out side is scored on.
-        polished: What :func:`polish_students` gave.
+        run: The storage of artefacts, and the builder.
+        inputs: Settings and data of the training; the corpus has the held-out rows.
+        polished: The result of :func:`polish_students`.
     """
     request, corpus = inputs.request, inputs.corpus
     key = Key(
@@ -159,7 +159,7 @@ def score_polished(run: Run, inputs: TrainingInputs, polished: Mapping[StudentId
 
 
 def _score(storage: Storage, inputs: TrainingInputs, polished: Mapping[StudentId, Artifact]) -> dict[str, float]:
-    """Give the losses by the artefacts' fingerprints."""
+    """Give the losses, by fingerprint of the artefact."""
     losses, request = {}, inputs.request
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -1,4 +1,4 @@
-"""Training the SuperLMs: one Ray Train run for each group of the placement, the groups in parallel."""
+"""Training of the SuperLMs: one Ray Train run for each group of the placement, the groups in parallel."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NOT_IN_FINGERPRINT = {
     "checkpoint_every_steps",
     "max_failures",
 }
-"""Settings of the training that change no weight; ``tokens_per_superlm`` goes in as steps."""
+"""Settings of the training that change no weight; ``tokens_per_superlm`` is in the key as steps."""
 _POLL_SECONDS = 0.5
 
 
@@ -44,10 +44,10 @@ class TrainingInputs:
     """Settings and data of the SuperLMs' training.
 
     Attributes:
-        request: Objective, training and seed.
-        teacher: Brought to the storage.
+        request: The objective, the settings of the training and the seed.
+        teacher: The teacher, saved in the storage.
         corpus: The committed token blocks.
-        first_batch: Where in the corpus's stream of batches the training begins.
+        first_batch: Number of the first batch in the corpus's stream of batches.
     """
 
     request: CompressionRequest
@@ -57,13 +57,13 @@ class TrainingInputs:
 
 
 class TrainingNews(Protocol):
-    """Hears of the training of SuperLMs, by name."""
+    """Receiver of the progress of SuperLMs' training, by their names."""
 
     def report(self, name: str, done: int, total: int, metrics: dict[str, float]) -> None:
-        """Hear of tokens done and in all, and of metrics such as ``loss_largest``."""
+        """Receive the tokens done and in all, and metrics such as ``loss_largest``."""
 
     def waiting(self, names: Sequence[str], why: str | None) -> None:
-        """Hear that SuperLMs wait, and for what; None: they wait no longer."""
+        """Receive the reason that SuperLMs wait for, None at the end of the wait."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ class PendingSuperLM:
     """A SuperLM to train.
 
     Attributes:
-        space: Its sub-space; the name is unique among those trained at once.
-        key: What it is kept as.
-        origin: The trained SuperLM of a wider sub-space that it continues; None: it starts from the teacher.
+        space: Its sub-space; no other SuperLM that is trained at the same time has one of this name.
+        key: Key of its artefact.
+        origin: The trained SuperLM of a wider sub-space that it continues; None if it starts from the teacher.
     """
 
     space: Space
@@ -82,7 +82,7 @@ class PendingSuperLM:
 
 
 def superlm_key(request: CompressionRequest, space: Space, teacher_fingerprint: str, corpus_fingerprint: str) -> Key:
-    """Give the key of a trained SuperLM; it does not depend on grouping and checkpoints."""
+    """Make the key of a trained SuperLM; it does not depend on groups and checkpoints."""
     training = request.training
     return Key(
         "superlm",
@@ -100,19 +100,19 @@ def superlm_key(request: CompressionRequest, space: Space, teacher_fingerprint: 
 
 
 def train_superlms(run: Run, inputs: TrainingInputs, spaces: Sequence[Space]) -> dict[str, Artifact]:
-    """Train the SuperLMs that are not there yet.
+    """Train the SuperLMs that are not in the storage yet.
 
     Args:
-        run: Its progress has a step :func:`workloads.methods.steps.train_step` for each.
-        inputs: What they are trained by.
+        run: The run; its progress has a step :func:`workloads.methods.steps.train_step` for each SuperLM.
+        inputs: Settings and data of the training.
         spaces: The sub-spaces, one SuperLM each.
 
     Returns:
         The committed SuperLMs, by name of the sub-space.
 
     Raises:
-        InputError: The nodes that are up cannot hold the workers, or the training diverged.
-        NotStartedError: There is room for workers and they do not start.
+        InputError: The live nodes cannot hold the workers, or the training diverged.
+        NotStartedError: There are free resources for the workers, but they do not start.
         OSError: A checkpoint could not be written.
     """
     request, teacher = inputs.request, inputs.teacher
@@ -132,7 +132,7 @@ def train_superlms(run: Run, inputs: TrainingInputs, spaces: Sequence[Space]) ->
 
 
 class _StepNews:
-    """Tells a step for each SuperLM how far it is, how it is placed, and what it waits for."""
+    """Reporter of the SuperLMs' steps: tokens, curve, placement, and the reason of a wait."""
 
     def __init__(self, progress: StepProgress, placement: str, names: Sequence[str]) -> None:
         self._progress, self._placement = progress, placement
@@ -140,12 +140,12 @@ class _StepNews:
         self.waiting(names, None)
 
     def report(self, name: str, done: int, total: int, metrics: dict[str, float]) -> None:
-        """Show the tokens and draw the curve."""
+        """Report the tokens, and add a point to the SuperLM's curve."""
         self._progress.advance(train_step(name), done, total)
         self._progress.point(train_step(name), done, total, metrics)
 
     def waiting(self, names: Sequence[str], why: str | None) -> None:
-        """Show what is waited for in place of the placement."""
+        """Set the steps' notes to the reason of the wait; restore the placement at its end."""
         for name in names:
             self._progress.wait(train_step(name), why)
             if why is None:
@@ -155,20 +155,20 @@ class _StepNews:
 def train_groups(
     run: Run, inputs: TrainingInputs, groups: Sequence[Sequence[PendingSuperLM]], news: TrainingNews
 ) -> dict[str, Artifact]:
-    """Train groups of SuperLMs side by side, as many as the nodes hold at once, and commit them.
+    """Train groups of SuperLMs side by side, as many at once as the nodes hold, and commit them.
 
     Args:
-        run: Where the artefacts are, and who builds them.
-        inputs: What they are trained by.
-        groups: What is trained together, one teacher forward a batch for each group.
-        news: Told how far each is, and which wait.
+        run: The storage of artefacts, and the builder.
+        inputs: Settings and data of the training.
+        groups: The SuperLMs by group; the members of a group share one teacher forward a batch.
+        news: Receives the progress and the waits.
 
     Returns:
         The committed SuperLMs, by name of the sub-space.
 
     Raises:
-        InputError: The nodes that are up cannot hold the workers, or the training diverged.
-        NotStartedError: There is room for workers and they do not start.
+        InputError: The live nodes cannot hold the workers, or the training diverged.
+        NotStartedError: There are free resources for the workers, but they do not start.
         OSError: A checkpoint could not be written.
     """
     storage = run.storage
@@ -203,10 +203,10 @@ def _group_job(run: Run, inputs: TrainingInputs, group: Sequence[PendingSuperLM]
 
 
 class _OnRay:
-    """Launches groups on Ray Train, a task each, so that each has a Train controller of its own.
+    """Launcher of groups on Ray Train, one task per group, so that each group has a Train controller of its own.
 
     Args:
-        queue: That their workers tell how far they are.
+        queue: The queue for the workers' progress.
     """
 
     def __init__(self, queue: Any) -> None:
@@ -217,12 +217,12 @@ class _OnRay:
         return Reservation([work.needs] * work.request.training.workers)
 
     def start(self, work: GroupJob, room: Room) -> _Running:
-        room.release()  # Ray Train takes it by a placement group of its own
+        room.release()  # Ray Train makes a placement group of its own
         return _Running(self._task.remote(work, self._queue))
 
 
 class _Running:
-    """A group that runs."""
+    """A running group."""
 
     def __init__(self, reference: Any) -> None:
         self._reference = reference

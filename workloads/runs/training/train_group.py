@@ -39,7 +39,7 @@ from workloads.spec.request import CompressionRequest
 from workloads.storage.artifacts import Artifact
 from workloads.storage.storage import Storage
 
-_REPORT_EVERY = 5  # steps between looks at the losses, which all workers take at once
+_REPORT_EVERY = 5  # steps between two checks of the losses; all workers check at the same steps
 _CALIBRATION_BATCHES = 8
 
 
@@ -48,11 +48,11 @@ class GroupJob:
     """Settings of a training run; small, since they are sent to its workers.
 
     Attributes:
-        outputs: By sub-space, the artefact folder that this attempt writes its SuperLM into.
+        outputs: Map of sub-space to the folder that this attempt writes its SuperLM into.
         checkpoints: Folder of the group's checkpoints, shared by all attempts.
-        cpus: Of each worker; also its threads.
-        origins: By sub-space, the trained SuperLM that its own continues; the others start from the teacher.
-        first_batch: Where in the corpus's stream of batches the training begins.
+        cpus: CPUs of each worker; also its number of threads.
+        origins: Map of sub-space to the trained SuperLM that its SuperLM continues; the others start from the teacher.
+        first_batch: Number of the first batch in the corpus's stream of batches.
     """
 
     storage: str
@@ -75,25 +75,25 @@ class GroupJob:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The SuperLMs, by their sub-spaces."""
+        """Names of the SuperLMs' sub-spaces."""
         return tuple(space.name for space in self.spaces)
 
     @property
     def retries(self) -> int:
-        """Most restarts of the group after a worker's death before it begins."""
+        """Most restarts of the group after its worker died during the start."""
         return self.request.training.max_failures
 
 
 @dataclass(frozen=True)
 class Started:
-    """A worker of the group of these SuperLMs is up."""
+    """Message that a worker of the group of these SuperLMs has started."""
 
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Training losses of the largest and the smallest subnet at a step."""
+    """Training losses of the largest and the smallest subnet at a step, with its learning rate."""
 
     largest: float
     smallest: float
@@ -102,7 +102,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Progress:
-    """Tokens done and in all, and losses, by SuperLM."""
+    """Message with the tokens done and in all, and the losses, by SuperLM."""
 
     tokens: dict[str, int]
     totals: dict[str, int]
@@ -110,11 +110,11 @@ class Progress:
 
 
 def run_group(job: GroupJob, queue: Any) -> BaseException | None:
-    """Run a group to its end and give the failure that ended it, None if there was none.
+    """Run a group to its end, and return the failure that ended it, None if there was none.
 
     Args:
-        job: What to train.
-        queue: A Ray queue that takes :class:`Started` and :class:`Progress`.
+        job: The group's settings.
+        queue: A Ray queue for messages :class:`Started` and :class:`Progress`.
     """
     storage = Storage.open(job.storage)
     training = job.request.training
@@ -128,7 +128,7 @@ def run_group(job: GroupJob, queue: Any) -> BaseException | None:
             name="train",
             storage_path=storage.path(own),
             storage_filesystem=storage.filesystem,
-            # A group that cannot start is the caller's to wait for; Ray Train would try again without an end.
+            # The caller waits for a group that cannot start; Ray Train alone would retry without limit.
             failure_config=FailureConfig(max_failures=training.max_failures, controller_failure_limit=0),
         ),
     )
@@ -149,14 +149,14 @@ def _cause(error: Any) -> BaseException:
         return LostError(str(start))
     failures = list(getattr(error, "worker_failures", {}).values())
     for failure in failures:
-        inner = getattr(failure, "_base_exc", failure)  # Ray wraps what a worker raised
+        inner = getattr(failure, "_base_exc", failure)  # Ray wraps a worker's error
         if isinstance(inner, InputError | OSError):
             return inner
     return RuntimeError(str(failures[0]) if failures else str(error))
 
 
 def _read_failure(storage: Storage, job: GroupJob) -> BaseException | None:
-    """Read a failure that a restart cannot mend. Workers leave it in a file, so that Ray does not restart them."""
+    """Read a failure that a restart cannot fix. Workers write it to a file, so that Ray does not restart them."""
     path = _failure_path(job)
     if not storage.exists(path):
         return None
@@ -184,7 +184,7 @@ def _worker(config: dict[str, Any]) -> None:
             teacher = open_teacher(storage.fetch(job.teacher_files, Path(temporary)))
             trainer, start, last = _start(job, teacher, storage, checkpoints, rank, world)
             losses = _train(job, trainer, storage, checkpoints, start, last, config["queue"])
-    except InputError as error:  # all workers read and compute the same, so none waits for one that is gone
+    except InputError as error:  # all workers compute the same losses and raise it together, so none waits for another
         _write_failure(job, rank, storage, error)
         return
     if rank == 0:
@@ -195,7 +195,7 @@ def _worker(config: dict[str, Any]) -> None:
 def _start(
     job: GroupJob, teacher: Teacher, storage: Storage, checkpoints: Checkpoints, rank: int, world: int
 ) -> tuple[GroupTrainer, int, dict[str, Loss]]:
-    """Build the trainer as it stood at the last committed checkpoint, the same on all workers."""
+    """Build the trainer in the state of the last committed checkpoint, the same on all workers."""
     request, training = job.request, job.request.training
     device = ray.train.torch.get_device()
     objective = objective_for(request.objective, teacher.shape)
@@ -224,7 +224,7 @@ def _start(
 
 
 def _order(job: GroupJob, teacher: Teacher, storage: Storage, rank: int, world: int) -> Order:
-    """Measure the importance on the first worker; the others take its order."""
+    """Measure the importance on the first worker, and give its order to the others."""
     order = None
     if rank == 0:
         with closing(_batches(job, storage, 0)) as batches:
@@ -249,7 +249,7 @@ def _train(
     last: dict[str, Loss],
     queue: Any,
 ) -> dict[str, Loss]:
-    """Train from ``start`` to the end.
+    """Train from step ``start`` to the end, and give the last losses.
 
     Raises:
         InputError: The training diverged.
@@ -311,13 +311,15 @@ def _progress(job: GroupJob, trainer: GroupTrainer, steps: int, losses: dict[str
 
 
 def _divergence(job: GroupJob, step: int) -> InputError:
-    if step == 0:  # nothing has been learned yet that could have gone wrong
+    if step == 0:  # no weight has been updated yet, so the learning rate is not the cause
         return InputError.of(
-            FIELD, "The loss of its students is no number from the start.", "Check the teacher's weights and outputs."
+            FIELD,
+            "The training loss is not a finite number at the first step, before any weight was updated.",
+            "Check the teacher's weights and outputs.",
         )
     return InputError.of(
         "polish.learning_rate" if job.origins else "training.learning_rate",
-        f"The loss is no longer a number at step {step}.",
+        f"The training diverged: the loss is not a finite number at step {step}.",
         "Use a smaller learning rate or a longer warm-up.",
     )
 
@@ -346,7 +348,7 @@ def _write_superlms(job: GroupJob, trainer: GroupTrainer, storage: Storage, loss
 
 
 def _from_first(value: Any, world: int) -> Any:
-    """Give the first worker's value to all."""
+    """Give the first worker's value to all workers."""
     if world == 1:
         return value
     box = [value]

@@ -67,10 +67,10 @@ def finalists(given: CompressionRequest, forwards: dict[str, ForwardTimes], coun
 
 def document_of(given: CompressionRequest, cluster: Cluster = CLUSTER, **measured: Any) -> PlanDocument:
     names = [space.name for space in SPACES]
-    alone = {space.name: 2.0 for space in measured.get("alone", {}).values()}
+    singles = {space.name: 2.0 for space in measured.get("single", {}).values()}
     training = Calibration(0.25, dict.fromkeys(names, 2.0))
-    scoring = ScoringCalibration(0.0625, dict.fromkeys([*names, *alone], 0.125))
-    polishing = Calibration(0.25, alone) if alone else None
+    scoring = ScoringCalibration(0.0625, dict.fromkeys([*names, *singles], 0.125))
+    polishing = Calibration(0.25, singles) if singles else None
     return make_plan(subject_of(given, cluster), Measured(training, scoring, polishing, **measured))
 
 
@@ -108,8 +108,8 @@ def test_latency_is_measured_twice_for_each_candidate_and_beside_the_teacher_for
 
     polished = request(QUICK, polish={"tokens": 100_000, "top_k": 1})
     (best,) = finalists(polished, {"cpu-1": times}, 1)
-    alones = {space.name: single_student_space(space, one) for space, one in best}
-    again = plan_of(polished, forwards={"cpu-1": times}, sampled=frozenset({"cpu-1"}), alone=alones)["latency"]
+    singles = {space.name: single_student_space(space, one) for space, one in best}
+    again = plan_of(polished, forwards={"cpu-1": times}, sampled=frozenset({"cpu-1"}), single=singles)["latency"]
     assert again == pytest.approx(2 * sampled), "the polished is measured again"
 
 
@@ -138,17 +138,19 @@ def test_polishing_takes_a_step_of_each_student_and_one_of_the_teacher() -> None
     search = {"heldout_blocks": 8}
     given = request(SMALL, polish={"tokens": 100 * 4 * 128, "top_k": 2}, training=training, search=search)
     best = finalists(given, {}, 2)[0]
-    alones = {space.name: single_student_space(space, one) for space, one in reversed(best)}
-    shares = [TEACHER.cost(one, 128).flops / TEACHER.cost(alones[space.name].largest, 128).flops for space, one in best]
+    singles = {space.name: single_student_space(space, one) for space, one in reversed(best)}
+    shares = [
+        TEACHER.cost(one, 128).flops / TEACHER.cost(singles[space.name].largest, 128).flops for space, one in best
+    ]
     expected = TRAIN_START_SECONDS + 100 * (0.25 + 2.0 * sum(shares)) + 8 * (0.0625 + 0.125 * sum(shares))
-    assert plan_of(given, alone=alones)["polish"] == pytest.approx(expected)
+    assert plan_of(given, single=singles)["polish"] == pytest.approx(expected)
 
     both = request(
         SMALL, polish={"tokens": 100 * 4 * 128, "top_k": 2}, training=training, search=search,
         proxy_task=TASK | {"candidates": 2},
     )  # fmt: skip
     task = TaskCalibration(best[0][1], 0.5, 10.0)
-    found = plan_of(both, alone=alones, task=task)
+    found = plan_of(both, single=singles, task=task)
     assert found["polish"] == pytest.approx(expected + found["proxy-task"]), "the polished are fine-tuned once more"
 
 

@@ -79,7 +79,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory, make_teacher: Callable[..., 
 def test_polished_students_are_better_than_before_and_polished_once(bench: Bench) -> None:
     done, notes, reports = bench.polish(bench.request(), bench.chosen, "cmp_a-1")
     assert set(done) == {job.id for job in bench.chosen}
-    names = {job.alone.name for job in bench.chosen}
+    names = {job.single_space.name for job in bench.chosen}
     assert all(name in notes[0] for name in names)
     drawn = {metric.removesuffix(" loss_largest") for report in reports for metric in report[3] if "largest" in metric}
     assert drawn == names
