@@ -1,7 +1,7 @@
 """Launching of work on workers: it waits for free resources, and starts when it has them.
 
-A reservation finds the room first; waiting counts as no failure. If the work has room and its worker does not start
-within :data:`cluster.room.START_SECONDS`, the launch ends with the reason.
+A reservation waits for the room first; the wait is not limited and is no failure. If the work has room and its worker
+does not start within :data:`cluster.room.START_SECONDS`, the launch fails with the reason.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class NoRoomYetError(RuntimeError):
 
 
 class LostError(RuntimeError):
-    """The worker was lost, through no fault of its work."""
+    """The worker was lost, for example with its node; its work did not fail."""
 
 
 class Work(Protocol):
@@ -58,27 +58,27 @@ class Room(Protocol):
         """Description of what the reservation waits for."""
 
     def release(self) -> None:
-        """Give the room back."""
+        """Release the room."""
 
 
 class Handle(Protocol):
-    """Work that was started."""
+    """Handle of started work."""
 
     def ended(self) -> tuple[bool, BaseException | None]:
         """Whether the work has ended, and the failure if there was one."""
 
     def cancel(self) -> None:
-        """End it at once."""
+        """End the work at once."""
 
 
 class Launcher(Protocol):
-    """Starts work on the cluster."""
+    """Launcher of a kind of work on the cluster."""
 
     def reserve(self, work: Any) -> Room:
-        """Ask for the room of its workers."""
+        """Request the room of the work's workers."""
 
     def start(self, work: Any, room: Room) -> Handle:
-        """Start it; the room is the launcher's to give back."""
+        """Start the work; the launcher releases the room."""
 
 
 OnWait = Callable[[Sequence[str], str | None], None]
@@ -134,7 +134,7 @@ class Launch:
         return False
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Release the room and end the work, if it runs."""
         if self._room is not None:
             self._room.release()
         if self._handle is not None:
@@ -209,6 +209,6 @@ class Launches:
                 launch.works()
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Release the room and end the work, if it runs."""
         for launch in self._active:
             launch.close()

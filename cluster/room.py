@@ -71,7 +71,7 @@ class Reservation:
         return f"waiting since {self._since:%H:%M:%S} UTC for {self._words}, taken by other work"
 
     def release(self) -> None:
-        """Give the room back."""
+        """Release the resources."""
         from ray.util.placement_group import remove_placement_group
 
         remove_placement_group(self.group)

@@ -1,4 +1,4 @@
-"""Failures: from an error on the cluster to the error document of the job."""
+"""Failures: conversion of an error on the cluster into the job's error document."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def error_document(error: BaseException) -> ErrorDocument:
             return ErrorDocument(code=code, message=message, field=first.field, remedy=first.remedy)
     for cause in causes:
         if isinstance(cause, ConnectionError | TimeoutError):
-            continue  # may as well come from between our own processes
+            continue  # it may come from a connection between our own processes
         if isinstance(cause, OSError) and is_outage(cause):
             return ErrorDocument(code="unreachable", message=_short(cause), remedy=_UNREACHABLE_REMEDY)
         if isinstance(cause, OSError):
@@ -59,5 +59,5 @@ def _remedy(error: OSError) -> str | None:
 
 def _short(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = mask(f"{type(error).__name__}: {lines[-1] if lines else 'it says nothing'}")
+    text = mask(f"{type(error).__name__}: {lines[-1] if lines else 'no message'}")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -1,26 +1,25 @@
-"""A step's share of the cluster: refused by a field of the request where no nodes that are up can hold it."""
+"""A step's share of the cluster, and the error for the request's field if the live nodes cannot hold it."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 
-from cluster.room import OnWait, reserved
 from cluster.sizing import Cluster, Needs, NoRoomError, Share, describe_needs, read_cluster, share_out
 from workloads.spec.errors import InputError
 
 
 def share_for(field: str, *, runs: int = 1, workers: int = 1, cluster: Cluster | None = None) -> Share:
-    """Give what each worker of a step may ask for; see :func:`cluster.sizing.share_out`.
+    """Compute the resources of each worker of a step; see :func:`cluster.sizing.share_out`.
 
     Args:
         field: The request's field that asks for the workers.
-        runs: That could go on side by side.
-        workers: Of each run.
-        cluster: The nodes; those that are up now unless given.
+        runs: Number of runs that could go side by side.
+        workers: Workers of each run.
+        cluster: The nodes; by default the live ones.
 
     Raises:
-        InputError: The nodes that are up cannot hold the workers of one run.
+        InputError: The live nodes cannot hold the workers of one run.
     """
     with refusing(field):
         return share_out(cluster or read_cluster(), runs=runs, workers=workers)
@@ -28,7 +27,7 @@ def share_for(field: str, *, runs: int = 1, workers: int = 1, cluster: Cluster |
 
 @contextlib.contextmanager
 def refusing(field: str) -> Iterator[None]:
-    """Turn :class:`NoRoomError` into an :class:`InputError` of ``field``."""
+    """Convert a :class:`NoRoomError` into an :class:`InputError` of ``field``."""
     try:
         yield
     except NoRoomError as error:
@@ -36,10 +35,10 @@ def refusing(field: str) -> Iterator[None]:
 
 
 def most_at_once(field: str, needs: Needs, cluster: Cluster | None = None) -> int:
-    """Give how many tasks of these needs the nodes hold side by side: those that are up now unless given.
+    """Count the tasks of these needs that fit on the nodes side by side; by default on the live ones.
 
     Raises:
-        InputError: They hold none.
+        InputError: None fits.
     """
     cluster = cluster or read_cluster()
     found = cluster.holds(needs)
@@ -51,13 +50,3 @@ def most_at_once(field: str, needs: Needs, cluster: Cluster | None = None) -> in
             f"Add a node with enough {short}.",
         )
     return found
-
-
-def wait_for_room(needs: Needs, on_wait: OnWait) -> None:
-    """Wait until a task of these needs could start.
-
-    Raises:
-        NotStartedError: The nodes that could hold it have left.
-    """
-    with reserved([needs], on_wait):
-        pass

@@ -1,10 +1,10 @@
-"""The board of a search: its candidates, what they scored on each rung, who is still in, and what is to be scored next.
+"""State of a search: the candidates, their losses on each rung, which are still in, and the work to do next.
 
-Plain Python: Tune's trials come and go around it. A *generation* of candidates is dealt into *lots*. A lot is what one
-trial scores in one go: candidates of one sub-space, about as much work as any other lot. All lots score a rung; then it
-is decided who goes, and the survivors are dealt into lots anew. The dearest lots come first, so that actors finish a
-rung together. What is decided depends on scores alone, never on their order in time or on how many actors there are; a
-search that goes on after a kill therefore comes to the same end.
+The board is plain Python and knows nothing of Tune. A *generation* of candidates is divided into *lots*. A lot is the
+work of one trial on one rung: candidates of one sub-space, about as much work as every other lot. When all lots have
+scored a rung, the board drops candidates and divides the survivors into new lots. The most expensive lots come first,
+so that the actors finish a rung together. Decisions depend on the losses alone, not on the order in which they arrive
+or on the number of actors. So a search that was killed and continued comes to the same result.
 """
 
 from __future__ import annotations
@@ -34,22 +34,23 @@ from workloads.spec.budgets import Budget
 from workloads.spec.search import SearchSpec
 
 LARGEST_LOT, LOTS_AN_ACTOR = 16, 4
-"""Candidates of a lot at most, and lots of a rung for each actor about: a kill costs the lots that are being scored."""
+"""Most candidates of a lot, and approximate number of lots per actor on a rung. A kill loses the lots in progress, so
+lots are small."""
 WORK_LENGTH = 128
-"""Tokens that work is counted at, to deal even lots."""
+"""Sequence length at which work is counted, to make even lots."""
 Known = Mapping[tuple[Candidate, int], Losses]
-"""Losses that are known already, by candidate and the first row of the rung."""
+"""Losses of an earlier attempt, by candidate and the first row of the rung."""
 
 
 @dataclass(frozen=True)
 class Aim:
-    """What decides who goes.
+    """Settings that decide which candidates are dropped.
 
     Attributes:
-        spec: For ``aim`` and the rungs.
-        shape: Of the teacher, to count costs.
-        budgets: Only the aim ``budgets`` looks at them.
-        keep: So many of each budget are kept at least.
+        spec: The request's settings, with the aim and the rungs.
+        shape: The teacher's shape, to count costs.
+        budgets: The budgets; used only by the aim ``budgets``.
+        keep: Least number of candidates to keep for each budget.
     """
 
     spec: SearchSpec
@@ -63,11 +64,12 @@ class Entry:
     """A candidate on the board.
 
     Attributes:
-        losses: On the rows of all its rungs so far.
-        work: Multiply-accumulates a row, to deal even lots.
+        axes: Its costs; see :func:`workloads.runs.search.rules.cost_axes`.
+        losses: Losses on the rows of all its rungs so far.
+        work: Multiply-accumulates per row, to make even lots.
         rung: The last rung it was scored on; -1 for none.
-        dropped: Why it went, None while it is in.
-        dropped_for: The number of the candidate that outdoes it, where that is why.
+        dropped: Why it was dropped; None while it is in.
+        dropped_for: Number of the better candidate that it was dropped for, if any.
     """
 
     candidate: Candidate
@@ -81,7 +83,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Work:
-    """What an actor is to score: some candidates of a sub-space on the new rows of a rung."""
+    """Work of an actor: candidates of one sub-space to score on the new rows of a rung, ``start`` to ``stop``."""
 
     rung: int
     start: int
@@ -94,15 +96,15 @@ class Work:
 
 
 class Board:
-    """See the module.
+    """Candidates of a search with their losses; see the module.
 
     Args:
-        aim: What decides who goes.
-        rows: Held-out rows that there are; rungs beyond them end there.
-        group: So many consecutive rows stay together: rungs end with whole groups.
-        actors: How many score at once; decides the size of the lots and nothing else.
-        known: Losses from an earlier attempt; they are not scored again.
-        on_progress: Called whenever candidates are done with.
+        aim: Decides which candidates are dropped.
+        rows: Number of held-out rows; no rung has more.
+        group: Number of consecutive rows that the objective compares; rungs are cut to whole groups.
+        actors: Number of actors that score at once; decides only the size of the lots.
+        known: Losses of an earlier attempt; they are not computed again.
+        on_progress: Called whenever candidates are scored or dropped.
     """
 
     def __init__(
@@ -120,11 +122,11 @@ class Board:
         self.rungs = tuple(dict.fromkeys(min(-(-rung // group) * group, whole) for rung in aim.spec.rungs))
         self.rung = 0
         self.lots: dict[int, tuple[int, ...]] = {}
-        """The numbers of the candidates of each lot of this generation."""
+        """Map of lot to the numbers of its candidates, for this generation."""
         self.waiting: set[int] = set()
-        """Lots whose scores of this rung are outstanding."""
+        """Lots that have not reported this rung's losses."""
         self.ended = False
-        """Whether nothing is left to score, nor ever will be."""
+        """Whether the search is over."""
         self.diverged: Candidate | None = None
         self._aim = aim
         self._actors = actors
@@ -140,11 +142,11 @@ class Board:
 
     @property
     def alive(self) -> list[int]:
-        """The numbers of all that have not gone."""
+        """Numbers of the candidates that were not dropped."""
         return [number for number, entry in enumerate(self.entries) if entry.dropped is None]
 
     def history(self) -> list[Tried]:
-        """Give what became of every candidate so far."""
+        """Give every candidate so far with its result."""
         return [
             Tried(
                 entry.candidate,
@@ -158,19 +160,19 @@ class Board:
 
     @property
     def done(self) -> int:
-        """Candidates that have gone or were scored to the end."""
+        """Number of candidates that were dropped or were scored on the last rung."""
         last = len(self.rungs) - 1
         return sum(entry.dropped is not None or entry.rung == last for entry in self.entries)
 
     def begin(self, candidates: Sequence[Candidate]) -> list[int]:
-        """Begin a generation, without those that are on the board already, and give its lots."""
-        assert not self.waiting, "the generation before is still at it"
+        """Start a generation with the candidates that are new to the board, and give its lots."""
+        assert not self.waiting, "the previous generation is still being scored"
         fresh = [one for one in dict.fromkeys(candidates) if one not in self._numbers]
         for one in fresh:
             self._numbers[one] = len(self.entries)
             work = student_cost(self._aim.shape, one.architecture, WORK_LENGTH).flops
             self.entries.append(Entry(one, cost_axes(self._aim.shape, one.architecture), work))
-        self._gate()
+        self._drop_over_budget()
         self.rung = 0
         self.lots = {}
         numbers = [self._numbers[one] for one in fresh]
@@ -179,14 +181,14 @@ class Board:
         return list(self.lots)
 
     def work(self, lot: int) -> Work:
-        """What is to be scored of a lot; may be nothing, where all of it is known already."""
+        """Give the work of a lot; it has no candidates if all their losses are known."""
         start = self.rungs[self.rung - 1] if self.rung else 0
         members = [(number, self.entries[number].candidate) for number in self.lots[lot]]
         unknown = tuple((number, one) for number, one in members if (one, start) not in self._known)
         return Work(self.rung, start, self.rungs[self.rung], members[0][1].subspace, unknown)
 
     def report(self, lot: int, scores: Mapping[int, Losses]) -> None:
-        """Take what a lot scored; after the rung's last lot it is decided who goes."""
+        """Record the losses of a lot; after the rung's last lot, drop candidates and start the next rung."""
         assert lot in self.waiting, lot
         for number in self.lots[lot]:
             entry = self.entries[number]
@@ -203,12 +205,12 @@ class Board:
             self._close()
 
     def end(self) -> None:
-        """Nothing more is to be scored."""
+        """End the search."""
         self.waiting.clear()
         self.ended = True
 
-    def _gate(self) -> None:
-        """Without scoring them, drop those that no budget is answered from."""
+    def _drop_over_budget(self) -> None:
+        """Drop the candidates that can answer no budget, before they are scored."""
         if self._aim.spec.aim != "budgets":
             return
         entries = {number: entry.candidate for number, entry in enumerate(self.entries)}
@@ -245,12 +247,12 @@ class Board:
             case "frontier":
                 return frontier_drops(alive, axes, losses)
             case "budgets":
-                # The halves are of those on the same rung; survivors of earlier generations have passed theirs.
-                ours = [number for number in alive if self.entries[number].rung == self.rung]
-                return budget_drops(ours, self._sets, axes, losses, self._aim.keep)
+                # Only candidates on the same rung are compared; survivors of earlier generations have passed it.
+                on_rung = [number for number in alive if self.entries[number].rung == self.rung]
+                return budget_drops(on_rung, self._sets, axes, losses, self._aim.keep)
 
     def _deal(self, numbers: Sequence[int]) -> None:
-        """Deal candidates into lots of one sub-space each; after the first rung into lots that there are."""
+        """Divide candidates into lots of one sub-space each; after the first rung, reuse the existing lots."""
         work = {number: self.entries[number].work for number in numbers}
         even = sum(work.values()) / (LOTS_AN_ACTOR * self._actors)
         names = list(self.lots) if self.rung else []
@@ -266,9 +268,10 @@ class Board:
         self.waiting = set(self.lots)
 
     def _even_lots(self, work: Mapping[int, int], most: float, largest: int) -> list[tuple[int, ...]]:
-        """Give lots of up to ``largest`` candidates and ``most`` work, if not of a single candidate.
+        """Make lots of at most ``largest`` candidates and ``most`` work; a single candidate may have more work.
 
-        The sub-space with the dearest candidate comes first, whole, so that an actor seldom changes its SuperLM.
+        All lots of the sub-space with the most expensive candidate come first, so that an actor seldom changes its
+        SuperLM.
         """
         by_space: dict[str, list[list[int]]] = {}
         room: dict[str, float] = {}

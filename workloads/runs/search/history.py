@@ -1,4 +1,4 @@
-"""The history of a search: what proposers learn from."""
+"""History of a search: the tried candidates, from which proposers make the next ones."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from workloads.runs.search.rules import Axes, Candidate
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """A candidate that was tried.
+    """A tried candidate.
 
     Attributes:
-        candidate: Which.
-        axes: What it costs; see :func:`workloads.runs.search.rules.cost_axes`.
-        loss: Mean over the rows it was scored on; None where it was not scored.
-        survives: Whether it is still in.
-        budgets: The numbers of the budgets that it may answer; empty where budgets are not the aim.
+        candidate: The candidate.
+        axes: Its costs; see :func:`workloads.runs.search.rules.cost_axes`.
+        loss: Mean loss over the rows that it was scored on; None if it was not scored.
+        survives: Whether it was not dropped.
+        budgets: Numbers of the budgets that it may answer; empty unless budgets are the aim.
     """
 
     candidate: Candidate
@@ -28,4 +28,4 @@ class Tried:
 
 
 History = Sequence[Tried]
-"""All that were tried, in the order they were proposed."""
+"""The tried candidates, in the order of their proposal."""

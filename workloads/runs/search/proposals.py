@@ -1,7 +1,7 @@
-"""Proposers say which candidates are tried: all, a random sample, or generations of an evolution. No Ray.
+"""Proposers: they choose the candidates to try, which are all, a random sample, or generations of an evolution.
 
-A proposer gives generation after generation until one is empty, and never the same candidate twice. Only the
-exhaustive one lists its sub-spaces; the others draw.
+A proposer gives generations until one is empty, and never the same candidate twice. Only the exhaustive proposer
+enumerates the sub-spaces; the others draw at random. Proposers do not use Ray.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from workloads.shapes.search_space import Genes, Space, draw_genes
 from workloads.spec.search import SearchSpec
 
 PATIENCE = 200
-"""After so many draws in a row that give nothing new, a sub-space counts as used up."""
+"""Number of draws in a row without a new candidate after which a sub-space counts as exhausted."""
 
 Allowed = Callable[[Candidate], bool]
-"""Whether a candidate may be proposed at all: whether it meets one of the budgets, where they are what is aimed at."""
+"""Whether a candidate may be proposed. If budgets are the aim, it must meet one of them."""
 
 
 class Proposer(Protocol):
-    """Gives candidates, a generation at a time."""
+    """Source of candidates, a generation at a time."""
 
     def propose(self, history: History) -> list[Candidate]:
-        """Give the next generation, from what became of those before; empty when all were given."""
+        """Give the next generation, which may depend on the results of the earlier ones; empty at the end."""
         ...
 
 
 def proposer_for(spec: SearchSpec, spaces: Sequence[Space], seed: int, allowed: Allowed) -> Proposer:
-    """Give the proposer that a request asks for."""
+    """Make the proposer that a request asks for."""
     if spec.searcher == "exhaustive":
         return Exhaustive(spaces)
     assert spec.candidates is not None
@@ -44,7 +44,7 @@ def proposer_for(spec: SearchSpec, spaces: Sequence[Space], seed: int, allowed: 
 
 
 class Exhaustive(Proposer):
-    """Every candidate of every sub-space, in one generation."""
+    """Proposer of every candidate of every sub-space, in one generation."""
 
     def __init__(self, spaces: Sequence[Space]) -> None:
         self._spaces: Sequence[Space] | None = spaces
@@ -56,9 +56,9 @@ class Exhaustive(Proposer):
 
 
 class RandomSample(Proposer):
-    """A random sample in one generation, spread evenly over the sub-spaces as far as they have candidates.
+    """Proposer of a random sample in one generation, spread evenly over the sub-spaces while they have candidates.
 
-    The smallest of each sub-space is always in it, so that a tight budget has its nearest candidate.
+    The sample always has the smallest candidate of each sub-space, which comes nearest to a tight budget.
     """
 
     def __init__(self, spaces: Sequence[Space], count: int, seed: int, allowed: Allowed) -> None:
@@ -72,14 +72,14 @@ class RandomSample(Proposer):
 
 
 class Evolution(Proposer):
-    """Generations by selection, crossover and mutation, each inside one sub-space.
+    """Proposer of generations by selection, crossover and mutation; the two parents are of one sub-space.
 
-    The first generation is a random sample. A parent is the better of two drawn survivors. Where budgets are the aim,
-    the survivors are of one budget, itself drawn, and the lower loss is better. Else the one that fewer survivors beat
-    in cost and loss is better, so that every part of the frontier has children. A child takes each gene from one of its
-    two parents; with the chance ``mutation`` the gene is drawn anew. A child that was proposed before, or that no
-    budget allows, is bred again; after :data:`PATIENCE` such children in a row, candidates are drawn as at first. The
-    search ends before ``candidates`` were tried where no new ones are left.
+    The first generation is a random sample. A parent is the better of two randomly drawn survivors. If budgets are the
+    aim, both are drawn among the survivors of one random budget, and the lower loss is better. Otherwise the one that
+    fewer survivors beat in cost and loss is better, so that every part of the frontier has children. A child takes each
+    gene from one of its parents; with probability ``mutation`` the gene is drawn at random. A child that was proposed
+    before or that meets no budget is discarded. After :data:`PATIENCE` discarded children in a row, the rest of the
+    generation is a random sample. The search tries fewer than ``candidates`` if no new ones are left.
     """
 
     def __init__(self, spaces: Sequence[Space], spec: SearchSpec, seed: int, allowed: Allowed) -> None:
@@ -102,7 +102,7 @@ class Evolution(Proposer):
 
     def _children(self, history: History, count: int) -> list[Candidate]:
         if not (parents := _parents(history)):
-            return self._pool.drawn(count)
+            return self._pool.sample(count)
         children: list[Candidate] = []
         fruitless = 0
         while len(children) < count and fruitless < PATIENCE:
@@ -114,19 +114,19 @@ class Evolution(Proposer):
             else:
                 children.append(child)
                 fruitless = 0
-        return children + self._pool.drawn(count - len(children))
+        return children + self._pool.sample(count - len(children))
 
     def _select(self, parents: Sequence[_Parent]) -> _Parent:
-        draw = self._pool.draw
+        choice = self._pool.random.choice
         if budgets := sorted(frozenset().union(*(parent.budgets for parent in parents))):
-            budget = draw.choice(budgets)
+            budget = choice(budgets)
             within = [parent for parent in parents if budget in parent.budgets]
-            return min(draw.choice(within), draw.choice(within), key=lambda parent: parent.loss)
-        return min(draw.choice(parents), draw.choice(parents), key=lambda parent: parent.beaten)
+            return min(choice(within), choice(within), key=lambda parent: parent.loss)
+        return min(choice(parents), choice(parents), key=lambda parent: parent.beaten)
 
 
 class _Parent(NamedTuple):
-    """A survivor, by how many others it is beaten, and the budgets that it may answer."""
+    """A survivor, with the number of survivors that beat it and the budgets that it may answer."""
 
     candidate: Candidate
     loss: float
@@ -145,24 +145,24 @@ def _parents(history: History) -> list[_Parent]:
 
 
 class _Pool:
-    """Draws and crosses candidates that were not given before."""
+    """Source of new candidates, by random draws and by crossing; it never gives one twice."""
 
     def __init__(self, spaces: Sequence[Space], seed: int, allowed: Allowed) -> None:
-        self.draw = random.Random(seed)
+        self.random = random.Random(seed)
         self._spaces = {space.name: space for space in spaces}
         self._allowed = allowed
         self._given: dict[Candidate, Genes] = {}
 
     def first(self, count: int) -> list[Candidate]:
-        """Give the smallest of each sub-space, whether a budget allows them or not, and draw the rest."""
+        """Give the smallest candidate of each sub-space, even if it meets no budget, and draw the rest."""
         made: list[Candidate] = []
         for space in self._spaces.values():
             if len(made) < count:
                 made.append(self._give(space, space.smallest_genes))
-        return made + self.drawn(count - len(made))
+        return made + self.sample(count - len(made))
 
-    def drawn(self, count: int) -> list[Candidate]:
-        """Draw new candidates, from the sub-spaces in turn; fewer where they are used up."""
+    def sample(self, count: int) -> list[Candidate]:
+        """Draw new candidates from the sub-spaces in turn; fewer if they are exhausted."""
         made: list[Candidate] = []
         streams = [self._stream(space) for space in self._spaces.values()]
         while streams and len(made) < count:
@@ -173,18 +173,18 @@ class _Pool:
         return made
 
     def cross(self, one: Candidate, other: Candidate, mutation: float) -> Candidate | None:
-        """Give a child of two candidates of a sub-space; None if it is not new or not allowed."""
+        """Give a child of two candidates of one sub-space; None if it is not new or not allowed."""
         space = self._spaces[one.subspace]
         genes = tuple(
-            drawn if self.draw.random() < mutation else self._given[self.draw.choice((one, other))][place]
-            for place, drawn in enumerate(draw_genes(space, self.draw))
+            drawn if self.random.random() < mutation else self._given[self.random.choice((one, other))][place]
+            for place, drawn in enumerate(draw_genes(space, self.random))
         )
         return self._give(space, genes) if self._is_new(space, genes) else None
 
     def _stream(self, space: Space) -> Iterator[Candidate]:
         fruitless = 0
         while fruitless < PATIENCE:
-            genes = draw_genes(space, self.draw)
+            genes = draw_genes(space, self.random)
             if self._is_new(space, genes):
                 fruitless = 0
                 yield self._give(space, genes)

@@ -1,11 +1,10 @@
-"""Scores as they come, kept in the storage, so that a search that was cut off is taken up where it stood.
+"""Losses of an unfinished search, saved in the storage, so that a search that was cut off can continue.
 
-They lie beside the builds of the scores table, ``artifacts/scores/<fingerprint>/rungs/<builder>/<n>.jsonl``: a line a
-candidate and rung, each file written whole, every second at most; so what a kill costs is a second of scoring, and an
-object store, which cannot append, serves as well. A search reads the files of all attempts before it starts, decides
-anew from them (decisions follow from scores alone) and scores what is missing. ``Tuner.restore`` would give back
-Tune's trials, from snapshots that are seconds old and on the driver's disk; here the storage is enough, on any node.
-The table, once committed, makes the files superfluous, and they are removed.
+The files are ``artifacts/scores/<fingerprint>/rungs/<builder>/<n>.jsonl``, with a line per candidate and rung. A file
+is written at most once a second, and always whole, since object stores cannot append. So a kill loses about a second
+of scoring. A search first reads the files of all attempts, makes its decisions again from these losses, and computes
+the missing ones. The files are removed once the scores table is committed. ``Tuner.restore`` is no alternative: it
+restores trials from snapshots that are seconds old, and only on the driver's disk.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ EVERY_SECONDS = 1.0
 
 
 class Results:
-    """The scores of one search.
+    """Saved losses of one search.
 
     Args:
-        storage: Where they are kept.
-        key: Of the scores table.
-        builder: Names the job and attempt; two never write the same file.
+        storage: The storage.
+        key: Key of the scores table.
+        builder: Names the job and the attempt; no two write the same file.
     """
 
     def __init__(self, storage: Storage, key: Key, builder: str) -> None:
@@ -45,7 +44,7 @@ class Results:
         self._written = time.monotonic()
 
     def read(self) -> dict[tuple[Candidate, int], Losses]:
-        """Read what all attempts scored, by candidate and first row."""
+        """Read the losses that all attempts saved, by candidate and first row."""
         found = {}
         for name in self._storage.list(self._folder, recursive=True):
             if name.endswith(".jsonl"):
@@ -56,7 +55,7 @@ class Results:
         return found
 
     def add(self, work: Work, scores: Mapping[int, Losses]) -> None:
-        """Keep what a lot scored.
+        """Add the losses of a lot; they are written at most once a second.
 
         Raises:
             OSError: The storage cannot be written.
@@ -73,7 +72,7 @@ class Results:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is not written yet.
+        """Write the losses that are not written yet.
 
         Raises:
             OSError: The storage cannot be written.
@@ -86,5 +85,5 @@ class Results:
         self._written = time.monotonic()
 
     def remove(self) -> None:
-        """Remove what all attempts wrote."""
+        """Remove the files of all attempts."""
         self._storage.remove(self._folder)

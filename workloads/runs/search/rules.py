@@ -1,13 +1,14 @@
-"""Who goes after a rung: the two aims' rules, in plain functions.
+"""Rules that decide which candidates are dropped after a rung, for each aim.
 
-A rung's losses are of the same rows for every candidate, one loss a row, so that candidates are compared by the
-*paired* difference: most of the noise of a row is common to both. "Clearly better" means by more standard errors of the
-mean difference than chance explains (:data:`ONE_BY_CHANCE`, :data:`ANY_BY_CHANCE`). How many that are depends on the
-rows, since the error is estimated from them too (Student's t), and on the rivals, since the best of many is ahead of
-its equals by more than one of them is (Bonferroni): 3 for many rows and a rival, 3.6 for 16 rows, 4.9 for 16 rows and a
-hundred rivals, 22 for 4 rows and a hundred. A rung of few rows thus drops little rather than at random. Neighbouring
-rows of packed text are not quite independent, so the error is somewhat larger than stated; that is one reason for so
-small chances. A candidate that goes wrongly is one that could hardly be told from the one that outlives it.
+All candidates of a rung have one loss per row, on the same rows. So two candidates are compared by the *paired*
+difference of their losses, in which most of a row's noise cancels. A candidate is *clearly better* than another if its
+mean difference is more standard errors than chance explains (:data:`PAIR_CHANCE`, :data:`ANY_CHANCE`). The number of
+standard errors depends on the number of rows, from which the error is estimated (Student's t), and on the number of
+rivals, since the best of many equals is ahead by chance (Bonferroni). It is 3 for many rows and one rival, 3.6 for 16
+rows and one rival, 4.9 for 16 rows and a hundred rivals, 22 for 4 rows and a hundred rivals. So a rung of few rows
+drops few candidates, and none at random. Neighbouring rows of packed text are not fully independent, so the true error
+is somewhat larger; the chances are small for that reason too. A candidate that is dropped by mistake is nearly as good
+as the one that stays.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from workloads.shapes.architecture import Architecture, TeacherShape
 from workloads.shapes.costs import cost_by_length, student_cost
 from workloads.spec.budgets import Budget
 
-ONE_BY_CHANCE, ANY_BY_CHANCE = 0.00135, 0.01
-"""The chance that a candidate goes at a rung for a certain rival that is no better (of many rows, three standard
-errors), and for any of its rivals."""
+PAIR_CHANCE, ANY_CHANCE = 0.00135, 0.01
+"""Most probable mistakes at a rung: the probability that a candidate is dropped for one given rival that is no better
+(three standard errors, for many rows), and for any of its rivals."""
 NEAREST = 3
-"""So many candidates are kept for a budget that none meets: those that come nearest."""
+"""Number of candidates that are kept for a budget that none meets: the nearest ones."""
 OVER_BUDGET, WORSE_HALF = "over every budget", "worse half of every budget that it meets"
 
 Axes = tuple[int, ...]
@@ -47,11 +48,11 @@ class Candidate:
 
 
 def cost_axes(shape: TeacherShape, architecture: Architecture) -> Axes:
-    """Give what every budget over costs grows with: no more in all of these is no more in any budget.
+    """Give the costs of an architecture, such that a candidate no dearer in all of them is no dearer for any budget.
 
-    The coefficients of FLOPs and activation bytes over the sequence length stand for these costs at every length;
-    weight bytes are proportional to the parameters. The depth is among them for latency's sake, which is not counted
-    but measured: of two students with as many operations the deeper is slower.
+    FLOPs and activation bytes are given as coefficients of the sequence length, which cover every length. Weight bytes
+    are proportional to the parameters. The depth stands for latency, which is measured: of two students with equal
+    FLOPs, the deeper is slower.
     """
     cost = cost_by_length(shape, architecture)
     lengthwise = itertools.chain(cost.flops, *cost.activation_bytes)
@@ -59,16 +60,16 @@ def cost_axes(shape: TeacherShape, architecture: Architecture) -> Axes:
 
 
 def standard_error(losses: Losses) -> float:
-    """Standard error of the mean; without end for a single row, which tells nothing of it."""
+    """Standard error of the mean; infinite for a single row, which does not show it."""
     return float(losses.std(ddof=1) / math.sqrt(len(losses))) if len(losses) > 1 else math.inf
 
 
 def frontier_drops(alive: Sequence[int], axes: Mapping[int, Axes], losses: Mapping[int, Losses]) -> dict[int, int]:
-    """Give who goes where the frontier is wanted, and who outdoes each.
+    """Give the candidates to drop if the frontier is the aim, each with the candidate that is better.
 
-    A candidate goes only when one that is still there costs no more along every axis and is clearly better. Each is
-    looked at in turn against those left, so who outdoes one may go later itself, but then only for one that costs no
-    more again: whoever meets a budget leaves a survivor that meets it.
+    A candidate is dropped only if a remaining one costs no more along every axis and is clearly better. Candidates are
+    tested in turn. The better one may be dropped later, but again only for one that costs no more. So if a dropped
+    candidate meets a budget, a survivor meets it too.
     """
     table = np.array([axes[number] for number in alive]).reshape(len(alive), -1)
     rows = np.array([len(losses[number]) for number in alive], dtype=int)
@@ -77,7 +78,7 @@ def frontier_drops(alive: Sequence[int], axes: Mapping[int, Axes], losses: Mappi
         scores[at, : rows[at]] = losses[number]
     left = np.ones(len(alive), dtype=bool)
     gone: dict[int, int] = {}
-    # The dearest first, so that they are compared with as many as possible; the number decides between equals.
+    # The most expensive first, so that each is compared with as many as possible; the number breaks ties.
     for at in sorted(range(len(alive)), key=lambda at: (axes[alive[at]], alive[at]), reverse=True):
         rivals = np.flatnonzero(left & (table <= table[at]).all(1))
         common = np.minimum(rows[rivals], rows[at])
@@ -85,7 +86,7 @@ def frontier_drops(alive: Sequence[int], axes: Mapping[int, Axes], losses: Mappi
         for length in np.unique(common):
             same = common == length
             lead[same] = _lead(scores[rivals[same], :length], scores[at, :length], len(rivals) - 1)
-        best = int(np.argmax(lead))  # it is among its rivals itself
+        best = int(np.argmax(lead))  # the rivals include the candidate itself, so there is always one
         if lead[best] > 1:
             left[at] = False
             gone[alive[at]] = alive[rivals[best]]
@@ -93,31 +94,34 @@ def frontier_drops(alive: Sequence[int], axes: Mapping[int, Axes], losses: Mappi
 
 
 def _lead(others: npt.NDArray[np.float64], one: Losses, rivals: int) -> npt.NDArray[np.float64]:
-    """How far others are better than one, over the same rows: more than 1 is clearly, the best of ``rivals``."""
+    """Give by how much others are better than one, on the same rows, as a multiple of what chance explains.
+
+    More than 1 is clearly better. ``rivals`` is the number of candidates of which the best is taken.
+    """
     differences = one - others
     rows = differences.shape[1]
     if rows < 2 or rivals < 1:
         return np.full(len(others), -np.inf)
     means, errors = differences.mean(1), differences.std(1, ddof=1) / math.sqrt(rows)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ahead = np.where(means > 0, means / errors, -np.inf)  # no error at all: better without end
-    return ahead / _errors_by_chance(min(ONE_BY_CHANCE, ANY_BY_CHANCE / rivals), rows - 1)
+        ahead = np.where(means > 0, means / errors, -np.inf)  # an error of zero gives infinity
+    return ahead / _errors_of_chance(min(PAIR_CHANCE, ANY_CHANCE / rivals), rows - 1)
 
 
 @functools.lru_cache(maxsize=65536)
-def _errors_by_chance(chance: float, freedom: int) -> float:
-    """Give how many standard errors a difference exceeds with this chance where there is none: Student's t."""
+def _errors_of_chance(chance: float, freedom: int) -> float:
+    """Give the number of standard errors that equal candidates exceed with this probability, by Student's t."""
     return float(-stdtrit(freedom, chance))
 
 
 @dataclass(frozen=True)
 class Feasible:
-    """The candidates that a budget is answered from.
+    """Candidates that may answer a budget.
 
     Attributes:
-        members: Their numbers.
-        halves: Whether its worse half may go; not where the budget limits a latency too, which is known only after
-            the search, nor where these are but the nearest of a budget that none meets.
+        members: Numbers of the candidates.
+        halves: Whether the worse half may be dropped. False if the budget limits latency too, which is known only
+            after the search, or if no candidate meets the budget and these are the nearest ones.
     """
 
     members: frozenset[int]
@@ -127,7 +131,7 @@ class Feasible:
 def feasible_sets(
     candidates: Mapping[int, Candidate], shape: TeacherShape, budgets: Sequence[Budget]
 ) -> list[Feasible]:
-    """Give the candidates, by number, that meet each budget by their costs; a cost equal to a limit meets it."""
+    """Give the candidates whose costs meet each budget; a cost equal to a limit meets it."""
     sets = []
     for budget in budgets:
         broken = {number: budget_misses(one, shape, budget) for number, one in candidates.items()}
@@ -141,10 +145,10 @@ def feasible_sets(
 
 
 def budget_misses(candidate: Candidate, shape: TeacherShape, budget: Budget) -> dict[str, float]:
-    """Give the limits that a candidate breaks, as far as they can be counted: all but that of latency.
+    """Give the limits that a candidate exceeds, except that on latency, which cannot be counted.
 
-    Nor is latency predicted here. A candidate that a prediction shuts out could not take the place of one that fails
-    its budget when it is measured.
+    Latency is not predicted here either. A prediction may be wrong, and a candidate that it excludes could not replace
+    one that later measures too slow.
     """
     counted = budget if budget.max_latency_ms is None else budget.model_copy(update={"max_latency_ms": None})
     return misses(student_cost(shape, candidate.architecture, budget.sequence_length), counted)
@@ -157,12 +161,14 @@ def budget_drops(
     losses: Mapping[int, Losses],
     keep: int = 1,
 ) -> dict[int, int | None]:
-    """Give who goes where certain budgets are to be answered.
+    """Give the candidates to drop if budgets are the aim, each with the reason.
 
-    A candidate goes when, for every budget that it meets, it is in the worse half or clearly worse than the best; of
-    an odd number the larger half stays, and the best ``keep`` of a budget always. For a budget whose worse half must
-    not go (:attr:`Feasible.halves`) the rule of the frontier holds. ``None`` stands for the worse half, a number for
-    a candidate that is clearly better.
+    A candidate is dropped if, for every budget that it meets, it is in the worse half or clearly worse than the best.
+    Of an odd number the larger half stays; the best ``keep`` candidates of a budget always stay. For a budget whose
+    worse half must stay (:attr:`Feasible.halves`), the rule of the frontier applies.
+
+    Returns:
+        Map of the candidate's number to the number of the clearly better one, or None for the worse half.
     """
     means = {number: float(losses[number].mean()) for number in alive}
     outdone = frontier_drops(alive, axes, losses) if any(not one.halves for one in sets) else {}

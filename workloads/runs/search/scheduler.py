@@ -1,19 +1,19 @@
-"""The search on Ray Tune: a searcher that gives lots of candidates, and a scheduler that decides after each rung.
+"""Searcher and scheduler of Ray Tune: the searcher gives lots of candidates, the scheduler decides after each rung.
 
-A search is a Ray Tune scheduler by design: it evaluates candidates under budgets on whatever cluster Tune runs on. A
-lot is a trial, and each of its rungs a step. The trials share a few actors that never restart: whenever a lot has
-scored its rung, its actor goes to the next lot that has something to score. Tune is steered as follows.
+A search is a Ray Tune scheduler by design: it evaluates candidates under budgets on any cluster that Tune runs on. A
+lot is a trial, and each of its rungs a step. The trials share a few actors that never restart: when a lot has scored
+its rung, its actor goes to the next lot that has work. The scheduler handles Tune as follows.
 
-1. A lot that gives up its actor is paused without a checkpoint. What it scored is on the board, and its next work comes
-   with its configuration, so no rung is run twice. (A pause with a checkpoint writes to disk and took 2 s, one without
-   0.02 s.)
-2. A lot that waits for the end of a rung, while no other lot needs its actor, goes on with empty steps: Tune would end
-   the actor of a paused trial that nothing takes over. Empty steps grow longer with the wait, so that many waiting
-   actors do not keep the driver busy.
-3. A lot becomes a trial only when an actor is free for it. Tune would else ask the cluster for one more actor for every
-   trial that waits, and withdraw that when another actor becomes free.
-4. The first trials start the actors. A trial whose actor is still starting is left alone, for Tune would end that actor
-   if it gave the trial another one. Only where no other work is left, after :data:`START_SECONDS`, such a trial takes
+1. A lot that gives up its actor is paused without a checkpoint. Its losses are on the board, and its next work comes
+   in its configuration, so no rung is run twice. (A pause with a checkpoint writes to disk and took 2 s; one without
+   took 0.02 s.)
+2. A lot that waits for the end of a rung, while no other lot needs its actor, runs empty steps, since Tune would end
+   the actor of a paused trial that no other trial takes over. Empty steps grow longer with the wait, so that many
+   waiting actors do not keep the driver busy.
+3. A lot becomes a trial only when an actor is free for it. Otherwise Tune would request one more actor from the
+   cluster for every waiting trial, and withdraw the request when another actor becomes free.
+4. The first trials start the actors. A trial whose actor is still starting is left alone, since Tune would end that
+   actor if it gave the trial another one. Only if no other work is left for :data:`START_SECONDS`, such a trial takes
    over an actor: the cluster may have no room for its own.
 """
 
@@ -36,16 +36,16 @@ from workloads.runs.search.trial import CPU_SECONDS, LOSSES
 
 _PENDING, _PAUSED = "PENDING", "PAUSED"
 START_SECONDS = 20.0
-"""So long a waiting actor leaves a trial alone whose own actor is still starting."""
+"""Seconds that a waiting actor leaves a trial alone whose own actor is still starting."""
 
 
 class LotSearcher(Searcher):  # type: ignore[misc]
-    """Gives the lots of the board as trials, and begins a generation when the one before is through.
+    """Searcher that gives the board's lots as trials, and starts the next generation when one is finished.
 
     Args:
         board: The search.
         proposer: Gives the generations.
-        actors: How many may be started.
+        actors: Most actors to start.
     """
 
     def __init__(self, board: Board, proposer: Proposer, actors: int) -> None:
@@ -53,14 +53,14 @@ class LotSearcher(Searcher):  # type: ignore[misc]
         self.idle_actors = 0
         """Actors that no lot holds."""
         self.starting: set[int] = set()
-        """Lots that were given to start an actor, and have not reported yet."""
+        """Lots that start an actor of their own and have not reported yet."""
         self._to_start = actors
         self._board = board
         self._proposer = proposer
         self._given: set[int] = set()
 
     def take_actor(self, lot: int) -> bool:
-        """Take an idle actor for a lot, or else let the lot start one; False where neither is to be had."""
+        """Take an idle actor for a lot, or let the lot start one; False if neither is possible."""
         if self.idle_actors:
             self.idle_actors -= 1
         elif self._to_start:
@@ -72,12 +72,12 @@ class LotSearcher(Searcher):  # type: ignore[misc]
 
     @property
     def fresh(self) -> list[int]:
-        """The lots of this generation that are no trials yet."""
+        """Lots of this generation that are not trials yet."""
         return sorted(set(self._board.lots) - self._given)
 
     @override
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Give a lot; None while none can be started, and at last that the search is finished."""
+        """Give a lot; None while none can be started, ``FINISHED`` at the end of the search."""
         board = self._board
         while not board.waiting and not board.ended:
             proposed = self._proposer.propose(board.history())
@@ -95,16 +95,16 @@ class LotSearcher(Searcher):  # type: ignore[misc]
 
     @override
     def set_max_concurrency(self, max_concurrent: int) -> bool:
-        """Accept any limit: the number of actors is what limits trials here."""
+        """Accept any limit; the number of actors limits the trials."""
         return True
 
     @override
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Ignore the end of a trial: the board has its scores."""
+        """Ignore the end of a trial: the board has its losses."""
 
     @override
     def save(self, checkpoint_path: str) -> None:
-        """Write which lots were given; a search that was cut off goes on from the losses that are kept."""
+        """Write the given lots, as Tune asks; a search that was cut off continues from its saved losses instead."""
         Path(checkpoint_path).write_text(json.dumps(sorted(self._given)))
 
     @override
@@ -114,12 +114,12 @@ class LotSearcher(Searcher):  # type: ignore[misc]
 
 
 class RungScheduler(TrialScheduler):  # type: ignore[misc]
-    """Hands lots their work, reports their scores to the board, and stops, pauses or continues them by what it says.
+    """Scheduler that gives lots their work, reports their losses to the board, and stops, pauses or continues them.
 
     Args:
         board: The search.
         searcher: Gives the lots.
-        on_scores: Called with each lot's work and its losses before the board learns of them.
+        on_scores: Called with each lot's work and losses, before they are reported to the board.
     """
 
     _supports_buffered_results = False
@@ -130,15 +130,15 @@ class RungScheduler(TrialScheduler):  # type: ignore[misc]
         super().__init__()
         self.failure: OSError | None = None
         self.cpu_seconds = 0.0
-        """Of the actors, without their start."""
+        """CPU-seconds of the actors, without their start."""
         self._board = board
         self._searcher = searcher
         self._on_scores = on_scores
         self._handed: dict[int, Work] = {}
-        """What each lot was last given to score; without those that have reported it."""
+        """Map of lot to its work, for the lots that have not reported it."""
         self._idle_since: dict[int, float] = {}
         self._takes_over = False
-        """Whether the actor that is idle is for a trial whose own does not start."""
+        """Whether the idle actor goes to a trial whose own actor does not start."""
 
     @override
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
@@ -147,7 +147,7 @@ class RungScheduler(TrialScheduler):  # type: ignore[misc]
 
     @override
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Report the scores of a lot, or none after an empty step, and decide what its actor does next."""
+        """Report the losses of a lot, if the step was not empty, and decide what its actor does next."""
         lot = trial.config["lot"]
         self._searcher.starting.discard(lot)
         if lot in self._handed:
@@ -166,7 +166,7 @@ class RungScheduler(TrialScheduler):  # type: ignore[misc]
 
     @override
     def choose_trial_to_run(self, tune_controller: Any) -> Any | None:
-        """Give the first paused lot that has something to score, where an actor is free for it."""
+        """Give the first paused lot that has work, if an actor is free for it."""
         if self._takes_over:
             self._takes_over = False
             chosen = self._without_actor(tune_controller)
@@ -180,7 +180,7 @@ class RungScheduler(TrialScheduler):  # type: ignore[misc]
 
     @override
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Leave it: the run ends with the first error; see :func:`workloads.runs.search.search.search_candidates`."""
+        """Ignore it: the first error ends the run; see :func:`workloads.runs.search.search.check_end`."""
 
     @override
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
@@ -192,7 +192,7 @@ class RungScheduler(TrialScheduler):  # type: ignore[misc]
 
     @override
     def debug_string(self) -> str:
-        """Say where the search stands."""
+        """Describe the state of the search."""
         board = self._board
         return f"Rung {board.rung + 1} of {len(board.rungs)}, {len(board.waiting)} lots outstanding"
 
@@ -209,14 +209,14 @@ class RungScheduler(TrialScheduler):  # type: ignore[misc]
             return
         try:
             self._on_scores(work, losses)
-        except OSError as error:  # Tune would wrap it in an error of its own
+        except OSError as error:  # if raised here, Tune would wrap it in an error of its own
             self.failure = error
             self._board.end()
             return
         self._board.report(lot, losses)
 
     def _needs_actor(self, tune_controller: Any, lot: int) -> bool:
-        """Whether some lot, this one included, waits for the actor of this lot, which has nothing left to score."""
+        """Whether a lot, this one included, waits for the actor of this lot, which has finished its work."""
         if lot in self._board.waiting or self._paused(tune_controller) or self._searcher.fresh:
             return True
         idle_since = self._idle_since.setdefault(lot, time.monotonic())
@@ -225,18 +225,18 @@ class RungScheduler(TrialScheduler):  # type: ignore[misc]
         return self._takes_over
 
     def _stop_dropped(self, tune_controller: Any) -> None:
-        """Stop the paused lots that nothing is left of."""
+        """Stop the paused lots that have no candidates left."""
         for trial in list(tune_controller.get_trials()):
             if trial.status == _PAUSED and (self._board.ended or trial.config["lot"] not in self._board.lots):
                 tune_controller.stop_trial(trial)
 
     def _paused(self, tune_controller: Any) -> list[Any]:
-        """The paused trials that have something to score, in the order of their lots."""
+        """Give the paused trials that have work, in the order of their lots."""
         waiting = self._board.waiting
         paused = [one for one in tune_controller.get_trials() if one.status == _PAUSED and one.config["lot"] in waiting]
         return sorted(paused, key=lambda trial: int(trial.config["lot"]))
 
     def _without_actor(self, tune_controller: Any) -> list[Any]:
-        """The trials whose actor has not started yet."""
+        """Give the trials whose actor has not started yet."""
         starting = self._searcher.starting
         return [one for one in tune_controller.get_trials() if one.status == _PENDING and one.config["lot"] in starting]

@@ -1,10 +1,10 @@
 """The search: it scores the candidates of every sub-space on held-out text, in rungs, on the cluster.
 
-Ray Tune runs it (:mod:`~workloads.runs.search.scheduler`): trials are lots of candidates, in actors that are reused and
-keep the SuperLM they scored last. Weights, and what the teacher gave for the text, lie in the object store, a copy a
-node. Proposers say which candidates are tried (:mod:`~workloads.runs.search.proposals`), rules which of them go after a
-rung (:mod:`~workloads.runs.search.rules`). With the aim ``frontier``, budgets are no input of the search: a new budget
-is answered from the same scores.
+Ray Tune runs it (:mod:`~workloads.runs.search.scheduler`). Trials are lots of candidates. Actors are reused, and keep
+the last SuperLM. The weights and the teacher's signals for the text are in the object store, one copy per node.
+Proposers choose the candidates to try (:mod:`~workloads.runs.search.proposals`); rules decide which are dropped after a
+rung (:mod:`~workloads.runs.search.rules`). With the aim ``frontier`` the search does not depend on budgets, so a new
+budget is answered from the same scores.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def scores_key(
     teacher_fingerprint: str,
     corpus_fingerprint: str,
 ) -> Key:
-    """Give the key of the scores table: all that decides a score, which candidates there are, or which of them go."""
+    """Make the key of the scores table, from all that decides the scores, the candidates and which are dropped."""
     spec = request.search
     inputs: dict[str, Any] = {
         "teacher": teacher_fingerprint,
@@ -87,13 +87,14 @@ def scores_key(
 
 @dataclass(frozen=True)
 class SearchInputs:
-    """What a search is over.
+    """Inputs of a search.
 
     Attributes:
-        request: For its objective, ``search``, ``training.batch_size``, and the budgets where they are the aim.
-        teacher: Brought to the storage.
-        corpus: Its held-out side is scored on.
-        spaces: Where candidates are taken from.
+        request: The request; used are its objective, ``search``, ``training.batch_size``, and the budgets if they are
+            the aim.
+        teacher: The teacher, saved in the storage.
+        corpus: The corpus; candidates are scored on its held-out rows.
+        spaces: The candidates' sub-spaces.
         superlms: The trained SuperLM of each sub-space, by name.
     """
 
@@ -105,23 +106,23 @@ class SearchInputs:
 
     @property
     def key(self) -> Key:
-        """The key of the scores table."""
+        """Key of the scores table."""
         return scores_key(self.request, self.spaces, self.superlms, self.teacher.fingerprint, self.corpus.fingerprint)
 
 
 def search_candidates(run: Run, inputs: SearchInputs, news: News) -> Artifact:
-    """Give the scores table, built by this call or by an earlier one (then its builder is another).
+    """Give the scores table, built by this call or an earlier one (then its builder differs).
 
-    What an attempt that was cut off had scored is not scored again; see :mod:`workloads.runs.search.results`.
+    Losses that an earlier attempt saved are not computed again; see :mod:`workloads.runs.search.results`.
 
     Args:
-        run: Where artefacts are kept, and who builds them.
-        inputs: What is searched.
-        news: Told of candidates done and candidates in all as far as they are known, and of what is waited for.
+        run: The storage of artefacts, and the builder.
+        inputs: The search's inputs.
+        news: Receives the number of candidates done and in all, as far as known, and the reason of a wait.
 
     Raises:
-        InputError: A SuperLM gives losses that are no numbers, or no node that is up has a CPU.
-        NotStartedError: There is room for an actor and none starts.
+        InputError: A SuperLM's losses are not finite, or no live node has a CPU.
+        NotStartedError: There are free resources for an actor, but none starts.
         RuntimeError: A candidate could not be scored, with the cause, or the search was interrupted.
         OSError: The storage cannot be read or written; nothing is committed.
     """
@@ -140,7 +141,7 @@ def search_candidates(run: Run, inputs: SearchInputs, news: News) -> Artifact:
         group=objective_for(request.objective, inputs.teacher.shape).group,
         actors=actors.count,
         known=results.read(),
-        on_progress=_teller(news.advance, total, lambda: (board.done, len(board.entries), board.ended)),
+        on_progress=_progress_of(news.advance, total, lambda: (board.done, len(board.entries), board.ended)),
     )
     shared = share(storage, inputs, blocks, board.rungs)
     proposer = proposer_for(request.search, inputs.spaces, request.seed, _allowed(request, inputs.teacher.shape))
@@ -150,13 +151,13 @@ def search_candidates(run: Run, inputs: SearchInputs, news: News) -> Artifact:
     storage.write_bytes(f"{artifacts.build_folder(key, run.builder)}/{FILE}", table)
     summary = summarise(board, request.search.aim, inputs.teacher.shape) | {"cpu_seconds": round(cpu_seconds, 3)}
     artifact = artifacts.commit(storage, key, run.builder, summary, device=actors.device)
-    with contextlib.suppress(OSError):  # only room is at stake
+    with contextlib.suppress(OSError):  # the table is committed; leftovers only cost space
         results.remove()
     return artifact
 
 
 def _keep(request: AutoDistilRequest) -> int:
-    """How many of each budget are needed after the search."""
+    """Number of candidates of each budget that later steps need."""
     polished = request.polish.top_k if request.polish else 1
     return max(polished, request.proxy_task.candidates if request.proxy_task else 1)
 
@@ -167,21 +168,21 @@ def _allowed(request: AutoDistilRequest, shape: TeacherShape) -> Callable[[Candi
     return lambda candidate: any(not budget_misses(candidate, shape, budget) for budget in request.budgets)
 
 
-def _teller(
+def _progress_of(
     progress: Callable[[int, int], None], total: int, state: Callable[[], tuple[int, int, bool]]
 ) -> Callable[[], None]:
-    """Tell of progress when there is any; a search that ends before its candidates are used up corrects the total."""
-    told: tuple[int, int] | None = None
+    """Make a callback that reports changed progress; if fewer than ``total`` candidates exist, the end corrects it."""
+    reported: tuple[int, int] | None = None
 
-    def tell() -> None:
-        nonlocal told
+    def report() -> None:
+        nonlocal reported
         done, known, ended = state()
         now = (done, known if ended else max(known, total))
-        if now != told:
-            told = now
+        if now != reported:
+            reported = now
             progress(*now)
 
-    return tell
+    return report
 
 
 def share(
@@ -191,7 +192,7 @@ def share(
     rungs: Sequence[int],
     put: Callable[[Any], Any] = ray.put,
 ) -> Shared:
-    """Read the teacher on the held-out rows and put what the actors need into the object store."""
+    """Compute the teacher's signals on the held-out rows, and put the actors' inputs into the object store."""
     with tempfile.TemporaryDirectory(prefix="stillroom-search-") as temporary:
         folder = Path(temporary)
         teacher = open_teacher(storage.fetch(inputs.teacher.artifact.files, folder))
@@ -212,7 +213,7 @@ def share(
 def run_on_tune(
     board: Board, proposer: Proposer, results: Results, shared: Shared, actors: Actors, on_wait: OnWait
 ) -> float:
-    """Bring the board to its end, and give the actors' CPU-seconds."""
+    """Run the search to its end, and give the actors' CPU-seconds."""
     searcher = LotSearcher(board, proposer, actors.count)
     scheduler = RungScheduler(board, searcher, results.add)
     starts = StartWatch(actors.needs, on_wait)
@@ -222,7 +223,7 @@ def run_on_tune(
     )
     with (
         tempfile.TemporaryDirectory(prefix="stillroom-tune-") as folder,
-        lean_tune(2 * actors.count),  # those that start, and those that take over another lot
+        lean_tune(2 * actors.count),  # the lots that start actors, and those that take one over
         contextlib.closing(starts),
     ):
         trials = tune.Tuner(
@@ -234,7 +235,7 @@ def run_on_tune(
                 verbose=0,
                 callbacks=[starts],
                 failure_config=tune.FailureConfig(fail_fast=True),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # scores are all a trial leaves
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a trial's only result is its losses
             ),
         ).fit()
     if scheduler.failure is None:
@@ -247,15 +248,15 @@ def run_on_tune(
 
 
 def check_end(board: Board, failure: OSError | None, errors: Sequence[BaseException]) -> None:
-    """Raise what kept a search from its end.
+    """Raise the error that ended a search early, if any.
 
     Args:
         board: The search.
-        failure: Why scores could not be kept.
-        errors: Of the trials.
+        failure: Why losses could not be saved, if so.
+        errors: Errors of the trials.
 
     Raises:
-        InputError: A SuperLM gives losses that are no numbers.
+        InputError: A SuperLM's losses are not finite.
         RuntimeError: A candidate could not be scored, with the cause, or the search was interrupted.
         OSError: The storage cannot be written.
     """
@@ -266,15 +267,15 @@ def check_end(board: Board, failure: OSError | None, errors: Sequence[BaseExcept
     if board.diverged is not None:
         raise InputError.of(
             "training.learning_rate",
-            f"The held-out loss of {board.diverged.architecture.describe()} in {board.diverged.subspace} is no "
-            "number: its SuperLM diverged in training.",
-            "Lower it, or lower training.clip_norm.",
+            f"The held-out loss of {board.diverged.architecture.describe()} in {board.diverged.subspace} is not a "
+            "finite number: its SuperLM diverged in training.",
+            "Use a smaller learning rate, or a smaller training.clip_norm.",
         )
     if not board.ended:
         raise RuntimeError(f"The search was interrupted after {board.done} of {len(board.entries)} candidates.")
 
 
 def _cause(error: BaseException) -> str:
-    """What went wrong in a trial, without Ray's traces around it."""
+    """Describe the error of a trial without Ray's tracebacks."""
     inner = getattr(error, "cause", None) or error
     return f"{type(inner).__name__}: {inner}" if inner is not error else str(error)

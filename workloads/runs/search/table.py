@@ -1,4 +1,4 @@
-"""The scores table as it is written; :mod:`workloads.answers.scores_table` reads it and says what its columns are."""
+"""Writing of the scores table; :mod:`workloads.answers.scores_table` reads it and describes its columns."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from workloads.spec.part import default_length
 
 
 def write_table(shape: TeacherShape, entries: Sequence[Entry], weights: Mapping[str, str]) -> bytes:
-    """Give the table as a Parquet file.
+    """Make the table, as a Parquet file.
 
     Args:
-        shape: Of the teacher, to count costs.
+        shape: The teacher's shape, to count costs.
         entries: The candidates.
         weights: Fingerprints of the SuperLMs by sub-space.
     """
@@ -50,7 +50,7 @@ def write_table(shape: TeacherShape, entries: Sequence[Entry], weights: Mapping[
 
 
 def summarise(board: Board, aim: str, shape: TeacherShape) -> dict[str, Any]:
-    """Give what is to be known of a search without opening the table."""
+    """Summarise a search, so that readers need not open the table."""
     best: dict[str, float] = {}
     for entry in board.entries:
         if entry.dropped is None:

@@ -1,4 +1,4 @@
-"""The actors of the search: they score lots of candidates with the SuperLM that they hold."""
+"""Actors of the search: they score lots of candidates with the SuperLM that they hold."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from workloads.runs.attempt.room import most_at_once
 from workloads.runs.search.board import Work
 
 CPUS, ACTORS_OF_GPU = 1, 4
-"""CPUs of an actor, which are its threads; and how many share a GPU, which one subnet at a time does not fill."""
+"""CPUs (and threads) of an actor, and number of actors that share a GPU: one subnet is too small to use it fully."""
 LEAST_IDLE_SECONDS, MOST_IDLE_SECONDS, IDLE_SHARE = 0.01, 1.0, 0.05
-"""An empty step, in which a lot waits for the others, takes this share of the wait so far, within these bounds."""
+"""Length of an empty step, in which a lot waits for the others: this share of the wait so far, within these bounds."""
 LOSSES, CPU_SECONDS = "losses", "cpu_seconds"
 
 
@@ -35,8 +35,8 @@ class Actors:
     """The actors of a search.
 
     Attributes:
-        count: How many may run side by side.
-        needs: Of each.
+        count: Most actors that run side by side.
+        needs: Ray resources of each actor.
     """
 
     count: int
@@ -44,15 +44,15 @@ class Actors:
 
     @property
     def device(self) -> str:
-        """Where they score."""
+        """Device that they score on."""
         return "cuda" if "GPU" in self.needs else "cpu"
 
 
 def actors_for(cluster: Cluster) -> Actors:
-    """Give an actor a part of a GPU where some node has one and a CPU, else a CPU alone.
+    """Size the actors: a share of a GPU and a CPU each if some node has both, else a CPU.
 
     Raises:
-        InputError: No node that is up has a CPU.
+        InputError: No live node has a CPU.
     """
     with_gpu, without = worker_needs(CPUS, 1 / ACTORS_OF_GPU), worker_needs(CPUS)
     if count := cluster.holds(with_gpu):
@@ -62,12 +62,12 @@ def actors_for(cluster: Cluster) -> Actors:
 
 @dataclass(frozen=True)
 class Shared:
-    """What the actors need; refs are to numpy arrays, which a node's actors read without copies.
+    """Inputs of the actors; refs are to numpy arrays, which the actors of a node read without copies.
 
     Attributes:
-        weights: By sub-space, a ref to the SuperLM's weights by name.
-        heldout: A ref to the :class:`Heldout` as arrays.
-        head_orders: By sub-space, the head order of its SuperLM, None where it has none.
+        weights: Map of sub-space to a ref to its SuperLM's weights by name.
+        heldout: Ref to the :class:`Heldout` as arrays.
+        head_orders: Map of sub-space to the head order of its SuperLM, None if it has none.
     """
 
     objective: Objective
@@ -78,12 +78,12 @@ class Shared:
 
 
 class Scorer:
-    """Scores lot after lot, and keeps the SuperLM of the last one.
+    """Scorer of lots; it keeps the SuperLM of the last lot.
 
     Args:
-        shared: What all actors need.
-        device: Where to score.
-        get: Gives what a ref is to.
+        shared: Inputs of all actors.
+        device: Device to score on.
+        get: Gives the object of a ref.
     """
 
     def __init__(self, shared: Shared, device: torch.device, get: Callable[[Any], Any] = ray.get) -> None:
@@ -94,7 +94,7 @@ class Scorer:
         self._held: tuple[str, SuperLM] | None = None
 
     def score(self, work: Work) -> dict[int, Losses]:
-        """Give the losses on the new rows of a rung, by the candidates' numbers."""
+        """Compute the losses on the new rows of a rung, by the candidates' numbers."""
         if not work.candidates:
             return {}
         superlm, heldout = self._superlm(work.subspace), self._read().ordered(self._shared.head_orders[work.subspace])
@@ -104,7 +104,7 @@ class Scorer:
 
     def _superlm(self, subspace: str) -> SuperLM:
         if self._held is None or self._held[0] != subspace:
-            self._held = None  # not two at once in memory
+            self._held = None  # free the old one first, so that only one is in memory
             weights = convert(self._get(self._shared.weights[subspace]), np.ndarray, _as_tensor)
             self._held = (subspace, SuperLM(weights, self._shared.wiring).to(self._device))
         return self._held[1]
@@ -116,15 +116,15 @@ class Scorer:
 
 
 class ScoreLots(tune.Trainable):  # type: ignore[misc]
-    """Scores a lot in one step, in an actor that is reused for lot after lot.
+    """Trainable that scores a lot in one step; its actor is reused for the next lot.
 
-    A step gives the losses by the candidates' numbers, and the CPU-seconds of the actor's process since the step
-    before. Steps after the first do nothing until the actor is given new work.
+    A step reports the losses by the candidates' numbers, and the CPU-seconds of the actor's process since the previous
+    step. Steps after the first do nothing until the actor gets new work.
     """
 
     @override
     def setup(self, config: dict[str, Any], shared: Shared) -> None:
-        """Make the scorer; it loads a SuperLM with the first work."""
+        """Make the scorer; it loads a SuperLM when it gets work."""
         self._scorer = Scorer(shared, device_of_actor())
         self._work: Work | None = config["work"]
         self._cpu = time.process_time()
@@ -138,7 +138,7 @@ class ScoreLots(tune.Trainable):  # type: ignore[misc]
 
     @override
     def step(self) -> dict[str, Any]:
-        """Score what there is to score, or wait a little."""
+        """Score the work if there is any, or else wait a little."""
         work, self._work = self._work, None
         losses: dict[int, Losses] = {}
         if work is None:
@@ -153,18 +153,18 @@ class ScoreLots(tune.Trainable):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Reported:
-    """Losses by the candidates' numbers; Tune takes a dict apart, and this not."""
+    """Losses by the candidates' numbers, in a class since Tune flattens dicts."""
 
     by_number: dict[int, Losses]
 
 
 def device_of_actor() -> torch.device:
-    """Give the device that Ray lent this actor: its GPU, or a share of one, where it has any."""
+    """Give the device that Ray assigned to this actor: a GPU or a share of one, else the CPU."""
     return torch.device("cuda" if ray.get_gpu_ids() else "cpu")
 
 
 def convert(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:
-    """Rebuild nested dataclasses, tuples and dicts with every ``kind`` in them changed."""
+    """Copy nested dataclasses, tuples and dicts with ``change`` applied to every instance of ``kind``."""
     if isinstance(value, kind):
         return change(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -1,4 +1,4 @@
-"""From the scores table to the students, over the storage and the cluster: each finished stage is kept."""
+"""Stages from the scores table to the students, run on the cluster and saved in the storage."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from workloads.storage.artifacts import Artifact
 
 
 class StoredAnswering(AnsweringStages):
-    """The stages, each kept in the storage; where several jobs need one, one job builds it."""
+    """Stages that are saved in the storage; if several jobs need one, one of them builds it."""
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
@@ -79,7 +79,7 @@ class StoredAnswering(AnsweringStages):
 
     @override
     def report_measured(self, total: int, done: int) -> None:
-        # The step counts them beside the measurements that the predictors took.
+        # The step also counts the measurements of the predictors.
         self._progress.advance(LATENCY, self._sampled + done, self._sampled + total)
         if done == total:
             self._progress.finish(LATENCY, reused=not self._measured)
@@ -89,8 +89,8 @@ class StoredAnswering(AnsweringStages):
         took, limit = measure.percentile_ms(budget.latency_percentile), budget.max_latency_ms
         self._progress.event(
             "late",
-            f"{scored.architecture.describe()} takes {took:.3g} ms on {budget.latency_target}, measured, "
-            f"and fails the budget {budget.name} of {limit:g} ms; the next best takes its place.",
+            f"{scored.architecture.describe()} was measured at {took:.3g} ms on {budget.latency_target}, over the "
+            f"{limit:g} ms of the budget {budget.name}; the next best candidate replaces it.",
             budget=budget.name,
             architecture=scored.architecture.to_json(),
             latency_ms=took,
@@ -117,8 +117,8 @@ class StoredAnswering(AnsweringStages):
         """Distil candidates alone for longer, and score them anew.
 
         Raises:
-            InputError: ``polish.tokens`` is less than a step, the training diverged, or the proxy task's files
-                cannot be used.
+            InputError: ``polish.tokens`` is less than one step takes, the training diverged, or the proxy task's
+                files cannot be used.
         """
         assert self._request.polish is not None
         tokens = self._request.polish.tokens
@@ -130,7 +130,7 @@ class StoredAnswering(AnsweringStages):
         after = [replace(one, heldout_loss=losses[job.id]) for one, job in zip(candidates, jobs, strict=True)]
         superlms = [polished[job.id] for job in jobs]
         made = list(superlms)
-        if self._request.proxy_task is not None:  # what they scored before says nothing about them now
+        if self._request.proxy_task is not None:  # polishing has changed the weights, so score them again
 
             def tell(done: int, total: int) -> None:
                 self._progress.note(POLISH, f"on the proxy task once more: {done} of {total}")
@@ -155,7 +155,7 @@ class StoredAnswering(AnsweringStages):
         self, trained: Trained, scored: Scored, superlm: Artifact, target: LatencyTarget | None = None
     ) -> Artifact:
         stages = {"teacher": trained.teacher.artifact, "corpus": trained.corpus, "superlm": superlm}
-        # A card tells of one target on one device, so a student that was measured elsewhere is an artefact of its own.
+        # A card names one target and device, so a student that is measured on another is a separate artefact.
         latency = (target, find_place(self._asked(target)).device) if target else None
         key = student_key(trained.scores, superlm, scored.architecture, self._request.export, latency)
 

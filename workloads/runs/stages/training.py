@@ -1,4 +1,4 @@
-"""From the teacher to the scores table, over the storage and the cluster: each finished stage is kept."""
+"""Stages from the teacher to the scores table, run on the cluster and saved in the storage."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from workloads.storage.places import confined
 
 
 class StoredTraining(TrainingStages):
-    """The stages, each kept in the storage; where several jobs need one, one job builds it."""
+    """Stages that are saved in the storage; if several jobs need one, one of them builds it."""
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
@@ -44,17 +44,17 @@ class StoredTraining(TrainingStages):
 
     @property
     def request(self) -> AutoDistilRequest:
-        """The attempt's, with lengths set once the teacher is known."""
+        """The attempt's request; its open lengths are set once the teacher is known."""
         request = self._attempt.request
         assert isinstance(request, AutoDistilRequest), request.method
         return request
 
     @override
     def teacher(self) -> TeacherStage:
-        """Bring the teacher to the storage.
+        """Save the teacher in the storage.
 
         Raises:
-            InputError: The teacher cannot be had or used.
+            InputError: The teacher cannot be fetched or used.
         """
         self._progress.start(TEACHER)
         spec = self.request.teacher
@@ -71,7 +71,7 @@ class StoredTraining(TrainingStages):
         def build() -> Artifact:
             if folder != fetched:
                 fetch_teacher(spec, fetched)
-            open_teacher(fetched)  # what only loading shows is found before anything is trained
+            open_teacher(fetched)  # some defects show only on loading; find them before any training
             self._storage.upload(fetched, artifacts.build_folder(key, self._builder))
             shape = teacher_files.shape_of(folder).to_json()
             summary = {"model": spec.model, "fingerprint": fingerprint, "shape": shape}
@@ -80,7 +80,7 @@ class StoredTraining(TrainingStages):
         artifact = self._cache.get_or_build(TEACHER, key, build)
         if teacher_files.is_path(spec.model) and (found := teacher_files.locate(spec, confined())) != spec.model:
             self._progress.note(TEACHER, f"The model was found in {found}.")
-        shutil.rmtree(fetched, ignore_errors=True)  # hours of training are to come, and its files are in the storage
+        shutil.rmtree(fetched, ignore_errors=True)  # the storage has the files, and training may take hours
         self._cache.record(TEACHER, artifact)
         shape = teacher_files.shape_of(self._cache.local(artifact))
         self._attempt.set_lengths(shape.longest)
@@ -88,11 +88,11 @@ class StoredTraining(TrainingStages):
 
     @override
     def spaces(self, teacher: TeacherStage) -> list[Space]:
-        """Lay out the spaces.
+        """Make the spaces, and check the settings of later stages.
 
         Raises:
-            InputError: The spaces, or the settings of their training, do not fit the teacher; the nodes that are up
-                cannot hold the training's workers; no node can measure a latency target; the proxy task cannot be read.
+            InputError: The spaces, or the settings of their training, do not fit the teacher; the live nodes cannot
+                hold the training's workers; no node can measure a latency target; the proxy task cannot be read.
         """
         spaces = fitting_spaces(self.request, teacher.shape)
         # Check now what would otherwise end the run hours later.
@@ -107,7 +107,7 @@ class StoredTraining(TrainingStages):
 
     @override
     def corpus(self, teacher: TeacherStage) -> Artifact:
-        """Make token blocks of the text.
+        """Tokenise the corpus.
 
         Raises:
             InputError: The corpus cannot be read, or is too short.
@@ -128,10 +128,10 @@ class StoredTraining(TrainingStages):
         return artifact
 
     def corpus_plan(self, teacher: TeacherStage) -> CorpusPlan:
-        """Look at the text without tokenising any of it.
+        """Plan the corpus: list and hash its files, without tokenising.
 
         Raises:
-            InputError: It cannot be read.
+            InputError: The corpus cannot be read.
         """
         request = self.request
         layout = objective_for(request.objective, teacher.shape).layout

@@ -10,7 +10,7 @@ import pytest
 
 from tests.workloads.runs.search.tables import SHAPE, SPACES, losses, random_budget
 from workloads.runs.search.rules import (
-    ANY_BY_CHANCE,
+    ANY_CHANCE,
     Candidate,
     Feasible,
     budget_drops,
@@ -165,7 +165,7 @@ def test_however_few_the_rows_equals_stay_and_so_does_a_dearer_candidate_that_is
         equal = {number: text * (1 + 0.02 * draw.normal(size=rows)) for number in axes}
         gone += len(frontier_drops(list(axes), axes, equal))
         better += 29 in frontier_drops(list(axes), axes, equal | {29: equal[29] - 0.01})
-    assert gone <= 2 * ANY_BY_CHANCE * 50 * 30, "twice what is expected at most"
+    assert gone <= 2 * ANY_CHANCE * 50 * 30, "twice what is expected at most"
     assert better <= 1
 
 
