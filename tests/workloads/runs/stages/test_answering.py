@@ -173,14 +173,14 @@ def test_the_latency_step_is_reused_only_if_no_student_was_measured(
     assert scene.step().reused == (students == "cmp_z-1")
 
 
-def test_an_event_tells_of_a_student_that_failed_its_budget_when_measured(
+def test_an_event_names_the_student_that_failed_its_budget_when_measured(
     make_teacher: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = Measured(tmp_path, make_teacher, monkeypatch)
     scene.stages.report_late(scene.request.budgets[0], scene.candidates[0], scene.measure)
     scene.progress.flush()
     (event,) = JobFolder(scene.storage, "cmp_a").read_events(1)
-    assert event.type == "late" and "26.1 ms on cpu-1" in event.message and "quick of 20 ms" in event.message
+    assert event.type == "late" and "26.1 ms on cpu-1, over the 20 ms of the budget quick" in event.message
     assert event.data == {
         "budget": "quick", "architecture": scene.candidates[0].architecture.to_json(), "latency_ms": 26.1,
         "max_latency_ms": 20.0, "agrees": True,
