@@ -41,7 +41,7 @@ def cut(weights: Mapping[str, Tensor], architecture: Architecture, labels: Seque
     def take_shared(*parts: Part) -> None:
         for part in parts:
             for name, axes in part.parameters.items():
-                if name in weights and part.within(whole):
+                if name in weights and part.exists_in(whole):
                     take(name, name, axes, whole)
 
     take_shared(*EMBEDDINGS)
@@ -54,9 +54,9 @@ def cut(weights: Mapping[str, Tensor], architecture: Architecture, labels: Seque
 
 
 def with_fresh_layers(weights: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
-    """Give random layers of an architecture's widths in place of those that the weights have, the same each time.
+    """Replace the layers of the weights by random ones of an architecture's widths, the same at every call.
 
-    Matrices are drawn as BERT draws them, norms leave their input as it is, and biases are zero.
+    Matrices are initialised as in BERT (normal, standard deviation 0.02), norms with ones, and biases with zeros.
     """
     draw = torch.Generator().manual_seed(0)
     fresh = {name: tensor for name, tensor in weights.items() if place_of(name).label is None}
@@ -75,6 +75,6 @@ def with_fresh_layers(weights: Mapping[str, Tensor], architecture: Architecture)
 
 def _leading(tensor: Tensor, axes: Axes, extents: Extents, name: str) -> Tensor:
     wanted = [extents.get(axis, size) for axis, size in zip(axes, tensor.shape, strict=True)]
-    # A slice beyond the end would give what is there, and say nothing.
+    # Python cuts a slice at the end of the axis without an error.
     assert all(size <= there for size, there in zip(wanted, tensor.shape, strict=True)), (name, wanted, tensor.shape)
     return tensor[tuple(slice(size) for size in wanted)].contiguous()

@@ -16,7 +16,7 @@ class Layer:
         heads: Attention heads; with 0 the layer has no attention.
         head_width: Width of each head; ``heads * head_width`` is the attention width.
         intermediate_size: Neurons of the feed-forward network; with 0 the layer has none.
-        source: The teacher layer (from 0) whose weights it starts from; None where it starts from no teacher's.
+        source: The teacher layer (from 0) whose weights it starts from; None if it starts from no teacher layer.
     """
 
     heads: int
@@ -35,15 +35,15 @@ class Architecture:
     """A hidden size and a list of layers, alike (AutoDistil) or ragged (AutoDisc).
 
     Attributes:
-        layers: All of them start from a teacher layer, or none does.
-        activation: Name of the feed-forward activation, as ``transformers`` has it; None for the teacher's.
+        layers: The layers in order; either all of them start from a teacher layer, or none does.
+        activation: Name of the feed-forward activation in ``transformers``; None for the teacher's.
     """
 
     hidden_size: int
     layers: tuple[Layer, ...]
     activation: str | None = None
     _hash: int | None = field(default=None, init=False, repr=False, compare=False)
-    """Kept once it is asked for: tables of candidates are looked up by architecture, and its layers are many."""
+    """Cached hash: candidates are looked up by architecture very often, and hashing all layers is slow."""
 
     def __post_init__(self) -> None:
         assert len({layer.source is None for layer in self.layers}) == 1, self.layers
@@ -55,7 +55,7 @@ class Architecture:
         return self._hash
 
     def __reduce__(self) -> tuple[type[Architecture], tuple[int, tuple[Layer, ...], str | None]]:
-        # Without the hash: that of a string is another in each process.
+        # The cached hash is left out: hashes of strings differ between processes.
         return Architecture, (self.hidden_size, self.layers, self.activation)
 
     @classmethod
@@ -72,19 +72,19 @@ class Architecture:
         """Build a shape whose layers are all the same.
 
         Args:
-            layers: How many.
-            hidden_size: Of the residual stream.
-            heads: Of each layer.
-            head_width: Of each head.
-            intermediate_size: Of each layer.
-            teacher_layers: Depth of the teacher that the layers are spread over; None where they start from none.
+            layers: Number of layers.
+            hidden_size: Width of the residual stream.
+            heads: Attention heads of each layer.
+            head_width: Width of each head.
+            intermediate_size: Feed-forward neurons of each layer.
+            teacher_layers: Depth of the teacher that the layers are spread over; None if they start from no teacher.
         """
         sources = [None] * layers if teacher_layers is None else spread_layers(layers, teacher_layers)
         return cls(hidden_size, tuple(Layer(heads, head_width, intermediate_size, source) for source in sources))
 
     @classmethod
     def of_teacher(cls, layers: int, hidden_size: int, heads: int, intermediate_size: int) -> Architecture:
-        """Build the shape of a stock teacher, whose heads share out the hidden size."""
+        """Build the shape of a stock teacher: the width of its heads is the hidden size over their number."""
         return cls.alike(
             layers=layers,
             hidden_size=hidden_size,
@@ -105,15 +105,15 @@ class Architecture:
         intermediate_size: int | list[int],
         sources: Sequence[int | None] | None = None,
     ) -> Architecture:
-        """Build a shape of numbers where all layers agree, and of lists where they differ.
+        """Build a shape from sizes that are one number for all layers, or a list with one number a layer.
 
         Args:
-            hidden_size: Of the residual stream.
-            layers: How many.
-            heads: Of the layers.
-            head_width: Of their heads.
-            intermediate_size: Of the layers.
-            sources: Of the layers; each is its own where there are none.
+            hidden_size: Width of the residual stream.
+            layers: Number of layers.
+            heads: Attention heads.
+            head_width: Width of a head.
+            intermediate_size: Feed-forward neurons.
+            sources: Source of each layer; by default the layer's own index.
         """
         columns = [_as_list(column, layers) for column in (heads, head_width, intermediate_size)]
         rows = zip(*columns, range(layers) if sources is None else sources, strict=True)
@@ -121,23 +121,23 @@ class Architecture:
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """The number of each layer among the weights that it shares: its source, or its own place without one."""
+        """Number of each layer in the names of shared weights: its source, or its own index if it has none."""
         return tuple(index if layer.source is None else layer.source for index, layer in enumerate(self.layers))
 
     @property
     def most_heads(self) -> int:
-        """Heads of the layer that has the most."""
+        """Most heads of any layer."""
         return max(layer.heads for layer in self.layers)
 
     @property
     def stock(self) -> bool:
-        """Whether plain ``transformers`` classes can express it: alike layers, attention width = hidden size."""
+        """Whether plain ``transformers`` classes express the shape: equal layers, attention width = hidden size."""
         first = self.layers[0]
         alike = all(layer.widths == first.widths for layer in self.layers)
         return alike and first.heads * first.head_width == self.hidden_size and first.intermediate_size > 0
 
     def to_json(self) -> dict[str, Any]:
-        """Give the JSON form: a number where all layers agree, a list where they differ."""
+        """Return the JSON form: a size is a number where all layers agree, a list where they differ."""
         document = {
             "layers": len(self.layers),
             "hidden_size": self.hidden_size,
@@ -150,7 +150,7 @@ class Architecture:
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Architecture:
-        """Read back what :meth:`to_json` gave."""
+        """Build it from the result of :meth:`to_json`."""
         shape = cls.of_columns(
             int(document["hidden_size"]),
             int(document["layers"]),
@@ -162,7 +162,7 @@ class Architecture:
         return replace(shape, activation=document.get("activation"))
 
     def describe(self) -> str:
-        """Give a short human form such as ``4 x 128, heads 4, ffn 384``; ragged: ``heads 4x2-3-0``."""
+        """Return a short text such as ``4 x 128, heads 4, ffn 384``; for layers that differ ``heads 4x2-3-0``."""
         heads = _in_short([layer.heads for layer in self.layers])
         neurons = _in_short([layer.intermediate_size for layer in self.layers])
         words = f"{len(self.layers)} x {self.hidden_size}, heads {heads}, ffn {neurons}"
@@ -174,13 +174,13 @@ class Vocabulary:
     """Inputs of a model, and its parts beside the layers; a teacher and its students share them.
 
     Attributes:
-        family: ``bert``, ``roberta``, ``xlm-roberta`` or ``mpnet``: whose stock classes compute what it computes.
+        family: ``bert``, ``roberta``, ``xlm-roberta`` or ``mpnet``: the stock classes that compute the same function.
         vocab_size: Rows of the word table.
         positions: Rows of the position table (RoBERTa-like families start counting after the padding id).
         token_types: Rows of the token-type table; 0 where the family has none.
         relative_buckets: Rows of the relative attention bias table; 0 where the family has none.
         pooler: Whether the checkpoint carries a pooler (a dense layer over the first token).
-        reserved_positions: Rows of the position table before the first token's.
+        reserved_positions: Rows of the position table before that of the first token.
     """
 
     family: str
@@ -193,17 +193,17 @@ class Vocabulary:
 
     @property
     def longest(self) -> int:
-        """Tokens that a model reads at most."""
+        """Longest input, in tokens."""
         return self.positions - self.reserved_positions
 
 
 @dataclass(frozen=True, slots=True)
 class TeacherShape:
-    """The shape of a model to distil: a stock teacher, or a student of ours as the teacher of others.
+    """The shape of a teacher: a stock model, or a saved student that is distilled further.
 
     Attributes:
-        architecture: Each layer's source is its own place.
-        vocabulary: What it reads.
+        architecture: Its layers; the source of each is its own index.
+        vocabulary: Its inputs, and its parts beside the layers.
     """
 
     architecture: Architecture
@@ -216,36 +216,36 @@ class TeacherShape:
 
     @property
     def hidden_size(self) -> int:
-        """Width of its residual stream."""
+        """Width of the residual stream."""
         return self.architecture.hidden_size
 
     @property
     def heads(self) -> int:
-        """Heads that each of its layers has at least: what any layer of a student can start from."""
+        """Fewest heads of any layer: a student's layer can start from so many, whichever its source."""
         return min(layer.heads for layer in self.architecture.layers)
 
     @property
     def head_width(self) -> int:
-        """Width of its heads, of the widest where they differ."""
+        """Width of the widest head."""
         return max(layer.head_width for layer in self.architecture.layers)
 
     @property
     def last_heads(self) -> int:
-        """Heads of its last layer: as many relation heads as an objective takes where it is not told."""
+        """Heads of the last layer; the default number of relation heads."""
         return self.architecture.layers[-1].heads
 
     @property
     def intermediate_size(self) -> int:
-        """Neurons that each of its layers has at least."""
+        """Fewest feed-forward neurons of any layer."""
         return min(layer.intermediate_size for layer in self.architecture.layers)
 
     @property
     def longest(self) -> int:
-        """Tokens that it, and so each of its students, reads at most."""
+        """Longest input of the teacher and of its students, in tokens."""
         return self.vocabulary.longest
 
     def to_json(self) -> dict[str, Any]:
-        """Give the JSON form, flat: a number where all layers agree, a list where they differ."""
+        """Return the JSON form, flat: a size is a number where all layers agree, a list where they differ."""
         facts, shape = asdict(self.vocabulary), self.architecture.to_json()
         document = {"family": facts.pop("family")}
         document |= {name: shape[name] for name in ("layers", "hidden_size", "heads", "intermediate_size")}
@@ -254,7 +254,7 @@ class TeacherShape:
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> TeacherShape:
-        """Read back what :meth:`to_json` gave."""
+        """Build it from the result of :meth:`to_json`."""
         facts = dict(document)
         hidden, heads = facts.pop("hidden_size"), facts.pop("heads")
         architecture = Architecture.of_columns(
@@ -268,9 +268,9 @@ class TeacherShape:
 
 
 def spread_layers(depth: int, teacher_layers: int) -> list[int]:
-    """Spread ``depth`` kept layers evenly over the teacher's: ``floor(i * L / d)``.
+    """Return the teacher layers that ``depth`` student layers start from, spread evenly: ``floor(i * L / d)``.
 
-    Source: AutoDistil's released code; 4 of 12 gives 0, 3, 6, 9.
+    The rule is that of AutoDistil's released code; 4 of 12 gives 0, 3, 6, 9.
     """
     assert 1 <= depth <= teacher_layers, (depth, teacher_layers)
     return [index * teacher_layers // depth for index in range(depth)]

@@ -64,9 +64,10 @@ class CostByLength:
         params: As in :class:`Cost`.
         params_without_embeddings: As in :class:`Cost`.
         flops: As in :class:`Cost`.
-        activation_bytes: The bytes that live at each moment that may be the peak: in a feed-forward network, in
-            attention that is not fused, and while the buckets of a relative bias are worked out, as a whole and a head.
-            A moment that a student has not is zero, so that two students of one teacher compare moment by moment.
+        activation_bytes: Bytes of live tensors at each moment that can be the peak: in a feed-forward network, in
+            attention that is not fused, while the buckets of a relative bias are computed, and while its values are
+            looked up. A moment that a student does not have is zero, so that two students of one teacher compare
+            moment by moment.
     """
 
     params: int
@@ -82,20 +83,20 @@ class CostByLength:
 
 
 def student_cost(shape: TeacherShape, architecture: Architecture, sequence_length: int | None = None) -> Cost:
-    """Count the parameters and multiply-accumulates of a student of ``architecture``.
+    """Count the parameters, multiply-accumulates and activation bytes of a student.
 
     Args:
         shape: The teacher, for the vocabulary, positions, token types, relative bias and pooler.
         architecture: The student.
         sequence_length: Tokens of the sequence that ``flops`` and ``activation_bytes`` are counted for; None: 128, or
-            what the teacher reads if that is less.
+            the teacher's longest input if that is shorter.
     """
     length = default_length(shape.longest) if sequence_length is None else sequence_length
     return cost_by_length(shape, architecture).at(length)
 
 
 def cost_by_length(shape: TeacherShape, architecture: Architecture) -> CostByLength:
-    """Count what :func:`student_cost` does, for all sequence lengths at once."""
+    """Count the costs of :func:`student_cost` for all sequence lengths at once."""
     embeddings, params, once = _shared_counts(shape.vocabulary, architecture.hidden_size, architecture.most_heads)
     per_token = per_pair = 0
     for layer in architecture.layers:
@@ -107,30 +108,30 @@ def cost_by_length(shape: TeacherShape, architecture: Architecture) -> CostByLen
     return CostByLength(embeddings + params, params, flops, _activation_bytes(shape.vocabulary, architecture))
 
 
-# Costs are asked for by the thousand, of few widths.
+# A search counts thousands of students, and these have few distinct widths.
 @functools.lru_cache(maxsize=4096)
 def _shared_counts(vocabulary: Vocabulary, hidden_size: int, heads: int) -> tuple[int, int, int]:
-    """Count, in what the layers share, the numbers of the embeddings, the others, and multiply-accumulates."""
+    """Count the parameters of the embedding tables, of the other shared parts, and the latter's MACs a sequence."""
     extents = parameters.shared_extents(vocabulary, hidden_size, heads)
     parts = parameters.shared_parts(vocabulary, extents)
     embeddings = [part for part in parts if part in parameters.EMBEDDINGS and part.kind == "table"]
-    count = parameters.numbers(embeddings, extents)
-    return count, parameters.numbers(parts, extents) - count, parameters.macs(parts, extents)
+    count = parameters.parameter_count(embeddings, extents)
+    return count, parameters.parameter_count(parts, extents) - count, parameters.macs(parts, extents)
 
 
 @functools.lru_cache(maxsize=4096)
 def _layer_counts(hidden_size: int, heads: int, head_width: int, intermediate_size: int) -> tuple[int, int]:
-    """Count the numbers of a layer, and its multiply-accumulates with weights a token."""
+    """Count the parameters of a layer, and the MACs of a token with them (attention scores left out)."""
     layer = Layer(heads, head_width, intermediate_size, 0)
     parts = parameters.layer_parts(layer)
     extents: parameters.Extents = {"hidden": hidden_size, **parameters.widths(layer)}
-    return parameters.numbers(parts, extents), parameters.macs(parts, extents)
+    return parameters.parameter_count(parts, extents), parameters.macs(parts, extents)
 
 
 def _activation_bytes(
     vocabulary: Vocabulary, architecture: Architecture
 ) -> tuple[Quadratic, Quadratic, Quadratic, Quadratic]:
-    """Count the live tensors at each possible peak, as the lifetimes of the modules' variables have it.
+    """Count the bytes of live tensors at each possible peak, from the lifetimes of variables in the modules' code.
 
     A relative bias ``[heads, L, L]`` lives through all layers.
     """
@@ -143,32 +144,32 @@ def _activation_bytes(
         forward = held + _feed_forward_floats(hidden, architecture.layers[0].intermediate_size, 4)
         unfused = held + 5 * hidden
     else:
-        # Each kind of layer once: costs are asked for by the thousand.
+        # Equal layers are counted once, since a search counts thousands of students.
         forward = max(_own_floats(hidden, *widths) for widths in {layer.widths for layer in architecture.layers})
         unfused = 0
     size = BYTES["float32"]
     in_layer = Quadratic(size * bias, size * forward)
     if not relative:
         return in_layer, Quadratic(), Quadratic(), Quadratic()
-    # With few heads, working out the buckets, in int64, takes more than any layer.
-    if stock:  # without fused attention: scores and probabilities stand whole
+    # With few heads, computing the buckets, in int64, takes more memory than any layer.
+    if stock:  # its attention is not fused: scores and probabilities are whole tensors
         in_attention = Quadratic(size * (bias + 2 * most_heads), size * unfused)
         return in_layer, in_attention, Quadratic(49, 16 + size * hidden), Quadratic()
     return in_layer, Quadratic(), Quadratic(37, 8 + size * hidden), Quadratic(8 + size * most_heads, size * hidden)
 
 
 def _own_floats(hidden: int, heads: int, head_width: int, inner: int) -> int:
-    """Count the most numbers a token that a layer of our own class holds, in its last part."""
+    """Count the floats a token that a layer of our own class holds at its peak, which is in its last part."""
     width = heads * head_width
-    # From attention on: the layer's input, and queries, keys, values and context, to the layer's end.
+    # The layer's input, queries, keys, values and context live to the layer's end.
     held = hidden + 4 * width if width else 0
     if inner:
         return held + _feed_forward_floats(hidden, inner, 3)
-    return held + 2 * hidden  # a sum and its norm, of attention or of the embeddings
+    return held + 2 * hidden  # the sum of residual and attention (or embeddings), and its norm
 
 
 def _feed_forward_floats(hidden: int, inner: int, outputs: int) -> int:
-    """Count the network's input with both sides of the activation, or with the way to the layer's output."""
+    """Count the floats a token: input and both sides of the activation, or one side and the steps to the output."""
     return max(hidden + 2 * inner, outputs * hidden + inner)
 
 
@@ -176,7 +177,7 @@ def paper_params(layers: int, hidden: int, mlp_ratio: float, heads: int) -> int:
     """Parameters by the closed form behind AutoDistil's printed tables (arXiv 2201.12507, Table 2).
 
     It describes another model than the one trained (attention width ``hidden * heads / 12``), so it
-    serves for comparison with the paper only; budgets are met in :func:`student_cost`.
+    serves for comparison with the paper only; budgets limit the counts of :func:`student_cost`.
     """
     h, a, r = Fraction(hidden), Fraction(heads), Fraction(mlp_ratio)
     per_layer = (h * h + 3 * h * h * a / 12 + 6 * h) + (2 * h * h * r + h * r + 3 * h)

@@ -1,4 +1,4 @@
-"""Layouts: the names of parts in the families' stock models, by those of :mod:`workloads.shapes.parameters`."""
+"""Layouts: module names in the families' stock models, by the part names of :mod:`workloads.shapes.parameters`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from workloads.shapes.parameters import LAYER, LAYERS, SHARED, Place, place_of
 
 @dataclass(frozen=True)
 class Layout:
-    """Names in a model of the parts that :mod:`workloads.shapes.parameters` names.
+    """Module names of one kind of model, by the part names of :mod:`workloads.shapes.parameters`.
 
     Attributes:
-        shared: Canonical name of each part that layers share to its module, seen from the encoder model; a family
-            that never has a part leaves it out.
-        layer: Canonical name of each part of a layer to its module, seen from the layer.
-        layers: The list of layers, seen from the encoder model.
+        shared: Module of each part that layers share, as a path from the encoder model; a family that never has a
+            part leaves it out.
+        layer: Module of each part of a layer, as a path from the layer.
+        layers: Path from the encoder model to its list of layers.
     """
 
     shared: dict[str, str]
@@ -24,7 +24,7 @@ class Layout:
     layers: str = "encoder.layer"
 
     def parameters(self, names: Iterable[str]) -> dict[str, str]:
-        """The model's name of each of these canonical parameters."""
+        """Map canonical parameter names to the model's names."""
         return {name: self._parameter(place_of(name)) for name in names}
 
     def _parameter(self, place: Place) -> str:
@@ -74,7 +74,7 @@ MPNET_LAYOUT = Layout(
 OWN_LAYOUT = Layout(
     shared={part.name: part.name for part in SHARED}, layer={part.name: part.name for part in LAYER}, layers=LAYERS
 )
-"""Layout of our own class: its modules have the parts' names."""
+"""Layout of our own class, whose modules have the names of the parts."""
 LAYOUTS = {
     "bert": BERT_LAYOUT,
     "roberta": BERT_LAYOUT,

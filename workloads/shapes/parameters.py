@@ -1,6 +1,6 @@
 """The parameters of an encoder by canonical name, and the axes of each.
 
-Cutting, ordering, counting and exporting weights, and the families' names, follow from this table. Light to import.
+Cutting, ordering, counting and exporting weights, and the families' layouts, all use this table. Light to import.
 
 Canonical names: ``embeddings.word``; ``embeddings.norm.weight``; ``layers.3.query.weight``; ``relative_bias``. A table
 is one parameter of its own name, a linear map and a norm have ``.weight`` and ``.bias``. The label of a layer
@@ -39,28 +39,27 @@ class Part:
     """A module with parameters.
 
     Attributes:
-        name: Canonical, within its block.
-        kind: Linear maps and norms have a bias beside their weight, along its first axis.
-        axes: Of the weight; a linear map's are its outputs, then its inputs.
-        of: The axis whose width is 0 where the part is left out, if the axes do not tell: a norm belongs to the part
-            of the layer that it follows.
+        name: Canonical name within its block.
+        kind: A table has a weight only; linear maps and norms also have a bias along the weight's first axis.
+        axes: Axes of the weight; those of a linear map are its outputs, then its inputs.
+        depends_on: A further axis whose width of 0 leaves the part out: a norm goes with the linear maps before it.
     """
 
     name: str
     kind: Literal["table", "linear", "norm"]
     axes: Axes
-    of: Axis | None = None
+    depends_on: Axis | None = None
 
     @property
     def parameters(self) -> dict[str, Axes]:
-        """The axes of each of its parameters by canonical name."""
+        """Axes of each parameter of the part, by canonical name."""
         if self.kind == "table":
             return {self.name: self.axes}
         return {f"{self.name}.weight": self.axes, f"{self.name}.bias": self.axes[:1]}
 
-    def within(self, extents: Extents) -> bool:
-        """Whether it is there, and not left out with a width of 0."""
-        return all(extents.get(axis, 1) for axis in (*self.axes, *([self.of] if self.of else [])))
+    def exists_in(self, extents: Extents) -> bool:
+        """Whether a model of these extents has the part: a width of 0 leaves it out."""
+        return all(extents.get(axis, 1) for axis in (*self.axes, *([self.depends_on] if self.depends_on else [])))
 
 
 EMBEDDINGS = (
@@ -76,19 +75,19 @@ LAYER = (
     Part("attention_output", "linear", ("hidden", "attention")),
     Part("intermediate", "linear", ("ffn", "hidden")),
     Part("output", "linear", ("hidden", "ffn")),
-    Part("attention_norm", "norm", ("hidden",), of="attention"),
-    Part("output_norm", "norm", ("hidden",), of="ffn"),
+    Part("attention_norm", "norm", ("hidden",), depends_on="attention"),
+    Part("output_norm", "norm", ("hidden",), depends_on="ffn"),
 )
 RELATIVE_BIAS = Part("relative_bias", "table", ("buckets", "heads"))
 POOLER = Part("pooler", "linear", ("hidden", "hidden"))
 PROJECTION = Part("projection", "linear", ("teacher_hidden", "hidden"))
-"""A learned map of the output to the teacher's width, kept beside the model."""
+"""A learned map of the output to the teacher's width, saved beside the student."""
 HIDDEN_PROJECTION = Part("hidden_projection", "linear", ("targets", "hidden"))
-"""A learned map of all layers' hidden states to what they are trained to match, of no use to the model."""
+"""A learned map of all layers' hidden states to their training targets; not saved with the student."""
 LEARNED_MAPS = (PROJECTION, HIDDEN_PROJECTION)
 
 SHARED = (*EMBEDDINGS, RELATIVE_BIAS, POOLER, *LEARNED_MAPS)
-"""Axes that all layers share."""
+"""Parts that all layers share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +95,10 @@ class Place:
     """Place of a parameter in a model.
 
     Attributes:
-        label: Of its layer; None for what layers share.
-        part: The part that has it.
-        kind: Which of the part's parameters it is.
-        axes: Its own.
+        label: Label of its layer; None for a part that layers share.
+        part: The part that it belongs to.
+        kind: The part's weight or its bias.
+        axes: Axes of the parameter.
     """
 
     label: str | None
@@ -109,7 +108,11 @@ class Place:
 
 
 def place_of(name: str) -> Place:
-    """Find a parameter by its canonical name."""
+    """Find a parameter by its canonical name.
+
+    Raises:
+        KeyError: No part has a parameter of this name.
+    """
     label = None
     parts = _SHARED
     if name.startswith(f"{LAYERS}."):
@@ -124,12 +127,12 @@ _SHARED = {name: part for part in SHARED for name in part.parameters}
 
 
 def parameter_names(shape: TeacherShape) -> list[str]:
-    """Give the canonical name of every parameter of a model."""
+    """Return the canonical name of every parameter of a model."""
     return list(parameter_sizes(shape))
 
 
 def parameter_sizes(shape: TeacherShape) -> dict[str, tuple[int, ...]]:
-    """Give the size of every parameter of a model along its axes, by canonical name."""
+    """Return the size of every parameter of a model along its axes, by canonical name."""
     whole = shared_extents(shape.vocabulary, shape.hidden_size, shape.architecture.most_heads)
     sizes = {name: _sizes(axes, whole) for part in shared_parts(shape.vocabulary, whole)
              for name, axes in part.parameters.items()}  # fmt: skip
@@ -141,13 +144,13 @@ def parameter_sizes(shape: TeacherShape) -> dict[str, tuple[int, ...]]:
 
 
 def shared_parts(vocabulary: Vocabulary, extents: Extents) -> list[Part]:
-    """Give the parts that the layers of a model share."""
+    """Return the parts that the layers of a model share."""
     possible = (*EMBEDDINGS, RELATIVE_BIAS, POOLER) if vocabulary.pooler else (*EMBEDDINGS, RELATIVE_BIAS)
-    return [part for part in possible if part.within(extents)]
+    return [part for part in possible if part.exists_in(extents)]
 
 
 def shared_extents(vocabulary: Vocabulary, hidden_size: int, heads: int) -> Extents:
-    """Give the axes that the layers of a model share; ``heads`` are those of the layer that has the most."""
+    """Return the extents of the axes that the layers of a model share; ``heads``: the most of any layer."""
     return {
         "vocabulary": vocabulary.vocab_size,
         "positions": vocabulary.positions,
@@ -159,23 +162,23 @@ def shared_extents(vocabulary: Vocabulary, hidden_size: int, heads: int) -> Exte
 
 
 def layer_name(label: int | str, name: str) -> str:
-    """Give the canonical name of a parameter of a layer."""
+    """Return the canonical name of a parameter of a layer."""
     return f"{LAYERS}.{label}.{name}"
 
 
 def widths(layer: Layer) -> Extents:
-    """The axes that are a layer's own."""
+    """Return the extents of a layer's own axes."""
     return {"attention": layer.heads * layer.head_width, "ffn": layer.intermediate_size}
 
 
 def layer_parts(layer: Layer) -> list[Part]:
-    """The parts of a layer; one without heads has no attention, one without neurons no feed-forward network."""
+    """Return the parts of a layer: without heads it has no attention, without neurons no feed-forward network."""
     extents = widths(layer)
-    return [part for part in LAYER if part.within(extents)]
+    return [part for part in LAYER if part.exists_in(extents)]
 
 
-def numbers(parts: Iterable[Part], extents: Extents) -> int:
-    """Count the numbers that parts hold."""
+def parameter_count(parts: Iterable[Part], extents: Extents) -> int:
+    """Count the parameters that parts hold."""
     return sum(_product(axes, extents) for part in parts for axes in part.parameters.values())
 
 

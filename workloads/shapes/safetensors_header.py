@@ -27,7 +27,7 @@ _MAX_SIZE = 1 << 40
 
 
 class HeaderError(ValueError):
-    """A header that does not fit its file; the message names the tensor, and follows the file's name."""
+    """A header that does not fit its file; the message names the tensor, and is to stand after the file's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class StoredTensor:
     """A tensor as the header describes it.
 
     Attributes:
-        dtype: In safetensors' words, such as ``F32``.
-        shape: Of the tensor.
+        dtype: Type as safetensors names it, such as ``F32``.
+        shape: Size along each axis.
     """
 
     dtype: str
@@ -44,14 +44,14 @@ class StoredTensor:
 
 
 def header_length(start: bytes, size: int) -> int:
-    """Give the header's length from a file's first eight bytes.
+    """Return the header's length in bytes, from a file's first eight bytes.
 
     Args:
-        start: The bytes, fewer if the file is shorter.
+        start: The bytes; fewer if the file is shorter.
         size: Bytes of the file.
 
     Raises:
-        HeaderError: The header would be longer than the file, or than we read.
+        HeaderError: The file is too short for the header, or the header is over :data:`MAX_HEADER_BYTES`.
     """
     if len(start) < LENGTH_BYTES:
         raise HeaderError("is damaged or cut short: it has no header")
@@ -71,14 +71,14 @@ def parse_header(text: bytes, data_bytes: int) -> dict[str, StoredTensor]:
         data_bytes: Bytes of the file after it.
 
     Raises:
-        HeaderError: It is no header, or does not fit the data.
+        HeaderError: The text is not a header, or does not fit the data.
     """
     try:
         document = parse_json(text)
     except JsonError as error:
         raise HeaderError(f"is damaged: its header is {error}") from error
     if not isinstance(document, dict):
-        raise HeaderError("is damaged: its header is no object")
+        raise HeaderError("is damaged: its header is not a JSON object")
     tensors: dict[str, StoredTensor] = {}
     places: list[tuple[int, int, str]] = []
     for name, entry in document.items():
@@ -99,12 +99,12 @@ def parse_header(text: bytes, data_bytes: int) -> dict[str, StoredTensor]:
 
 def _entry(name: str, entry: Any) -> tuple[StoredTensor, int, int]:
     if not isinstance(entry, Mapping):
-        raise HeaderError(f"is damaged: the header's entry {shown(name)} is no object")
+        raise HeaderError(f"is damaged: the header's entry {shown(name)} is not a JSON object")
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in _BYTES:
-        raise HeaderError(f"holds {shown(name)} in the type {shown(dtype)}, which is not read")
+        raise HeaderError(f"holds {shown(name)} in the type {shown(dtype)}, which is not supported")
     if not isinstance(shape, list) or len(shape) > _MAX_AXES or not all(map(_is_size, shape)):
-        raise HeaderError(f"is damaged: the shape of {shown(name)} is no list of at most {_MAX_AXES} whole numbers")
+        raise HeaderError(f"is damaged: the shape of {shown(name)} is not a list of at most {_MAX_AXES} whole numbers")
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_size, offsets)):
         raise HeaderError(f"is damaged: data_offsets of {shown(name)} are not two whole numbers from 0 on")
     begin, end = offsets

@@ -1,7 +1,7 @@
 """Search spaces: the sets of student shapes that candidates are taken from. Light to import.
 
-A space is a product of ranges (:class:`ProductSpace`) or an explicit list (:class:`ListedSpace`). What draws, crosses
-or lists candidates knows only the interface :class:`Space`.
+A space is a product of ranges (:class:`ProductSpace`) or an explicit list (:class:`ListedSpace`). Code that draws,
+crosses or lists candidates uses only the interface :class:`Space`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Protocol
 from workloads.shapes.architecture import Architecture, Layer, spread_layers
 
 Genes = tuple[int, ...]
-"""A place in a space: for each of its genes, the index of a value."""
+"""A member's place in its space: for each gene, the index of a value."""
 LISTED = 10_000
-"""A space of more members than this is never listed where a draw answers the question too."""
+"""Most members of a space that are all listed, where a random sample would do as well."""
 _DRAWS = 2_000
 
 
@@ -26,7 +26,7 @@ class Space(Protocol):
     """A set of architectures.
 
     Attributes:
-        kind: Names the form, in the JSON of :meth:`to_json`.
+        kind: Name of the form, as in the JSON of :meth:`to_json`.
     """
 
     kind: ClassVar[str]
@@ -53,16 +53,16 @@ class Space(Protocol):
 
     @property
     def extents(self) -> Architecture:
-        """The least architecture that holds every member as leading slices: one layer for each source."""
+        """The smallest architecture that holds every member as leading slices: one layer for each source."""
         ...
 
     @property
     def gene_sizes(self) -> tuple[int, ...]:
-        """Number of values of each gene; ``point`` takes one index for each."""
+        """Number of values of each gene; :meth:`point` takes one index for each."""
         ...
 
     def point(self, genes: Genes) -> Architecture:
-        """Give the member at a place."""
+        """Return the member at a place."""
         ...
 
     def sample(self, draw: random.Random) -> Architecture:
@@ -76,7 +76,7 @@ class Space(Protocol):
     def __contains__(self, architecture: object) -> bool: ...
 
     def to_json(self) -> dict[str, Any]:
-        """Give the JSON form; :func:`space_from_json` reads it back."""
+        """Return the JSON form; :func:`space_from_json` reads it back."""
         ...
 
 
@@ -85,11 +85,13 @@ class ProductSpace:
     """All combinations of a few ranges; the layers of each member are alike.
 
     Attributes:
+        layers: Depths.
+        hidden_sizes: Hidden sizes.
         mlp_ratios: Feed-forward width over hidden size, exact; a float is taken as the decimal that it prints as.
-        heads: Head counts, free of the hidden size (the paper's spaces; students need a modelling file), or
-            None where the attention width equals the hidden size (stock shapes).
+        heads: Head counts that do not depend on the hidden size (the paper's spaces; students need a modelling
+            file); None for an attention width equal to the hidden size (stock shapes).
         head_width: Width of a head.
-        teacher_layers: Depth of the teacher, over which kept layers are spread; None where they start from none.
+        teacher_layers: Depth of the teacher, over which a student's layers are spread; None if they start from none.
     """
 
     kind: ClassVar[str] = "product"
@@ -128,12 +130,12 @@ class ProductSpace:
 
     @property
     def smallest(self) -> Architecture:
-        """The member at the lower end of every range."""
+        """The member with the least value of every range."""
         return self.point(self.smallest_genes)
 
     @property
     def largest(self) -> Architecture:
-        """The member at the upper end of every range."""
+        """The member with the greatest value of every range."""
         heads = None if self.heads is None else max(self.heads)
         return self._combine(max(self.layers), max(self.hidden_sizes), max(self.mlp_ratios), heads)
 
@@ -144,7 +146,7 @@ class ProductSpace:
 
     @property
     def extents(self) -> Architecture:
-        """The largest widths, in every layer that some depth starts from."""
+        """The largest widths, with one layer for each teacher layer that a member of some depth starts from."""
         one = self.largest.layers[0]
         if self.teacher_layers is None:
             return self.largest
@@ -158,7 +160,7 @@ class ProductSpace:
         return tuple(map(len, self._ranges))
 
     def point(self, genes: Genes) -> Architecture:
-        """Give the member with these indices into the ranges."""
+        """Return the member with these indices into the ranges."""
         layers, hidden, ratio = self.layers[genes[0]], self.hidden_sizes[genes[1]], self.mlp_ratios[genes[2]]
         return self._combine(layers, hidden, ratio, None if self.heads is None else self.heads[genes[3]])
 
@@ -167,7 +169,7 @@ class ProductSpace:
         return self.point(draw_genes(self, draw))
 
     def to_json(self) -> dict[str, Any]:
-        """Give the JSON form; a ratio that no short decimal is equal to is a fraction in a string."""
+        """Return the JSON form; a ratio that no float prints exactly is a string such as ``8/3``."""
         return {
             "kind": self.kind,
             "name": self.name,
@@ -201,10 +203,10 @@ class ProductSpace:
 
 @dataclass(frozen=True, slots=True)
 class ListedSpace:
-    """Architectures one by one: of any layers, alike or ragged.
+    """An explicit list of architectures, whose layers may differ.
 
     Attributes:
-        members: Each once, at least one.
+        members: The architectures, at least one, without duplicates.
     """
 
     kind: ClassVar[str] = "listed"
@@ -242,7 +244,7 @@ class ListedSpace:
 
     @property
     def extents(self) -> Architecture:
-        """The largest widths of any member, by source layer."""
+        """The largest widths of any member, with one layer for each source."""
         by_label: dict[int, Layer] = {}
         for one in self.members:
             for label, layer in zip(one.labels, one.layers, strict=True):
@@ -259,7 +261,7 @@ class ListedSpace:
         return (len(self.members),)
 
     def point(self, genes: Genes) -> Architecture:
-        """Give the member with this index."""
+        """Return the member with this index."""
         return self.members[genes[0]]
 
     def sample(self, draw: random.Random) -> Architecture:
@@ -267,13 +269,17 @@ class ListedSpace:
         return self.point(draw_genes(self, draw))
 
     def to_json(self) -> dict[str, Any]:
-        """Give the JSON form."""
+        """Return the JSON form."""
         return {"kind": self.kind, "name": self.name, "members": [one.to_json() for one in self.members]}
 
 
 def space_from_json(document: dict[str, Any]) -> Space:
-    """Read back what :meth:`Space.to_json` gave, or the fields of a product as earlier versions kept them."""
-    kind = document.get("kind", ProductSpace.kind)  # earlier versions knew no other form
+    """Build a space from the result of :meth:`Space.to_json`, of this version or an earlier one.
+
+    Raises:
+        ValueError: The document names an unknown form.
+    """
+    kind = document.get("kind", ProductSpace.kind)  # earlier versions had this form alone, and did not name it
     if kind == ListedSpace.kind:
         return ListedSpace(document["name"], tuple(Architecture.from_json(one) for one in document["members"]))
     if kind == ProductSpace.kind:
@@ -286,7 +292,7 @@ def space_from_json(document: dict[str, Any]) -> Space:
             document["head_width"],
             document["teacher_layers"],
         )
-    raise ValueError(f"There is no kind of space {kind!r}.")
+    raise ValueError(f"{kind!r} is not a kind of space. Use {ProductSpace.kind!r} or {ListedSpace.kind!r}.")
 
 
 def draw_genes(space: Space, draw: random.Random) -> Genes:
@@ -297,7 +303,7 @@ def draw_genes(space: Space, draw: random.Random) -> Genes:
 def members_or_draws(
     space: Space, seed: int = 0, *, listed: int = LISTED, draws: int = _DRAWS
 ) -> Sequence[Architecture]:
-    """Every member of a space, or ``draws`` drawn ones where there are more than ``listed``."""
+    """Return every member of a space, or ``draws`` random ones if it has more than ``listed``."""
     if len(space) <= listed:
         return list(space)
     draw = random.Random(f"{seed}/{space.name}")
@@ -305,12 +311,12 @@ def members_or_draws(
 
 
 def exact_ratio(value: Fraction | float | str) -> Fraction:
-    """Give a ratio as an exact number; a float stands for the decimal that it prints as."""
+    """Return a ratio as an exact number; a float stands for the decimal that it prints as."""
     return value if isinstance(value, Fraction) else Fraction(str(value))
 
 
 def _width(hidden: int, ratio: Fraction) -> int:
-    """Give the feed-forward width: the product rounded down, as in the paper."""
+    """Return the feed-forward width: the product rounded down, as in the paper."""
     return int(hidden * ratio)
 
 

@@ -32,16 +32,15 @@ def paper_spaces() -> list[ProductSpace]:
 def relative_spaces(shape: TeacherShape, count: int) -> list[ProductSpace]:
     """Lay out ``count`` compact sub-spaces of stock-loadable shapes relative to a teacher.
 
-    Widths are whole numbers of teacher heads, from a sixth to five sixths of the teacher's, dealt out to the
-    sub-spaces as neighbouring runs, so that the step from one sub-space to the next is one head. Depths go
-    from thin to deep: the first sub-space covers a third to two thirds of the teacher's layers, the last two
-    thirds to all, those between from half way upwards to all. Feed-forward ratios are those of the paper,
-    scaled to the teacher's own.
+    Widths are whole numbers of teacher heads, from a sixth to five sixths of the teacher's. Each sub-space gets a
+    run of neighbouring widths, so that the step from one sub-space to the next is one head. Depths grow from one
+    sub-space to the next: the first covers a third to two thirds of the teacher's layers, the last two thirds to
+    all of them. Feed-forward ratios are those of the paper, scaled to the teacher's own.
 
     Raises:
         InputError: The teacher has too few heads for that many sub-spaces.
     """
-    # A student of ours as the teacher may have more heads than fit in its hidden size.
+    # A saved student that serves as the teacher may have more heads than fit in its hidden size.
     heads = min(shape.heads, shape.hidden_size // shape.head_width)
     low, high = max(1, round(heads / 6)), max(1, round(heads * 5 / 6))
     units = list(range(low, high + 1))
@@ -73,7 +72,7 @@ def relative_spaces(shape: TeacherShape, count: int) -> list[ProductSpace]:
 
 
 def spaces_for(spec: SubspacesSpec, shape: TeacherShape) -> list[ProductSpace]:
-    """Give the sub-spaces that a request asks for.
+    """Lay out the sub-spaces that a request asks for.
 
     Raises:
         InputError: The preset does not fit the teacher, or hand-written ranges are impossible for it.
@@ -104,8 +103,8 @@ def spaces_for(spec: SubspacesSpec, shape: TeacherShape) -> list[ProductSpace]:
     if paper and (shape.layers, shape.hidden_size, shape.head_width) != (12, 768, 64):
         raise InputError.of(
             "subspaces.preset",
-            f"The paper's spaces are for teachers of 12 layers x 768; this one is {shape.layers} x "
-            f"{shape.hidden_size}.",
+            "The paper's spaces are for teachers of 12 layers x 768 with heads of width 64; this one is "
+            f"{shape.layers} x {shape.hidden_size} with heads of width {shape.head_width}.",
             remedy,
         )
     spaces = paper_spaces() if paper else relative_spaces(shape, spec.count)
@@ -144,6 +143,6 @@ def _misfits(space: ProductSpace, shape: TeacherShape) -> Iterator[tuple[str, st
     if odd:
         yield (
             "hidden_sizes",
-            f"{odd[0]} is no multiple of the teacher's head width {space.head_width}.",
+            f"{odd[0]} is not a multiple of the teacher's head width {space.head_width}.",
             f"Use multiples of {space.head_width}, or give 'heads' for shapes that need a modelling file.",
         )

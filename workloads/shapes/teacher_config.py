@@ -19,7 +19,7 @@ from workloads.spec.json_text import shown
 FIELD = "teacher.model"
 FAMILIES = ("bert", "roberta", "xlm-roberta", "mpnet")
 OWN = "stillroom"
-"""The model type of students that no stock class expresses; our own class reads them, never code in their folder."""
+"""Model type of students that no stock class expresses; they are loaded by our own class, never by their code."""
 SAVE = "Write it again with AutoModel.from_pretrained(...).save_pretrained(folder)."
 
 SIZES = {
@@ -43,15 +43,15 @@ ENCODER = (
     "relative_attention_num_buckets", "pad_token_id", "bos_token_id", "eos_token_id", "tie_word_embeddings",
     "classifier_dropout", "tokenizer_class",
 )  # fmt: skip
-"""Settings that decide what an encoder computes and how it is fine-tuned, or that belong to its vocabulary."""
+"""Settings of what an encoder computes, of its fine-tuning, and of its vocabulary."""
 OWN_SETTINGS = ("family", "head_width", "position_counting", "relative_attention_max_distance", "has_pooler")
 """Additional settings of our own class."""
 HEAD = ("num_labels", "id2label", "label2id")
 """Settings of a classification head."""
 RESERVED = {"roberta": 1, "xlm-roberta": 1, "mpnet": 1}
-"""The usual padding id of the families that count positions from behind it; MPNet's code knows no other."""
+"""The usual padding id of the families that count positions from the id after it; MPNet's code fixes it."""
 BUCKETS, DISTANCE = 32, 128
-"""Buckets and distance of MPNet's relative bias; its code knows no other numbers."""
+"""Buckets and distance of MPNet's relative bias; its code fixes them."""
 
 _Check = Callable[[Any], bool]
 
@@ -62,7 +62,7 @@ class _Kind:
 
     Attributes:
         allows: Tells whether a value is allowed.
-        words: The allowed values in words, after "use".
+        words: The allowed values in words, for a remedy such as "set it to ...".
     """
 
     allows: _Check
@@ -121,7 +121,7 @@ _KINDS: dict[str, _Kind] = {
     "hidden_dropout_prob": _SHARE,
     "attention_probs_dropout_prob": _SHARE,
     "classifier_dropout": _or_null(_SHARE),
-    # transformers takes no whole numbers for these.
+    # transformers refuses whole numbers for these.
     "initializer_range": _Kind(lambda value: isinstance(value, float) and 0 <= value < math.inf,
                                "a number from 0 on, with a decimal point"),
     "layer_norm_eps": _Kind(lambda value: isinstance(value, float) and 0 < value < 1, "a number between 0 and 1"),
@@ -166,7 +166,7 @@ def check_config(where: str, config: Mapping[str, Any]) -> None:
         config: The content of its ``config.json``.
 
     Raises:
-        InputError: Naming the key, its value and the remedy.
+        InputError: A setting is wrong; the error names the key, its value and the remedy.
     """
     family = config.get("model_type")
     if config.get("auto_map") and family != OWN:
@@ -193,24 +193,24 @@ def check_config(where: str, config: Mapping[str, Any]) -> None:
 
 
 def stock_family(config: Mapping[str, Any]) -> str:
-    """Give the family whose stock classes compute what a model computes: its own, or that of its teacher.
+    """Return the family whose stock classes compute the same function: the model's own, or that of its teacher.
 
     Args:
-        config: With a supported ``model_type``.
+        config: A configuration with a supported ``model_type``.
     """
     family = str(config["model_type"])
     if family != OWN:
         return family
     if config.get("family"):
         return str(config["family"])
-    # Students of earlier versions do not name it. RoBERTa and XLM-R compute alike.
+    # Students of earlier versions do not name it. RoBERTa and XLM-R compute the same function.
     if config.get("relative_attention_num_buckets"):
         return "mpnet"
     return "bert" if config.get("position_counting", "from-zero") == "from-zero" else "roberta"
 
 
 def reserved_positions(config: Mapping[str, Any]) -> int:
-    """Rows of the position table before the first token's."""
+    """Return the number of rows of the position table before that of the first token."""
     family = stock_family(config)
     if family not in RESERVED:
         return 0
@@ -218,7 +218,7 @@ def reserved_positions(config: Mapping[str, Any]) -> int:
 
 
 def encoder_settings(config: Mapping[str, Any], *, head: bool = False) -> dict[str, Any]:
-    """Give the settings to open a teacher with: those that decide what it computes, and no other.
+    """Return the settings to open a teacher with: only those of what it computes.
 
     Args:
         config: A configuration that :func:`check_config` passes.
@@ -226,7 +226,7 @@ def encoder_settings(config: Mapping[str, Any], *, head: bool = False) -> dict[s
     """
     own = OWN_SETTINGS if config["model_type"] == OWN else ()
     kept = {name: config[name] for name in (*ENCODER, *own, *(HEAD if head else ())) if name in config}
-    if kept.get("pad_token_id", 0) is None:  # BERT's padding id decides no value of any output; the usual one will do
+    if kept.get("pad_token_id", 0) is None:  # no output of BERT depends on the padding id, so the default will do
         del kept["pad_token_id"]
     return kept
 
@@ -250,7 +250,7 @@ def _wrong(where: str, name: str, value: Any, kind: _Kind) -> InputError:
     if name == "hidden_act" and isinstance(value, str):
         close = difflib.get_close_matches(value[:40], ACTIVATIONS, n=1)
         remedy = f"Did you mean {close[0]!r}?" if close else f"Use one of {', '.join(ACTIVATIONS)}."
-    return InputError.of(FIELD, f"{where}/config.json has {name}: {shown(value)}, which cannot be.", remedy)
+    return InputError.of(FIELD, f"{where}/config.json has {name}: {shown(value)}, which is not allowed.", remedy)
 
 
 def _check_sizes(where: str, family: str, config: Mapping[str, Any]) -> None:
@@ -262,10 +262,10 @@ def _check_sizes(where: str, family: str, config: Mapping[str, Any]) -> None:
         raise InputError.of(FIELD, problem, SAVE)
     padding, vocabulary = config.get("pad_token_id", 0), config["vocab_size"]
     if padding is None and stock_family(config) in RESERVED and family != "mpnet":
-        problem = f"{where}/config.json has pad_token_id: null, and this family counts positions from behind it."
+        problem = f"{where}/config.json has pad_token_id: null, and this family counts positions from the id after it."
         raise InputError.of(FIELD, problem, "Set it to the id of the tokenizer's padding token.")
     if padding is not None and padding >= vocabulary:
-        problem = f"{where}/config.json has pad_token_id: {padding}, and a vocab_size of {vocabulary}."
+        problem = f"{where}/config.json has pad_token_id: {padding}, which is not below vocab_size: {vocabulary}."
         raise InputError.of(FIELD, problem, "Set it to the id of the tokenizer's padding token.")
     positions = config["max_position_embeddings"]
     if reserved_positions(config) >= positions:
@@ -281,5 +281,5 @@ def _check_layers(where: str, config: Mapping[str, Any]) -> None:
             raise InputError.of(FIELD, problem, "Use the config.json that the student was saved with.")
     family, counting = stock_family(config), config.get("position_counting", "from-zero")
     if (counting == "after-padding") != (family in RESERVED):
-        problem = f"{where}/config.json has position_counting: {counting!r}, and {family} counts otherwise."
+        problem = f"{where}/config.json has position_counting: {counting!r}, which is not that of {family}."
         raise InputError.of(FIELD, problem, "Use the config.json that the student was saved with.")

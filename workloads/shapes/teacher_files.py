@@ -1,4 +1,4 @@
-"""Facts of a teacher from its files alone: whether it can be used, its shape, its fingerprint.
+"""Facts about a teacher from its files alone: whether it can be used, its shape, its fingerprint.
 
 Light to import (no torch, no transformers), so that the service can refuse a request at once.
 """
@@ -45,9 +45,9 @@ class EncoderFiles:
     """Files of a teacher's encoder.
 
     Attributes:
-        folder: Their folder; a URL in an object store.
+        folder: Path or URL of the folder that holds them.
         config: The checked content of ``config.json``.
-        tensors: Names of the encoder in the weights.
+        tensors: What the headers of the weights tell about the encoder.
     """
 
     folder: str
@@ -69,15 +69,16 @@ def check_teacher(spec: TeacherSpec, places: Places = EVERYWHERE) -> TeacherShap
 
     Args:
         spec: The teacher.
-        places: Where it may be.
+        places: The places that requests may read.
 
     Returns:
-        Its shape; None for a hub id.
+        The teacher's shape; None for a hub id.
 
     Raises:
-        InputError: Naming ``teacher.model`` and the remedy: folder or configuration missing, a family that is not
-            supported, remote code, quantised or pickled or damaged weights, no tokenizer, a setting that transformers
-            would not read; configuration, weights and tokenizer that do not belong together.
+        InputError: The teacher cannot be used; the error names ``teacher.model`` and the remedy. Causes: folder or
+            configuration missing, a family that is not supported, remote code, quantised or pickled or damaged
+            weights, no tokenizer, a setting that transformers would not read; configuration, weights and tokenizer
+            that do not belong together.
     """
     if not is_path(spec.model):
         places.require_hub(spec.model, FIELD)
@@ -89,10 +90,10 @@ def check_teacher(spec: TeacherSpec, places: Places = EVERYWHERE) -> TeacherShap
 
 
 def locate(spec: TeacherSpec, places: Places = EVERYWHERE) -> str:
-    """Give the folder or URL that holds a teacher's ``config.json``: the given one, or one that it leads to.
+    """Return the folder or URL that holds a teacher's ``config.json``: the one of ``spec``, or one below it.
 
     Raises:
-        InputError: There is none.
+        InputError: No such folder is found.
     """
     return TeacherFolder.open(spec.model, places, spec.revision).url
 
@@ -117,25 +118,27 @@ def shape_of(folder: Path) -> TeacherShape:
 
 
 def named_shape(name_or_folder: str) -> TeacherShape:
-    """Give the shape of a well-known teacher by name, or of the teacher in a folder.
+    """Return the shape of a well-known teacher by name, or of the teacher in a folder.
 
     Raises:
-        InputError: Neither such a name nor a usable folder.
+        InputError: ``name_or_folder`` is neither a known name nor a usable folder.
     """
     if name_or_folder in _NAMED:
         return _NAMED[name_or_folder]
     if not is_path(name_or_folder):
         raise InputError.of(
-            FIELD, f"{name_or_folder!r} is no known teacher and no folder.", f"Use {', '.join(_NAMED)}, or a folder."
+            FIELD,
+            f"{name_or_folder!r} is neither a known teacher nor a folder.",
+            f"Use {', '.join(_NAMED)}, or a folder.",
         )
     return shape_of(Path(name_or_folder).expanduser())
 
 
 def fingerprint(folder: Path) -> str:
-    """Hash what decides a teacher's outputs: configuration, weights and tokenizer.
+    """Hash the files that decide a teacher's outputs: configuration, weights and tokenizer.
 
     Returns:
-        A sha256 in hexadecimal, over the names and contents of those files.
+        A SHA-256 in hexadecimal, over the names and contents of those files.
     """
     opened = TeacherFolder.open(str(folder))
     index = {WEIGHTS_INDEX} if WEIGHTS not in opened.names else set()
@@ -150,7 +153,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def files_to_copy(folder: TeacherFolder) -> list[str]:
-    """Names of the files that make up a teacher, relative to its folder; pickles are never among them."""
+    """List the files that make up a teacher, relative to its folder; pickles are never among them."""
     own = {CONFIG, WEIGHTS_INDEX, MODULES, "README.md", *TOKENIZER_FILES} & folder.names
     pooling = [_POOLING] if folder.storage.exists(_POOLING) else []
     return [*sorted(own), *folder.weight_files(), *pooling]
@@ -162,7 +165,7 @@ def _encoder_files(folder: TeacherFolder) -> EncoderFiles:
     if not folder.weight_files():
         pickled = sorted(name for name in folder.names if name.endswith(_PICKLES))
         if pickled:
-            problem = f"{folder.url} has its weights pickled only ({pickled[0]}), which could run code when read."
+            problem = f"{folder.url} has only pickled weights ({pickled[0]}), which could run code when they are read."
             raise InputError.of(FIELD, problem, _CONVERT)
         raise InputError.of(FIELD, f"{folder.url} has no weights: {WEIGHTS} is missing.", _CONVERT)
     return EncoderFiles(folder.url, config, check_weights(folder.url, folder.tensors(), config))

@@ -1,7 +1,7 @@
-"""A teacher's folder, local or in an object store, in the layouts of common tools; reads are bounded.
+"""A teacher's folder, local or in an object store; the size of every read is bounded.
 
-Beside plain folders it reads the old layout of sentence-transformers (``modules.json`` names the folder of the
-transformer) and models of the hub's cache (``models--owner--name`` with ``refs`` and ``snapshots``).
+Three layouts are read: a plain folder, the old layout of sentence-transformers (``modules.json`` names the folder of
+the transformer), and a model in the hub's cache (``models--owner--name`` with ``refs`` and ``snapshots``).
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class TeacherFolder:
     """The folder that holds ``config.json``.
 
     Attributes:
-        storage: Its root is the folder.
-        names: Of its files; folders and what is no plain file are left out.
+        storage: A storage whose root is the folder.
+        names: Names of its regular files.
     """
 
     storage: Storage
@@ -64,13 +64,13 @@ class TeacherFolder:
         """Find the folder of a model.
 
         Args:
-            model: A folder or URL: of the model itself, or one around it that one of the known tools wrote.
-            places: Where it may be.
-            revision: Of a folder of the hub's cache; ``main`` if left out.
+            model: A folder or URL: the model's own, or one around it in one of the known layouts.
+            places: The places that requests may read.
+            revision: Revision of a model in the hub's cache; ``main`` if left out.
 
         Raises:
-            InputError: There is no such folder, it cannot be listed, or it has no ``config.json``; a folder near by
-                that has one is named.
+            InputError: There is no such folder, it cannot be listed, or it has no ``config.json``; then the remedy
+                names folders below it that have one.
         """
         storage = _open(model, places)
         folder = cls(storage, _file_names(storage, model))
@@ -92,7 +92,7 @@ class TeacherFolder:
         """Read a JSON object.
 
         Raises:
-            InputError: It cannot be read, is over 8 MiB, or is no object.
+            InputError: The file cannot be read, is over 8 MiB, or is not a JSON object.
         """
         data = self.read(name, _MAX_JSON_BYTES)
         try:
@@ -100,14 +100,14 @@ class TeacherFolder:
         except JsonError as error:
             raise InputError.of(FIELD, f"{self.url}/{name} is {error}.", "Copy it again.") from error
         if not isinstance(document, dict):
-            raise InputError.of(FIELD, f"{self.url}/{name} holds no object.", "Copy it again.")
+            raise InputError.of(FIELD, f"{self.url}/{name} is not a JSON object.", "Copy it again.")
         return document
 
     def read(self, name: str, most: int) -> bytes:
         """Read a small file.
 
         Raises:
-            InputError: It cannot be read, or has more than ``most`` bytes.
+            InputError: The file cannot be read, or has more than ``most`` bytes.
         """
         try:
             with self.storage.open_input(name) as stream:
@@ -121,10 +121,10 @@ class TeacherFolder:
         return data
 
     def size(self, name: str) -> int:
-        """Bytes of a file.
+        """Return the size of a file in bytes.
 
         Raises:
-            InputError: It is not there any more.
+            InputError: The file is gone.
         """
         try:
             return self.storage.size(name)
@@ -132,7 +132,7 @@ class TeacherFolder:
             raise self._unreadable(name, error) from error
 
     def weight_files(self) -> list[str]:
-        """Names of the safetensors files, in order; empty where there are none.
+        """Return the names of the safetensors files, sorted; empty if there are none.
 
         Raises:
             InputError: The index names files that are not in the folder, or too many.
@@ -151,17 +151,17 @@ class TeacherFolder:
             raise InputError.of(FIELD, problem, "Save the model in fewer, larger files.")
         for name in files:
             if "/" in name or "\\" in name or not name.endswith(".safetensors"):
-                problem = f"{where} names {shown(name)}, which is no safetensors file of that folder."
+                problem = f"{where} names {shown(name)}, which is not a safetensors file of that folder."
                 raise InputError.of(FIELD, problem, "Give a folder written by save_pretrained.")
             if name not in self.names:
                 raise InputError.of(FIELD, f"{self.url} lacks {name}.", "Copy the missing file beside it.")
         return files
 
     def tensors(self) -> dict[str, StoredTensor]:
-        """All stored tensors, by the headers of the files.
+        """Read the headers of the weight files and return all stored tensors by name.
 
         Raises:
-            InputError: A header does not fit its file; the headers are too large; a tensor is stored twice.
+            InputError: A header does not fit its file, the headers are too large, or a tensor is stored twice.
         """
         found: dict[str, StoredTensor] = {}
         left = MAX_HEADER_BYTES
@@ -175,7 +175,7 @@ class TeacherFolder:
                 problem = f"The headers of {self.url} name more than {_MAX_TENSORS:,} tensors."
                 raise InputError.of(FIELD, problem, "Use a teacher of a stock family.")
             if doubled := found.keys() & tensors.keys():
-                problem = f"{self.url}/{file} holds {shown(min(doubled))} once more."
+                problem = f"{self.url}/{file} holds {shown(min(doubled))}, which another file of that folder holds too."
                 raise InputError.of(FIELD, problem, "Keep each tensor in one file.")
             found |= tensors
         return found
@@ -238,7 +238,7 @@ class TeacherFolder:
 
     def _unreadable(self, name: str, error: Exception) -> InputError:
         return cannot_use(
-            FIELD, f"{self.url}/{name} cannot be read: {error}.", "Mend it, or give the right to read it.", error
+            FIELD, f"{self.url}/{name} cannot be read: {error}.", "Repair it, or grant the right to read it.", error
         )
 
 
@@ -256,7 +256,7 @@ def _below(storage: Storage, relative: str) -> Storage:
 
 
 def _file_names(storage: Storage, model: str) -> frozenset[str]:
-    """Names of the files of a folder.
+    """Return the names of the regular files of a folder.
 
     Raises:
         InputError: There is no such folder, or it cannot be listed.
@@ -271,7 +271,7 @@ def _file_names(storage: Storage, model: str) -> frozenset[str]:
         infos = storage.filesystem.get_file_info(selector)
         return frozenset(info.base_name for info in infos if info.type == pafs.FileType.File)
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError.of(FIELD, f"There is no folder {model}.", "Give an existing folder, or a hub id.") from None
+        raise InputError.of(FIELD, f"There is no folder {model}.", "Name an existing folder, or a hub id.") from None
     except (OSError, ValueError, pa.ArrowException) as error:
         raise cannot_use(
             FIELD, f"{model} cannot be listed: {error}.", "Check the address and the rights to read it.", error
@@ -279,7 +279,7 @@ def _file_names(storage: Storage, model: str) -> frozenset[str]:
 
 
 def _local_names(folder: str, *, files: bool) -> frozenset[str]:
-    """Names of a local folder's plain files or of its folders, links followed; names that are no UTF-8 are left out."""
+    """Return the names of a local folder's regular files or of its folders, links followed; only printable names."""
     found = set()
     with os.scandir(folder) as entries:
         for count, entry in enumerate(entries):
@@ -291,7 +291,7 @@ def _local_names(folder: str, *, files: bool) -> frozenset[str]:
 
 
 def _folder_names(storage: Storage, relative: str) -> list[str]:
-    """Names of the folders in a folder, sorted; empty where there is none, or where they cannot be listed."""
+    """Return the names of the folders in a folder, sorted; empty if it is missing or cannot be listed."""
     at = storage.path(relative)
     try:
         if storage.local:
@@ -303,7 +303,7 @@ def _folder_names(storage: Storage, relative: str) -> list[str]:
 
 
 def _file_names_below(storage: Storage, relative: str) -> frozenset[str]:
-    """Names of the files in a folder below, as :func:`_folder_names`."""
+    """Return the names of the regular files in a folder; empty if it is missing or cannot be listed."""
     below = _below(storage, relative)
     if storage.local and not (storage.places.holds(below.root) and Path(below.root).is_dir()):
         return frozenset()

@@ -1,6 +1,7 @@
-"""A teacher's tokenizer files, judged without transformers: whether it will read them, and whether the ids fit.
+"""Checks of a teacher's tokenizer files without transformers: whether it will read them, and whether the ids fit.
 
-What only transformers tells (a class that needs other files, a missing padding token) is found by the run's first step.
+Faults that only transformers finds (a class that needs other files, a missing padding token) are reported by the run's
+first step.
 """
 
 from __future__ import annotations
@@ -37,24 +38,24 @@ _VOCABULARIES: dict[str, tuple[str, ...]] = {
 }
 """Files that a fast tokenizer can be made from without tokenizer.json, by family."""
 _MAX_READ = 20 << 20
-"""Bytes of a file that is looked into; that of XLM-R has 17 MB. A larger one is left to the run."""
+"""Most bytes of a file that is checked here (XLM-R's has 17 MB); a larger one is left to the run."""
 _MAX_BYTES = 256 << 20
 _MAX_PARSED = 4 << 20
-"""Bytes of a tokenizer.json that the `tokenizers` library parses here; a large one takes it seconds and gigabytes."""
+"""Most bytes of a tokenizer.json that is parsed here by `tokenizers`, which takes seconds and gigabytes for more."""
 _TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _MORE_TOKENS = ("additional_special_tokens", "extra_special_tokens")
 _SIDES = ("padding_side", "truncation_side")
 
 
 def check_tokenizer(folder: TeacherFolder, config: Mapping[str, Any]) -> None:
-    """Refuse tokenizer files that cannot be read, or whose ids the model's table of words does not hold.
+    """Refuse tokenizer files that cannot be read, or with ids beyond the model's word table.
 
     Args:
-        folder: The teacher's.
-        config: Its checked ``config.json``.
+        folder: The teacher's folder.
+        config: The content of its checked ``config.json``.
 
     Raises:
-        InputError: Naming the file and what is wrong with it.
+        InputError: A file is missing or wrong; the error names it.
     """
     settings = _settings(folder)
     known = folder.names & {TOKENIZER, "vocab.txt", "vocab.json"}
@@ -71,7 +72,7 @@ def check_tokenizer(folder: TeacherFolder, config: Mapping[str, Any]) -> None:
 
 
 def _settings(folder: TeacherFolder) -> Mapping[str, Any]:
-    """The merged content of the two files that name the special tokens, checked."""
+    """Read, check and merge the two files that name the special tokens."""
     merged: dict[str, Any] = {}
     for name in (SPECIAL_TOKENS, TOKENIZER_CONFIG):
         settings = folder.json(name) if name in folder.names else {}
@@ -88,7 +89,7 @@ def _settings(folder: TeacherFolder) -> Mapping[str, Any]:
 
 def _check_settings(where: str, settings: Mapping[str, Any]) -> None:
     def refuse(key: str, use: str) -> InputError:
-        return InputError.of(FIELD, f"{where} has {key}: {shown(settings[key])}, which cannot be.", f"Use {use}.")
+        return InputError.of(FIELD, f"{where} has {key}: {shown(settings[key])}, which is not allowed.", f"Use {use}.")
 
     for key in _TOKENS:
         if key in settings and settings[key] is not None and _content_of(settings[key]) is None:
@@ -121,7 +122,7 @@ def _content_of(token: Any) -> str | None:
 
 
 def _named_tokens(folder: TeacherFolder, settings: Mapping[str, Any]) -> Iterator[str]:
-    """The tokens that transformers adds behind the vocabulary where it lacks them."""
+    """Yield the special and added tokens: transformers numbers those that the vocabulary lacks after its last id."""
     if ADDED_TOKENS in folder.names:
         yield from folder.json(ADDED_TOKENS)
     named = [settings.get(key) for key in _TOKENS]
@@ -132,7 +133,11 @@ def _named_tokens(folder: TeacherFolder, settings: Mapping[str, Any]) -> Iterato
 
 
 def _content(folder: TeacherFolder, name: str) -> bytes | None:
-    """A file's bytes; None where it is too large to be looked into now."""
+    """Read a file; None if it is too large to be checked here.
+
+    Raises:
+        InputError: The file cannot be read, or is larger than any tokenizer.
+    """
     size = folder.size(name)
     if size > _MAX_BYTES:
         problem = f"{folder.url}/{name} has {size:,} bytes; {_MAX_BYTES:,} are read at most."
@@ -160,14 +165,14 @@ def _ids_of_tokenizer(folder: TeacherFolder, data: bytes) -> dict[str, int]:
 
 
 def _parse(where: str, data: bytes) -> None:
-    """Have the library that reads it later read it now."""
+    """Parse the file with the library that the run uses, to find its errors now."""
     from tokenizers import Tokenizer
 
     try:
         Tokenizer.from_str(data.decode())
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # its errors are bare Exceptions, and a panic of Rust is none of those
+    except BaseException as error:  # the library raises bare Exceptions, and its Rust panics are BaseExceptions
         raise InputError.of(FIELD, f"{where} cannot be read: {error}.", SAVE) from None
 
 
@@ -181,14 +186,17 @@ def _ids_of_object(folder: TeacherFolder, data: bytes) -> dict[str, int]:
     where = f"{folder.url}/vocab.json"
     document = _json(where, data)
     if not isinstance(document, dict):
-        raise InputError.of(FIELD, f"{where} holds no object.", SAVE)
+        raise InputError.of(FIELD, f"{where} is not a JSON object.", SAVE)
     return _numbers(where, document)
 
 
 def _numbers(where: str, vocabulary: dict[str, Any]) -> dict[str, int]:
     for token, number in vocabulary.items():
         if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-            raise InputError.of(FIELD, f"{where} gives the token {shown(token)} the id {shown(number)}.", SAVE)
+            problem = (
+                f"{where} gives the token {shown(token)} the id {shown(number)}, which is not a whole number from 0."
+            )
+            raise InputError.of(FIELD, problem, SAVE)
     return dict(vocabulary)
 
 
@@ -200,7 +208,7 @@ def _json(where: str, data: bytes) -> Any:
 
 
 def _add(ids: dict[str, int], tokens: Iterator[str]) -> None:
-    """Number tokens that are not there yet behind the others, as the `tokenizers` library does."""
+    """Give tokens that are missing the next free ids, as the `tokenizers` library does."""
     for token in tokens:
         ids.setdefault(token, len(ids))
 

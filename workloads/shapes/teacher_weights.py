@@ -20,12 +20,12 @@ from workloads.spec.errors import InputError
 from workloads.spec.json_text import shown
 
 WRAPPERS = ("_orig_mod.", "module.", "model.")
-"""Prefixes that wrappers leave before every name: torch.compile, DataParallel, a class around the model."""
+"""Prefixes that wrappers put before every name: torch.compile, DataParallel, a class around the model."""
 _BASES = {"bert": "bert.", "roberta": "roberta.", "xlm-roberta": "roberta.", "mpnet": "mpnet.", OWN: "stillroom."}
 """Prefixes of the encoder's names in a model with a head."""
 _DTYPES = ("F16", "BF16", "F32", "F64")
 _OLD_NORMS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
-"""Names of early TensorFlow checkpoints, which transformers renames as it loads."""
+"""Names in early TensorFlow checkpoints, which transformers renames on loading."""
 _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 _KEYS: dict[Axis, str] = {
     "hidden": "hidden_size",
@@ -37,16 +37,16 @@ _KEYS: dict[Axis, str] = {
     "token_types": "type_vocab_size",
     "buckets": "relative_attention_num_buckets",
 }
-"""The setting of the configuration that an axis follows."""
+"""The setting of the configuration that gives the width of an axis."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderTensors:
-    """Names of the encoder in a checkpoint.
+    """What a checkpoint's tensor names tell about its encoder.
 
     Attributes:
-        wrapper: A prefix of every name, to be taken off; empty where there is none.
-        pooler: Whether it carries a pooler.
+        wrapper: A prefix of every name that must be removed on loading; empty if there is none.
+        pooler: Whether the checkpoint holds a pooler.
     """
 
     wrapper: str
@@ -58,39 +58,41 @@ def check_weights(where: str, tensors: Mapping[str, StoredTensor], config: Mappi
 
     Args:
         where: The folder, for messages.
-        tensors: All that its files hold.
-        config: A configuration that ``check_config`` passes.
+        tensors: All tensors in its files.
+        config: A configuration that :func:`~workloads.shapes.teacher_config.check_config` passes.
 
     Raises:
-        InputError: Naming the first tensor that is missing, unknown, of another shape than the configuration says
-            (with both sizes and the key), or not of floats.
+        InputError: A tensor is missing, unknown, not of floats, or of another shape than the configuration says; the
+            error names it, and for a shape both sizes and the key.
     """
     kind = str(config["model_type"])
     layout = LAYOUTS[kind]
     root, wrapper = _root(where, tensors, kind)
     own = {_new_name(name.removeprefix(root)): tensor for name, tensor in tensors.items() if name.startswith(root)}
-    if kind != OWN:  # its layers may lack all parts
+    if kind != OWN:  # a layer of our own class may have no tensors at all
         _check_depth(where, own, config["num_hidden_layers"])
     found = EncoderTensors(wrapper, f"{layout.shared['pooler']}.weight" in own)
     sizes = parameter_sizes(shape_from(config, pooler=found.pooler))
     expected = layout.parameters(sizes)
     for canonical, name in expected.items():
         if name not in own:
-            raise InputError.of(FIELD, f"{where} lacks some weights: {root}{name}.", "Use a checkpoint with them all.")
+            raise InputError.of(
+                FIELD, f"{where} lacks some weights: {root}{name}.", "Use a checkpoint with all weights."
+            )
         keys = [_KEYS[axis] for axis in place_of(canonical).axes]
         _check_tensor(where, root + name, own[name], keys, sizes[canonical])
     known = set(expected.values())
     inside = ("embeddings.", "encoder.", "pooler.", "layers.", "relative_bias.")
     for name in own:
         if name not in known and name not in _BUFFERS and name.startswith(inside):
-            problem = f"{where} holds the tensor {shown(root + name)}, which a {kind} encoder has not."
+            problem = f"{where} holds the tensor {shown(root + name)}, which a {kind} encoder does not have."
             remedy = "Merge adapters into the weights and save the plain model, or correct config.json."
             raise InputError.of(FIELD, problem, remedy)
     return found
 
 
 def shape_from(config: Mapping[str, Any], *, pooler: bool) -> TeacherShape:
-    """Give the shape that a checked configuration says, of a checkpoint with or without a pooler."""
+    """Return the shape that a checked configuration describes; ``pooler`` tells whether the checkpoint has one."""
     family, own = stock_family(config), config["model_type"] == OWN
     heads = config["num_attention_heads"]
     architecture = Architecture.of_columns(
@@ -113,7 +115,7 @@ def shape_from(config: Mapping[str, Any], *, pooler: bool) -> TeacherShape:
 
 
 def _root(where: str, tensors: Mapping[str, StoredTensor], family: str) -> tuple[str, str]:
-    """Give what stands before the encoder's names, and the wrapper's part of it."""
+    """Return the prefix of the encoder's tensor names, and the part of it that a wrapper added."""
     word_table = f"{LAYOUTS[family].shared['embeddings.word']}.weight"
     roots = [name.removesuffix(word_table) for name in tensors if name.endswith(word_table)]
     if not roots:
@@ -128,30 +130,29 @@ def _root(where: str, tensors: Mapping[str, StoredTensor], family: str) -> tuple
     if rest or not all(name.startswith(wrapper) for name in tensors):
         how = "begin" if rest else "begin in part"
         problem = f"The names of the weights of {where} {how} with {shown(wrapper)}, as in {shown(root + word_table)}."
-        remedy = f"Save the inner model, or take that prefix off: expected is {word_table}, or {_BASES[family]} before."
+        remedy = f"Save the inner model, or rename the weights as in {word_table} or {_BASES[family]}{word_table}."
         raise InputError.of(FIELD, problem, remedy)
     return root, wrapper
 
 
-def _check_tensor(where: str, name: str, tensor: StoredTensor, keys: Sequence[str], said: tuple[int, ...]) -> None:
+def _check_tensor(where: str, name: str, tensor: StoredTensor, keys: Sequence[str], expected: tuple[int, ...]) -> None:
     if tensor.dtype not in _DTYPES:
         raise InputError.of(
             FIELD, f"{where} holds {shown(name)} in {tensor.dtype}, not in floats.", "Save it in floats."
         )
-    if tensor.shape == said:
+    if tensor.shape == expected:
         return
-    if len(tensor.shape) == len(said):
-        key, there, wanted = next(
-            (key, there, wanted) for key, there, wanted in zip(keys, tensor.shape, said, strict=True) if there != wanted
-        )
+    if len(tensor.shape) == len(expected):
+        sizes = zip(keys, tensor.shape, expected, strict=True)
+        key, there, wanted = next((key, there, wanted) for key, there, wanted in sizes if there != wanted)
         problem = f"The tensor {name} of {where} has {there:,} where config.json says {key}: {wanted:,}"
         raise InputError.of(
             FIELD,
-            f"{problem} (its shape is {list(tensor.shape)}, not {list(said)}).",
+            f"{problem} (its shape is {list(tensor.shape)}, not {list(expected)}).",
             f"Set {key} to {there} in config.json if the weights are right, or use the weights that belong to it.",
         )
     raise InputError.of(
-        FIELD, f"The tensor {name} of {where} has the shape {list(tensor.shape)}, not {list(said)}.",
+        FIELD, f"The tensor {name} of {where} has the shape {list(tensor.shape)}, not {list(expected)}.",
         "Use the weights that belong to config.json.",
     )  # fmt: skip
 

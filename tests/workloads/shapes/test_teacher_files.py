@@ -104,7 +104,7 @@ def test_a_configuration_that_is_not_supported_is_refused(
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt"])
 def test_pickled_weights_alone_are_refused(folder: Path, name: str) -> None:
     (folder / "model.safetensors").rename(folder / name)
-    assert "pickled only" in refusal(folder)
+    assert "only pickled weights" in refusal(folder)
 
 
 def test_pickled_weights_beside_safetensors_do_no_harm(folder: Path) -> None:
