@@ -41,8 +41,8 @@ class Blocks:
     Attributes:
         storage: The storage that holds it.
         folder: Folder of the shards, relative to the storage.
-        shards: In the corpus's own order.
-        sequence_length: L.
+        shards: Shards in the order of the corpus.
+        sequence_length: Tokens of a row, L.
     """
 
     storage: Storage
@@ -83,8 +83,8 @@ class Blocks:
 
         An epoch covers all rows once. Shards come in a random order, in windows of about :data:`WINDOW_TOKENS`; the
         rows of a window are shuffled together. Batches continue over the ends of windows and epochs. A later start
-        reads no earlier window. All data-parallel ranks read the same stream and take their slices. A thread of its
-        own reads the next window; close the generator to end it.
+        reads no earlier window. All data-parallel ranks read the same stream and take their slices. A background
+        thread reads the next window; close the generator to end it.
 
         Args:
             seed: Seed of the order.

@@ -1,4 +1,4 @@
-"""Calibration: a few real steps, to tell what a training, a search and a fine-tuning would take here."""
+"""Calibration: timing of a few real steps, to estimate how long training, search and fine-tuning take here."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Calibration:
     """Seconds of training, on one worker's device.
 
     Attributes:
-        teacher_seconds: The teacher's forward of a step's rows.
-        step_seconds: By space, its SuperLM's share of a step: the sandwich and the optimiser.
+        teacher_seconds: The teacher's forward over the rows of a step.
+        step_seconds: By space, the step of its SuperLM without the teacher's forward: the sandwich and the optimiser.
     """
 
     teacher_seconds: float
@@ -50,7 +50,7 @@ class ScoringCalibration:
 
     Attributes:
         teacher_seconds: The teacher's forward, on a CPU.
-        row_seconds: By space, a candidate of its mean size, forward and loss.
+        row_seconds: By space, forward and loss of a candidate of mean size.
     """
 
     teacher_seconds: float
@@ -62,8 +62,8 @@ class TaskCalibration:
     """Seconds of fine-tuning one candidate, where a candidate is fine-tuned.
 
     Attributes:
-        architecture: Which.
-        start_seconds: Cutting it out and putting the head on it.
+        architecture: The candidate.
+        start_seconds: Cutting it out and adding the head.
         epoch_seconds: An epoch: the training rows forward and backward, the validation rows forward.
     """
 
@@ -75,16 +75,16 @@ class TaskCalibration:
 def calibrate(
     teacher: Teacher, spaces: Sequence[Space], request: CompressionRequest, *, rows: int, device: torch.device
 ) -> Calibration:
-    """Time the steps of every SuperLM alone, with the teacher's forward taken off.
+    """Time the steps of every SuperLM alone, without the teacher's forward.
 
-    The subnets that a step draws differ in size, so what they took is scaled by FLOP count to the mean draw.
+    The subnets that a step draws differ in size, so the measured time is scaled by FLOPs to that of a mean draw.
 
     Args:
-        teacher: Opened.
+        teacher: The opened teacher; it is moved to ``device``.
         spaces: The sub-spaces.
-        request: Objective and training.
+        request: Settings of objective and training.
         rows: Rows of a step on this worker.
-        device: Where.
+        device: The device that trains.
     """
     training = request.training
     objective = objective_for(request.objective, teacher.shape)
@@ -105,15 +105,16 @@ def calibrate_scoring(
     """Time the scoring of a batch of held-out rows by a candidate of each space.
 
     Args:
-        teacher: Opened.
+        teacher: The opened teacher; it is moved to the CPU.
         spaces: The sub-spaces.
-        request: Objective, and the size of a batch.
-        device: Where candidates are scored.
+        request: Settings of the objective and of the batch size.
+        device: The device that scores candidates.
     """
     objective = objective_for(request.objective, teacher.shape)
     rows = min(request.training.batch_size, request.heldout_rows)
     batch = _batch(teacher, objective, request, rows)
-    teacher_seconds = _teacher_seconds(teacher, objective, batch, torch.device("cpu"))  # a run's driver reads it
+    # In a run the driver reads the teacher on the held-out rows, on a CPU.
+    teacher_seconds = _teacher_seconds(teacher, objective, batch, torch.device("cpu"))
     heldout = Heldout.read(teacher, objective, [batch])
     scores = {}
     for space in spaces:
@@ -150,16 +151,16 @@ def calibrate_task(
     seed: int,
     device: torch.device,
 ) -> TaskCalibration:
-    """Time a few steps of fine-tuning an untrained candidate on rows of the task drawn at random.
+    """Time a few steps of fine-tuning an untrained candidate on random rows of the task.
 
     Args:
-        teacher: Opened.
+        teacher: The opened teacher.
         space: The candidate's sub-space.
         architecture: The candidate.
         task: Tokens and labels.
-        spec: Of the task.
-        seed: Of the draw.
-        device: Where.
+        spec: Settings of the task.
+        seed: Seed of the random rows and of fine-tuning.
+        device: The device that fine-tunes.
     """
     draw = np.random.default_rng(seed)
     few = replace(
@@ -212,11 +213,12 @@ def _step_seconds(
 
 
 def _score_seconds(superlm: SuperLM, space: Space, objective: Objective, heldout: Heldout) -> float:
-    """Time a lot of candidates of a mean size; by candidate and row."""
-    lot = [space.largest, space.smallest] * 2
-    score = functools.partial(score_rows, superlm, lot, objective, heldout)
+    """Time the scoring of candidates of a mean size together; return seconds per candidate and row."""
+    candidates = [space.largest, space.smallest] * 2
+    score = functools.partial(score_rows, superlm, candidates, objective, heldout)
     score()
-    return min(_seconds(score, superlm.flat.decay.device) for _ in range(STEPS)) / len(lot) / heldout.counts.rows
+    seconds = min(_seconds(score, superlm.flat.decay.device) for _ in range(STEPS))
+    return seconds / len(candidates) / heldout.counts.rows
 
 
 def _drawn_flops(space: Space, request: CompressionRequest, shape: TeacherShape, step: int) -> float:
@@ -225,10 +227,10 @@ def _drawn_flops(space: Space, request: CompressionRequest, shape: TeacherShape,
 
 
 def _mean_flops(space: Space, request: CompressionRequest, shape: TeacherShape) -> float:
-    """FLOPs of a subnet, the mean over a sandwich."""
+    """Return the mean FLOPs of a subnet of a sandwich."""
     length, randoms = request.training.sequence_length, request.training.random_subnets
     ends = [student_cost(shape, one, length).flops for one in (space.largest, space.smallest)]
-    middle = sum(ends) / 2  # ranges are even, so that a random subnet's mean lies near it
+    middle = sum(ends) / 2  # ranges are evenly spaced, so that random subnets have about this mean
     return (sum(ends) + randoms * middle) / (2 + randoms)
 
 

@@ -18,7 +18,7 @@ from workloads.shapes.costs import Cost
 
 RUNTIMES = {"eager": "PyTorch", "compiled": "torch.compile", "onnx": "ONNX Runtime"}
 _CARD_CHARACTERS = 64 << 10
-"""Characters of a teacher's card that are read; its front matter comes first."""
+"""Most characters of a teacher's card that are read; its front matter comes first."""
 _FOLDER = "path/to/this/folder"
 
 
@@ -28,7 +28,7 @@ class CardFacts:
 
     Attributes:
         name: The card's title.
-        teacher: The request's hub id or folder.
+        teacher: The teacher's hub id or folder, as in the request.
         teacher_license: The teacher's licence, if known; see :func:`license_of`.
         corpus: Names of the corpora.
         documents: Number of training documents.
@@ -82,7 +82,7 @@ def license_of(teacher_folder: Path) -> str | None:
             text = file.read(_CARD_CHARACTERS)
         match = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
         header = yaml.safe_load(match.group(1)) if match else None
-    except (OSError, RecursionError, ValueError, yaml.YAMLError):  # a card may hold anything, and is only informative
+    except (OSError, RecursionError, ValueError, yaml.YAMLError):  # a card may hold anything; nothing depends on it
         return None
     found = header.get("license") if isinstance(header, dict) else None
     return found if isinstance(found, str) else None
@@ -96,7 +96,7 @@ def load_lines(architecture: Architecture, folder: str, *, pooler: bool = True) 
         folder: The student's folder.
         pooler: Whether it has a pooler; a stock class would add a missing one with random weights.
     """
-    # The tokenizer's class reads the model's configuration. For one of our own class it asks the user first.
+    # AutoTokenizer reads the model's configuration; that of our own class needs the user's consent too.
     trust = "" if architecture.stock else ", trust_remote_code=True"
     bare = ", add_pooling_layer=False" if architecture.stock and not pooler else ""
     return [
@@ -213,8 +213,9 @@ def _latency(facts: CardFacts) -> list[str]:
         "Speed-up": f"{measure.speed_up:.2f} times as fast as the teacher",
         "Measured": f"{measure.measured_at}, {_versions(measure.versions)}",
     }
-    noisy = "Its two repeats differ by more than 10 %: the machine was not quiet."
-    return ["## Latency", "Of one forward.", _table(("", ""), rows.items()), *([] if measure.agrees else [noisy])]
+    noisy = "The two repeats of the measurement differ by more than 10 %: other work disturbed the machine."
+    words = "Times of one forward pass."
+    return ["## Latency", words, _table(("", ""), rows.items()), *([] if measure.agrees else [noisy])]
 
 
 def _onnx(facts: CardFacts, folder: str) -> list[str]:
@@ -233,9 +234,10 @@ def _onnx(facts: CardFacts, folder: str) -> list[str]:
             ("Mean-pooled", f"{report.pooled_cosine:.4f}", f"{report.pooled_error:.2%}"),
         )
         parts += [
-            f"`model.int8.onnx` is used alike and is {smaller:.1f} times smaller ({report.int8_bytes:,} bytes for "
-            f"{report.float32_bytes:,}). Against `model.onnx`, on {report.rows:,} held-out rows ({report.tokens:,} "
-            f"tokens); the row that came off worst has a mean-pooled cosine of {report.pooled_cosine_worst:.4f}:",
+            f"`model.int8.onnx` is used in the same way and is {smaller:.1f} times smaller "
+            f"({report.int8_bytes:,} instead of {report.float32_bytes:,} bytes). It was compared with `model.onnx` on "
+            f"{report.rows:,} held-out rows ({report.tokens:,} tokens); the lowest mean-pooled cosine of a row is "
+            f"{report.pooled_cosine_worst:.4f}:",
             _table(("Output", "Cosine", "Relative error"), rows),
         ]
     return parts
@@ -256,19 +258,22 @@ def _front_matter(facts: CardFacts) -> dict[str, Any]:
 
 
 def _limits(facts: CardFacts) -> list[str]:
-    limits = ["It has seen only the text named above; the held-out loss is of the same source, and no task's score."]
+    limits = [
+        "It was trained on the text named above only. The held-out loss is measured on text of the same source; it is "
+        "not the score of a task."
+    ]
     if not facts.output_trained:
         limits.append(
-            "Trained on the relations of attention alone: the feed-forward network and the attention output of its "
-            "last layer had no training as the last, so its output is a start for fine-tuning, no embedding."
+            "It was trained on attention relations only, which do not train the attention output and the feed-forward "
+            "network of the last layer. Fine-tune it before use: its output is not an embedding."
         )
     elif facts.projection:
-        limits.append("Its output is the teacher's only after the projection beside it.")
+        limits.append("Its output matches the teacher's only after the projection that is saved beside it.")
     if not facts.pooler:
-        limits.append("There is no pooler, in the file and in the count of parameters; use `last_hidden_state`.")
+        limits.append("It has no pooler, neither in the file nor in the parameter count; use `last_hidden_state`.")
         if facts.architecture.stock:
             limits.append(
-                "Loaded without `add_pooling_layer=False`, a stock class adds a random pooler of "
+                "Load it with `add_pooling_layer=False`; otherwise the stock class adds a random pooler of "
                 f"{facts.architecture.hidden_size * (facts.architecture.hidden_size + 1):,} parameters."
             )
     if not facts.architecture.stock:

@@ -1,13 +1,13 @@
-"""Dropout masks that are functions of where they apply, not of what was drawn before.
+"""Dropout masks that depend on where they apply, not on what was drawn before.
 
-A mask is decided by the seed, the sub-space, the step, the subnet, the place in the subnet and the number of the row
-in the whole batch. Who else is trained, how rows are shared by workers and how they are cut into micro-batches then
-change no mask.
+A mask is a function of the seed, the sub-space, the step, the subnet, the place in the subnet and the row's number in
+the whole batch. So it does not depend on which other SuperLMs are trained, on the number of workers or on
+micro-batches.
 
-The random bits of element ``i`` of row ``b`` are ``a_b * u_i + c_b`` modulo 2**32, of which the high bits are compared
-with the probability. ``u`` is drawn once for a subnet; ``a`` (odd) and ``c`` are drawn for each place and row. This is
-multiply-shift hashing (Dietzfelbinger 1996): any two elements of any two rows or places are independent but for a
-chance of the order of 2**-31. On a CPU it is quicker than drawing each element anew, as ``F.dropout`` does.
+The random bits of element ``i`` of row ``b`` are ``a_b * u_i + c_b`` modulo 2**32, and are compared with the
+probability as a number. ``u`` is drawn once for a subnet; ``a`` (odd) and ``c`` are drawn for each place and row. This
+is multiply-shift hashing (Dietzfelbinger 1996): any two elements of any two rows or places are independent but for a
+chance of the order of 2**-31. On a CPU it is faster than drawing every element, as ``F.dropout`` does.
 
 Shape letters: B rows, P places.
 """
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 PLACES_OF_LAYER = 3
-"""Attention probabilities, the attention's output, the feed-forward network's output."""
+"""Places in a layer: attention probabilities, output of the attention, output of the feed-forward network."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class DropoutKey:
     """The subnet of a step that masks are for.
 
     Attributes:
-        seed: Of the training.
+        seed: Seed of the training.
         space: Name of the sub-space.
         step: The global step.
         subnet: Index in the step's sandwich.
@@ -42,7 +42,7 @@ class DropoutKey:
     subnet: int
 
     def sequence(self) -> np.random.SeedSequence:
-        """Give the source of all random numbers of this subnet in this step."""
+        """Return the source of all random numbers of this subnet in this step."""
         name = hashlib.blake2b(self.space.encode(), digest_size=16).digest()
         words = np.frombuffer(name, "<u4").tolist()
         return np.random.SeedSequence([self.seed, self.step, self.subnet, *words])
@@ -52,11 +52,11 @@ class Dropout:
     """The dropout of one subnet's forward over some rows of a batch.
 
     Args:
-        probability: Of an element to be set to zero.
+        probability: Probability that an element is set to zero.
         key: The subnet and the step.
         rows: Numbers of the rows in the whole batch.
-        layers: Layers of the subnet.
-        device: Where it is applied.
+        layers: Number of layers of the subnet.
+        device: The device of the tensors that it is applied to.
     """
 
     def __init__(self, probability: float, key: DropoutKey, rows: range, layers: int, device: torch.device) -> None:
@@ -74,7 +74,7 @@ class Dropout:
         self._below = round(probability * (1 << 32)) - (1 << 31)
 
     def embeddings(self, x: Tensor) -> Tensor:
-        """Drop elements of the embeddings' output."""
+        """Drop elements of the embeddings' output ``[B, L, H]``; the others are scaled up, as in the methods below."""
         return self._drop(x, 0)
 
     def attention(self, probabilities: Tensor, layer: int) -> Tensor:
@@ -82,11 +82,11 @@ class Dropout:
         return self._drop(probabilities, 1 + PLACES_OF_LAYER * layer)
 
     def attention_output(self, x: Tensor, layer: int) -> Tensor:
-        """Drop elements of what a layer's attention adds."""
+        """Drop elements of the output ``[B, L, H]`` of a layer's attention, before the residual is added."""
         return self._drop(x, 2 + PLACES_OF_LAYER * layer)
 
     def output(self, x: Tensor, layer: int) -> Tensor:
-        """Drop elements of what a layer's feed-forward network adds."""
+        """Drop elements of the output ``[B, L, H]`` of a layer's feed-forward network, before the residual is added."""
         return self._drop(x, 3 + PLACES_OF_LAYER * layer)
 
     def _drop(self, x: Tensor, place: int) -> Tensor:

@@ -1,8 +1,8 @@
-"""Layers that run on the leading part of a shared weight, and the flat buffers the weights live in.
+"""Layers that run on the leading part of a shared weight, and the flat buffers that hold the weights.
 
-A plain slice would have autograd pad each gradient with zeros to the full size and add it up, once a
-subnet: for a small subnet of a wide SuperLM that costs more than its matrix products. Here the backward
-adds straight into the leading part of the preallocated ``.grad``, and returns none to autograd.
+With a plain slice, autograd would pad each gradient with zeros to the full size and add it up, once a subnet. For a
+small subnet of a wide SuperLM that costs more than its matrix products. Here the backward pass adds to the leading
+part of the preallocated ``.grad``, and returns no gradient of the weight to autograd.
 
 Shape letters: B rows, L tokens, I inputs, O outputs, V vocabulary, H hidden size.
 """
@@ -22,8 +22,8 @@ from torch.autograd.function import once_differentiable
 class FlatParameters(nn.Module):
     """Named parameters as views into two flat tensors: those that weight decay applies to, and the rest.
 
-    One optimiser update, one norm and one all-reduce then serve a whole SuperLM. Decay leaves out biases
-    and LayerNorm weights, which are the vectors.
+    One optimiser update, one norm and one all-reduce then serve a whole SuperLM. Weight decay applies to matrices and
+    tables only, not to vectors (biases and LayerNorm weights).
 
     Args:
         tensors: Initial values by name; copied.
@@ -52,7 +52,7 @@ class FlatParameters(nn.Module):
         """Set gradients to zero in place, making the buffers on the first call.
 
         Args:
-            set_to_none: Not supported, for the views would be lost.
+            set_to_none: Must be false: the views of the gradients would be lost.
         """
         assert not set_to_none
         if self.decay.grad is None or self.plain.grad is None:
@@ -85,17 +85,23 @@ def _flat(tensors: list[Tensor]) -> Tensor:
 
 
 def linear(x_BLI: Tensor, weight_OI: Tensor, bias_O: Tensor, outputs: int) -> Tensor:
-    """Apply the first ``outputs`` rows of a shared linear layer to as many inputs as ``x`` has."""
+    """Apply the leading part of a shared linear layer, ``outputs`` rows and as many columns as ``x`` has inputs.
+
+    The gradients of weight and bias are added to their ``.grad``, which must exist; so do those of the functions below.
+
+    Returns:
+        ``[B, L, outputs]``, in autocast's type if that is on.
+    """
     return _Linear.apply(x_BLI, weight_OI, bias_O, outputs)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def layer_norm(x_BLH: Tensor, weight_H: Tensor, bias_H: Tensor, eps: float) -> Tensor:
-    """Normalise over as many leading dimensions of a shared LayerNorm as ``x`` has."""
+    """Apply the leading part of a shared LayerNorm, as wide as ``x``; the result ``[B, L, H]`` is float32."""
     return _LayerNorm.apply(x_BLH, weight_H, bias_H, eps)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def embedding(ids: Tensor, table_VH: Tensor, hidden: int) -> Tensor:
-    """Look up the first ``hidden`` columns of a shared table; gives ``[*ids.shape, hidden]``."""
+    """Look up the first ``hidden`` columns of a shared table: ``[*ids.shape, hidden]``."""
     return _Embedding.apply(ids, table_VH, hidden)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -108,7 +114,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, outputs: int) -> Tensor:
         part, offset = weight[:outputs, : x.shape[-1]], bias[:outputs]
-        if torch.is_autocast_enabled(x.device.type):  # the backward must see what the forward multiplied
+        if torch.is_autocast_enabled(x.device.type):  # cast here, so that the backward uses the same rounded values
             low = torch.get_autocast_dtype(x.device.type)
             x, part, offset = x.to(low), part.to(low), offset.to(low)
         ctx.save_for_backward(x, part)

@@ -1,6 +1,6 @@
 """A student's folder, as plain ``transformers`` loads it: configuration, weights, tokenizer, card.
 
-A shape that a stock class expresses is saved as that class. The others (attention width unlike the hidden
+A shape that a stock class expresses is saved as that class. The others (an attention width other than the hidden
 size, layers that differ) are saved with the modelling files of ``stillroom_model`` and an ``auto_map``.
 """
 
@@ -29,12 +29,12 @@ _MODEL_FILES = ("configuration_stillroom.py", "modeling_stillroom.py")
 
 
 def build_student(teacher: Teacher, architecture: Architecture, weights: dict[str, Tensor]) -> PreTrainedModel:
-    """Build the module that a student is saved as, stock where the shape allows it, in evaluation mode.
+    """Build the module that a student is saved as, of a stock class if the shape allows it, in evaluation mode.
 
     Args:
-        teacher: What the configuration is derived from.
+        teacher: The teacher, whose configuration the student's is derived from.
         architecture: The student's shape.
-        weights: Its canonical weights, layers numbered from 0; learned maps among them are left out.
+        weights: Canonical weights of the student, layers numbered from 0; learned maps among them are left out.
     """
     own = {name: tensor for name, tensor in weights.items() if place_of(name).part not in LEARNED_MAPS}
     family = family_of(teacher.shape.vocabulary.family) if architecture.stock else STILLROOM
@@ -52,12 +52,12 @@ def export_student(
     """Write a student's folder.
 
     Args:
-        folder: A local folder, made if need be.
-        teacher: For the configuration and the tokenizer's files.
+        folder: A local folder, created if need be.
+        teacher: Source of the configuration and the tokenizer's files.
         architecture: The student's shape.
-        weights: Its canonical weights, layers numbered from 0, float32. A learned output projection among them
-            (``projection.weight`` ``[H_teacher, H]``, ``projection.bias``) goes to ``projection.safetensors``.
-        card: What its model card says.
+        weights: Canonical weights of the student, layers numbered from 0, float32. A learned output projection among
+            them (``projection.weight`` ``[H_teacher, H]``, ``projection.bias``) goes to ``projection.safetensors``.
+        card: Facts of its model card.
 
     Raises:
         OSError: The folder cannot be written.
@@ -68,7 +68,7 @@ def export_student(
     if not architecture.stock:
         for name in _MODEL_FILES:
             shutil.copyfile(Path(stillroom_model.__file__).parent / name, folder / name)
-    for name in teacher_files.TOKENIZER_FILES:  # byte for byte: a student's tokenizer loads wherever its teacher's does
+    for name in teacher_files.TOKENIZER_FILES:  # unchanged, so that they load wherever the teacher's tokenizer does
         if (teacher.folder / name).is_file():
             shutil.copyfile(teacher.folder / name, folder / name)
     projection = {
@@ -83,12 +83,12 @@ def export_student(
 
 
 def library_versions() -> dict[str, str]:
-    """The versions of the libraries that load a student, in this process."""
+    """Return this process's versions of the libraries that load a student."""
     return {name: importlib.metadata.version(name) for name in ("transformers", "tokenizers", "torch")}
 
 
 def _try_loading(folder: Path, student: PreTrainedModel) -> None:
-    """Load what was saved, for the card says that it loads with these versions."""
+    """Check that the saved student loads, since its card names the versions that it was loaded with."""
     _, info = type(student).from_pretrained(
         folder, add_pooling_layer=student.pooler is not None, local_files_only=True, output_loading_info=True
     )

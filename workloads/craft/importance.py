@@ -1,12 +1,12 @@
 """Importance: which heads, neurons and hidden dimensions matter, so that leading slices keep the best.
 
-The orders change nothing in the full-size model; they only decide what the first n of anything are.
-Measured on a few batches of training text, without labels:
+Reordering changes no output of the full-size model; it only decides which parts a leading slice keeps.
+Importance is measured on a few batches of training text, without labels:
 
-- a neuron by its mean absolute activation times the norm of its outgoing weights;
-- a head by the mean norm of what it adds to the residual stream;
-- a hidden dimension by its root mean square over the outputs of all layers, weighted by the norm of the
-  weights that read it.
+- of a neuron: its mean absolute activation times the norm of its outgoing weights;
+- of a head: the mean norm of what it adds to the residual stream;
+- of a hidden dimension: its root mean square over the outputs of all layers, times the norm of the weights that
+  read it.
 
 Shape letters: B rows, L tokens of a row, T real tokens, H hidden size, A attention width, N heads, D head width,
 F feed-forward width.
@@ -26,16 +26,16 @@ from workloads.craft.teacher import Teacher
 from workloads.shapes.parameters import Axis, place_of
 
 ROWS_AT_ONCE = 32
-"""Rows whose signals of all layers are in memory together."""
+"""Most rows whose signals of all layers are in memory together."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """New places: entry i names the old index that comes i-th.
+    """New orders of hidden dimensions, heads and neurons: entry i is the old index that comes i-th.
 
     Attributes:
-        hidden: ``[H]``, one for the whole residual stream.
-        heads: By layer, ``[heads]``; the same in all layers where they share a relative bias.
+        hidden: ``[H]``, one order for the whole residual stream.
+        heads: By layer, ``[N]``; the same in all layers if they share a relative bias.
         neurons: By layer, ``[F]``.
         head_width: Width of a head.
     """
@@ -46,12 +46,12 @@ class Order:
     head_width: int
 
     def width_order(self, layer: int) -> Tensor:
-        """The order of a layer's attention width ``[A]`` that its head order makes."""
+        """Return the order of a layer's attention width ``[A]`` that follows from the order of its heads."""
         offsets = torch.arange(self.head_width)
         return (self.heads[layer][:, None] * self.head_width + offsets).reshape(-1)
 
     def along(self, axis: Axis, layer: int) -> Tensor | None:
-        """The order along an axis of a layer's weights, None where it stays."""
+        """Return the order along an axis of a layer's weights; None if the axis is not reordered."""
         if axis == "attention":
             return self.width_order(layer)
         if axis == "heads":  # of a relative bias, which all layers share
@@ -61,7 +61,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Importance:
-    """How much each part matters; the larger, the more.
+    """Importance of each part; larger is more important.
 
     Attributes:
         hidden: ``[H]``.
@@ -117,9 +117,10 @@ def measure_importance(teacher: Teacher, batches: Iterable[Batch]) -> Importance
 
 
 def _alike(heads: list[Tensor]) -> list[Tensor]:
-    """Give all layers one order: a relative bias serves them all, so that their heads can only move alike.
+    """Give the heads of all layers the same importance, since one relative bias serves them all.
 
-    Layers of different widths use its first heads each; none of them can move.
+    Layers with different numbers of heads each use the first columns of the bias, so no head may move: all are given
+    the importance 0.
     """
     if len({len(one) for one in heads}) > 1:
         return [torch.zeros_like(one) for one in heads]
@@ -128,7 +129,7 @@ def _alike(heads: list[Tensor]) -> list[Tensor]:
 
 
 def _products(weight_HA: Tensor, heads: int) -> Tensor:
-    """Give ``W_n' W_n`` of each head's columns of the output projection, ``[N, D, D]``."""
+    """Return ``W_n' W_n`` for each head's columns ``W_n`` of the output projection, ``[N, D, D]``."""
     weight_HND = weight_HA.view(weight_HA.shape[0], heads, -1)
     return torch.einsum("hnd,hne->nde", weight_HND, weight_HND)
 
@@ -141,7 +142,7 @@ def _add_rows(
     heads: Sequence[Tensor],
     neurons: Sequence[Tensor],
 ) -> None:
-    """Add what some rows show: powers of the hidden dimensions, norms by head, activations by neuron."""
+    """Add the sums over some rows: squares of the hidden dimensions, norms by head, activations by neuron."""
     activation = ACT2FN[teacher.facts.activation]
     numbers = frozenset(range(1, len(heads) + 1))
     signals = teacher.family.read(teacher.model, part, Wants(hidden=numbers, insides=numbers))
@@ -160,7 +161,7 @@ def _add_rows(
 
 
 def apply_order(weights: dict[str, Tensor], order: Order) -> dict[str, Tensor]:
-    """Reorder canonical weights; the model they make gives the same outputs, with hidden dimensions reordered."""
+    """Reorder canonical weights; their model has the same outputs, with reordered hidden dimensions."""
     new: dict[str, Tensor] = {}
     for name, tensor in weights.items():
         place = place_of(name)

@@ -9,7 +9,7 @@ from workloads.shapes.search_space import Space
 
 
 def sandwich(space: Space, *, seed: int, step: int, randoms: int) -> list[Architecture]:
-    """Give the largest, the smallest and ``randoms`` random subnets of a step.
+    """Return the largest, the smallest and ``randoms`` random subnets of a step; of a space of one member, that one.
 
     The draw depends only on the seed, the sub-space's name and the global step. So all workers draw the same subnets,
     and so does a resumed run.

@@ -1,7 +1,7 @@
 """The SuperLM: one weight-sharing Transformer encoder that holds every student of a sub-space.
 
-Its weights are the teacher's, cut to the largest student (AutoDistil, section 3): a subnet takes leading
-slices of every table and matrix, the leftmost heads, the first neurons, and teacher layers spread evenly.
+Its weights are the teacher's, cut to the largest student (AutoDistil, section 3). A subnet uses the leading rows and
+columns of every table and matrix: the first heads, neurons and hidden dimensions, in teacher layers spread evenly.
 
 Shape letters: B rows, L tokens, H hidden size of the subnet, A attention width, N heads, D head width.
 """
@@ -27,13 +27,14 @@ from workloads.shapes.search_space import Space
 
 @dataclass(frozen=True)
 class Wiring:
-    """Facts that a family's forward needs beside its weights.
+    """Settings of a family that a forward pass needs beside the weights.
 
     Attributes:
-        layer_norm_eps: Of every LayerNorm.
+        layer_norm_eps: Epsilon of every LayerNorm.
         activation: Name of the feed-forward activation, as in the teacher's configuration.
-        positions: Position ids of ``input_ids [B, L]``, as ``[B, L]`` or ``[1, L]``.
-        relative_buckets: Bucket of each query-key distance, ``[L, L]``, or None for families without.
+        positions: Maps ``input_ids`` ``[B, L]`` to position ids, ``[B, L]`` or ``[1, L]``.
+        relative_buckets: Maps a length L to the bucket of each query-key distance, ``[L, L]``; to None in families
+            without a relative bias.
     """
 
     layer_norm_eps: float
@@ -46,8 +47,8 @@ class SuperLM(nn.Module):
     """Every student of one sub-space, in one set of weights.
 
     Args:
-        weights: Canonical weights of the largest extents; layers are named by the teacher's numbers.
-        wiring: What the family's forward needs.
+        weights: Canonical weights of the sub-space's extents; layers are named by the teacher's numbers.
+        wiring: Settings of the teacher's family.
     """
 
     def __init__(self, weights: dict[str, Tensor], wiring: Wiring) -> None:
@@ -70,16 +71,16 @@ class SuperLM(nn.Module):
     def forward(
         self, batch: Batch, architecture: Architecture, wants: Wants, dropout: Dropout | None = None
     ) -> Signals:
-        """Run one subnet, no further than ``wants`` needs.
+        """Run one subnet as far as ``wants`` needs.
 
         Args:
             batch: Token rows ``[B, L]``.
             architecture: The subnet.
-            wants: Which signals to give; layers are numbered as in the subnet.
-            dropout: Masks for these rows and this subnet, applied where BERT applies dropout; None for none.
+            wants: The signals to return (no logits); layers are numbered as in the subnet.
+            dropout: Masks for these rows and this subnet, applied where BERT applies dropout; None for no dropout.
 
         Returns:
-            The signals, widths being those of the subnet.
+            The signals, in the widths of the subnet.
         """
         assert not wants.logits, "a SuperLM has no head"
         queries: dict[int, Tensor] = {}
@@ -114,20 +115,20 @@ class SuperLM(nn.Module):
         return Signals(queries, keys, values, hidden, output_BLH=output, layers=len(architecture.layers))
 
     def learned_map(self, name: str, x_BH: Tensor) -> Tensor:
-        """Apply a learned map to a subnet's hidden states ``[..., H]``; see :class:`LearnedMap`."""
+        """Apply a learned map to a subnet's hidden states ``[..., H]``: ``[..., outputs of the map]``."""
         weight = self.flat[f"{name}.weight"]
         return linear(x_BH, weight, self.flat[f"{name}.bias"], weight.shape[0])
 
     @property
     def projects(self) -> bool:
-        """Whether it carries a learned map of its output to the teacher's width."""
+        """Whether the weights hold a learned map of the output to the teacher's width."""
         return "projection.weight" in self.flat
 
     @torch.no_grad()
     def extract(self, architecture: Architecture) -> dict[str, Tensor]:
-        """Cut out one student: its own canonical weights, layers numbered from 0.
+        """Cut out the canonical weights of one student, layers numbered from 0.
 
-        A learned projection comes along as ``projection.weight`` ``[H_teacher, H]`` and ``projection.bias``.
+        A learned projection is among them as ``projection.weight`` ``[H_teacher, H]`` and ``projection.bias``.
         """
         weights = {name: self.flat[name].detach() for name in self.flat.shapes}
         return cut_student(weights, architecture)
@@ -145,7 +146,7 @@ class SuperLM(nn.Module):
         return self._norm(x_BLH, "embeddings.norm")
 
     def _attention_bias(self, batch: Batch, heads: int, dtype: torch.dtype) -> Tensor | None:
-        """The mask, the relative bias, or their sum: ``[B or 1, N or 1, L, L]``, None where there is neither."""
+        """Return the mask ``[B, 1, 1, L]``, or the relative bias (masked) ``[B or 1, N, L, L]``; None without both."""
         mask = None if batch.mask_BL is None else batch.mask_BL[:, None, None, :]
         length = batch.input_ids_BL.shape[1]
         buckets = self.wiring.relative_buckets(length)
@@ -204,7 +205,7 @@ class SuperLM(nn.Module):
 
 
 def _attention(q_BNLD: Tensor, k_BNLD: Tensor, bias: Tensor | None) -> Tensor:
-    """Give the attention probabilities ``[B, N, L, L]``; ``bias`` masks the scores (bool) or is added to them."""
+    """Return the attention probabilities ``[B, N, L, L]``; ``bias`` masks the scores (bool) or is added to them."""
     scores = (q_BNLD * (1 / math.sqrt(q_BNLD.shape[-1]))) @ k_BNLD.transpose(-1, -2)
     if bias is not None:
         masks = bias.dtype == torch.bool

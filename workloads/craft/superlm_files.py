@@ -1,4 +1,4 @@
-"""Building a SuperLM from a teacher, and keeping its weights in a file."""
+"""Building a SuperLM from a teacher, and saving its weights in a file."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ FILE = "superlm.safetensors"
 
 @dataclass(frozen=True)
 class Built:
-    """A fresh SuperLM, and the order in which objectives must read the teacher's last layer (None: as it is)."""
+    """A new SuperLM, and the head order in which objectives must read the teacher's last layer (None: unchanged)."""
 
     superlm: SuperLM
     head_order: Tensor | None
 
 
 def wiring_of(teacher: Teacher) -> Wiring:
-    """Give the facts that a forward of the teacher's family needs beside its weights."""
+    """Return the settings of the teacher's family that a forward pass needs beside the weights."""
     facts = teacher.facts
     return Wiring(facts.layer_norm_eps, facts.activation, facts.positions, facts.relative_buckets)
 
@@ -37,10 +37,10 @@ def build_superlm(teacher: Teacher, space: Space, *, order: Order | None, maps: 
     """Start a SuperLM from the teacher.
 
     Args:
-        teacher: Where its weights come from.
+        teacher: Source of the weights.
         space: The sub-space it must hold.
-        order: The importance order, or None to slice the weights as they lie.
-        maps: The learned maps that it carries; each starts as the map of each kept dimension onto its own place.
+        order: The importance order; None leaves the weights in their own order.
+        maps: The learned maps to add; each starts by mapping a hidden dimension to its place in the teacher.
 
     Returns:
         The SuperLM on the CPU, wherever the teacher is.
@@ -58,17 +58,17 @@ def build_superlm(teacher: Teacher, space: Space, *, order: Order | None, maps: 
 
 
 def save_superlm(folder: Path, superlm: SuperLM) -> None:
-    """Write the weights into ``folder``."""
+    """Write the weights to :data:`FILE` in ``folder``, which is created if need be."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: superlm.flat[name].detach().cpu().clone() for name in superlm.flat.shapes}
     save_file(weights, folder / FILE, {"format": "pt"})
 
 
 def load_superlm(folder: Path, wiring: Wiring) -> SuperLM:
-    """Read the weights back."""
+    """Read a SuperLM that :func:`save_superlm` wrote."""
     return SuperLM(load_file(folder / FILE), wiring)
 
 
 def continue_superlm(folder: Path, space: Space, wiring: Wiring) -> SuperLM:
-    """Start the SuperLM of a sub-space that lies within a trained one's from that one's weights."""
+    """Cut a new SuperLM from the saved weights of a trained one, whose sub-space contains ``space``."""
     return SuperLM.from_teacher(load_file(folder / FILE), space, wiring)

@@ -74,10 +74,12 @@ def test_only_shapes_with_a_modelling_file_ask_for_trust() -> None:
 
 
 def test_limits_follow_what_was_trained() -> None:
-    assert "no embedding" not in render(replace(FACTS, output_trained=True))
+    untrained = "its output is not an embedding"
+    assert untrained not in render(replace(FACTS, output_trained=True))
+    assert untrained in render(replace(FACTS, output_trained=False))
     without = render(replace(FACTS, pooler=False))
     assert (
-        "There is no pooler" in without and "from_pretrained('path/to/this/folder', add_pooling_layer=False)" in without
+        "It has no pooler" in without and "from_pretrained('path/to/this/folder', add_pooling_layer=False)" in without
     )
     assert "adds a random pooler of 16,512 parameters" in without
     assert "add_pooling_layer" not in render(replace(FACTS, pooler=False, architecture=PAPER)) + render(FACTS)
@@ -164,15 +166,15 @@ def test_a_latency_says_where_it_holds_and_how_it_stands_to_the_teacher() -> Non
         "| Measured | 2026-11-21, torch 2.9 |",
     ]
     noisy = LATENCY.model_copy(update={"agrees": False})
-    assert "not quiet" in sections(replace(FACTS, latency=noisy))["Latency"]
+    assert "other work disturbed the machine" in sections(replace(FACTS, latency=noisy))["Latency"]
 
 
 def test_the_int8_file_comes_with_what_it_saves_and_loses() -> None:
     text = sections(replace(FACTS, onnx=True, int8=INT8))["ONNX"]
     for part in (
-        "4.0 times smaller (5,000,000 bytes for 20,000,000)",
+        "4.0 times smaller (5,000,000 instead of 20,000,000 bytes)",
         "128 held-out rows (8,192 tokens)",
-        "cosine of 0.9799",
+        "cosine of a row is 0.9799",
         "| Last hidden states | 0.9877 | 15.12% |",
         "| Mean-pooled | 0.9912 | 12.01% |",
     ):

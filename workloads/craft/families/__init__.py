@@ -1,4 +1,4 @@
-"""Teacher families: what a BERT, a RoBERTa, an XLM-R, an MPNet or a student of ours is, in the same few functions."""
+"""Teacher families: BERT, RoBERTa, XLM-R, MPNet and our own class for students, behind one interface."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def family_of(model_type: str) -> Family:
     """Find a family by the ``model_type`` of its configuration.
 
     Raises:
-        InputError: It is not supported.
+        InputError: The family is not supported.
     """
     if model_type not in _FAMILIES:
         raise InputError.of(

@@ -1,4 +1,4 @@
-"""A teacher's configuration as it is opened: the settings that decide what it computes, and no other."""
+"""The configuration that a teacher is opened with: only the settings that decide what it computes."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ def opened_config(
 ) -> PreTrainedConfig:
     """Build the configuration that a teacher is opened with.
 
-    Settings that matter to other uses alone (tuples or attentions as output, caches) are left out: they would change
-    how the teacher answers, and would be saved with every student.
+    Settings of other uses (tuples or attentions as output, caches) are left out: they would change what the teacher
+    returns, and would be saved with every student.
 
     Args:
-        files: Of the teacher.
-        config_class: The family's.
+        files: Files of the teacher.
+        config_class: Configuration class of its family.
         head: Keep the settings of a classification head.
 
     Raises:
-        InputError: transformers does not take the settings.
+        InputError: transformers refuses the settings.
     """
     settings: dict[str, Any] = encoder_settings(files.config, head=head)
     try:
         return config_class(**settings)
-    except Exception as error:  # validation in transformers has exceptions of its own, which cannot be pickled
+    except Exception as error:  # transformers validates with exception classes of its own, which cannot be pickled
         reason = " ".join(str(error).split())
         raise InputError.of(
             teacher_files.FIELD, f"{files.folder}/{teacher_files.CONFIG} cannot be read: {reason}.", SAVE

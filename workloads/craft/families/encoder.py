@@ -1,6 +1,6 @@
 """The common part of the encoder families: one encoder behind stock ``transformers`` classes.
 
-A family differs in its classes, in where its modules lie, in how it counts positions and in a relative bias.
+Families differ in their classes, in the names of their modules, in how they count positions and in a relative bias.
 
 Shape letters: B rows, L tokens, A attention width, H hidden size.
 """
@@ -36,12 +36,12 @@ _INSIDES = ("attention_output", "intermediate")
 
 @dataclass(frozen=True)
 class Encoder:
-    """A family of encoders; see :class:`~workloads.craft.families.family.Family` for its functions.
+    """A family of encoders; it implements :class:`~workloads.craft.families.family.Family`.
 
     Attributes:
         name: The ``model_type``.
-        classes: The stock class for each head, and for none.
-        layout: Where the parts lie.
+        classes: The stock class for each head; that without a head by None.
+        layout: Names of the modules.
         position_counting: How positions are counted.
         attention: The attention implementation to load with.
         pad_token_id: The padding id where the family's code fixes it, whatever the configuration says.
@@ -57,9 +57,13 @@ class Encoder:
     buckets: Callable[[int], Tensor] | None = None
 
     def load(self, folder: Path, head: Head | None = None) -> PreTrainedModel:
-        """Load a frozen teacher; see :meth:`Family.load`."""
+        """Load a frozen teacher: the stock class, float32, evaluation mode, no gradients.
+
+        Raises:
+            InputError: The weights do not fit the configuration, or lack the head.
+        """
         files = teacher_files.encoder_of(folder)
-        # A pooler that the checkpoint lacks would be made up of random numbers.
+        # The stock class would initialise a pooler at random if the checkpoint lacks one.
         extra: dict[str, Any] = {"add_pooling_layer": files.tensors.pooler} if head is None else {}
         if files.tensors.wrapper:
             extra["key_mapping"] = {f"^{re.escape(files.tensors.wrapper)}": ""}
@@ -94,10 +98,10 @@ class Encoder:
         return model.eval().requires_grad_(False)
 
     def read(self, model: PreTrainedModel, batch: Batch, wants: Wants) -> Signals:
-        """Run the model no further than needed; see :meth:`Family.read`."""
+        """Run the model as far as needed, and return the wanted signals."""
         layers = list(_base(model).get_submodule(self.layout.layers))
         hooked = _SignalHooks(wants, len(layers))
-        # A layer without heads, or without neurons, has no insides there.
+        # A layer without heads or without neurons lacks the module.
         hooked.waiting -= {
             (kind, index)
             for kind, index in hooked.waiting
@@ -118,7 +122,7 @@ class Encoder:
         return hooked.signals(wants)
 
     def weights(self, model: PreTrainedModel) -> dict[str, Tensor]:
-        """Give the canonical weights; see :meth:`Family.weights`."""
+        """Return the encoder's weights by canonical name; they share the model's memory."""
         base = _base(model)
         state = dict(base.named_parameters())
         names = self.layout.parameters(parameter_names(self.shape(model)))
@@ -126,18 +130,18 @@ class Encoder:
         return {name: state[stock].detach() for name, stock in names.items()}
 
     def shape(self, model: PreTrainedModel) -> TeacherShape:
-        """Give the dimensions of a loaded model; see :meth:`Family.shape`."""
+        """Return the dimensions of a loaded model."""
         pooler = getattr(_base(model), "pooler", None) is not None
         return TeacherShape(self.architecture(model.config), self.vocabulary(model.config, pooler=pooler))
 
     def architecture(self, config: PreTrainedConfig) -> Architecture:
-        """Give the layers that a configuration says."""
+        """Return the architecture that a configuration describes."""
         return Architecture.of_teacher(
             config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.intermediate_size
         )
 
     def vocabulary(self, config: PreTrainedConfig, *, pooler: bool) -> Vocabulary:
-        """Give what a configuration says beside the layers."""
+        """Return the inputs that a configuration describes, and the parts beside the layers."""
         shared = self.layout.shared
         return Vocabulary(
             family=self.name,
@@ -150,19 +154,19 @@ class Encoder:
         )
 
     def facts(self, config: PreTrainedConfig) -> Facts:
-        """Give what a forward needs of the configuration; see :meth:`Family.facts`."""
+        """Return the settings of a configuration that a forward pass needs."""
         padding = config.pad_token_id if self.pad_token_id is None else self.pad_token_id
         return Facts(config.layer_norm_eps, config.hidden_act, padding, self.position_counting, self.buckets)
 
     def classifier(self, config: PreTrainedConfig) -> PreTrainedModel:
-        """Build a classifier with random weights; see :meth:`Family.classifier`."""
+        """Build a model of the family with a classification head; its weights are random."""
         model: PreTrainedModel = self.classes["classification"]._from_config(config)
         return model
 
     def student(
         self, teacher_config: PreTrainedConfig, architecture: Architecture, weights: dict[str, Tensor]
     ) -> PreTrainedModel:
-        """Build a stock student; see :meth:`Family.student`."""
+        """Build a model of the stock class with a student's shape and weights, in evaluation mode."""
         assert architecture.stock, architecture
         config = self._own_config(teacher_config)
         config.hidden_size = architecture.hidden_size
@@ -179,7 +183,7 @@ class Encoder:
         return model.eval()
 
     def _own_config(self, teacher_config: PreTrainedConfig) -> PreTrainedConfig:
-        """Copy a configuration, as one of this family where the teacher is of our own class."""
+        """Copy the teacher's configuration; one of our own class is converted to this family's."""
         own = self.classes[None].config_class
         if isinstance(teacher_config, own):
             return copy.deepcopy(teacher_config)
@@ -198,11 +202,11 @@ class Encoder:
 
 
 class _StopForward(Exception):
-    """All signals are there: the rest of the forward is not needed."""
+    """All wanted signals have been taken: the rest of the forward pass is not needed."""
 
 
 class _SignalHooks:
-    """The hooks of one forward, and the signals that they have taken so far."""
+    """The hooks of one forward pass, and the signals that they have taken so far."""
 
     def __init__(self, wants: Wants, layers: int) -> None:
         self.layers = layers

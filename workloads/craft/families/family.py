@@ -1,4 +1,4 @@
-"""The interface of a family of teachers; nothing outside the families asks which one it is."""
+"""The interface of a family of teachers; code outside the families never depends on which one it is."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ PositionCounting = Literal["from-zero", "after-padding"]
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Settings of the configuration that a forward needs beside the dimensions.
+    """Settings of the configuration that a forward pass needs beside the dimensions.
 
     Attributes:
-        layer_norm_eps: Of every LayerNorm.
+        layer_norm_eps: Epsilon of every LayerNorm.
         activation: Name of the feed-forward activation in ``transformers.activations.ACT2FN``.
         pad_token_id: The padding id, from which some families count positions.
-        position_counting: Whether positions count from 0, or over real tokens from behind the padding id.
-        buckets: The relative-bias bucket of each query (row) and key (column) of a length, int64 ``[L, L]``; None
-            where there is no such bias.
+        position_counting: ``from-zero`` counts all tokens from 0, ``after-padding`` only real tokens, from
+            ``pad_token_id + 1``.
+        buckets: Maps a length to the relative-bias bucket of each query (row) and key (column), int64 ``[L, L]``;
+            None if the family has no such bias.
     """
 
     layer_norm_eps: float
@@ -38,30 +39,30 @@ class Facts:
     buckets: Callable[[int], Tensor] | None = None
 
     def positions(self, input_ids_BL: Tensor) -> Tensor:
-        """Give position ids ``[B, L]``, or ``[1, L]`` where all rows have the same."""
+        """Return position ids ``[B, L]``, or ``[1, L]`` if all rows have the same."""
         if self.position_counting == "from-zero":
             return torch.arange(input_ids_BL.shape[1], device=input_ids_BL.device)[None]
         real_BL = input_ids_BL.ne(self.pad_token_id)
         return torch.cumsum(real_BL, dim=1) * real_BL + self.pad_token_id
 
     def relative_buckets(self, length: int) -> Tensor | None:
-        """Give the relative-bias buckets of a length, or None."""
+        """Return the relative-bias buckets of a length, ``[L, L]``; None if there is no such bias."""
         return None if self.buckets is None else self.buckets(length)
 
     @property
     def reserved_positions(self) -> int:
-        """Rows of the position table before the first token's."""
+        """Rows of the position table before that of the first token."""
         return 0 if self.position_counting == "from-zero" else self.pad_token_id + 1
 
 
 class Family(Protocol):
-    """The same few functions for every family.
+    """The functions that every family provides.
 
     Canonical weight names (``i`` counts layers from 0): ``embeddings.word`` ``[V, H]``, ``embeddings.position``,
-    ``embeddings.token_type`` (where there are any), ``embeddings.norm.weight|bias``;
+    ``embeddings.token_type`` (if the family has them), ``embeddings.norm.weight|bias``;
     ``layers.{i}.query|key|value|attention_output|attention_norm|intermediate|output|output_norm.weight|bias``;
-    ``relative_bias`` ``[buckets, heads]`` (where there is one); ``pooler.weight|bias`` (where the checkpoint
-    carries one). Linear weights are ``[outputs, inputs]``.
+    ``relative_bias`` ``[buckets, heads]`` (if the family has one); ``pooler.weight|bias`` (if the checkpoint
+    has one). Linear weights are ``[outputs, inputs]``.
     """
 
     @property
@@ -82,22 +83,22 @@ class Family(Protocol):
         ...
 
     def read(self, model: PreTrainedModel, batch: Batch, wants: Wants) -> Signals:
-        """Run the model, no further than what is wanted, and give it.
+        """Run the model as far as needed, and return the wanted signals.
 
-        Widths are the model's: queries, keys and values ``[B, L, A]`` before the split into heads.
+        They have the model's widths; queries, keys and values are ``[B, L, A]``, before the split into heads.
         """
         ...
 
     def weights(self, model: PreTrainedModel) -> dict[str, Tensor]:
-        """Give the encoder's weights by canonical name; they share the model's memory."""
+        """Return the encoder's weights by canonical name; they share the model's memory."""
         ...
 
     def shape(self, model: PreTrainedModel) -> TeacherShape:
-        """Give the dimensions of a loaded model."""
+        """Return the dimensions of a loaded model."""
         ...
 
     def facts(self, config: PreTrainedConfig) -> Facts:
-        """Give what a forward needs of the configuration."""
+        """Return the settings of a configuration that a forward pass needs."""
         ...
 
     def classifier(self, config: PreTrainedConfig) -> PreTrainedModel:
@@ -110,9 +111,8 @@ class Family(Protocol):
         """Build a model of the family with a student's shape, in evaluation mode.
 
         Args:
-            teacher_config: What the student's configuration is derived from; another family's where a student is of
-                another class than its teacher.
+            teacher_config: The configuration that the student's is derived from; it may be another family's.
             architecture: The student's shape.
-            weights: Its canonical weights, layers numbered from 0; all of them are used.
+            weights: Canonical weights of the student, layers numbered from 0; all of them are used.
         """
         ...

@@ -1,6 +1,6 @@
-"""Our own class: students that no stock class expresses, as teachers or on their way to a folder.
+"""The family of our own class: students that no stock class expresses, for export and as teachers.
 
-What it computes is what the stock classes of one family compute, whose positions, token types and relative bias it has.
+The class computes the same function as one family's stock classes, with its positions, token types and relative bias.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _TOKENIZERS = {
     "xlm-roberta": "XLMRobertaTokenizer",
     "mpnet": "MPNetTokenizer",
 }
-"""The class that transformers takes for a family where no file names one; it knows none for our own model type."""
+"""Tokenizer class by family, as transformers chooses it by default; for our own model type it has no default."""
 
 
 @dataclass(frozen=True)
 class Stillroom(Encoder):
-    """The family of our own class; see :class:`~workloads.craft.families.family.Family` for its functions."""
+    """The family of our own class; it implements :class:`~workloads.craft.families.family.Family`."""
 
     @override
     def facts(self, config: PreTrainedConfig) -> Facts:
