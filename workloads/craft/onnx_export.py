@@ -86,7 +86,7 @@ def quantise_onnx(folder: Path) -> Path:
             op_types_to_quantize=["MatMul", "Gemm", "Gather"],
             weight_type=QuantType.QInt8,
             per_channel=True,
-            # Full int8 overflows 16-bit sums on CPUs without VNNI, and would lose more there than is measured here.
+            # On CPUs without VNNI, full int8 would overflow 16-bit sums and lose more than is measured here.
             reduce_range=True,
             use_external_data_format=_beside(folder / FILE).exists(),
         )

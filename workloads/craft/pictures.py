@@ -40,12 +40,12 @@ class Point:
     """A candidate, or a polished student, on a panel.
 
     Attributes:
-        cost: Its cost on the panel's axis, positive.
-        loss: Its loss on held-out text.
-        label: Names of the budgets that it was chosen for; empty if for none.
-        subspace: Name of its sub-space.
-        dropped: Whether it left the search early; its loss is over fewer rows, and no front holds it.
-        polished: Whether it is a student distilled on after the search; no front holds it.
+        cost: Cost on the panel's axis, positive.
+        loss: Loss on held-out text.
+        label: Names of the budgets that it was chosen for; empty if it was chosen for none.
+        subspace: Name of the sub-space.
+        dropped: Whether it left the search early; its loss is over fewer rows, and it is not part of the front.
+        polished: Whether it is a student that was distilled alone after the search; it is not part of the front.
     """
 
     cost: float
@@ -313,7 +313,7 @@ def _asides(asides: Sequence[Aside]) -> str:
     told = [
         f"{one.limit.label} (at most {EngFormatter(one.unit, places=1)(one.limit.cost)} {one.cost})" for one in asides
     ]
-    return f"Infeasible by what is not drawn: {', '.join(told)}." if told else ""
+    return f"Infeasible, on costs that are not drawn: {', '.join(told)}." if told else ""
 
 
 def _bytes(figure: Figure, kind: str, **words: str) -> bytes:

@@ -1,10 +1,11 @@
-"""Scoring: the losses of subnets on held-out text, against a teacher that is read once for all of them.
+"""Scoring: the losses of subnets on held-out text. The teacher is run once for all of them.
 
-Losses are kept row by row: two subnets are then compared on the same rows, where most of the noise is common to both,
-and a longer prefix of the text costs its new rows only.
+Losses are kept by row. So two subnets can be compared on the same rows, where most of the noise is common to both, and
+scoring more of the text costs only its new rows.
 
-What is kept of the teacher grows with the length of a row. The targets made from it, such as ``[B, R, L, L]`` for
-relations, grow with its square; they are worked out a batch at a time, once for all subnets that are scored together.
+The teacher's signals, which are kept, grow with the length of a row. The targets made from them, such as
+``[B, R, L, L]`` for relations, grow with its square. They are computed for one batch at a time, once for all subnets
+that are scored together.
 """
 
 from __future__ import annotations
@@ -28,21 +29,21 @@ from workloads.craft.teacher import Teacher
 from workloads.shapes.architecture import Architecture
 
 Losses = npt.NDArray[np.float64]
-"""One a held-out row; their mean is the score."""
+"""One loss for each held-out row; their mean is the score."""
 MOST_RELATION_VALUES = 1 << 24
-"""Values of a relation's targets that are held at once (64 MiB), if a single row has no more."""
+"""Most values of a relation's targets in memory at once (64 MiB); only a single group of rows may have more."""
 
 
 @dataclass(frozen=True)
 class Heldout:
-    """Held-out text, and what the teacher gave for it.
+    """Held-out text, and the teacher's signals for it.
 
     Attributes:
         batches: The rows.
-        signals: The teacher's, of each batch.
-        counts: Of all batches together, so that the losses of all rows average to the loss of the whole.
-        head_order: The order of the attention width's dimensions ``[A]`` in which a SuperLM reads the teacher's last
-            layer; None where its heads were not reordered.
+        signals: The teacher's signals for each batch.
+        counts: Counts of all batches together, so that the mean loss of the rows is the loss of the whole text.
+        head_order: Order of the dimensions of the attention width, ``[A]``, in which a SuperLM reads the teacher's
+            last layer; None if its heads were not reordered.
     """
 
     batches: tuple[Batch, ...]
@@ -53,7 +54,7 @@ class Heldout:
     @classmethod
     @torch.no_grad()
     def read(cls, teacher: Teacher, objective: Objective, batches: Sequence[Batch]) -> Heldout:
-        """Read the teacher on every batch, where the model is; the signals are the same for every head order."""
+        """Run the teacher on every batch, on the device of both; the signals are the same for every head order."""
         signals = [teacher.family.read(teacher.model, batch, objective.teacher_wants) for batch in batches]
         counts = [objective.counts(batch) for batch in batches]
         whole = Counts(
@@ -64,11 +65,11 @@ class Heldout:
         return cls(tuple(batches), tuple(signals), whole)
 
     def ordered(self, head_order: Sequence[int] | None) -> Heldout:
-        """The same for a SuperLM with this head order."""
+        """Return the same text and signals, for a SuperLM with this head order."""
         return dataclasses.replace(self, head_order=None if head_order is None else torch.tensor(head_order))
 
     def between(self, start: int, stop: int) -> Iterator[tuple[Batch, Signals]]:
-        """The batches of some rows; a batch must begin at ``start`` and one must end at ``stop``."""
+        """Yield the batches of the rows ``start`` to ``stop``; both must be ends of batches."""
         end = 0
         for batch, signals in zip(self.batches, self.signals, strict=True):
             begin, end = end, end + len(batch.input_ids_BL)
@@ -78,19 +79,23 @@ class Heldout:
 
 
 def rows_at_once(objective: Objective, length: int, most: int) -> int:
-    """Give how many rows of this length to score at once: at most ``most``, in whole groups, with small targets."""
+    """Return how many rows of this length to score at once.
+
+    They are at most ``most``, whole groups, and have targets of at most :data:`MOST_RELATION_VALUES`; but one group at
+    least.
+    """
     heads = max((term.loss.heads for term in objective.terms if isinstance(term, Relation)), default=0)
     rows = min(most, MOST_RELATION_VALUES // max(1, heads * length * length))
     return max(1, rows // objective.group) * objective.group
 
 
 def heldout_batches(rows: TokenRows, batch_size: int, ends: Sequence[int] = ()) -> tuple[Batch, ...]:
-    """Cut held-out rows into batches; those without padding carry no mask.
+    """Cut held-out rows into batches; those without padding have no mask.
 
     Args:
         rows: The held-out rows.
-        batch_size: Rows of a batch, at most.
-        ends: Row numbers that no batch reaches across: the rungs of a search.
+        batch_size: Most rows of a batch.
+        ends: Row numbers at which a batch must end: the rungs of a search.
     """
     ids_BL = torch.from_numpy(rows.input_ids)
     mask_BL = None if rows.mask is None else torch.from_numpy(rows.mask)
@@ -113,17 +118,20 @@ def score_rows(
     heldout: Heldout,
     rows: range | None = None,
 ) -> list[Losses]:
-    """Give the loss of each subnet on each of some held-out rows, without dropout.
+    """Compute the loss of each subnet on each of some held-out rows, without dropout.
 
-    A row's loss is its share of the loss of all rows, times their number: the mean over all rows is the mean over the
-    real rows, tokens or token pairs (whichever a term counts by) of all held-out text, however that is cut.
+    A row's loss is its share of the loss of all rows, times their number. So the mean over all rows is the mean over
+    the rows, real tokens or token pairs (whichever a term counts) of all held-out text, for any division into batches.
 
     Args:
-        superlm: The SuperLM, on the device to score on; its mode is put back afterwards.
+        superlm: The SuperLM, on the device to score on; its training mode is restored afterwards.
         architectures: The subnets.
-        objective: As for ``heldout``.
-        heldout: In the SuperLM's head order.
-        rows: Which; a batch must begin at the first and one must end with the last. All by default.
+        objective: The objective that ``heldout`` was read for.
+        heldout: The held-out text in the SuperLM's head order.
+        rows: The rows to score, all by default; a batch must begin at the first and one must end with the last.
+
+    Returns:
+        For each subnet, one loss a row.
     """
     rows = range(heldout.counts.rows) if rows is None else rows
     training = superlm.training
@@ -139,7 +147,7 @@ def score_rows(
 def losses_on_device(
     superlm: SuperLM, architectures: Sequence[Architecture], objective: Objective, heldout: Heldout, rows: range
 ) -> Tensor:
-    """Give each subnet's share of the loss by rows, ``[subnets, rows]``, on the SuperLM's device."""
+    """Compute each row's share of each subnet's loss, ``[subnets, rows]``, on the SuperLM's device."""
     device = superlm.flat.decay.device
     order = None if heldout.head_order is None else heldout.head_order.to(device)
     shares: list[list[Tensor]] = [[] for _ in architectures]
@@ -153,6 +161,6 @@ def losses_on_device(
 
 
 def score(superlm: SuperLM, architecture: Architecture, objective: Objective, heldout: Heldout) -> float:
-    """Give the mean loss of one subnet over all held-out text; see :func:`score_rows`."""
+    """Compute the mean loss of one subnet over all held-out text; see :func:`score_rows`."""
     (losses,) = score_rows(superlm, [architecture], objective, heldout)
     return float(losses.mean())

@@ -1,4 +1,4 @@
-"""Signals: outputs of a teacher or a student for a batch, and the parts that an objective wants.
+"""Signals: intermediate and final outputs of a teacher or a student for a batch.
 
 Shape letters: B rows, L tokens, A attention width (heads x head width), H hidden size, F feed-forward width.
 """
@@ -17,7 +17,7 @@ class Batch:
 
     Attributes:
         input_ids_BL: int64 token ids.
-        mask_BL: bool, True at real tokens; None where no row has padding.
+        mask_BL: bool, True at real tokens; None if no row has padding.
         token_types_BL: int64, or None for zeros (and for families without token types).
     """
 
@@ -26,12 +26,12 @@ class Batch:
     token_types_BL: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
-        """Move it to a device."""
+        """Return the batch on a device."""
         moved = (None if part is None else part.to(device, non_blocking=True) for part in self._parts())
         return Batch(*moved)  # type: ignore[arg-type]
 
     def rows(self, rows: range) -> Batch:
-        """Take some consecutive rows."""
+        """Return some consecutive rows of the batch."""
         part = slice(rows.start, rows.stop)
         return Batch(*(None if one is None else one[part] for one in self._parts()))  # type: ignore[arg-type]
 
@@ -58,7 +58,7 @@ class Wants:
     logits: bool = False
 
     def __or__(self, other: Wants) -> Wants:
-        """Give what either wants."""
+        """Return the union of two sets of wanted signals."""
         return Wants(
             self.relations | other.relations,
             self.hidden | other.hidden,
@@ -81,7 +81,7 @@ class Signals:
         inner: By layer, the input of the feed-forward activation, ``[B, L, F]``.
         output_BLH: The last layer's output.
         logits: The head's logits: ``[B, L, vocabulary]`` or ``[B, classes]``.
-        layers: How many layers the model has.
+        layers: Number of layers of the model.
     """
 
     queries: dict[int, Tensor] = field(default_factory=dict)
@@ -95,7 +95,7 @@ class Signals:
     layers: int = 0
 
     def to(self, device: torch.device) -> Signals:
-        """Move them to a device."""
+        """Return the signals on a device."""
 
         def moved(part: dict[int, Tensor]) -> dict[int, Tensor]:
             return {layer: x.to(device, non_blocking=True) for layer, x in part.items()}

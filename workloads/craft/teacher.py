@@ -1,4 +1,4 @@
-"""The teacher: brought to a local folder, checked, and opened."""
+"""The teacher: fetched to a local folder, checked, and opened."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class Teacher:
     """A teacher that has been opened.
 
     Attributes:
-        folder: Where its files lie.
-        model: Frozen, float32, in evaluation mode.
-        fingerprint: See :func:`workloads.shapes.teacher_files.fingerprint`.
+        folder: Folder of its files.
+        model: The model, frozen, in float32 and evaluation mode.
+        fingerprint: Hash of its files; see :func:`workloads.shapes.teacher_files.fingerprint`.
     """
 
     folder: Path
@@ -62,12 +62,12 @@ class Teacher:
 
     @property
     def facts(self) -> Facts:
-        """Facts that a forward needs beside the dimensions."""
+        """Settings that a forward pass needs beside the dimensions."""
         return self.family.facts(self.config)
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """Its encoder's canonical weights, sharing the model's memory, where the model is now."""
+        """Canonical weights of the encoder; they share the model's memory, and so its device."""
         return self.family.weights(self.model)
 
 
@@ -75,11 +75,11 @@ def open_teacher(folder: Path, head: Head | None = None) -> Teacher:
     """Load the teacher in a local folder.
 
     Args:
-        folder: Such as :func:`fetch_teacher` gives.
+        folder: The folder, such as the result of :func:`fetch_teacher`.
         head: A head to load with it, for its logits.
 
     Raises:
-        InputError: It cannot be used; see :func:`workloads.shapes.teacher_files.check_teacher`.
+        InputError: The teacher cannot be used; see :func:`workloads.shapes.teacher_files.check_teacher`.
     """
     spec = TeacherSpec(model=str(folder.resolve()))
     teacher_files.check_teacher(spec)
@@ -106,25 +106,25 @@ def _check_ids(folder: Path, tokenizer: PreTrainedTokenizerBase, family: Family,
         raise InputError.of(
             teacher_files.FIELD,
             f"The tokenizer of {folder} pads with the id {tokenizer.pad_token_id}, and the model counts positions from "
-            f"behind pad_token_id: {facts.pad_token_id}.",
+            f"pad_token_id + 1, with pad_token_id: {facts.pad_token_id}.",
             "Use the tokenizer that belongs to the model, or correct pad_token_id in config.json.",
         )
 
 
 def fetch_teacher(spec: TeacherSpec, into: Path) -> Path:
-    """Bring a teacher's files to a local folder and check them.
+    """Copy a teacher's files to a local folder and check them.
 
-    Only the configuration, safetensors, tokenizer, model card and pooling settings are taken.
+    Only the configuration, safetensors, tokenizer, model card and pooling settings are copied.
 
     Args:
         spec: A folder (local, ``s3://``, ``gs://``) or a hub id.
-        into: The local folder, made if need be.
+        into: The local folder, created if need be.
 
     Returns:
         ``into``.
 
     Raises:
-        InputError: The teacher cannot be had or used.
+        InputError: The teacher cannot be fetched or used.
     """
     into.mkdir(parents=True, exist_ok=True)
     places = confined()
@@ -150,7 +150,7 @@ def _copy(source: Storage, names: list[str], into: Path) -> None:
 
 
 def _download(spec: TeacherSpec) -> Path:
-    """Give the folder of a hub id in the local hub cache, downloading what is not there yet."""
+    """Download the files of a hub id that the local hub cache lacks, and return its folder there."""
 
     def refuse(problem: str, remedy: str) -> InputError:
         return InputError.of(teacher_files.FIELD, f"{spec.model}: {problem}", remedy)
@@ -164,7 +164,7 @@ def _download(spec: TeacherSpec) -> Path:
         return Path(snapshot_download(spec.model, revision=spec.revision, allow_patterns=patterns))
     except GatedRepoError as error:
         raise refuse(
-            "the hub lets only accepted users have it.", "Accept its terms on the hub and set HF_TOKEN on the cluster."
+            "the hub gives it to accepted users only.", "Accept its terms on the hub and set HF_TOKEN on the cluster."
         ) from error
     except RepositoryNotFoundError as error:
         raise refuse(
@@ -175,10 +175,10 @@ def _download(spec: TeacherSpec) -> Path:
             f"there is no revision {spec.revision!r}.", "Check 'teacher.revision', or leave it out."
         ) from error
     except HFValidationError as error:
-        raise refuse("this is no hub id.", "Write it as 'organisation/name', or give a folder.") from error
+        raise refuse("this is not a hub id.", "Write it as 'organisation/name', or give a folder.") from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError) as error:
         raise away(error) from error
-    except Exception as error:  # of the hub's HTTP library, which has changed before
+    except Exception as error:  # the class is that of the hub's HTTP library, which changes between versions
         if is_outage(error):
             raise away(error) from error
         raise

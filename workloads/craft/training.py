@@ -1,4 +1,4 @@
-"""The training step: a group of SuperLMs is trained on one teacher forward a batch.
+"""The training step: a group of SuperLMs is trained with one teacher forward per batch.
 
 Plain PyTorch. Where several workers share a batch, the caller sets up ``torch.distributed``.
 """
@@ -32,10 +32,10 @@ class Member:
     """One SuperLM of the group.
 
     Attributes:
-        space: Its sub-space.
-        superlm: Its weights, on the training device.
-        head_order: See :meth:`Objective.targets`.
-        steps: Its own length in optimiser steps.
+        space: The sub-space.
+        superlm: The SuperLM, on the training device.
+        head_order: Order in which it reads the teacher's last layer; see :meth:`Objective.targets`.
+        steps: Length of its training in optimiser steps.
     """
 
     space: Space
@@ -54,14 +54,14 @@ class GroupTrainer:
     the number of workers and the micro-batches change them by no more than the rounding of sums.
 
     Args:
-        teacher: Opened, on ``device``.
-        members: Started SuperLMs, by name.
-        objective: What they are trained to match.
+        teacher: The opened teacher, on ``device``.
+        members: The SuperLMs by name of their sub-space.
+        objective: The objective that they are trained on.
         training: Learning rate, schedule, sandwich and so on.
-        seed: Of subnet draws and dropout.
-        device: Where everything lies.
-        rank: This worker.
-        world: Data-parallel workers.
+        seed: Seed of subnet draws and dropout.
+        device: Device of the teacher and the SuperLMs.
+        rank: Index of this worker, from 0.
+        world: Number of data-parallel workers.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class GroupTrainer:
 
     @property
     def steps(self) -> int:
-        """Steps until the longest member is done."""
+        """Number of steps until all members are done."""
         return max(member.steps for member in self.members.values())
 
     def step(self, step: int, batch: Batch) -> dict[str, Tensor]:
@@ -102,9 +102,9 @@ class GroupTrainer:
             batch: The whole batch, the same on all workers; each takes its share of the rows.
 
         Returns:
-            By member, this worker's share of the losses ``[subnets]``, the largest's and the smallest's first;
-            the shares of all workers add up to the loss of the batch. Left on the device. NaN once a gradient of the
-            member was not finite; such a gradient changes no weight.
+            By member, this worker's share of the losses ``[subnets]``, the largest's and the smallest's first; the
+            shares of all workers add up to the loss of the batch. The tensors stay on the device. They are NaN from
+            the step on where a gradient of the member was not finite; such a gradient changes no weight.
         """
         subnets = {
             name: sandwich(member.space, seed=self.seed, step=step, randoms=self.training.random_subnets)
@@ -118,7 +118,7 @@ class GroupTrainer:
         return losses
 
     def state(self) -> dict[str, Tensor]:
-        """Give weights and optimiser moments as flat tensors; with the step they are the whole state.
+        """Return weights and optimiser moments as flat tensors; with the step they are the whole state.
 
         Schedules, subnet draws, dropout and the order of the data are functions of the seed and the step.
         """
@@ -132,7 +132,7 @@ class GroupTrainer:
 
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what :meth:`state` gave."""
+        """Restore a result of :meth:`state`."""
         for name, optimizer in self.optimizers.items():
             for kind, flat in zip(("decay", "plain"), self.members[name].superlm.flat.flats, strict=True):
                 flat.copy_(state[f"{name}/{kind}"])
@@ -144,7 +144,7 @@ class GroupTrainer:
     def _losses_and_gradients(
         self, step: int, batch: Batch, subnets: Mapping[str, Sequence[Architecture]]
     ) -> dict[str, Tensor]:
-        """Go over this worker's rows in micro-batches; halve these where the device's memory does not hold one."""
+        """Process this worker's rows in micro-batches; halve these while one does not fit the device's memory."""
         counts = self.objective.counts(batch)
         group = self.objective.group
         share = share_of_rows(len(batch.input_ids_BL), self.rank, self.world, group)
@@ -161,7 +161,7 @@ class GroupTrainer:
             except torch.OutOfMemoryError:
                 if at_once == group:
                     raise
-            self._rows_at_once = -(-at_once // 2)  # outside of the handler, which holds the tensors of the failed try
+            self._rows_at_once = -(-at_once // 2)  # after the handler, whose error holds tensors of the failed try
             torch.cuda.empty_cache()
 
     def _add_rows(
@@ -187,7 +187,7 @@ class GroupTrainer:
                     dropout = self._dropout(DropoutKey(self.seed, name, step, index), architecture, rows)
                     with self._autocast():
                         given = superlm(part, architecture, self.objective.student_wants(architecture), dropout)
-                    # In float32: what low precision rounds off a student near its teacher is more than its loss.
+                    # In float32: the loss of a student near its teacher is below the rounding error of bfloat16.
                     loss = self.objective.loss(given, targets, part, counts, self._maps(superlm))
                     loss.backward()  # type: ignore[no-untyped-call]
                     losses[name][index] += loss.detach()
@@ -218,7 +218,7 @@ class GroupTrainer:
         torch.nn.utils.clip_grads_with_norm_(flats, self.training.clip_norm, norm)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(self.training, step, member.steps)
-        # The fused kernel leaves weights and moments as they are where this is 1; the host need not know.
+        # With a 1 here the fused kernel leaves weights and moments unchanged, and the host need not wait to know.
         optimizer.found_inf = broken.float()  # type: ignore[attr-defined]
         optimizer.step()
 
@@ -227,7 +227,10 @@ class GroupTrainer:
 
 
 def learning_rate(training: TrainingSpec, step: int, steps: int) -> float:
-    """The rate of a step: linear warm-up over a fraction of ``steps``, then the schedule down to zero."""
+    """Return the rate of a step: linear warm-up over a fraction of ``steps``, then the schedule.
+
+    ``linear`` and ``cosine`` go down to zero.
+    """
     warmup = int(steps * training.warmup_fraction)
     if step < warmup:
         return training.learning_rate * (step + 1) / warmup
@@ -243,7 +246,7 @@ def _optimizer(superlm: SuperLM, training: TrainingSpec) -> torch.optim.AdamW:
 
 
 def share_of_rows(rows: int, rank: int, world: int, group: int = 1) -> range:
-    """Give the rows of a batch that a worker takes: whole groups, and as many as the others' but for one group."""
+    """Return the rows of a batch that a worker takes: whole groups, whose numbers differ by one at most."""
     groups = -(-rows // group)
     return range(min(rows, groups * rank // world * group), min(rows, groups * (rank + 1) // world * group))
 

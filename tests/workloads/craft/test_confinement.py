@@ -104,7 +104,7 @@ def test_a_saved_datasets_own_lists_lead_nowhere(root):
     state = json.loads((saved / "state.json").read_text())
     state["_data_files"] = [{"filename": "../../outside/theirs.arrow"}]
     (saved / "state.json").write_text(json.dumps(state))
-    with pytest.raises(InputError, match="not what `datasets` writes"):
+    with pytest.raises(InputError, match="not in the format that `datasets` writes"):
         list_sources(CorpusSpec(dataset=str(saved)))
     (saved / "theirs.arrow").symlink_to(root.parent / "outside" / "theirs.arrow")
     state["_data_files"] = [{"filename": "theirs.arrow"}]

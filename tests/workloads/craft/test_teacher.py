@@ -85,7 +85,7 @@ def test_a_hub_that_cannot_be_reached_is_named_with_the_remedy(tmp_path: Path, m
 
 
 def test_a_name_that_the_hub_cannot_have_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no hub id"):
+    with pytest.raises(InputError, match="not a hub id"):
         fetch_teacher(TeacherSpec(model="a/b/c"), tmp_path)
 
 

@@ -94,7 +94,7 @@ def test_a_product_that_an_earlier_version_kept_is_read() -> None:
 
 
 def test_a_kind_of_space_that_is_not_known_is_refused() -> None:
-    with pytest.raises(ValueError, match="no kind of space 'cloud'"):
+    with pytest.raises(ValueError, match="'cloud' is not a kind of space"):
         space_from_json({"kind": "cloud", "name": "x"})
 
 

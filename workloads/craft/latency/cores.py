@@ -18,7 +18,7 @@ _LOOK_SECONDS = 0.3
 
 
 def device_name(target: LatencyTarget) -> str:
-    """Give the model of the GPU, or of the CPU."""
+    """Return the model name of the target's kind of device: the GPU or the CPU."""
     if target.device == "cuda":
         return torch.cuda.get_device_name()
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
@@ -27,7 +27,7 @@ def device_name(target: LatencyTarget) -> str:
 
 
 def usable_cores() -> set[int]:
-    """The cores that this process may run on."""
+    """Return the CPU cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)
     return set(range(os.cpu_count() or 1))
@@ -43,7 +43,7 @@ def check_cores(target: LatencyTarget, field: str) -> None:
     if target.threads > have:
         raise InputError.of(
             f"{field}.threads",
-            f"The node {platform.node()} lets a process use {have} cores; the target wants {target.threads}.",
+            f"On the node {platform.node()} a process may use {have} cores; the target needs {target.threads}.",
             "Use fewer threads, or add a node with more cores.",
         )
 
@@ -52,8 +52,8 @@ def check_cores(target: LatencyTarget, field: str) -> None:
 def held_to_cores(threads: int) -> Iterator[set[int]]:
     """Pin this thread, the threads that it starts, and PyTorch to ``threads`` cores; restore all afterwards.
 
-    It takes the least loaded cores, on different physical cores first. Threads that run already stay where they are:
-    the measuring process is fresh, and its other threads (Ray's) should run on other cores.
+    It takes the least loaded cores, on different physical cores first. Threads that already run are not moved: the
+    measuring process is fresh, and its other threads (Ray's) should run on other cores.
     """
     before = torch.get_num_threads()
     allowed = usable_cores()
@@ -83,6 +83,6 @@ def _quietest(count: int, allowed: set[int]) -> set[int]:
 
 
 def _physical(core: int) -> str:
-    """Hardware threads on the same core, as Linux lists them."""
+    """Return the list of hardware threads on the same physical core, as Linux writes it; it identifies that core."""
     path = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
     return path.read_text().strip() if path.exists() else str(core)

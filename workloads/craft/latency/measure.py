@@ -1,4 +1,4 @@
-"""Measurement of teacher and student: by turns, in the same run, twice."""
+"""Latency measurement of a student and its teacher: in alternating blocks of one process, twice."""
 
 from __future__ import annotations
 
@@ -58,19 +58,19 @@ def measure(target: LatencyTarget, teacher: Opener, student: Opener) -> LatencyM
 
 
 def time_alone(target: LatencyTarget, model: Opener, folder: Path) -> list[float]:
-    """Load and time one model, and give its runs in milliseconds; ``folder`` holds its ONNX file, if it needs one."""
+    """Load and time one model, and return its runs in milliseconds; ``folder`` keeps its ONNX file, if it needs one."""
     with held_to_cores(target.threads):
         forget_compiled(target)
         return _time_by_turns([_ready(target, model, folder)], target)[0]
 
 
 def library_versions() -> dict[str, str]:
-    """Give the versions of the libraries that affect latency."""
+    """Return the versions of the libraries that affect latency."""
     return {name: importlib.metadata.version(name) for name in _LIBRARIES}
 
 
 def now() -> str:
-    """Current time in the format of a measure."""
+    """Return the current UTC time in the format of :class:`LatencyMeasure`."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

@@ -33,14 +33,14 @@ def load_model(folder: Path) -> PreTrainedModel:
 
 
 def make_ready(model: PreTrainedModel, target: LatencyTarget, folder: Path) -> Forward:
-    """Make a forward of full rows (no padding) of the target's batch and length.
+    """Return a function that runs the model once on full rows (no padding) of the target's batch and length.
 
     Compiled models share PyTorch's cache of compiled code; :func:`forget_compiled` empties it.
 
     Args:
-        model: In evaluation mode; it is moved to the target's device and dtype.
+        model: A model in evaluation mode; it is moved to the target's device and dtype.
         target: The runtime and its settings.
-        folder: Folder for the ONNX file, which is used if it exists already.
+        folder: Folder for the ONNX file; an existing file is used.
     """
     if target.runtime == "onnx":
         return _onnx(model, target, folder)
@@ -96,7 +96,7 @@ def _onnx(model: PreTrainedModel, target: LatencyTarget, folder: Path) -> Forwar
 def _inputs(model: PreTrainedModel, target: LatencyTarget) -> dict[str, Tensor]:
     config, shape_BL = model.config, (target.batch_size, target.sequence_length)
     ids_BL = torch.randint(config.vocab_size, shape_BL, generator=torch.Generator().manual_seed(0))
-    # Some families number positions over tokens that are no padding.
+    # Some families count positions over real tokens only, so padding ids are replaced.
     ids_BL = torch.where(ids_BL == config.pad_token_id, (ids_BL + 1) % config.vocab_size, ids_BL)
     inputs = {"input_ids": ids_BL, "attention_mask": torch.ones(shape_BL, dtype=torch.int64)}
     if getattr(config, "type_vocab_size", 0) > 1:  # with a single type, as in RoBERTa, tokenizers give none

@@ -1,4 +1,4 @@
-"""Hidden states of many layers: what KD-NAS distils (arXiv 2303.09639), with its pairs of layers.
+"""Hidden states of many layers, as KD-NAS distils them (arXiv 2303.09639), with its pairs of layers.
 
 Shape letters: B rows, L tokens, H hidden size of the student, T of the teacher.
 """
@@ -19,7 +19,8 @@ HIDDEN_PROJECTION = LearnedMap("hidden_projection", copies=2)
 def uniform_and_last(student_layers: int, teacher_layers: int) -> dict[int, tuple[int, int]]:
     """Pair each layer ``i`` of a student with two of its teacher: ``floor(i n / m)`` and ``n - m + i``.
 
-    ``m`` and ``n`` are the layers of student and teacher, ``i`` runs from 1 to ``m``; both of the last are ``n``.
+    ``m`` and ``n`` are the numbers of layers of student and teacher, and ``i`` runs from 1 to ``m``. The student's last
+    layer is paired with the teacher's last twice.
     """
     assert 1 <= student_layers <= teacher_layers, (student_layers, teacher_layers)
     last = teacher_layers - student_layers
@@ -30,13 +31,14 @@ def uniform_and_last(student_layers: int, teacher_layers: int) -> dict[int, tupl
 class HiddenStates:
     """The squared error of hidden states, through one map ``W`` that all layers share.
 
-    The mean over the student's layers ``i``, real tokens and dimensions of ``(W s_i - [t_a(i); t_b(i)])^2``, where
-    ``W`` maps H to 2 T and ``a(i), b(i)`` are the pairs of :func:`uniform_and_last`.
+    The loss is the mean over the student's layers ``i``, real tokens and dimensions of
+    ``(W s_i - [t_a(i); t_b(i)])^2``, where ``W`` maps H to 2 T and ``a(i), b(i)`` are the pairs of
+    :func:`uniform_and_last`.
 
     Attributes:
-        teacher_layers: Of the teacher.
-        depths: Layer counts that students may have.
-        weight: Of the term.
+        teacher_layers: Number of layers of the teacher.
+        depths: Numbers of layers that students may have.
+        weight: Weight of the term.
     """
 
     teacher_layers: int
@@ -47,22 +49,22 @@ class HiddenStates:
     pools: bool = False
 
     def teacher_wants(self) -> Wants:
-        """Give the layers that a student of any of the depths is paired with."""
+        """Return the hidden states of the layers that a student of any of the depths is paired with."""
         pairs = [uniform_and_last(depth, self.teacher_layers) for depth in self.depths]
         return Wants(hidden=frozenset(layer for some in pairs for pair in some.values() for layer in pair))
 
     def student_wants(self, layers: int) -> Wants:
-        """Give all layers' outputs."""
+        """Return the outputs of all layers."""
         return Wants(hidden=frozenset(range(1, layers + 1)))
 
     def targets(self, teacher: Signals, batch: Batch, head_order: Tensor | None) -> dict[int, Tensor]:
-        """Give the teacher's hidden states ``[B, L, T]`` by layer."""
+        """Return the teacher's hidden states ``[B, L, T]`` by layer."""
         return {layer: x_BLT.float() for layer, x_BLT in teacher.hidden.items()}
 
     def loss_rows(
         self, student: Signals, targets: dict[int, Tensor], batch: Batch, counts: Counts, maps: LearnedMaps
     ) -> Tensor:
-        """Give each row's share, ``[B]``; see :meth:`Term.loss_rows`."""
+        """Return each row's share of the loss, ``[B]``, without the weight."""
         pairs = uniform_and_last(student.layers, self.teacher_layers)
         losses = []
         for layer, (first, second) in pairs.items():

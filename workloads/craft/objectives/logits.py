@@ -1,4 +1,4 @@
-"""Logits: match what the heads of teacher and student predict (Hinton et al., arXiv 1503.02531).
+"""Logits: match the predictions of the heads of teacher and student (Hinton et al., arXiv 1503.02531).
 
 Shape letters: B rows, L tokens, C classes or vocabulary.
 """
@@ -17,18 +17,18 @@ from workloads.craft.signals import Batch, Signals, Wants
 
 @dataclass(frozen=True)
 class Logits:
-    """The mean over rows (``[B, C]``) or over real tokens (``[B, L, C]``) of a comparison of logits.
+    """A loss between logits, its mean over rows (``[B, C]``) or over real tokens (``[B, L, C]``).
 
     With ``p = softmax(t / T)`` and ``q = softmax(s / T)``, T the temperature:
 
     - ``kl``: ``T^2 sum_c p (log p - log q)``; the factor keeps gradients comparable over temperatures.
-    - ``soft-cross-entropy``: ``-T^2 sum_c p log q``, of the same gradients.
-    - ``mse``: the mean over classes of ``(s - t)^2``; the temperature plays no part.
+    - ``soft-cross-entropy``: ``-T^2 sum_c p log q``, with the same gradients.
+    - ``mse``: the mean over classes of ``(s - t)^2``; the temperature has no effect.
 
     Attributes:
-        form: Which of the three.
+        form: One of the three losses.
         temperature: T.
-        weight: Of the term.
+        weight: Weight of the term.
     """
 
     form: Literal["kl", "soft-cross-entropy", "mse"] = "kl"
@@ -39,20 +39,20 @@ class Logits:
     pools: bool = False
 
     def teacher_wants(self) -> Wants:
-        """Give the head's logits."""
+        """Return the logits of the head."""
         return Wants(logits=True)
 
     def student_wants(self, layers: int) -> Wants:
-        """Give the head's logits."""
+        """Return the logits of the head."""
         return Wants(logits=True)
 
     def targets(self, teacher: Signals, batch: Batch, head_order: Tensor | None) -> Tensor:
-        """Give the teacher's logits, ``[B, C]`` or ``[B, L, C]``."""
+        """Return the teacher's logits, ``[B, C]`` or ``[B, L, C]``."""
         assert teacher.logits is not None
         return teacher.logits.float()
 
     def loss_rows(self, student: Signals, targets: Tensor, batch: Batch, counts: Counts, maps: LearnedMaps) -> Tensor:
-        """Give each row's share, ``[B]``; see :meth:`Term.loss_rows`."""
+        """Return each row's share of the loss, ``[B]``, without the weight."""
         assert student.logits is not None and student.logits.shape == targets.shape
         losses = self._compare(student.logits.float(), targets)
         return losses / counts.rows if losses.ndim == 1 else real_tokens(losses, batch.mask_BL) / counts.tokens

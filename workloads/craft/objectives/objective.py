@@ -1,4 +1,4 @@
-"""Objectives: weighted sums of terms, each of which compares what a teacher and a student gave for a batch."""
+"""Objectives: weighted sums of terms, each of which compares signals of teacher and student for a batch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Objective:
 
     @property
     def layout(self) -> Literal["packed", "documents"]:
-        """How the corpus must be laid out: ``documents`` (one a row, padded) where rows are pooled."""
+        """Layout that the corpus must have: ``documents`` (one a row, padded) if rows are pooled."""
         return "documents" if any(term.pools for term in self.terms) else "packed"
 
     @property
@@ -43,20 +43,20 @@ class Objective:
 
     @property
     def group(self) -> int:
-        """How many consecutive rows of the whole batch must stay together."""
+        """Number of consecutive rows of the whole batch that must stay together."""
         return math.lcm(*(term.group for term in self.terms))
 
     @property
     def teacher_wants(self) -> Wants:
-        """The signals that the teacher must give."""
+        """The signals that the terms need of the teacher."""
         return _together(term.teacher_wants() for term in self.terms)
 
     def student_wants(self, architecture: Architecture) -> Wants:
-        """Give the signals that a student must give."""
+        """Return the signals that the terms need of a student."""
         return _together(term.student_wants(len(architecture.layers)) for term in self.terms)
 
     def counts(self, batch: Batch) -> Counts:
-        """Count a batch, on the host side of it if it still is there."""
+        """Count the rows, real tokens and token pairs of a batch; for a batch on a GPU this waits for the device."""
         rows, length = batch.input_ids_BL.shape
         if batch.mask_BL is None:
             return Counts(rows, rows * length, rows * length * length)
@@ -75,10 +75,10 @@ class Objective:
         """Compare a student with the teacher, row by row.
 
         Args:
-            signals: What the student gave for :meth:`student_wants`.
-            targets: The teacher's side of the same batch.
-            batch: The batch, or some of its rows; no :attr:`group` is divided.
-            counts: Of the whole batch, so that the losses of its parts add up to its mean.
+            signals: The student's signals, as :meth:`student_wants` names them.
+            targets: The result of :meth:`targets` for the same rows.
+            batch: The batch, or some of its rows that divide no :attr:`group`.
+            counts: Counts of the whole batch, so that the losses of its parts add up to its mean.
             maps: The student's learned maps.
 
         Returns:
@@ -99,7 +99,7 @@ def objective_for(spec: ObjectiveSpec, shape: TeacherShape) -> Objective:
     """Build the objective that a request asks for.
 
     Raises:
-        InputError: More relation heads than the teacher's attention is wide, or no relations to match.
+        InputError: There are more relation heads than the teacher's attention is wide, or its last layer has no heads.
     """
     heads, last = spec.relation_heads or shape.last_heads, shape.architecture.layers[-1]
     width = last.heads * last.head_width

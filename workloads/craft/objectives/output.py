@@ -1,7 +1,7 @@
-"""The output terms: match what an embedding model is used for, through a learned map to the teacher's width.
+"""Output terms: match the teacher's output through a learned map to its width, for embedding models.
 
-Relations of the last layer leave its output projection and feed-forward network untrained; a student whose output
-matters needs one of these terms as well.
+Relations of the last layer leave its output projection and feed-forward network untrained. So a student whose output
+is used needs one of these terms too.
 
 Shape letters: B rows, L tokens, H hidden size of the student, T of the teacher.
 """
@@ -20,7 +20,7 @@ PROJECTION = LearnedMap("projection")
 
 
 def pool(output_BLH: Tensor, mask_BL: Tensor | None) -> Tensor:
-    """Mean over the real tokens of each row: ``[B, H]``."""
+    """Compute the mean over the real tokens of each row: ``[B, H]``."""
     if mask_BL is None:
         return output_BLH.mean(1)
     weights = mask_BL[..., None].to(output_BLH.dtype)
@@ -34,17 +34,17 @@ class _Output:
     maps: tuple[LearnedMap, ...] = (PROJECTION,)
 
     def teacher_wants(self) -> Wants:
-        """Give the last layer's output."""
+        """Return the output of the last layer."""
         return Wants(output=True)
 
     def student_wants(self, layers: int) -> Wants:
-        """Give the last layer's output."""
+        """Return the output of the last layer."""
         return Wants(output=True)
 
 
 @dataclass(frozen=True)
 class PooledOutput(_Output):
-    """The cosine of pooled outputs: the mean over rows of ``1 - cos(map(pool(s)), pool(t))``.
+    """The cosine distance of pooled outputs: the mean over rows of ``1 - cos(map(pool(s)), pool(t))``.
 
     ``pool`` is the mean over real tokens, as in Sentence-BERT (arXiv 1908.10084, section 3).
     """
@@ -52,12 +52,12 @@ class PooledOutput(_Output):
     pools: bool = True
 
     def targets(self, teacher: Signals, batch: Batch, head_order: Tensor | None) -> Tensor:
-        """Give the teacher's pooled output ``[B, T]``."""
+        """Return the teacher's pooled output ``[B, T]``."""
         assert teacher.output_BLH is not None
         return pool(teacher.output_BLH.float(), batch.mask_BL)
 
     def loss_rows(self, student: Signals, targets: Tensor, batch: Batch, counts: Counts, maps: LearnedMaps) -> Tensor:
-        """Give each row's share, ``[B]``; see :meth:`Term.loss_rows`."""
+        """Return each row's share of the loss, ``[B]``, without the weight."""
         assert student.output_BLH is not None
         given_BT = maps(PROJECTION.name, pool(student.output_BLH, batch.mask_BL)).float()
         return (1 - F.cosine_similarity(given_BT, targets, dim=-1)) / counts.rows
@@ -70,12 +70,12 @@ class TokenOutput(_Output):
     pools: bool = False
 
     def targets(self, teacher: Signals, batch: Batch, head_order: Tensor | None) -> Tensor:
-        """Give the teacher's output ``[B, L, T]``."""
+        """Return the teacher's output ``[B, L, T]``."""
         assert teacher.output_BLH is not None
         return teacher.output_BLH.float()
 
     def loss_rows(self, student: Signals, targets: Tensor, batch: Batch, counts: Counts, maps: LearnedMaps) -> Tensor:
-        """Give each row's share, ``[B]``; see :meth:`Term.loss_rows`."""
+        """Return each row's share of the loss, ``[B]``, without the weight."""
         assert student.output_BLH is not None
         squares_BL = (maps(PROJECTION.name, student.output_BLH).float() - targets).square().mean(-1)
         return real_tokens(squares_BL, batch.mask_BL) / counts.tokens

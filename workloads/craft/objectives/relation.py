@@ -1,7 +1,7 @@
 """Self-attention relation distillation: match how tokens relate to one another, not the vectors themselves.
 
-``R = X X^T / sqrt(d)`` for each relation head, X being the queries, keys or values of one layer with all
-heads side by side, split anew into relation heads. Sources: MiniLMv2 (arXiv 2012.15828) for ``kl``, AutoDistil
+A relation is ``R = X X^T / sqrt(d)`` for each relation head. X are the queries, keys or values of one layer with all
+heads side by side, split again into relation heads. Sources: MiniLMv2 (arXiv 2012.15828) for ``kl``, AutoDistil
 (arXiv 2201.12507, section 3.2) for ``softmax-mse``, its released code for ``raw-mse``.
 
 Shape letters: B rows, L tokens, A attention width, R relation heads, D width of a relation head.
@@ -29,7 +29,7 @@ class RelationTarget:
 
     Attributes:
         relation: Raw scaled scores for ``raw-mse``, row-wise probabilities otherwise.
-        entropy_part: For ``kl``: the sum of ``p log p`` over the query rows that count, ``[B]``.
+        entropy_part: For ``kl`` the sum of ``p log p`` over heads and real query rows, else zeros, ``[B]``.
     """
 
     relation: Tensor
@@ -41,7 +41,7 @@ class RelationLoss:
     """The loss of one relation (queries, keys or values).
 
     Attributes:
-        form: Which of the three forms.
+        form: ``kl``, ``softmax-mse`` or ``raw-mse``.
         heads: Relation heads R.
         remainder: ``spread`` makes the first ``A mod R`` heads one wider; ``drop`` leaves the rest out.
     """
@@ -55,7 +55,7 @@ class RelationLoss:
 
         Args:
             x_BLA: The teacher's queries, keys or values.
-            mask_BL: True at real tokens; None where all are.
+            mask_BL: True at real tokens; None if all are.
         """
         scores = relation_scores(x_BLA.float(), self.heads, self.remainder)
         if self.form == "raw-mse":
@@ -73,9 +73,9 @@ class RelationLoss:
 
         Args:
             x_BLA: The student's queries, keys or values; its width may differ from the teacher's.
-            target: What :meth:`target` gave for the same batch.
-            mask_BL: As there.
-            counts: What to divide by; those of a whole batch make the parts of it add up.
+            target: The result of :meth:`target` for the same rows.
+            mask_BL: True at real tokens; None if all are.
+            counts: Divisors; with those of the whole batch, the losses of its parts add up to its mean.
 
         Returns:
             ``[B]``, each batch row's share of the mean over heads and real query rows of the divergence (``kl``), or
@@ -100,10 +100,10 @@ class Relation:
     """One relation of a layer of the teacher, compared with that of the student's last layer.
 
     Attributes:
-        of: What relates the tokens.
-        loss: How two relations are compared.
-        teacher_layer: Of the teacher, from 1.
-        weight: Of the term.
+        of: The projections that the relation is made of.
+        loss: The loss between two relations.
+        teacher_layer: Number of the teacher's layer, from 1.
+        weight: Weight of the term.
     """
 
     of: Literal["queries", "keys", "values"]
@@ -115,15 +115,15 @@ class Relation:
     pools: bool = False
 
     def teacher_wants(self) -> Wants:
-        """Give the layer's projections."""
+        """Return the queries, keys and values of the teacher's layer."""
         return Wants(relations=frozenset([self.teacher_layer]))
 
     def student_wants(self, layers: int) -> Wants:
-        """Give the last layer's projections."""
+        """Return the queries, keys and values of the student's last layer."""
         return Wants(relations=frozenset([layers]))
 
     def targets(self, teacher: Signals, batch: Batch, head_order: Tensor | None) -> RelationTarget:
-        """Give the teacher's relation; see :meth:`Term.targets`."""
+        """Return the teacher's relation, with its dimensions in ``head_order`` if that is not None."""
         x_BLA = getattr(teacher, self.of)[self.teacher_layer]
         if head_order is not None:
             assert self.teacher_layer == teacher.layers, "the order is that of the last layer's heads"
@@ -133,15 +133,15 @@ class Relation:
     def loss_rows(
         self, student: Signals, targets: RelationTarget, batch: Batch, counts: Counts, maps: LearnedMaps
     ) -> Tensor:
-        """Give each row's share, ``[B]``; see :meth:`Term.loss_rows`."""
+        """Return each row's share of the loss, ``[B]``, without the weight."""
         return self.loss(getattr(student, self.of)[student.layers], targets, batch.mask_BL, counts)
 
 
 def relation_scores(x_BLA: Tensor, heads: int, remainder: str = "spread") -> Tensor:
-    """Scaled products of all token pairs in each relation head: ``[B, R, L, L]``.
+    """Compute the scaled products of all token pairs in each relation head: ``[B, R, L, L]``.
 
-    Each head is scaled by the root of its own width. Widths that ``heads`` does not divide are spread over
-    uneven heads, or cut off with ``remainder="drop"`` as in AutoDistil's released code.
+    Each head is scaled by the root of its own width. A width that ``heads`` does not divide is spread over uneven
+    heads, or with ``remainder="drop"`` its last dimensions are left out, as in AutoDistil's released code.
     """
     batch, length, width = x_BLA.shape
     assert width >= heads, (width, heads)

@@ -1,8 +1,8 @@
-"""Terms: an objective is a weighted sum of them.
+"""Terms, whose weighted sum is an objective.
 
-A term says what it needs of the teacher and of the student, so that nothing else is computed or kept. It gives the loss
-of each row of a batch; rows are what workers, micro-batches and the rungs of a search are made of. A term that compares
-rows with one another names how many consecutive rows of the whole batch form a group; no group is ever divided.
+A term names the signals that it needs of teacher and student, so that nothing else is computed or kept. It returns the
+loss of each row of a batch, since workers, micro-batches and the rungs of a search divide batches by rows. A term that
+compares rows with one another names how many consecutive rows of the whole batch form a group; no group is divided.
 
 Layers are numbered as hidden states are: 0 is the embeddings' output, ``i`` is layer ``i`` of 1 to ``n``.
 """
@@ -33,8 +33,8 @@ class LearnedMap:
     """A linear map of a student's hidden states to targets, trained with the student and saved beside its weights.
 
     Attributes:
-        name: Of the part in :mod:`workloads.shapes.parameters`.
-        copies: Its outputs are so many times the teacher's hidden size. It starts as the identity to each of them.
+        name: Name of the part in :mod:`workloads.shapes.parameters`.
+        copies: Width of the output, in multiples of the teacher's hidden size; it starts as an identity for each.
     """
 
     name: str
@@ -42,7 +42,7 @@ class LearnedMap:
 
 
 LearnedMaps = Callable[[str, Tensor], Tensor]
-"""Applies the learned map of a name to ``[..., H]``."""
+"""Function that applies the learned map of a name to hidden states ``[..., H]``."""
 
 
 class Term(Protocol):
@@ -55,53 +55,53 @@ class Term(Protocol):
 
     @property
     def group(self) -> int:
-        """Rows that are compared with one another: 1, or so many consecutive rows of the whole batch."""
+        """Number of consecutive rows of the whole batch that are compared with one another; 1 if none are."""
         ...
 
     @property
     def maps(self) -> tuple[LearnedMap, ...]:
-        """The learned maps that it needs."""
+        """The learned maps that the term needs."""
         ...
 
     @property
     def pools(self) -> bool:
-        """Whether a row must be one document."""
+        """Whether rows are pooled, so that each must hold one document."""
         ...
 
     def teacher_wants(self) -> Wants:
-        """Give the signals that it needs of the teacher."""
+        """Return the signals that the term needs of the teacher."""
         ...
 
     def student_wants(self, layers: int) -> Wants:
-        """Give the signals that it needs of a student with so many layers."""
+        """Return the signals that the term needs of a student with ``layers`` layers."""
         ...
 
     def targets(self, teacher: Signals, batch: Batch, head_order: Tensor | None) -> Any:
         """Prepare the teacher's side of a batch, once for all its students.
 
         Args:
-            teacher: What the teacher gave.
+            teacher: The teacher's signals.
             batch: The batch, or some of its rows.
-            head_order: Order of the attention width's dimensions ``[A]`` in which the teacher's last layer is read,
-                where the SuperLM's heads were reordered; None where they were not.
+            head_order: Order of the dimensions of the attention width, ``[A]``, in which the teacher's last layer is
+                read if the SuperLM's heads were reordered; None if they were not.
         """
         ...
 
     def loss_rows(self, student: Signals, targets: Any, batch: Batch, counts: Counts, maps: LearnedMaps) -> Tensor:
-        """Give each row's share of the loss, ``[B]``, without the weight.
+        """Return each row's share of the loss, ``[B]``, without the weight.
 
         Args:
-            student: What the student gave.
-            targets: The teacher's side of the same rows.
+            student: The student's signals.
+            targets: The result of :meth:`targets` for the same rows.
             batch: The batch, or some of its rows.
-            counts: Of the whole batch, so that the shares of its rows add up to its mean.
+            counts: Counts of the whole batch, so that the shares of all its rows add up to its mean.
             maps: The learned maps.
         """
         ...
 
 
 def rows_of_groups(losses_G: Tensor, rows: int, group: int) -> Tensor:
-    """Give each group's loss to its rows in equal parts, ``[B]``; the last group may have fewer rows."""
+    """Divide the losses of groups ``[G]`` equally among their rows, ``[B]``; the last group may have fewer rows."""
     sizes = torch.full_like(losses_G, group)
     sizes[-1] = rows - group * (len(losses_G) - 1)
     return (losses_G / sizes).repeat_interleave(group)[:rows]

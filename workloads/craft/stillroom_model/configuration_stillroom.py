@@ -10,7 +10,7 @@ class StillroomConfig(PretrainedConfig):
     with one number a layer. A layer without heads has no attention, one without neurons no feed-forward network.
 
     Args:
-        family: The model type of the stock classes that compute what it computes.
+        family: The model type of the stock classes that compute the same function.
         position_counting: `from-zero`, or `after-padding`: over real tokens, from `pad_token_id` + 1.
         type_vocab_size: Rows of the token-type table; 0 for none.
         relative_attention_num_buckets: Rows of the relative attention bias that all layers share; 0 for none.

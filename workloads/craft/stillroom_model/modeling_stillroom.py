@@ -1,7 +1,7 @@
 """An encoder with a free head width, whose layers may differ. Made by stillroom; Apache-2.0.
 
-It computes what BERT, RoBERTa, XLM-R or MPNet computes, by the configuration's flags. Positions and relative
-buckets are worked out in the forward, for a non-persistent buffer is not restored when a checkpoint is loaded.
+It computes the same function as BERT, RoBERTa, XLM-R or MPNet, by the configuration's flags. Positions and relative
+buckets are computed in the forward pass, since a non-persistent buffer is not restored when a checkpoint is loaded.
 
 Shape letters: B rows, L tokens, H hidden size, A attention width, N heads, D head width.
 """
@@ -176,7 +176,7 @@ class StillroomModel(StillroomPreTrainedModel):
         return bias.masked_fill(masked, torch.finfo(x_BLH.dtype).min)
 
     def buckets(self, length: int, device: torch.device) -> Tensor:
-        """Give the bucket of each distance: half for keys behind the query, first exact, then logarithmic."""
+        """Give the bucket of each distance: half of them for later keys; exact for near, logarithmic for far keys."""
         at = torch.arange(length, device=device)
         distance = at[None, :] - at[:, None]
         half = self.config.relative_attention_num_buckets // 2

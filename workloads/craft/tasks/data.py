@@ -24,7 +24,7 @@ from workloads.storage.places import confined
 from workloads.storage.storage import Storage
 
 FIELD = "proxy_task"
-"""Part of a request that errors name by default."""
+"""The part of a request that errors name by default."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ def read_task(spec: TaskSpec, field: str = FIELD) -> TaskData:
         field: The part of the request that errors name.
 
     Raises:
-        InputError: A file cannot be read, lacks a column, or holds something else than text and labels; or there are
-            fewer than two classes.
+        InputError: A file cannot be read, lacks a column, or holds other values than text and labels; or the training
+            rows have fewer than two classes.
     """
     train = _read_side(spec, "train", field)
     if spec.max_train_rows is not None:
@@ -88,13 +88,13 @@ def read_task(spec: TaskSpec, field: str = FIELD) -> TaskData:
         raise InputError.of(
             f"{field}.train",
             f"Its rows have only one class, {classes[0]}.",
-            "Give files (or more rows of them) with at least two classes.",
+            "Use files (or more of their rows) with at least two classes.",
         )
     return TaskData(_numbered(train, classes, field), _numbered(validation, classes, field), classes)
 
 
 def task_fingerprint(spec: TaskSpec, field: str = FIELD) -> dict[str, Any]:
-    """Give all that decides a task, as JSON: settings, and size and SHA-256 of each file instead of its path.
+    """Return everything that decides a task, as JSON: its settings, and size and SHA-256 of each file, not its path.
 
     Raises:
         InputError: A file cannot be read.
@@ -109,7 +109,7 @@ def task_fingerprint(spec: TaskSpec, field: str = FIELD) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Side:
-    """Rows as read from the files; ``places`` holds file and row number of each, for errors."""
+    """Rows as read from the files; ``places`` names file and row number of each in words, for errors."""
 
     texts: Sequence[tuple[str, ...]]
     labels: Sequence[Any]
@@ -141,7 +141,7 @@ def _read_side(spec: TaskSpec, side: Literal["train", "validation"], field: str)
 
 
 def _read_file(url: str, spec: TaskSpec, at: str, field: str) -> list[tuple[Any, ...]]:
-    """Give the columns of texts and, last, of labels."""
+    """Read the rows of a file: the texts and, last, the label."""
     wanted = [*spec.text_columns, spec.label_column]
     storage, ending = _open(url, at), Path(url.partition("?")[0]).suffix.lower()
     try:
@@ -163,7 +163,7 @@ def _read_file(url: str, spec: TaskSpec, at: str, field: str) -> list[tuple[Any,
             raise _no_column(column, url, table.column_names, spec, field)
         if table.column_names.count(column) > 1:
             problem = f"{url} has {table.column_names.count(column)} columns of the name {column!r}."
-            raise InputError.of(at, problem, "Rename all but the one that is meant.")
+            raise InputError.of(at, problem, "Keep the one to use, and rename or remove the others.")
     try:
         columns = [table.column(column).to_pylist() for column in wanted]
     except Exception as error:  # as above: invalid UTF-8, times that Python cannot hold
@@ -183,7 +183,7 @@ def _read_jsonl(
         except JsonError as error:
             raise _no_row(url, at, f"line {number} is {error}") from error
         if not isinstance(row, dict):
-            raise _no_row(url, at, f"line {number} holds no object")
+            raise _no_row(url, at, f"line {number} is not a JSON object")
         for column in wanted:
             if column not in row:
                 raise _no_column(column, f"line {number} of {url}", list(row), spec, field)
@@ -258,11 +258,11 @@ def _identity(url: str, at: str) -> dict[str, Any]:
 
 
 def _no_row(url: str, at: str, problem: str) -> InputError:
-    return InputError.of(at, f"{url} cannot be read: {problem}.", "Mend or replace the file.")
+    return InputError.of(at, f"{url} cannot be read: {problem}.", "Repair or replace the file.")
 
 
 def _unreadable(url: str, at: str, error: BaseException) -> InputError:
-    return cannot_use(at, f"{url} cannot be read: {error}.", "Mend or replace the file.", error)
+    return cannot_use(at, f"{url} cannot be read: {error}.", "Repair or replace the file.", error)
 
 
 def _no_column(column: str, where: str, there: Sequence[str], spec: TaskSpec, field: str) -> InputError:

@@ -44,17 +44,17 @@ class EncodedRows:
         return len(self.labels_N)
 
     def shuffled(self, batch_size: int, draw: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
-        """Give the rows of each batch, shuffled by ``draw``."""
+        """Yield the row numbers of each batch, shuffled by ``draw``."""
         order = draw.permutation(len(self))
         return (order[start : start + batch_size] for start in range(0, len(self), batch_size))
 
     def by_length(self, batch_size: int) -> Iterator[npt.NDArray[np.int64]]:
-        """Give the rows of each batch, with rows of similar length together."""
+        """Yield the row numbers of each batch, with rows of similar length together."""
         order = np.argsort(np.diff(self.starts_N1), kind="stable")
         return (order[start : start + batch_size] for start in range(0, len(self), batch_size))
 
     def batch(self, rows: npt.NDArray[np.int64], pad_id: int) -> tuple[Batch, Tensor]:
-        """Pad the rows to their longest, and give their labels ``[B]``."""
+        """Return the rows, padded to the longest of them, and their labels ``[B]``."""
         starts, ends = self.starts_N1[rows], self.starts_N1[rows + 1]
         lengths = ends - starts
         ids_BL = np.full((len(rows), lengths.max()), pad_id, np.int64)
@@ -74,8 +74,8 @@ class EncodedTask:
 
     Attributes:
         outputs: Number of outputs of the head: one per class, or one for a regression.
-        regression: Whether labels are values.
-        pad_id: Padding token.
+        regression: Whether labels are values, not classes.
+        pad_id: Id of the padding token.
     """
 
     train: EncodedRows
@@ -92,17 +92,17 @@ def encode_task(
     shape: TeacherShape,
     field: str = FIELD,
 ) -> EncodedTask:
-    """Tokenise a task's texts or pairs with the model's tokenizer, cut to ``sequence_length``.
+    """Tokenise a task's texts or pairs with the teacher's tokenizer, cut to ``sequence_length``.
 
     Args:
         data: The task's rows.
-        spec: Gives the sequence length.
-        tokenizer: The teacher's.
-        shape: The teacher's.
+        spec: The task's settings, for the sequence length.
+        tokenizer: The teacher's tokenizer.
+        shape: The teacher's shape.
         field: The part of the request that errors name.
 
     Raises:
-        InputError: ``sequence_length`` is over the model's longest input.
+        InputError: ``sequence_length`` is over the teacher's longest input.
     """
     if spec.sequence_length > shape.longest:
         raise InputError.of(

@@ -36,7 +36,7 @@ from workloads.spec.evaluation import TASK, BaselineDocument, EvaluationRequest,
 from workloads.spec.part import with_length
 
 Report = Callable[[int, int], None]
-"""Callback with the steps done and the steps in all."""
+"""Callback with the number of steps done and of all steps."""
 EpochReport = Callable[[int, int, dict[str, float]], None]
 """Callback after each epoch with the same numbers, and with its loss and its score on the rows set aside."""
 
@@ -121,7 +121,7 @@ def prepare(request: EvaluationRequest, model: TaskModel) -> EvaluationData:
 
 
 def set_aside(rows: LabelledRows, share: float, *, regression: bool) -> tuple[LabelledRows, LabelledRows]:
-    """Split training rows into rows to train on and rows to choose by, the same for every seed.
+    """Split training rows into rows to train on and rows to choose the epoch on, the same for every seed.
 
     A hash of the texts decides, so that rows of equal texts stay on one side, in any order. The share set aside is the
     same in each class.
@@ -152,13 +152,13 @@ def set_aside(rows: LabelledRows, share: float, *, regression: bool) -> tuple[La
 
 
 def main_score(request: EvaluationRequest, classes: Sequence[int]) -> str:
-    """Name of the score that the request's metric stands for."""
+    """Return the name of the score that the request's metric stands for."""
     average = f1_average(request, classes)
     return f"f1_{average}" if average else request.task.metric
 
 
 def f1_average(request: EvaluationRequest, classes: Sequence[int]) -> Literal["binary", "macro"] | None:
-    """Average of F1 for a task with these classes; None if the metric is not F1."""
+    """Return how F1 is averaged for a task with these classes; None if the metric is not F1."""
     if request.task.metric != "f1":
         return None
     return "binary" if len(classes) == 2 else "macro"
@@ -192,7 +192,7 @@ def constant_baseline(
 
 
 def steps_in_all(request: EvaluationRequest, data: EvaluationData) -> int:
-    """Number of steps of one seed's fine-tuning."""
+    """Return the number of steps of one seed's fine-tuning."""
     return len(request.learning_rates) * request.epochs * -(-len(data.task.train) // request.batch_size)
 
 
@@ -205,7 +205,7 @@ def evaluate_seed(
     report: Report = lambda done, total: None,
     epoch_report: EpochReport = lambda done, total, metrics: None,
 ) -> SeedScore:
-    """Fine-tune the model with each learning rate, keep the best epoch of all, and score it.
+    """Fine-tune the model with each learning rate, and score the best epoch of all.
 
     Args:
         base: A model without a head; it is not changed.
@@ -244,7 +244,7 @@ def evaluate_seed(
         done = number * total // len(request.learning_rates)
     if best is None:
         raise InputError.of(
-            "learning_rates", f"With each of them fine-tuning diverged (seed {seed}).", "Use smaller learning rates."
+            "learning_rates", f"Fine-tuning diverged with each of them (seed {seed}).", "Use smaller learning rates."
         )
     tuning.model.load_state_dict(best.state)
     found = scores(tuning.predict(data.scored), data.scored.labels_N.astype(np.float64), len(data.classes))

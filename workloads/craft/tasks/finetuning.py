@@ -29,7 +29,7 @@ class EpochScore:
     Attributes:
         epoch: Number of the epoch, from 1.
         score: The task's metric on its validation rows; higher is better.
-        train_loss: Mean over the epoch.
+        train_loss: Mean training loss over the epoch.
     """
 
     epoch: int
@@ -38,11 +38,11 @@ class EpochScore:
 
 
 def classifier(base: PreTrainedModel, task: EncodedTask, seed: int) -> PreTrainedModel:
-    """Copy a model into the classifier of its family: the stock class, or the one saved beside it.
+    """Copy a model into the classifier of its family.
 
     Args:
         base: A teacher or a student without a head; its weights are copied.
-        task: Gives the number of outputs of the head.
+        task: The task, for the number of outputs of the head.
         seed: Seed of the head's initial values (and of the pooler's, if the head needs one and ``base`` has none).
     """
     config = copy.deepcopy(base.config)
@@ -119,7 +119,7 @@ class FineTuning:
 
     @torch.no_grad()
     def predict(self, rows: EncodedRows) -> Values:
-        """Give the model's answer to each row: a class, or the value of a regression."""
+        """Return the model's prediction for each row, ``[N]``: a class, or the value of a regression."""
         self.model.eval()
         predicted = np.empty(len(rows))
         for part in rows.by_length(2 * self.spec.batch_size):

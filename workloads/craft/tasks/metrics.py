@@ -16,28 +16,28 @@ Values = npt.NDArray[np.float64]
 
 
 def accuracy(predicted_N: Values, labels_N: Values) -> float:
-    """Share of the rows that are predicted correctly."""
+    """Return the share of rows that are predicted correctly."""
     return float(np.mean(predicted_N == labels_N))
 
 
 def f1(predicted_N: Values, labels_N: Values) -> float:
-    """F1 of class 1 if there are two classes, else the mean over all classes."""
+    """Compute the F1 of class 1 if there are two classes, else the mean over all classes."""
     classes = int(max(predicted_N.max(), labels_N.max())) + 1
     return f1_binary(predicted_N, labels_N) if classes <= 2 else f1_macro(predicted_N, labels_N)
 
 
 def f1_binary(predicted_N: Values, labels_N: Values) -> float:
-    """F1 of class 1."""
+    """Compute the F1 of class 1."""
     return _f1_of(1, predicted_N, labels_N)
 
 
 def f1_macro(predicted_N: Values, labels_N: Values) -> float:
-    """Mean of the F1 of each class that occurs among the labels."""
+    """Compute the mean F1 of the classes that occur among the labels."""
     return float(np.mean([_f1_of(one, predicted_N, labels_N) for one in np.unique(labels_N)]))
 
 
 def matthews(predicted_N: Values, labels_N: Values) -> float:
-    """Matthews' correlation, for any number of classes (Gorodkin 2004)."""
+    """Compute Matthews' correlation, for any number of classes (Gorodkin 2004)."""
     classes = int(max(predicted_N.max(), labels_N.max())) + 1
     predicted, labels = (
         np.bincount(given.astype(np.int64), minlength=classes).astype(np.float64) for given in (predicted_N, labels_N)
@@ -48,7 +48,7 @@ def matthews(predicted_N: Values, labels_N: Values) -> float:
 
 
 def spearman(predicted_N: Values, labels_N: Values) -> float:
-    """Spearman's rank correlation; equal values share the mean of their ranks."""
+    """Compute Spearman's rank correlation; equal values share the mean of their ranks."""
     from scipy.stats import spearmanr  # slow to import, and only needed here
 
     if np.ptp(predicted_N) == 0 or np.ptp(labels_N) == 0:
@@ -70,8 +70,8 @@ def scores(predicted_N: Values, labels_N: Values, classes: int) -> dict[str, flo
     """Compute all metrics that apply: ``spearman`` for a regression, else the others, F1 named by its average.
 
     Args:
-        predicted_N: Classes from 0, or values.
-        labels_N: The same.
+        predicted_N: Predicted classes from 0, or values.
+        labels_N: True classes from 0, or values.
         classes: Number of classes of the task, 0 for a regression.
     """
     if classes == 0:

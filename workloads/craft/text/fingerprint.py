@@ -15,7 +15,7 @@ _CHUNK = 1 << 20
 
 
 def digest_of(source: Source) -> str:
-    """SHA-256 over a file's kind and content, read piece by piece.
+    """Compute the SHA-256 of a file's kind and content, read piece by piece.
 
     Raises:
         InputError: The file cannot be read.
@@ -42,7 +42,7 @@ def order_by_content(sources: Sequence[Source]) -> list[tuple[str, Source]]:
 
 
 def corpus_fingerprint(digests: Sequence[str], sources: Sequence[Source], spec: CorpusSpec) -> dict[str, Any]:
-    """Give all that decides a corpus of files, for a stage's key; settings that affect none of the files are left out.
+    """Return everything that decides a corpus of files, for a stage's key; settings without effect are left out.
 
     Args:
         digests: Hashes of all files, sorted.

@@ -23,7 +23,7 @@ def is_hub_id(dataset: str) -> bool:
 
 
 def resolve_revision(dataset: str) -> str:
-    """Give the commit of the dataset's main branch.
+    """Return the commit of the dataset's main branch.
 
     Raises:
         InputError: The hub cannot be reached, or has no such dataset.
@@ -38,7 +38,7 @@ def resolve_revision(dataset: str) -> str:
 
 
 def plan_hub_splits(spec: CorpusSpec, revision: str | None) -> list[Split]:
-    """Give one split for each shard (mostly a file) of a dataset on the hub.
+    """Return one split for each shard (usually a file) of a dataset on the hub.
 
     Raises:
         InputError: The hub cannot be reached, or has no such dataset, configuration or split.
@@ -56,7 +56,7 @@ def read(piece: HubPiece, column: str) -> Iterator[str]:
     """Yield the texts of a shard.
 
     Raises:
-        InputError: The shard cannot be read, or has no such column.
+        InputError: The shard cannot be read, has no such column, or the column holds other values than text.
     """
     dataset = _open(piece)
     rows = iter(dataset.shard(piece.shards, piece.shard) if piece.shards > 1 else dataset)
@@ -76,7 +76,7 @@ def read(piece: HubPiece, column: str) -> Iterator[str]:
             value = _decoded(value, piece, column)
         if value is not None and not isinstance(value, str):
             raise InputError.of(
-                "corpus.text_column", f"{column!r} of {piece.name} is no text.", "Name the text's column."
+                "corpus.text_column", f"{column!r} of {piece.name} does not hold text.", "Name the column of the text."
             )
         if value:
             yield value

@@ -1,4 +1,4 @@
-"""Lines of a byte range, and documents of at most one MiB, in constant memory."""
+"""Reading of lines in a byte range, and of documents of at most one MiB, in constant memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LONGEST_DOCUMENT = 1 << 20
 """Longest document, in bytes (of a text file) or characters (of a value); a longer one becomes several."""
 
 LONGEST_LINE = 64 << 20
-"""Longest line in bytes where lines must be read whole (JSONL); a longer one is mostly a JSON array."""
+"""Longest line in bytes if lines must be read whole (JSONL); a longer one usually is a JSON array."""
 
 _CHUNK = 1 << 20
 _BLANK_LINE = re.compile(rb"(?<=\n)[ \t\r]*\n")
@@ -31,12 +31,12 @@ def read_lines(file: pa.NativeFile, start: int, stop: int, longest: int | None =
 
     Args:
         file: An open file, positioned at ``start``.
-        start: Offset of the first byte, which begins a line.
+        start: Offset of the first byte, which must begin a line.
         stop: Offset after the last byte.
-        longest: Longest line in bytes; longer ones are cut, at a space if possible. None cuts none.
+        longest: Longest line in bytes; longer ones are cut, at a space if possible. With None no line is cut.
 
     Raises:
-        LineTooLongError: Lines are not cut, and one is longer than :data:`LONGEST_LINE`.
+        LineTooLongError: ``longest`` is None, and a line is longer than :data:`LONGEST_LINE`.
     """
     held, offset, unread = b"", start, stop - start
     while unread > 0 and (chunk := file.read(min(_CHUNK, unread))):
@@ -108,13 +108,13 @@ def parts_of(text: str, longest: int = LONGEST_DOCUMENT) -> Iterator[str]:
 def start_near(file: pa.NativeFile, after: int, offset: int, size: int, *, paragraphs: bool) -> int:
     """Find the last start of a line at or before ``offset``; with ``paragraphs``, of a paragraph if one is near.
 
-    It looks back one MiB, so that pieces of that size give no small remainders. Longer lines are not cut: then the
-    result is the start of the next line, or ``size`` if there is none.
+    It looks back one MiB at most, so that no piece is much smaller than ``offset`` asks for. If no line starts there,
+    the result is the start of the next line, or ``size`` if there is none.
 
     Args:
-        file: Open for random access.
-        after: The start must lie beyond this byte.
-        offset: Bytes from the file's start.
+        file: A file open for random access.
+        after: Offset that the start must lie beyond.
+        offset: Offset to search at.
         size: Bytes of the file.
         paragraphs: Prefer a line after an empty one.
     """

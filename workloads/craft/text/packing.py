@@ -44,9 +44,9 @@ class PackedRows:
 
     Args:
         length: L, at least 3.
-        cls_id: First of each row.
-        sep_id: Last of each row, and between documents.
-        pad_id: Fills up the last row.
+        cls_id: Id of the first token of each row.
+        sep_id: Id of the last token of each row, and of the separator of documents.
+        pad_id: Id of the token that fills up the last row.
     """
 
     def __init__(self, length: int, cls_id: int, sep_id: int, pad_id: int) -> None:
@@ -88,7 +88,10 @@ class PackedRows:
 
 
 class DocumentRows:
-    """Layout ``documents``: one document per row, ``[CLS] … [SEP]``, truncated and padded; see :class:`PackedRows`."""
+    """Layout ``documents``: one document per row, ``[CLS] … [SEP]``, truncated and padded.
+
+    The arguments are those of :class:`PackedRows`.
+    """
 
     def __init__(self, length: int, cls_id: int, sep_id: int, pad_id: int) -> None:
         assert length >= 3

@@ -1,7 +1,7 @@
 """Readers: yield the documents of a piece of a corpus in constant memory.
 
-A reader checks the file as it reads. A fault of the file is an :class:`InputError` that names the file (and the
-line). Errors of the consumer (such as a full disk) pass through unchanged.
+A reader checks the file as it reads. For a fault of the file it raises an :class:`InputError` that names the file (and
+the line). Errors of the consumer (such as a full disk) pass through unchanged.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _jsonl(piece: FilePiece, column: str) -> Iterator[str]:
         if not isinstance(value, str):
             raise InputError.of(
                 _COLUMN,
-                f"{source.url}, line {_line_number(source, offset)}: {column!r} is no text but {shown(value)}.",
+                f"{source.url}, line {_line_number(source, offset)}: {column!r} is {shown(value)}, not text.",
                 "Name the key that holds the text.",
             )
         yield value.encode("utf-8", "replace").decode()  # JSON can hold lone surrogates; UTF-8 cannot
@@ -110,7 +110,7 @@ def _arrow(piece: FilePiece, column: str) -> Iterator[str]:
 def _values(source: Source, batches: Iterable[pa.RecordBatch], column: str) -> Iterator[str]:
     rest, rows = iter(batches), 0
     while True:
-        with reading(source):  # only around the reading: the consumer's errors are raised at the yield
+        with reading(source):  # without the yield below, at which the consumer's errors are raised
             batch = next(rest, None)
             values = None if batch is None else batch.column(batch.schema.get_field_index(column)).to_pylist()
         if values is None:
@@ -127,8 +127,8 @@ def _decoded(source: Source, column: str, row: int, value: bytes) -> str:
     except UnicodeDecodeError as error:
         raise InputError.of(
             _COLUMN,
-            f"{source.url}: {column!r} is not UTF-8 in row {row} of what is read (byte {error.start}).",
-            "Name a column that holds text, or decode it as you write the file.",
+            f"{source.url}: {column!r} is not UTF-8 in row {row} of the part that is read (byte {error.start}).",
+            "Name a column that holds text, or write the values as UTF-8.",
         ) from None
 
 
@@ -161,7 +161,7 @@ def _decode(source: Source, offset: int, line: bytes) -> str:
 
 
 def check_column(source: Source, schema: pa.Schema, column: str) -> None:
-    """Refuse a file whose text column is missing, occurs twice, or holds something else than text.
+    """Refuse a file whose text column is missing, occurs twice, or holds other values than text.
 
     Raises:
         InputError: The column cannot be used; the message names it.
@@ -175,11 +175,11 @@ def check_column(source: Source, schema: pa.Schema, column: str) -> None:
     kind = schema.field(places[0]).type
     if not _holds_text(kind):
         problem = f"Column {column!r} of {source.url} holds {str(kind)[:_LONGEST_NAME]}, not text."
-        raise InputError.of(_COLUMN, problem, "Name the text's column.")
+        raise InputError.of(_COLUMN, problem, "Name the column of the text.")
 
 
 def _holds_text(kind: pa.DataType) -> bool:
-    """Whether values are text, bytes (which may be UTF-8), or all null."""
+    """Whether values of the type are text, bytes (which may be UTF-8), or all null."""
     if isinstance(kind, pa.BaseExtensionType):
         return _holds_text(kind.storage_type)
     if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
@@ -209,7 +209,7 @@ def _bad_line(source: Source, offset: int, problem: str) -> InputError:
 
 
 def _line_number(source: Source, offset: int) -> int:
-    """Number of the line (from 1) that holds a byte. It reads the file again from the start, for errors only."""
+    """Find the number (from 1) of the line that holds a byte, for errors: it reads the file again from the start."""
     number, unread = 1, offset
     with source.open() as file, reading(source):
         while unread > 0 and (chunk := file.read(min(_BUFFER, unread))):

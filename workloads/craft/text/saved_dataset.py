@@ -1,4 +1,7 @@
-"""Saved datasets: folders by ``Dataset.save_to_disk`` or ``DatasetDict.save_to_disk``: Arrow streams and a state."""
+"""Saved datasets: folders that ``Dataset.save_to_disk`` or ``DatasetDict.save_to_disk`` wrote.
+
+Such a folder holds Arrow streams, and a ``state.json`` that names them.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,14 @@ from workloads.storage.places import confined
 
 _FIELD = "corpus.dataset"
 _MAX_BYTES = 16 << 20
-"""Largest size of a state.json, which names the dataset's files."""
+"""Most bytes of a JSON file of the dataset."""
 
 
 def list_saved_dataset(filesystem: pafs.FileSystem, base: str, spec: CorpusSpec) -> list[tuple[str, int]]:
     """List the Arrow files of a saved dataset as (path, bytes), in the dataset's order.
 
     Raises:
-        InputError: The folder does not exist, is no saved dataset, or has no such split.
+        InputError: The folder does not exist, is not a saved dataset, or has no such split.
     """
     document = _read(filesystem, f"{base}/dataset_dict.json")
     if document is not None:
@@ -36,7 +39,7 @@ def list_saved_dataset(filesystem: pafs.FileSystem, base: str, spec: CorpusSpec)
     if state is None:
         raise InputError.of(
             _FIELD,
-            f"{spec.dataset} is no folder that `datasets` saved (there is no state.json).",
+            f"{spec.dataset} is not a folder saved by `datasets`: it has no state.json.",
             "Give a folder written by save_to_disk, or a hub id; name plain files under corpus.paths.",
         )
     infos = filesystem.get_file_info([f"{base}/{name}" for name in _data_files(state, f"{base}/state.json")])
@@ -47,7 +50,7 @@ def list_saved_dataset(filesystem: pafs.FileSystem, base: str, spec: CorpusSpec)
 
 
 def _data_files(state: dict[str, Any], where: str) -> list[str]:
-    """Names of the Arrow files, all in the same folder."""
+    """Return the names of the Arrow files, all in the same folder."""
     files = state.get("_data_files")
     entries = files if isinstance(files, list) else [None]
     names = [entry.get("filename") if isinstance(entry, dict) else None for entry in entries]
@@ -58,7 +61,7 @@ def _data_files(state: dict[str, Any], where: str) -> list[str]:
 
 
 def _damaged(where: str) -> InputError:
-    return InputError.of(_FIELD, f"{where} is not what `datasets` writes.", "Save the dataset again.")
+    return InputError.of(_FIELD, f"{where} is not in the format that `datasets` writes.", "Save the dataset again.")
 
 
 def _read(filesystem: pafs.FileSystem, path: str) -> dict[str, Any] | None:

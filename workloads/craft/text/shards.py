@@ -92,7 +92,7 @@ def read_shard(storage: Storage, path: str, length: int) -> Rows:
 
     Args:
         storage: The storage that holds it.
-        path: Relative to the storage.
+        path: Path of the shard, relative to the storage.
         length: Tokens of a row.
     """
     with storage.open_input(path) as file:

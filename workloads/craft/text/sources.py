@@ -1,7 +1,7 @@
 """Sources: the files of a corpus, given as files, folders and globs, local or in an object store.
 
 A folder stands for its files at any depth, each once, links followed. Files and folders whose names begin with ``.``
-or ``_`` are skipped. A file of an unknown ending is an error that names it.
+or ``_`` are skipped. For a file with an unknown ending an error is raised that names it.
 """
 
 from __future__ import annotations
@@ -40,20 +40,21 @@ class Source:
 
     Attributes:
         path: The path inside the filesystem of ``url``.
-        url: Shown to people; also opened again on other nodes.
-        kind: The reader for it.
-        size: Bytes.
+        url: Path or URL that messages name and that other nodes open.
+        kind: Kind of its reader.
+        size: Size in bytes.
+        places: The places that requests may read.
     """
 
     path: str
     url: str
     kind: Kind
     size: int
-    places: Places = field(default_factory=confined, compare=False)  # carried along, since a worker is another process
+    places: Places = field(default_factory=confined, compare=False)  # sent along, since a worker is another process
 
     @property
     def field(self) -> str:
-        """Field of the request that errors about this file name."""
+        """Field of the request that errors about this file should name."""
         return "corpus.dataset" if self.kind == "arrow" else "corpus.paths"
 
     def open(self, offset: int = 0) -> pa.NativeFile:
@@ -73,10 +74,10 @@ class Source:
         return file
 
     def unreadable(self, error: BaseException) -> InputError:
-        """Make the error for this file when it cannot be read."""
+        """Make the error that this file cannot be read."""
         reason = " ".join(str(error).split())[:_LONGEST] or type(error).__name__
         return cannot_use(
-            self.field, f"{self.url} cannot be read: {reason}.", "Mend or replace the file, or leave it out.", error
+            self.field, f"{self.url} cannot be read: {reason}.", "Repair or replace the file, or leave it out.", error
         )
 
 
@@ -84,7 +85,7 @@ class Source:
 def reading(source: Source) -> Iterator[None]:
     """Turn every error of a library that reads a file into an error about the file.
 
-    Damaged files make libraries raise errors of any class. So put only the reading itself inside.
+    Damaged files make libraries raise errors of any class. So nothing but the reading may be inside.
 
     Raises:
         InputError: The file cannot be read.
@@ -103,9 +104,9 @@ def _remote(base: str, query: str) -> pafs.FileSystem:
 
 
 def open_filesystem(url: str) -> tuple[pafs.FileSystem, str]:
-    """Open the filesystem of a local path or URL, and give the path inside it.
+    """Open the filesystem of a local path or URL, and return it with the path inside it.
 
-    In URLs ``?`` is no wildcard: it starts the options (``?endpoint_override=…&scheme=http``).
+    In URLs ``?`` is not a wildcard: it starts the options (``?endpoint_override=…&scheme=http``).
 
     Raises:
         InputError: The URL is invalid.
@@ -166,7 +167,7 @@ def _expand(url: str) -> list[Source]:
         ) from error
     except (OSError, ValueError, pa.ArrowException) as error:
         raise cannot_use(
-            _FIELD, f"{url} cannot be listed: {error}.", "Correct the path, or give the right to read it.", error
+            _FIELD, f"{url} cannot be listed: {error}.", "Correct the path, or grant the right to read it.", error
         ) from error
     return [_source(url, file) for file in found]
 
@@ -182,8 +183,10 @@ def _local(url: str, path: str) -> Sequence[FoundFile]:
     else:
         raise _not_there(url)
     if not listing.whole:
-        problem = f"{url} leads through more than {bounds.entries:,} entries of folders."
-        raise InputError.of(_FIELD, problem, "Name folders that hold fewer files, or join small files to larger ones.")
+        problem = f"To list {url}, more than {bounds.entries:,} entries of folders would be read."
+        raise InputError.of(
+            _FIELD, problem, "Name folders that hold fewer files, or join small files into larger ones."
+        )
     return listing.files
 
 
@@ -209,7 +212,7 @@ def _hidden(names: Sequence[str]) -> bool:
 
 
 def _not_there(url: str) -> InputError:
-    return InputError.of(_FIELD, f"{url} is not there.", "Correct the path.")
+    return InputError.of(_FIELD, f"There is no file or folder {url}.", "Correct the path.")
 
 
 def _source(url: str, file: FoundFile) -> Source:
@@ -218,7 +221,9 @@ def _source(url: str, file: FoundFile) -> Source:
     if kind is None:
         raise InputError.of(_FIELD, f"{shown} has none of the endings {', '.join(ENDINGS)}.", OTHER_ENDING)
     if file.size is None:
-        raise InputError.of(_FIELD, f"{shown} cannot be read: it is no file.", "Mend it, or leave it out.")
+        raise InputError.of(
+            _FIELD, f"{shown} cannot be read: it is not a file.", "Replace it by a file, or leave it out."
+        )
     return Source(file.path, shown, kind, file.size)
 
 

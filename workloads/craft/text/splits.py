@@ -63,11 +63,11 @@ class Split:
 
     @property
     def size(self) -> int:
-        """Bytes of input; 0 if not known before."""
+        """Bytes of input; 0 if they are unknown before reading."""
         return sum(piece.size for piece in self.pieces)
 
     def to_json(self) -> str:
-        """Serialise the split; :meth:`from_json` reads it."""
+        """Return the split as JSON text; :meth:`from_json` reads it."""
         return json.dumps(asdict(self))
 
     @classmethod
@@ -87,7 +87,7 @@ def _piece(document: dict[str, Any]) -> FilePiece | HubPiece:
 
 
 def split_size(total: int) -> int:
-    """Target size of a split, in bytes, for a corpus of ``total`` bytes."""
+    """Return the target size of a split, in bytes, for a corpus of ``total`` bytes."""
     return min(max(total // _SPLITS, _SMALLEST), _LARGEST)
 
 

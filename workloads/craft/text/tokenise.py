@@ -1,4 +1,4 @@
-"""Tokenising one split: read, hold out by document, tokenise, pack, write. Used by tasks and by the plain loop."""
+"""Tokenising one split: read, hold out by document, tokenise, pack, write. Runs in a Ray task or a plain loop."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class SplitStats:
 
     Attributes:
         index: Index of the split.
-        size: Bytes of input, or of its text if those of the input are not known before.
+        size: Bytes of input, or of its text if the input's are unknown before reading.
         sides: Counts by side.
-        smallest: Smallest document hash; None if there was no document.
-        largest: Largest document hash; None likewise.
+        smallest: Smallest document hash; None without documents.
+        largest: Largest document hash; None without documents.
     """
 
     index: int
@@ -64,7 +64,7 @@ class SplitStats:
 
 
 def document_hash(text: str) -> int:
-    """Hash of a text, below 2**64; equal documents fall on one side."""
+    """Hash a text to a number below 2**64, which decides its side; so equal documents fall on one side."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 

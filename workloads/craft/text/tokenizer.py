@@ -37,9 +37,9 @@ class Tokenizer:
 
     Attributes:
         backend_json: The `tokenizers` library's JSON, without truncation and padding.
-        cls_id: Starts a row (``[CLS]``, ``<s>``).
-        sep_id: Ends a row and separates documents (``[SEP]``, ``</s>``).
-        pad_id: Fills a row.
+        cls_id: Id of the token that starts a row (``[CLS]``, ``<s>``).
+        sep_id: Id of the token that ends a row and separates documents (``[SEP]``, ``</s>``).
+        pad_id: Id of the token that fills a row.
     """
 
     backend_json: str
@@ -70,12 +70,12 @@ class Tokenizer:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Hash of all that decides the tokens: 24 hexadecimal digits."""
+        """Hash of everything that decides the tokens: 24 hexadecimal digits."""
         text = json.dumps([self.backend_json, self.cls_id, self.sep_id, self.pad_id])
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
     def encode(self, text: str) -> Iterator[list[int]]:
-        """Yield the token ids of a text piece by piece, without special tokens; pieces end at line ends."""
+        """Yield the token ids of a text piece by piece, without special tokens; pieces end at line ends if possible."""
         if (backend := _BACKENDS.get(self.fingerprint)) is None:
             backend = _BACKENDS[self.fingerprint] = Backend.from_str(self.backend_json)
         for part in parts_of(text, _PIECE):
@@ -86,7 +86,7 @@ def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Load the fast tokenizer of a teacher or a student in a local folder.
 
     Raises:
-        InputError: The tokenizer cannot be read, has no files, no fast form, or no padding token.
+        InputError: The tokenizer cannot be read, or has no files, no fast form or no padding token.
     """
     from transformers import AutoTokenizer
 
@@ -108,9 +108,9 @@ def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def _model_config(folder: Path) -> PreTrainedConfig | None:
-    """Configuration that decides the tokenizer's class; None lets transformers read the file.
+    """Return the configuration that decides the tokenizer's class; None lets transformers read the file.
 
-    For a stock family it holds only the settings needed here, since an unknown one could make transformers fail.
+    For a stock family it has only the settings that are needed, since transformers may fail on another one.
     """
     from transformers import AutoConfig
 
