@@ -31,7 +31,8 @@ router = APIRouter(tags=["selections"], responses=RESPONSES, route_class=JsonRou
 
 _COMPRESSION = f"{PATHS['compression']}/{{job_id}}"
 SequenceLength = Annotated[
-    int, Query(ge=1, le=4096, description="Tokens that flops are counted at; default: 128, or what the teacher reads.")
+    int,
+    Query(ge=1, le=4096, description="Tokens that flops are counted at; default: 128, or the teacher's longest input."),
 ]
 CostName = Literal["params", "params_without_embeddings", "flops", "weight_bytes", "activation_bytes", "latency"]
 

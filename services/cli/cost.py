@@ -23,7 +23,7 @@ def cost(
         typer.Option(
             min=1,
             help="Tokens that FLOPs and activations are counted at.",
-            show_default="128, or what the teacher reads if that is less",
+            show_default="128, or the teacher's longest input if shorter",
         ),
     ] = None,
     head_width: Annotated[int | None, typer.Option(min=1, help="Width of a head; default: the teacher's.")] = None,

@@ -34,7 +34,7 @@ SequenceLength = Annotated[
         min=1,
         max=4096,
         help="Tokens that FLOPs are counted at.",
-        show_default="128, or what the teacher reads if that is less",
+        show_default="128, or the teacher's longest input if shorter",
     ),
 ]
 Labels = Annotated[list[str] | None, typer.Option("--label", metavar="NAME:VALUE", help="Repeatable; all must hold.")]

@@ -20,9 +20,9 @@ class Scored:
 
     Attributes:
         subspace: Name of its sub-space.
-        architecture: Its shape.
-        heldout_loss: The objective on held-out text.
-        task_score: Score on the proxy task, None if it was not fine-tuned on it; higher is better.
+        architecture: Shape of the candidate.
+        heldout_loss: Loss of the objective on held-out text.
+        task_score: Score on the proxy task, higher is better; None if it was not fine-tuned on it.
         spread: Standard error of ``heldout_loss`` over the held-out rows; 0 if it was not measured.
         weights: Fingerprint of the artefact that holds its weights; None for the SuperLM of its sub-space.
     """
@@ -82,9 +82,9 @@ class Choice:
 
 
 CostOf = Callable[[Architecture, int], Cost]
-"""Callable that gives the exact cost of an architecture at a sequence length."""
+"""Callable that returns the exact cost of an architecture at a sequence length in tokens."""
 LatencyOf = Callable[[Architecture, Budget], float]
-"""Callable that gives an architecture's latency on a budget's target, in milliseconds, measured or predicted."""
+"""Callable that returns an architecture's latency on a budget's target, in milliseconds, measured or predicted."""
 
 
 def choose(
@@ -99,9 +99,9 @@ def choose(
     Args:
         candidates: Rows of the scores table.
         budget: The budget; all its limits must hold, and a cost equal to a limit meets it.
-        cost_of: Gives a candidate's cost.
-        latency_of: Gives its latency; needed if the budget limits that.
-        nearest: Number of candidates to give if none meets the budget.
+        cost_of: Returns a candidate's cost.
+        latency_of: Returns a candidate's latency; needed if the budget limits latency.
+        nearest: Number of candidates to return if none meets the budget.
 
     Returns:
         The candidates within the budget: first those with a proxy-task score, best first; then the others by held-out
@@ -133,7 +133,7 @@ def rank(scored: Scored) -> tuple[float, float]:
 
 
 def misses(cost: Cost, budget: Budget, latency_ms: float | None = None) -> dict[str, float]:
-    """Give cost divided by limit, for each broken limit."""
+    """Return cost divided by limit, for each broken limit."""
     costs = {
         "max_params": cost.params,
         "max_params_without_embeddings": cost.params_without_embeddings,

@@ -12,11 +12,11 @@ T = TypeVar("T")
 
 
 def pareto_front(candidates: Sequence[T], figures: Callable[[T], tuple[float, ...]]) -> list[T]:
-    """Give the candidates that no other one dominates (as good in all figures and better in one).
+    """Return the candidates that no other one dominates (as good in all figures and better in one).
 
     Args:
-        candidates: In any order.
-        figures: Gives a candidate's figures, less being better, such as costs and a loss. No NaN.
+        candidates: Candidates in any order.
+        figures: Returns a candidate's figures, such as costs and a loss; less is better, and none may be NaN.
 
     Returns:
         The front, sorted by the figures in their order; candidates with equal figures stay, in the order given.
@@ -33,7 +33,7 @@ def pareto_front(candidates: Sequence[T], figures: Callable[[T], tuple[float, ..
 
 
 def times_beaten(figures: Sequence[tuple[float, ...]]) -> list[int]:
-    """Give by how many others each is beaten, as :func:`pareto_front` has it; the members of the front by none."""
+    """Count the others that dominate each, in the sense of :func:`pareto_front`; 0 for the members of the front."""
     table = np.array(figures, float)
     return [int(((table <= row).all(1) & (table < row).any(1)).sum()) for row in table]
 

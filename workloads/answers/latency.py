@@ -1,4 +1,4 @@
-"""Latencies as documents: the built-in targets, and the measures on a target.
+"""Documents about latency: the built-in targets, and the measures on a target.
 
 Light to import; :mod:`workloads.craft.latency` measures, :mod:`workloads.answers.latency_model` predicts.
 """
@@ -51,7 +51,7 @@ class LatencyMeasure(Part):
     spread: float = Field(ge=0, description="Interquartile range over the median.")
     repeats_p50_ms: list[float] = Field(description="Median of each repeat.")
     agrees: bool = Field(description="Whether the repeats' medians, of student and teacher, agree within 10 %.")
-    tries: int = Field(1, ge=1, description="How often it was measured: again while the repeats disagreed.")
+    tries: int = Field(1, ge=1, description="Number of measurements; another one follows while the repeats disagree.")
     teacher_p50_ms: float = Field(gt=0)
     teacher_repeats_p50_ms: list[float]
     speed_up: float = Field(gt=0, description="The teacher's median over the student's.")
@@ -60,7 +60,7 @@ class LatencyMeasure(Part):
     measured_at: str
 
     def percentile_ms(self, percentile: Percentile) -> float:
-        """Give a percentile that a budget may limit."""
+        """Return a percentile that a budget may limit, in milliseconds."""
         return self.p50_ms if percentile == "p50" else self.p95_ms
 
 
@@ -84,7 +84,7 @@ class LatencySamples(Part):
 
     @property
     def settled(self) -> bool:
-        """Whether enough candidates have repeats that agree for later jobs to reuse them."""
+        """Whether the repeats of enough candidates agree for later jobs to reuse the measurements."""
         return sum(one.agrees for one in self.samples) >= ENOUGH * len(self.samples)
 
 
@@ -130,7 +130,7 @@ def summarise_closest(repeats: Sequence[Sequence[float]]) -> Summary:
 
 
 def settled(measure: Callable[[], LatencyMeasure], tries: int = TRIES) -> LatencyMeasure:
-    """Measure until the repeats agree, at most ``tries`` times; if they never agree, give the median measure."""
+    """Measure until the repeats agree, at most ``tries`` times; if they never agree, return the median measure."""
     found = [measure()]
     while not found[-1].agrees and len(found) < tries:
         found.append(measure())
@@ -140,7 +140,7 @@ def settled(measure: Callable[[], LatencyMeasure], tries: int = TRIES) -> Latenc
 
 
 def known_targets(own: Iterable[LatencyTarget] = ()) -> dict[str, LatencyTarget]:
-    """Give all targets by name: the built-in ones and ``own``; on equal names ``own`` wins."""
+    """Return all targets by name: the built-in ones and ``own``, which wins on equal names."""
     return BUILT_IN_TARGETS | {target.name: target for target in own}
 
 

@@ -53,7 +53,7 @@ class LatencyModel(Part):
     milliseconds: dict[str, float] = Field(description="Milliseconds of each unit, by count.")
     error: HeldOutError | None = Field(description="None for a single candidate, which leaves nothing to fit on.")
     samples: int = Field(description="Candidates that it was fitted on.")
-    doubtful: int = Field(description="Those of them whose repeats disagree.")
+    doubtful: int = Field(description="Candidates among them whose repeats disagree.")
 
     def predict(self, architecture: Architecture) -> float:
         """Predict the latency of an architecture, in milliseconds."""
@@ -165,5 +165,5 @@ class LatencyModels:
         return self.p50.target
 
     def of(self, percentile: Percentile) -> LatencyModel:
-        """Give the predictor of a percentile."""
+        """Return the predictor of a percentile."""
         return self.p50 if percentile == "p50" else self.p95

@@ -1,19 +1,19 @@
-"""The scores table: every candidate that a search looked at, and what became of it. Light to import.
+"""The scores table: every candidate of a search, its scores, and why it was dropped. Light to import.
 
 Parquet, a row a candidate:
 
 | column | |
 |---|---|
 | subspace, architecture | the candidate |
-| weights | fingerprint of the artefact that holds its weights; tables before this column: of its sub-space's SuperLM |
-| heldout_loss | mean loss over the rows it was scored on; null where it went unscored |
-| spread | standard error of that mean; null with it, and where one row was all |
-| rows, rung | how many held-out rows, and the last rung (from 0; -1 for none); null where a method scores otherwise |
-| dropped_by | why it went: the candidate that outdoes it, or the rule; null for survivors |
-| params, params_without_embeddings, flops | what it costs; flops at 128 tokens, or as many as the teacher reads |
+| weights | fingerprint of the artefact with its weights; in tables without this column the SuperLM of its sub-space |
+| heldout_loss | mean loss over the rows it was scored on; null if it was never scored |
+| spread | standard error of that mean; null without a loss, and after a single row |
+| rows, rung | number of held-out rows, and last rung (from 0; -1 for none); null if a method scores without rungs |
+| dropped_by | the better candidate or the rule that dropped it; null for survivors |
+| params, params_without_embeddings, flops | its costs; flops at 128 tokens, or the teacher's longest input if shorter |
 
-Choose among the survivors: they were scored on all rows, so that their losses compare. With the aim ``frontier`` they
-answer every budget over costs that any candidate meets; with ``budgets`` those that were asked for.
+Choose among the survivors: they were scored on all rows, so their losses can be compared. After a search with the aim
+``frontier`` they answer every budget on costs that any candidate meets; with ``budgets`` those of the request.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ Candidate = tuple[str, Architecture]
 
 @dataclass(frozen=True, slots=True)
 class ScoredRow:
-    """A row.
+    """A row of the table.
 
     Attributes:
         scored: The candidate, with the loss of the last rung it reached.
-        rows: Held-out rows it was scored on; None where it was trained and scored alone.
-        rung: The last rung it reached, from 0; None likewise.
-        dropped_by: Why it went no further; None for those that a student may be chosen from.
+        rows: Number of held-out rows it was scored on; None if it was trained and scored alone.
+        rung: The last rung it reached, from 0; None if it was trained and scored alone.
+        dropped_by: The better candidate or the rule that dropped it; None for a survivor.
     """
 
     scored: Scored
@@ -56,24 +56,25 @@ class ScoredRow:
 
     @property
     def survives(self) -> bool:
-        """Whether a student may be chosen from it."""
+        """Whether the candidate was not dropped."""
         return self.dropped_by is None
 
 
 def choosable(trained: Trained, rows: Sequence[ScoredRow]) -> list[Scored]:
-    """The candidates that a student may be chosen from.
+    """Return the candidates that a student may be chosen from.
 
-    The survivors; but where a search had other budgets as its aim, all that it scored, for what these budgets need
-    may have gone early. Their losses are then of fewer rows, and candidates over all of its budgets have none.
+    These are the survivors. After a search that aimed at other budgets they are all scored candidates, since those
+    that the present budgets need may have been dropped. The losses of dropped candidates are over fewer rows, and
+    candidates over all of that search's budgets are missing, since they were never scored.
     """
     return [row.scored for row in rows if row.survives or not trained.covers_any_budget]
 
 
 def read_scores(storage: Storage, artifact: Artifact) -> list[ScoredRow]:
-    """Read the table of a search's artefact, in the order of the sub-spaces, without those that were never scored.
+    """Read the table of a search's artefact, in its order, without the candidates that were never scored.
 
     Raises:
-        FileNotFoundError: It has been removed.
+        FileNotFoundError: The table has been removed.
     """
     table = pq.read_table(io.BytesIO(storage.read_bytes(f"{artifact.files}/{FILE}")))
     shared = {} if "weights" in table.column_names else artifact.inputs["superlms"]
@@ -96,10 +97,10 @@ def read_scores(storage: Storage, artifact: Artifact) -> list[ScoredRow]:
 
 
 def read_task_table(storage: Storage, artifact: Artifact) -> dict[Candidate, float]:
-    """Read what candidates scored on a proxy task, in the order they were given to it.
+    """Read the scores of candidates on a proxy task, in the order in which they were given to it.
 
     Raises:
-        FileNotFoundError: It has been removed.
+        FileNotFoundError: The table has been removed.
     """
     table = pq.read_table(io.BytesIO(storage.read_bytes(f"{artifact.files}/{TASK_FILE}")))
     return {

@@ -21,7 +21,7 @@ def student_key(
         scores: The search that chose it. Its card shows the search's losses and candidates, so another search over
             the same weights saves a student of its own.
         superlm: Source of its weights.
-        architecture: Its shape.
+        architecture: Shape of the student.
         export: Settings of the files saved beside the weights.
         latency: Target and device of the latency on its card.
     """

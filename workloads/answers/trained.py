@@ -23,8 +23,8 @@ class TeacherStage:
 
     Attributes:
         artifact: Artefact with its files.
-        fingerprint: Fingerprint of its outputs; see :func:`workloads.shapes.teacher_files.fingerprint`.
-        shape: Its dimensions.
+        fingerprint: Hash of its files; see :func:`workloads.shapes.teacher_files.fingerprint`.
+        shape: Dimensions of the teacher.
     """
 
     artifact: Artifact
@@ -32,7 +32,7 @@ class TeacherStage:
     shape: TeacherShape
 
     def cost(self, architecture: Architecture, sequence_length: int) -> Cost:
-        """The cost of one of its students."""
+        """Return the cost of one of its students at a length in tokens."""
         return student_cost(self.shape, architecture, sequence_length)
 
 
@@ -42,7 +42,7 @@ class Trained:
 
     Attributes:
         superlms: SuperLMs by name of their sub-space.
-        reloaded: Whether they were loaded again for budgets that the search did not know.
+        reloaded: Whether they were loaded again, for budgets that the search did not know.
     """
 
     teacher: TeacherStage
@@ -54,17 +54,17 @@ class Trained:
 
     @property
     def covers_any_budget(self) -> bool:
-        """Whether the search's survivors can answer the budgets at hand; else dropped candidates count too."""
+        """Whether the search's survivors answer the present budgets; else dropped candidates are needed too."""
         return not (self.reloaded and self.scores.summary.get("aim") == "budgets")
 
     def weights(self, scored: Scored) -> Artifact:
-        """The artefact that a candidate's weights are cut from."""
+        """Return the artefact that a candidate's weights are cut from."""
         if scored.weights is None:
             return self.superlms[scored.subspace]
         return next(one for one in self.superlms.values() if one.fingerprint == scored.weights)
 
     def space(self, name: str) -> Space:
-        """The sub-space of that name."""
+        """Return the sub-space of a name."""
         return next(space for space in self.spaces if space.name == name)
 
 

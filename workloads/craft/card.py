@@ -89,7 +89,7 @@ def license_of(teacher_folder: Path) -> str | None:
 
 
 def load_lines(architecture: Architecture, folder: str, *, pooler: bool = True) -> list[str]:
-    """Give the three lines of Python that load a student and its tokenizer.
+    """Return the three lines of Python that load a student and its tokenizer.
 
     Args:
         architecture: The student's architecture.
@@ -107,7 +107,7 @@ def load_lines(architecture: Architecture, folder: str, *, pooler: bool = True) 
 
 
 def embedding_lines(folder: str) -> list[str]:
-    """Give the lines that embed texts with a loaded student and its projection, in the teacher's space."""
+    """Return the lines that embed texts with a loaded student and its projection, in the teacher's space."""
     return [
         "import torch",
         "from safetensors.torch import load_file",
@@ -122,7 +122,7 @@ def embedding_lines(folder: str) -> list[str]:
 
 
 def onnx_lines(folder: str) -> list[str]:
-    """Give the lines that run a student's ONNX file with a loaded tokenizer."""
+    """Return the lines that run a student's ONNX file with a loaded tokenizer."""
     return [
         "import onnxruntime",
         f"session = onnxruntime.InferenceSession({f'{folder}/model.onnx'!r})",

@@ -1,4 +1,4 @@
-"""Answers to budgets as documents, written alike by the service (at once) and by a run (at its end)."""
+"""Documents of answers to budgets, the same from the service (at once) and from a run (at its end)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from workloads.shapes.architecture import Architecture
 from workloads.spec.budgets import Budget
 
 MeasureOf = Callable[[Architecture, Budget], LatencyMeasure | None]
-"""Callable that gives the latency measured for an architecture on a budget's target; None if there is none."""
+"""Callable that returns the latency measured for an architecture on a budget's target; None if there is none."""
 
 
 def student_document(job: str, budget: Budget, scored: Scored, cost_of: CostOf, **more: Any) -> StudentDocument:
-    """Describe a job's student for a budget; ``more`` are further fields of the document."""
+    """Make the document of a job's student for a budget; ``more`` are further fields of it."""
     return StudentDocument(
         id=student_id(job, budget.name),
         budget=budget.name,
@@ -36,7 +36,7 @@ def student_document(job: str, budget: Budget, scored: Scored, cost_of: CostOf, 
 
 
 def pending_documents(job: str, choices: Sequence[Choice], cost_of: CostOf) -> list[StudentDocument]:
-    """Describe the chosen students before their files exist."""
+    """Make the documents of the chosen students before their files exist."""
     return [
         student_document(job, choice.budget, choice.chosen, cost_of, status="pending", files=None)
         for choice in choices
@@ -47,7 +47,10 @@ def pending_documents(job: str, choices: Sequence[Choice], cost_of: CostOf) -> l
 def infeasible_documents(
     choices: Sequence[Choice], cost_of: CostOf, measure_of: MeasureOf = lambda *_: None
 ) -> list[InfeasibleDocument]:
-    """Describe the infeasible budgets and their nearest candidates; without ``measure_of``, latencies are predicted."""
+    """Make the documents of infeasible budgets and their nearest candidates.
+
+    Their latencies are measured ones where ``measure_of`` returns one, else predicted ones.
+    """
     return [
         InfeasibleDocument(
             budget=choice.budget.name,

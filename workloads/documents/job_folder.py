@@ -34,7 +34,10 @@ _D = TypeVar("_D", bound=_Document)
 
 
 class StepDocument(_Document):
-    """One step of a run; ``rate`` is in units per second over the last part of the work, and decays without news."""
+    """One step of a run.
+
+    ``rate`` is in units per second, averaged over the last 30 seconds; it falls while no progress is reported.
+    """
 
     name: str
     status: Literal["pending", "running", "succeeded", "failed"] = "pending"
@@ -43,14 +46,16 @@ class StepDocument(_Document):
     unit: str = ""
     rate: float | None = None
     seconds_left: float | None = None
-    advanced_at: str | None = Field(None, description="When it last advanced.")
-    silent_seconds: float | None = Field(None, description="Time since then, of a running step, when it was read.")
+    advanced_at: str | None = Field(None, description="Time of its last advance.")
+    silent_seconds: float | None = Field(
+        None, description="Seconds from its last advance to the time of this reading, of a running step."
+    )
     reused: bool = False
     note: str | None = None
 
 
 class ErrorDocument(_Document):
-    """Reason of a job's failure; ``field`` and ``remedy`` are set if the user can fix it.
+    """Reason of a job's failure; ``field`` and ``remedy`` are set if the user can correct it.
 
     The codes ``unreachable``, ``internal`` and ``lost`` are retried; ``invalid_input`` and ``storage`` are not.
     """
@@ -83,12 +88,14 @@ class CostDocument(_Document):
     flops: int
     sequence_length: int
     params_without_embeddings: int | None = None
-    weight_bytes: dict[str, int] | None = Field(None, description="Of all weights, by dtype.")
-    activation_bytes: int | None = Field(None, description="Peak of one sequence, float32.")
+    weight_bytes: dict[str, int] | None = Field(None, description="Bytes of all weights, by number format.")
+    activation_bytes: int | None = Field(
+        None, description="Peak bytes of activations of one sequence, in float32; weights are not counted."
+    )
 
     @staticmethod
     def fields_of(cost: Cost) -> dict[str, Any]:
-        """Give the fields of this document for a cost."""
+        """Return the fields of this document for a cost."""
         return {
             "params": cost.params,
             "flops": cost.flops,
@@ -104,19 +111,19 @@ class StudentDocument(CostDocument):
 
     id: str
     budget: str
-    status: Literal["pending", "ready", "failed"] = Field("ready", description="Whether its files are there.")
+    status: Literal["pending", "ready", "failed"] = Field("ready", description="State of its files.")
     subspace: str
     architecture: dict[str, Any]
     heldout_loss: float
-    task_score: float | None = Field(None, description="On the proxy task.")
-    polished_tokens: int = Field(0, description="Tokens that it was distilled alone for, after the search.")
-    latency: LatencyMeasure | None = Field(None, description="Measured on the budget's target.")
+    task_score: float | None = Field(None, description="Score on the proxy task.")
+    polished_tokens: int = Field(0, description="Tokens that it was distilled on alone, after the search.")
+    latency: LatencyMeasure | None = Field(None, description="Latency as measured on the budget's target.")
     latency_prediction: dict[str, float] | None = Field(
         None,
-        description="What was predicted, in ms; the predictor's relative error on held-out candidates; of how many "
-        "samples, and how many of these were doubtful: their repeats disagreed.",
+        description="The prediction before it was measured, in ms; the predictor's relative error on candidates left "
+        "out of its fit; the number of its samples, and of doubtful ones, whose repeats disagreed.",
     )
-    exports: dict[str, Any] = Field(default_factory=dict, description="ONNX files and what their checks gave.")
+    exports: dict[str, Any] = Field(default_factory=dict, description="ONNX files and the results of their checks.")
     files: str | None
 
 
@@ -128,10 +135,10 @@ class NearestDocument(CostDocument):
     sequence_length: int = 128
     heldout_loss: float
     misses: dict[str, float]
-    latency_ms: float | None = Field(None, description="On the budget's target, where it limits latency.")
-    latency_source: Literal["measured", "predicted"] | None = Field(None, description="What latency_ms is.")
+    latency_ms: float | None = Field(None, description="Latency on the budget's target, if the budget limits it.")
+    latency_source: Literal["measured", "predicted"] | None = Field(None, description="Origin of latency_ms.")
     latency_agrees: bool | None = Field(
-        None, description="Whether the repeats of the measure agreed; null where nothing was measured."
+        None, description="Whether the repeats of the measurement agree; null if nothing was measured."
     )
 
 
@@ -164,7 +171,7 @@ class ProgressDocument(_Document):
 
     updated_at: str
     steps: list[StepDocument] = Field(default_factory=list)
-    stored_bytes: int | None = Field(None, description="As of a result, for an attempt that leaves none.")
+    stored_bytes: int | None = Field(None, description="As in a result; set if the attempt ends without one.")
 
 
 class PlanStepDocument(_Document):
@@ -173,7 +180,7 @@ class PlanStepDocument(_Document):
     name: str
     seconds: float
     reused: bool
-    basis: str = Field(description="What the estimate rests on.")
+    basis: str = Field(description="Basis of the estimate.")
 
 
 class PlanBudgetDocument(_Document):
@@ -188,13 +195,15 @@ class PlanBudgetDocument(_Document):
 class PlanDocument(_Document):
     """Estimate of a compression's time, and whether its budgets can be met; made without training."""
 
-    candidates: dict[str, int] = Field(description="Of each sub-space.")
+    candidates: dict[str, int] = Field(description="Number of candidates by sub-space.")
     budgets: list[PlanBudgetDocument]
     steps: list[PlanStepDocument]
     seconds: float
-    device_hours: float = Field(description="Hours of the devices (GPUs, or CPU cores where there are none) it keeps.")
+    device_hours: float = Field(
+        description="Hours that it occupies devices, summed over these: GPUs, or CPU cores on a cluster without GPUs."
+    )
     device: str
-    calibration_seconds: float = Field(description="How long the measuring took.")
+    calibration_seconds: float = Field(description="Seconds that the calibration took.")
 
 
 class ResultDocument(_Document):
@@ -206,10 +215,10 @@ class ResultDocument(_Document):
     error: ErrorDocument | None = None
     artifacts: dict[str, list[str]] = Field(default_factory=dict, description="Fingerprints by stage.")
     teacher: TeacherDocument | None = None
-    pictures: dict[str, str] = Field(default_factory=dict, description="Files by what they show.")
-    plan: PlanDocument | None = Field(None, description="What a plan gives.")
-    evaluation: EvaluationResult | None = Field(None, description="What an evaluation gives.")
-    stored_bytes: int | None = Field(None, description="What all of the job's attempts have put into the storage.")
+    pictures: dict[str, str] = Field(default_factory=dict, description="Files of the pictures, by their subject.")
+    plan: PlanDocument | None = Field(None, description="Result of a plan.")
+    evaluation: EvaluationResult | None = Field(None, description="Result of an evaluation.")
+    stored_bytes: int | None = Field(None, description="Bytes that all attempts of the job have put into the storage.")
     seconds: float = 0.0
 
 
@@ -226,7 +235,7 @@ class JobFolder:
         self.job = job
 
     def path(self, name: str, attempt: int | None = None) -> str:
-        """Path of a document, relative to the storage."""
+        """Return the path of a document, relative to the storage."""
         part = f"attempts/{attempt}/" if attempt is not None else ""
         return f"jobs/{self.job}/{part}{name}"
 
@@ -276,7 +285,7 @@ class JobFolder:
         return self.read_more_events(attempt, 0)[0]
 
     def read_more_events(self, attempt: int, begin: int) -> tuple[list[EventDocument], int]:
-        """Read the attempt's events from a byte offset on, and give the offset of the next read."""
+        """Read the attempt's events from a byte offset on; return them and the offset of the next read."""
         try:
             data = b"".join(self.storage.stream(self.path("events.jsonl", attempt), begin=begin))
         except FileNotFoundError:
@@ -294,10 +303,10 @@ class JobFolder:
 
 
 def student_id(job: str, budget: str) -> str:
-    """Id of a job's student for a budget, the same in every attempt."""
+    """Return the id of a job's student for a budget, which is the same in every attempt."""
     return f"stu_{hashlib.sha256(f'{job}/{budget}'.encode()).hexdigest()[:16]}"
 
 
 def now() -> str:
-    """Current time as RFC 3339, UTC, to the millisecond."""
+    """Return the current time as RFC 3339, UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""The pace of a running step as it is now: without news, its rate decays and its time left grows."""
+"""Rate and time left of a running step as of now: while no progress is reported, the rate decays, the time grows."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ if TYPE_CHECKING:
     from workloads.documents.job_folder import StepDocument
 
 WINDOW_SECONDS = 30.0
-"""A rate is taken over so much time."""
+"""Seconds that a rate is averaged over."""
 NEWS_SECONDS = 5.0
-"""News that is no older needs no correction: it takes as long to be written and read."""
+"""Age up to which a report needs no correction: writing and reading it may take that long."""
 
 
 def at_present(step: StepDocument, moment: datetime) -> StepDocument:
-    """Give a step as it stands at a moment, by the age of its last advance.
+    """Correct the rate and the time left of a step to a moment, by the age of its last advance.
 
-    The rate is that of the window and the silence after it together, so that it goes to zero when nothing comes.
+    The rate is averaged over the window and the silence after it together, so it goes to zero without progress.
     """
     if step.status != "running" or step.advanced_at is None:
         return step
     try:
         silent = max(0.0, (moment - _time(step.advanced_at)).total_seconds())
-    except ValueError:  # of another version
+    except ValueError:  # written by another version
         return step
     late = max(0.0, silent - NEWS_SECONDS)
     slower = WINDOW_SECONDS / (WINDOW_SECONDS + late)

@@ -1,3 +1,3 @@
-"""AutoDistil, KD-NAS and AutoDisc: each a short module that composes stages. Light to import."""
+"""The methods: each is a short module that composes stages. Light to import."""
 
-from workloads.methods import autodistil as autodistil  # registers itself, whoever asks for a method
+from workloads.methods import autodistil as autodistil  # registers itself when any module of this package is imported

@@ -1,4 +1,4 @@
-"""From scores to students: what every method does once its candidates are scored.
+"""From scores to students: the part that all methods share once candidates are scored.
 
 A budget that limits latency is answered by predictions first. The chosen students are then measured as exported, and
 one that fails its budget is replaced by the next. Measurements also correct the predictions. A few more candidates are
@@ -31,8 +31,8 @@ class Answer:
     Attributes:
         trained: The teacher, the corpus, the SuperLMs and the scores behind it.
         choices: The answer to every budget, in their order.
-        students: Those of the budgets that can be met.
-        latencies: Latencies measured and predicted, where a budget limits them.
+        students: The students of the budgets that can be met.
+        latencies: Measured and predicted latencies on the targets of budgets.
     """
 
     trained: Trained
@@ -42,10 +42,10 @@ class Answer:
 
 
 def answer(request: CompressionRequest, stages: AnsweringStages, trained: Trained) -> Answer:
-    """Choose, polish where asked, export and measure the students of a request's budgets.
+    """Choose, polish if asked, export and measure the students of a request's budgets.
 
     Raises:
-        InputError: A latency target is not there, or the proxy task cannot be read.
+        InputError: No node can measure a latency target, or the proxy task cannot be read.
     """
     targets = stages.targets()
     latencies = Latencies()
@@ -64,7 +64,7 @@ def answer(request: CompressionRequest, stages: AnsweringStages, trained: Traine
     while True:
         choices = [choose(candidates, budget, cost, latencies.of) for budget in request.budgets]
         if meter.measure_finalists(choices, top):
-            continue  # what was measured may change what is chosen
+            continue  # the measurements may change the choices
         closer = _closer_looks(choices, candidates, cost, latencies, looks)
         if closer:
             meter.measure(closer)
@@ -91,15 +91,15 @@ def _closer_looks(
 ) -> list[_Wanted]:
     """Choose for each budget a candidate that is predicted to miss it, but may meet it when measured.
 
-    Where a student is chosen, it is a better candidate that would fit with the smallest ratio of measured to predicted
-    latency. Where nothing fits, it is the fastest candidate within the predictor's error of the limit.
+    If the budget has a student, it is a better candidate that would fit with the smallest ratio of measured to
+    predicted latency. If nothing fits, it is the fastest candidate within the predictor's error of the limit.
 
     Args:
-        choices: The answers as they stand.
-        candidates: All that can be chosen.
-        cost_of: What a candidate costs.
-        latencies: Measured and predicted.
-        looks: Candidates that were measured so, by budget; counted up here.
+        choices: The present answers.
+        candidates: All candidates that may be chosen.
+        cost_of: Returns a candidate's cost.
+        latencies: Measured and predicted latencies.
+        looks: Number of candidates measured in this way, by budget; updated here.
     """
     wanted = []
     for choice in choices:
@@ -132,7 +132,7 @@ class _Meter:
         self._total = 0
 
     def measure_finalists(self, choices: Sequence[Choice], top: int) -> bool:
-        """Measure the best candidates that are only predicted so far; give whether there were any."""
+        """Measure the best candidates whose latency is only predicted so far; return whether there were any."""
         wanted = [
             (scored, choice.budget)
             for choice in choices
@@ -183,7 +183,7 @@ class _Meter:
             self._stages.report_measured(self._total, len(self._measures))
 
     def _measure(self, scored: Scored, superlm: Artifact, target: LatencyTarget) -> tuple[Artifact, LatencyMeasure]:
-        """Save a student and give it with its first measure; the same measure accepts or rejects it and is reported."""
+        """Save a student; return it with its first measure, which accepts or rejects it and is reported."""
         student = self._stages.save_student(self._trained, scored, superlm, target)
         name = self._name(scored, superlm, target)
         if name not in self._measures:

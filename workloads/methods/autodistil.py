@@ -17,7 +17,7 @@ from workloads.spec.search import MOST_CANDIDATES
 
 
 class AutoDistil:
-    """What a request for AutoDistil means before anything is run."""
+    """AutoDistil as a :class:`~workloads.methods.method.Method`: the spaces, steps and tokens of its requests."""
 
     request_type = AutoDistilRequest
 
@@ -25,7 +25,8 @@ class AutoDistil:
         """Lay out the sub-spaces.
 
         Raises:
-            InputError: The teacher cannot give them, or they hold more candidates than an exhaustive search takes.
+            InputError: They do not fit the teacher, they hold more candidates than an exhaustive search takes, or the
+                relation heads do not fit the narrowest student.
         """
         spaces = spaces_for(request.subspaces, shape)
         count = sum(map(len, spaces))
@@ -41,22 +42,22 @@ class AutoDistil:
         return spaces
 
     def steps(self, request: AutoDistilRequest) -> list[str]:
-        """One training a sub-space, then the search."""
+        """Return one training step for each sub-space, then the search."""
         return [*map(train_step, request.subspaces.names), SEARCH]
 
     def training_tokens(self, request: AutoDistilRequest) -> int:
-        """Tokens of all SuperLMs."""
+        """Return the training tokens of all SuperLMs."""
         return request.superlm_tokens
 
 
 def autodistil(stages: TrainingStages) -> Trained:
-    """Walk the road of the paper's figure 1.
+    """Run the stages up to the scores, as in figure 1 of the paper.
 
     Returns:
-        What every budget is answered from.
+        The artefacts that every budget is answered from.
 
     Raises:
-        InputError: The request, or what it points to, cannot be worked with.
+        InputError: The request, or a file or model that it names, cannot be used.
     """
     teacher = stages.teacher()
     spaces = stages.spaces(teacher)

@@ -11,14 +11,15 @@ from workloads.spec.request import CompressionRequest
 
 
 def fitting_spaces(request: CompressionRequest, shape: TeacherShape) -> list[Space]:
-    """Give the spaces that a request asks for, if it fits the teacher.
+    """Return the spaces that a request asks for, if it fits the teacher.
 
     Args:
-        request: With the definitions of all latency targets that its budgets name.
-        shape: The teacher's.
+        request: A request with the definitions of all latency targets that its budgets name.
+        shape: Shape of the teacher.
 
     Raises:
-        InputError: Rows longer than the teacher can read, or what its method finds wrong; every finding.
+        InputError: A length is over the teacher's longest input, or the method's own parts do not fit the teacher;
+            the error holds every finding.
     """
     request = with_lengths(request, shape.longest)
     findings, spaces = list[FieldError](), list[Space]()

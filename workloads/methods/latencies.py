@@ -16,7 +16,7 @@ from workloads.shapes.architecture import Architecture
 from workloads.spec.budgets import Budget, LatencyTarget
 
 LOOKS = 3
-"""How many candidates are measured for a budget, at most, that the corrected predictions rule out."""
+"""Most candidates to measure for a budget although the corrected predictions rule them out."""
 TRUSTED = 3
 """With fewer measured students than this, the uncorrected prediction (ratio 1) counts as one of the ratios."""
 
@@ -26,8 +26,8 @@ class Latencies:
     """Latencies of candidates: measured where they were, predicted elsewhere.
 
     Attributes:
-        models: By name of the target, one a percentile.
-        measures: By name of the target and shape.
+        models: Predictors by name of the target.
+        measures: Measurements by name of the target and shape.
     """
 
     models: dict[str, LatencyModels] = field(default_factory=dict)
@@ -39,14 +39,14 @@ class Latencies:
         return [model.target for model in self.models.values()]
 
     def of(self, architecture: Architecture, budget: Budget) -> float:
-        """Milliseconds on the budget's target, at its percentile."""
+        """Return the latency on the budget's target at its percentile, in milliseconds."""
         measure = self.measure(architecture, budget)
         if measure is not None:
             return measure.percentile_ms(budget.latency_percentile)
         return self._predict(architecture, budget) * max(1.0, statistics.median_low(self._ratios(budget)))
 
     def at_best(self, architecture: Architecture, budget: Budget, slack: float = 1.0) -> float:
-        """Milliseconds at best: as measured, or as predicted, corrected by the smallest measured ratio.
+        """Return the latency at best, in milliseconds: as measured, or predicted with the smallest measured ratio.
 
         A prediction is divided by ``slack``.
         """
@@ -58,16 +58,16 @@ class Latencies:
         return self._predict(architecture, budget) * (least if least < 1 - AGREEMENT else max(1.0, least)) / slack
 
     def measure(self, architecture: Architecture, budget: Budget) -> LatencyMeasure | None:
-        """The measurement on the budget's target; None without one."""
+        """Return the measurement on the budget's target; None if there is none."""
         return None if budget.latency_target is None else self.measures.get((budget.latency_target, architecture))
 
     def error(self, budget: Budget) -> float:
-        """Relative error of predictions, 90th percentile; at least the tolerance of repeated measurements."""
+        """Return the 90th percentile of the relative error of predictions, at least :data:`AGREEMENT`."""
         error = self._model(budget).error
         return max(AGREEMENT, error.p90 if error is not None else 0.0)
 
     def prediction(self, student: Student) -> dict[str, float] | None:
-        """The prediction for a student before it was measured, and the error of such predictions."""
+        """Return the uncorrected prediction for a student, and the error of such predictions; None without a target."""
         if student.budget.latency_target is None:
             return None
         model = self._model(student.budget)
@@ -84,9 +84,9 @@ class Latencies:
         return self._model(budget).predict(architecture)
 
     def _ratios(self, budget: Budget) -> list[float]:
-        """Ratios of measured to predicted latency, of students whose repeats agree, where there are any.
+        """Return the ratios of measured to predicted latency, of students whose repeats agree if there are any.
 
-        While few are measured, the ratio 1 is one of them, so that one slow student does not overrule the predictor.
+        While few are measured, the ratio 1 is added, so that one slow student does not overrule the predictor.
         """
         on_target = {one: measure for (name, one), measure in self.measures.items() if name == budget.latency_target}
         agreeing = {one: measure for one, measure in on_target.items() if measure.agrees}

@@ -1,7 +1,7 @@
-"""A method as the service and a run see it: its part of the request, its fitting, its steps. Light to import.
+"""The interface of a method: its part of the request, its fitting to a teacher, its steps. Light to import.
 
-What a method does on the cluster is registered apart, in :mod:`workloads.runs.roads`. Nothing else asks for a method by
-its name.
+A method's work on the cluster is registered separately, in :mod:`workloads.runs.roads`. No other code depends on the
+name of a method.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ class Method(Protocol):
 
     @property
     def request_type(self) -> type[CompressionRequest]:
-        """Its requests; the default of their field ``method`` names it."""
+        """Class of its requests; the default of their field ``method`` is its name."""
         ...
 
     def fit(self, request: Any, shape: TeacherShape) -> Sequence[Space]:
         """Lay out the spaces that a request asks for.
 
         Raises:
-            InputError: The teacher cannot give them; every finding.
+            InputError: They do not fit the teacher; the error holds every finding.
         """
         ...
 
     def steps(self, request: Any) -> list[str]:
-        """The names of its steps, from the corpus's to the scores, in their order."""
+        """Return the names of its steps between the corpus and the answers, in their order."""
         ...
 
     def training_tokens(self, request: Any) -> int:
-        """Tokens that a request trains on, those of polishing left out."""
+        """Return the tokens that a request trains on, without polishing."""
         ...
 
 
@@ -43,16 +43,16 @@ _METHODS: dict[str, Method] = {}
 
 
 def register_method(method: Method) -> None:
-    """Make a method known, its request included."""
+    """Register a method and its request."""
     register_request(method.request_type)
     _METHODS[method.request_type.model_fields["method"].default] = method
 
 
 def method_of(request: CompressionRequest) -> Method:
-    """Give the method of a request."""
+    """Return the method of a request."""
     return _METHODS[request.method]
 
 
 def training_tokens(request: CompressionRequest) -> int:
-    """Tokens that a compression trains on, and at most polishes its students on."""
+    """Return the most tokens that a compression trains on, polishing included."""
     return method_of(request).training_tokens(request) + request.polish_tokens

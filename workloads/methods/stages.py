@@ -1,4 +1,4 @@
-"""The stages that methods compose. Each keeps its result, so that nothing is computed twice."""
+"""The stages that methods compose. Each saves its result, so that nothing is computed twice."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Student:
     """A saved student.
 
     Attributes:
-        budget: The name of the budget that it answers.
-        scored: Which candidate it is, and how good.
-        artifact: Its files.
-        latency: Measured, on the budget's target.
-        polished: Whether it was distilled alone.
+        budget: The budget that it answers.
+        scored: The candidate with its scores.
+        artifact: Artefact with its files.
+        latency: Latency measured on the budget's target; None without a target.
+        polished: Whether it was distilled alone after the search.
     """
 
     budget: Budget
@@ -48,10 +48,10 @@ class Student:
 
 
 class TrainingStages(Protocol):
-    """The stages up to the scores; each may give the result of an earlier run."""
+    """The stages up to the scores; each may return the saved result of an earlier run."""
 
     def teacher(self) -> TeacherStage:
-        """Bring the teacher to the storage."""
+        """Copy the teacher to the storage."""
         ...
 
     def spaces(self, teacher: TeacherStage) -> list[Space]:
@@ -63,7 +63,7 @@ class TrainingStages(Protocol):
         ...
 
     def train(self, teacher: TeacherStage, corpus: Artifact, spaces: Sequence[Space]) -> dict[str, Artifact]:
-        """Train one SuperLM a sub-space; by the sub-space's name."""
+        """Train one SuperLM for each sub-space; return them by the sub-space's name."""
         ...
 
     def search(
@@ -74,10 +74,10 @@ class TrainingStages(Protocol):
 
 
 class AnsweringStages(Protocol):
-    """The stages from the scores to the students; each may give the result of an earlier run."""
+    """The stages from the scores to the students; each may return the saved result of an earlier run."""
 
     def candidates(self, trained: Trained) -> list[Scored]:
-        """The candidates that a student may be chosen from."""
+        """Return the candidates that a student may be chosen from."""
         ...
 
     def latency_models(self, trained: Trained, target: LatencyTarget) -> LatencyModels:
@@ -85,7 +85,7 @@ class AnsweringStages(Protocol):
         ...
 
     def task_scores(self, trained: Trained, candidates: Sequence[Scored]) -> list[Scored]:
-        """Fine-tune candidates on the proxy task; the same candidates with their scores."""
+        """Fine-tune candidates on the proxy task; return the same candidates with their scores."""
         ...
 
     def polish(self, trained: Trained, candidates: Sequence[Scored]) -> list[Polished]:
@@ -103,7 +103,7 @@ class AnsweringStages(Protocol):
         ...
 
     def report_measured(self, total: int, done: int) -> None:
-        """Report how many students are to be measured, and how many are, both in all."""
+        """Report the number of students to measure, and of those measured so far."""
         ...
 
     def report_late(self, budget: Budget, scored: Scored, measure: LatencyMeasure) -> None:
@@ -111,9 +111,9 @@ class AnsweringStages(Protocol):
         ...
 
     def report_saved(self, total: int, done: int) -> None:
-        """Report how many students are to be saved, and how many are."""
+        """Report the number of students to save, and of those saved so far."""
         ...
 
     def targets(self) -> Mapping[str, LatencyTarget]:
-        """The latency targets that budgets may name."""
+        """Return the latency targets that budgets may name."""
         ...

@@ -1,4 +1,4 @@
-"""The steps of a job, by the names that progress and plans call them."""
+"""The steps of a job, by their names in progress and plans."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LATENCY, PROXY_TASK, POLISH, STUDENTS = "latency", "proxy-task", "polish", "stud
 
 
 def step_names(request: CompressionRequest, kind: JobKind = "compression") -> list[str]:
-    """The steps of a job, in their order."""
+    """Return the names of a job's steps, in their order."""
     if kind == "plan":
         return [TEACHER, CALIBRATION]
     answering = [
@@ -26,5 +26,5 @@ def step_names(request: CompressionRequest, kind: JobKind = "compression") -> li
 
 
 def train_step(superlm: str) -> str:
-    """The step that trains one SuperLM."""
+    """Return the name of the step that trains one SuperLM."""
     return f"train-{superlm}"

@@ -208,7 +208,7 @@ def _json(where: str, data: bytes) -> Any:
 
 
 def _add(ids: dict[str, int], tokens: Iterator[str]) -> None:
-    """Give tokens that are missing the next free ids, as the `tokenizers` library does."""
+    """Number tokens that the vocabulary lacks after its last id, as the `tokenizers` library does."""
     for token in tokens:
         ids.setdefault(token, len(ids))
 

@@ -42,7 +42,7 @@ _KEYS: dict[Axis, str] = {
 
 @dataclass(frozen=True, slots=True)
 class EncoderTensors:
-    """What a checkpoint's tensor names tell about its encoder.
+    """Facts about a checkpoint's encoder, found in the names of its tensors.
 
     Attributes:
         wrapper: A prefix of every name that must be removed on loading; empty if there is none.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
+from typing_extensions import override
 
 from workloads.spec.errors import FieldError, InputError
 from workloads.spec.part import Name, Part
@@ -16,16 +17,16 @@ _Depth = Annotated[int, Field(ge=1, le=1000)]
 _Width = Annotated[int, Field(ge=1, le=2**17)]
 _Ratio = Annotated[float, Field(gt=0, le=1000)]
 _MOST_VALUES = 1024
-"""Values of a range."""
+"""Most values of a range."""
 _SPACE_NAMES = {1: ["all"], 2: ["small", "base"], 3: ["tiny", "small", "base"]}
 _PAPER_SPACES = 3
 
 
 class SubspaceSpec(Part):
-    """One sub-space written out by hand; all its layers are alike."""
+    """One sub-space written out by hand; the layers of each of its students are equal."""
 
     name: Name
-    layers: list[_Depth] = Field(min_length=1, max_length=_MOST_VALUES, description="Depths.")
+    layers: list[_Depth] = Field(min_length=1, max_length=_MOST_VALUES, description="Numbers of layers.")
     hidden_sizes: list[_Width] = Field(min_length=1, max_length=_MOST_VALUES, description="Hidden sizes.")
     mlp_ratios: list[_Ratio] = Field(
         min_length=1, max_length=_MOST_VALUES, description="Feed-forward width over hidden size."
@@ -34,30 +35,34 @@ class SubspaceSpec(Part):
         None,
         min_length=1,
         max_length=_MOST_VALUES,
-        description="Head counts, free of the hidden size; left out: hidden size / the teacher's head width.",
+        description="Head counts, independent of the hidden size; default: hidden size / the teacher's head width.",
     )
 
 
 class SubspacesSpec(Part):
-    """Which architectures students are chosen from."""
+    """The architectures that students are chosen from."""
 
     count: int = Field(3, ge=1, le=MOST_SPACES, description="K, the number of compact sub-spaces (and of SuperLMs).")
     preset: Literal["relative", "autodistil-paper"] = Field(
         "relative",
-        description="Ranges relative to the teacher, or AutoDistil's three for 12 x 768 teachers, with the training "
-        "of the paper as default.",
+        description="relative: ranges relative to the teacher; autodistil-paper: the paper's three sub-spaces for "
+        "12 x 768 teachers, with its objective and training as defaults.",
     )
     spaces: list[SubspaceSpec] | None = Field(
-        None, min_length=1, max_length=MOST_SPACES, description="Sub-spaces by hand, instead of count and preset."
+        None,
+        min_length=1,
+        max_length=MOST_SPACES,
+        description="Sub-spaces written out by hand, instead of count and preset.",
     )
     importance: bool | None = Field(
         None,
-        description="Order heads, neurons and hidden dimensions before slicing; default: yes, but for the paper's.",
+        description="Order heads, neurons and hidden dimensions by importance before slicing; default: true, and false "
+        "with the preset autodistil-paper.",
     )
 
     @model_validator(mode="after")
     def _one_way(self) -> SubspacesSpec:
-        # Defaults contradict nothing, for a request is kept with all of them written out.
+        # A default contradicts nothing, since a stored request has all defaults written out.
         default = type(self).model_fields["count"].default
         findings = []
         if self.preset == "autodistil-paper" and self.count != _PAPER_SPACES:
@@ -74,7 +79,7 @@ class SubspacesSpec(Part):
                 findings.append(
                     FieldError(
                         "preset",
-                        f"The preset {self.preset!r} and 'spaces' by hand exclude each other.",
+                        f"The preset {self.preset!r} and 'spaces' written out by hand exclude each other.",
                         "Leave one of the two out.",
                     )
                 )
@@ -82,8 +87,8 @@ class SubspacesSpec(Part):
                 findings.append(
                     FieldError(
                         "count",
-                        f"It is {self.count}, and 'spaces' holds {len(names)}.",
-                        "Leave 'count' out: it is the number of the spaces by hand.",
+                        f"It is {self.count}, but 'spaces' holds {len(names)} sub-spaces.",
+                        "Leave 'count' out: with 'spaces' it is their number.",
                     )
                 )
             findings += [
@@ -101,7 +106,7 @@ class SubspacesSpec(Part):
 
     @property
     def names(self) -> list[str]:
-        """The names of the sub-spaces; they do not depend on the teacher."""
+        """Names of the sub-spaces; they do not depend on the teacher."""
         if self.spaces is not None:
             return [one.name for one in self.spaces]
         count = _PAPER_SPACES if self.preset == "autodistil-paper" else self.count
@@ -109,7 +114,7 @@ class SubspacesSpec(Part):
 
     @property
     def ordered(self) -> bool:
-        """Whether weights are ordered by importance before slicing: unless set, yes but for the paper's preset."""
+        """Whether weights are ordered by importance before slicing; by default yes, but not with the paper's preset."""
         return self.importance if self.importance is not None else self.preset != "autodistil-paper"
 
 
@@ -152,8 +157,8 @@ class AutoDistilRequest(CompressionRequest):
             return data
         return data | {name: _completed(data.get(name, {}), recipe) for name, recipe in PAPER_RECIPE.items()}
 
+    @override
     def own_findings(self) -> list[FieldError]:
-        """Sub-spaces that the training names and that are not there."""
         tokens, placement, names = self.training.tokens_per_superlm, self.training.placement, self.subspaces.names
         findings = []
         if isinstance(tokens, dict) and set(tokens) != set(names):
@@ -178,23 +183,23 @@ class AutoDistilRequest(CompressionRequest):
         return findings
 
     @property
+    @override
     def heldout_rows(self) -> int:
-        """Held-out rows of the search's last rung."""
-        return self.search.heldout_blocks
+        return self.search.heldout_blocks  # those of the last rung
 
     @property
+    @override
     def orders_by_importance(self) -> bool:
-        """As the sub-spaces say."""
         return self.subspaces.ordered
 
     @property
     def superlm_tokens(self) -> int:
-        """Tokens that its SuperLMs are trained on, together."""
+        """Tokens that all SuperLMs together are trained on."""
         return sum(self.training.tokens_for(name) for name in self.subspaces.names)
 
 
 def _completed(part: Any, defaults: Mapping[str, Any]) -> Any:
-    """Put defaults beside the fields that a part gives; what is no part at all stays for its own check."""
+    """Fill in defaults for the fields that a part leaves out; other data stays as it is, and is refused later."""
     if isinstance(part, Part):
         return part.model_copy(
             update={name: one for name, one in defaults.items() if name not in part.model_fields_set}

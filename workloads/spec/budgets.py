@@ -13,27 +13,27 @@ MOST_PARAMS, MOST_BYTES = 10**15, 10**15
 
 
 class LatencyTarget(Part):
-    """Where and how latency is measured."""
+    """A target: where and how latency is measured."""
 
     name: Name
     device: Literal["cpu", "cuda"] = Field("cpu", description="Kind of device.")
     threads: int = Field(1, ge=1, le=1024, description="CPU threads, each on a core of its own.")
-    batch_size: int = Field(1, ge=1, le=4096, description="Sequences at once.")
+    batch_size: int = Field(1, ge=1, le=4096, description="Sequences of a batch.")
     sequence_length: int = Field(
         DEFAULT_LENGTH,
         ge=1,
         le=MOST_LENGTH,
-        description="Tokens of each; default: 128, or what the teacher reads if that is less.",
+        description="Tokens of each sequence; default: 128, or the teacher's longest input if that is shorter.",
     )
-    dtype: Dtype = Field("float32", description="Of weights and activations.")
+    dtype: Dtype = Field("float32", description="Number format of weights and activations.")
     runtime: Literal["eager", "compiled", "onnx"] = Field(
-        "eager", description="PyTorch as it is, torch.compile, or ONNX Runtime."
+        "eager", description="eager: PyTorch; compiled: PyTorch with torch.compile; onnx: ONNX Runtime."
     )
     resource: Word | None = Field(
-        None, description="Ray resource that only this target's nodes have; none: any node will do."
+        None, description="Ray resource that only the nodes of this target have; null: any node."
     )
-    warm_ups: int = Field(10, ge=1, le=10_000, description="Forwards before timing.")
-    runs: int = Field(60, ge=10, le=100_000, description="Timed forwards of each model.")
+    warm_ups: int = Field(10, ge=1, le=10_000, description="Forward passes before timing.")
+    runs: int = Field(60, ge=10, le=100_000, description="Timed forward passes of each model.")
 
     @model_validator(mode="after")
     def _possible(self) -> LatencyTarget:
@@ -53,25 +53,29 @@ class Budget(Part):
     max_params_without_embeddings: int | None = Field(
         None, gt=0, le=MOST_PARAMS, description="Parameters less the word, position and token-type tables."
     )
-    max_flops: int | None = Field(None, gt=0, le=10**18, description="Multiply-accumulates at sequence_length.")
+    max_flops: int | None = Field(
+        None, gt=0, le=10**18, description="Multiply-accumulates of one sequence of sequence_length tokens."
+    )
     sequence_length: int = Field(
         DEFAULT_LENGTH,
         ge=1,
         le=MOST_LENGTH,
-        description="Tokens that max_flops and max_activation_bytes are counted at; default: 128, or what the teacher "
-        "reads if that is less.",
+        description="Tokens that max_flops and max_activation_bytes are counted at; default: 128, or the teacher's "
+        "longest input if that is shorter.",
     )
     max_weight_bytes: int | None = Field(None, gt=0, le=MOST_BYTES, description="Bytes of all weights in weight_dtype.")
-    weight_dtype: Dtype = Field("float32", description="What max_weight_bytes is counted in.")
+    weight_dtype: Dtype = Field("float32", description="Number format that max_weight_bytes is counted in.")
     max_activation_bytes: int | None = Field(
         None,
         gt=0,
         le=MOST_BYTES,
         description="Peak bytes of activations of one sequence of sequence_length tokens, in float32.",
     )
-    max_latency_ms: float | None = Field(None, gt=0, le=10**7, description="Milliseconds on latency_target, measured.")
+    max_latency_ms: float | None = Field(
+        None, gt=0, le=10**7, description="Milliseconds of one forward pass, as measured on latency_target."
+    )
     latency_target: Name | None = Field(None, description="Name of the target that max_latency_ms is measured on.")
-    latency_percentile: Literal["p50", "p95"] = Field("p50", description="Which percentile max_latency_ms limits.")
+    latency_percentile: Literal["p50", "p95"] = Field("p50", description="Percentile that max_latency_ms limits.")
 
     @model_validator(mode="after")
     def _some_limit(self) -> Budget:

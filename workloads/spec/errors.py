@@ -15,7 +15,8 @@ class FieldError:
         field: Dotted path into the request, such as ``budgets.0.max_params``.
         problem: What is wrong, in one sentence.
         remedy: What the user can do about it, in one sentence.
-        path: The names and indices of ``field``, where a name may hold dots itself; None: those between its dots.
+        path: The names and indices that ``field`` joins by dots, needed if a name itself holds a dot; None: ``field``
+            is split at its dots.
     """
 
     field: str
@@ -25,16 +26,16 @@ class FieldError:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The names and indices that lead to the field; none for the whole request."""
+        """Names and indices that lead to the field; none for the whole request."""
         return tuple(self.field.split(".")) if self.path is None else self.path
 
     def below(self, *parts: str) -> FieldError:
-        """The same finding, seen from a whole in which the request stands at ``parts``."""
+        """Return the same finding for a document that holds the request at ``parts``."""
         path = (*parts, *self.parts)
         return FieldError(".".join(path), self.problem, self.remedy, path)
 
     def __post_init__(self) -> None:
-        # Names of files may be any bytes, and JSON can spell half of a character; neither can be sent as UTF-8.
+        # File names may be any bytes, and JSON may hold half of a surrogate pair; neither can be sent as UTF-8.
         for name in ("field", "problem", "remedy"):
             text: str = getattr(self, name)
             object.__setattr__(self, name, text.encode("utf-8", "backslashreplace").decode())
@@ -44,7 +45,7 @@ class FieldError:
 
 
 class InputError(ValueError):
-    """Input that cannot be used; a retry without change does not help, except in an outage (``outages``).
+    """Input that cannot be used; a retry without change helps only in an outage (see ``storage.outages``).
 
     Args:
         errors: At least one finding, the most important first.

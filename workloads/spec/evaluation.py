@@ -1,4 +1,4 @@
-"""Evaluations, a model fine-tuned and scored on a labelled task: the request and the result."""
+"""Evaluations: the request to fine-tune and score a model on a labelled task, and its result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workloads.spec.request import TeacherSpec
 from workloads.spec.search import TASK_FILES, Metric, TaskSpec
 
 TASK = "task"
-"""The part of the request that findings about the task name."""
+"""The part of the request that errors about the task name."""
 
 
 def _with_known_ending(url: str) -> str:
@@ -31,9 +31,9 @@ LearningRate = Annotated[float, Field(gt=0, le=1)]
 class EvaluatedModel(Part):
     """The model to evaluate: a student, or any model that could be a teacher."""
 
-    compression: Word | None = Field(None, description="The compression that gave the student, or a selection's.")
-    student: Word | None = Field(None, description="The student's id.")
-    teacher: TeacherSpec | None = Field(None, description="A model that is no student, instead of the two.")
+    compression: Word | None = Field(None, description="Id of the compression or selection that made the student.")
+    student: Word | None = Field(None, description="Id of the student.")
+    teacher: TeacherSpec | None = Field(None, description="A model that is not a student, instead of the two ids.")
 
     @model_validator(mode="after")
     def _one_model(self) -> EvaluatedModel:
@@ -51,9 +51,9 @@ class EvaluatedModel(Part):
 class EvaluationTask(Part):
     """A labelled dataset; the epoch and the learning rate are chosen on training files only."""
 
-    name: Name = Field("task", description="What to call it.")
+    name: Name = Field("task", description="Name of the task in results.")
     kind: Literal["single", "pair", "similarity"] = Field(
-        description="single: a class of one text; pair: a class of two; similarity: a value of two."
+        description="single: one text with a class; pair: two texts with a class; similarity: two texts with a number."
     )
     train: list[TaskFile] = Field(
         min_length=1,
@@ -61,20 +61,29 @@ class EvaluationTask(Part):
         description="Parquet, JSONL or CSV files with labels to fine-tune on.",
     )
     validation: list[TaskFile] | None = Field(
-        None, min_length=1, max_length=MOST_FILES, description="The same, to score on."
+        None, min_length=1, max_length=MOST_FILES, description="Files of the same form, to score on."
     )
     test: list[TaskFile] | None = Field(
-        None, min_length=1, max_length=MOST_FILES, description="The same, instead of 'validation'."
+        None, min_length=1, max_length=MOST_FILES, description="Files to score on, instead of 'validation'."
     )
-    text_columns: list[Word] = Field(min_length=1, max_length=2, description="One column, or two for pairs.")
-    label_column: Word = Field("label", description="Whole numbers for classes, floats for similarity.")
+    text_columns: list[Word] = Field(
+        min_length=1, max_length=2, description="Column of the text; two columns for pair and similarity."
+    )
+    label_column: Word = Field(
+        "label", description="Column of the label: whole numbers for classes, numbers for similarity."
+    )
     metric: Metric = Field(
-        "accuracy", validate_default=True, description="What it is scored and the epoch is chosen by."
+        "accuracy", validate_default=True, description="Metric of the score; it also chooses the epoch."
     )
     set_aside: float = Field(
-        0.1, gt=0, le=0.5, description="Share of the training rows that the epoch is chosen on, and not trained on."
+        0.1,
+        gt=0,
+        le=0.5,
+        description="Share of the training rows that epoch and learning rate are chosen on; it is not trained on.",
     )
-    max_train_rows: int | None = Field(None, ge=1, le=MOST_ROWS, description="Use the first so many training rows.")
+    max_train_rows: int | None = Field(
+        None, ge=1, le=MOST_ROWS, description="Most training rows to use, from the first on; null: all."
+    )
 
     @field_validator("text_columns")
     @classmethod
@@ -114,45 +123,51 @@ class EvaluationTask(Part):
 
 
 class EvaluationRequest(Part):
-    """A model, a task, and how it is fine-tuned, once a seed."""
+    """A model, a task, and the settings of fine-tuning."""
 
     model: EvaluatedModel
     task: EvaluationTask
     seeds: list[Seed] = Field(
-        [0, 1, 2], min_length=1, max_length=20, description="Each fine-tunes the model anew: head, dropout, order."
+        [0, 1, 2],
+        min_length=1,
+        max_length=20,
+        description="The model is fine-tuned once for each seed, which decides head, dropout and order of rows.",
     )
-    epochs: int = Field(3, ge=1, le=100, description="Of these the best on the rows set aside is scored.")
+    epochs: int = Field(3, ge=1, le=100, description="Epochs of fine-tuning; the best on the rows set aside is scored.")
     learning_rates: list[LearningRate] = Field(
-        [5e-5], min_length=1, max_length=8, description="Each seed tries them all, and keeps the best like the epoch."
+        [5e-5],
+        min_length=1,
+        max_length=8,
+        description="Learning rates that each seed tries; the best on the rows set aside is scored.",
     )
     batch_size: int = Field(32, ge=1, le=4096)
     sequence_length: int = Field(
         DEFAULT_LENGTH,
         ge=8,
         le=MOST_LENGTH,
-        description="Tokens; longer texts are cut. Default: 128, or what the model reads if that is less.",
+        description="Tokens of a row; longer texts are cut. Default: 128, or the model's longest input if shorter.",
     )
-    labels: Labels = Field(default_factory=dict, description="Free labels to find it by.")
+    labels: Labels = Field(default_factory=dict, description="Free labels, to find the job by.")
 
     @field_validator("seeds", "learning_rates")
     @classmethod
     def _each_once(cls, values: list[float]) -> list[float]:
         if len(set(values)) < len(values):
             doubled = next(value for value in values if values.count(value) > 1)
-            raise ValueError(f"It names {doubled:g} twice, which would tell nothing new. Give each once.")
+            raise ValueError(f"It names {doubled:g} twice. Give each value once.")
         return values
 
     def training_tokens(self, rows: int) -> int:
-        """Tokens that it is fine-tuned on, over all seeds, with so many training rows of full length."""
+        """Return the tokens of fine-tuning over all seeds, for ``rows`` training rows of full length."""
         return rows * self.epochs * len(self.learning_rates) * len(self.seeds) * self.sequence_length
 
     def accepted(self, files: str | None) -> AcceptedEvaluation:
-        """The request as it is kept, with the student's files."""
+        """Return the request as it is stored, with the student's folder ``files``."""
         given = {name: getattr(self, name) for name in self.model_fields_set}
         return AcceptedEvaluation(**given, files=files)
 
     def task_spec(self) -> TaskSpec:
-        """The task as fine-tuning knows it, with the first learning rate; what it scores on are its ``validation``."""
+        """Return the settings for fine-tuning, with the first learning rate; ``validation`` is what it is scored on."""
         task = self.task
         return TaskSpec(
             train=task.train,
@@ -169,10 +184,10 @@ class EvaluationRequest(Part):
 
 
 class AcceptedEvaluation(EvaluationRequest):
-    """A request as it is kept for the run."""
+    """A request as it is stored for the run."""
 
     files: Location | None = Field(
-        None, description="The student's folder, relative to the storage; none for a teacher."
+        None, description="The student's folder, relative to the storage; null for a teacher."
     )
 
 
@@ -180,22 +195,22 @@ def parse_evaluation(data: Any) -> EvaluationRequest:
     """Check JSON-like data and build the request.
 
     Raises:
-        InputError: One finding a field, with the remedy.
+        InputError: The data is not such a request; it has one finding for each wrong field.
     """
     return parse_as(EvaluationRequest, data, "model and task")
 
 
 def parse_accepted(data: Any) -> AcceptedEvaluation:
-    """Read a request as it was kept.
+    """Build a request from its stored form.
 
     Raises:
-        InputError: One finding a field, with the remedy.
+        InputError: The data is not such a request; it has one finding for each wrong field.
     """
     return parse_as(AcceptedEvaluation, data, "model and task")
 
 
 def renamed(error: InputError, old: str, new: str) -> InputError:
-    """The same findings, with fields at or below ``old`` called ``new``."""
+    """Return the same findings, with ``old`` replaced by ``new`` in the names of fields at or below it."""
 
     def name(field: str) -> str:
         return new + field.removeprefix(old) if field == old or field.startswith(f"{old}.") else field
@@ -211,11 +226,13 @@ class SeedScore(_Document):
     """The result of one fine-tuning; only ``score`` and ``scores`` use the rows scored on."""
 
     seed: int
-    score: float = Field(description="On the rows to score on, by the task's metric.")
+    score: float = Field(description="Score on the rows to score on, by the task's metric.")
     epoch: int = Field(description="The epoch that was chosen, from 1.")
-    learning_rate: float = Field(description="The one that was chosen.")
-    validation_score: float = Field(description="By the same metric, on the training rows set aside; chosen by it.")
-    scores: dict[str, float] = Field(description="On the rows to score on, by every metric of the kind.")
+    learning_rate: float = Field(description="The learning rate that was chosen.")
+    validation_score: float = Field(
+        description="Score on the training rows set aside, by the same metric; it chooses epoch and learning rate."
+    )
+    scores: dict[str, float] = Field(description="Scores on the rows to score on, by every metric of the kind.")
     device: str
     seconds: float
 
@@ -223,7 +240,7 @@ class SeedScore(_Document):
 class BaselineDocument(_Document):
     """The score of the best constant answer, chosen on the training rows."""
 
-    answer: float = Field(description="A class as the files number it, or a value.")
+    answer: float = Field(description="The constant answer: a class as the files number it, or a value.")
     score: float
     scores: dict[str, float]
 
@@ -246,5 +263,5 @@ class EvaluationResult(_Document):
     set_aside_rows: int = Field(description="Training rows that epoch and learning rate were chosen on.")
     rows_in_training: int = Field(description="Rows scored on whose texts are among the training rows too.")
     params: int = Field(description="Parameters of the model, without the task's head.")
-    fingerprint: str = Field(description="Of the model's files.")
-    seconds: float = Field(description="Of all seeds together, as if one had followed the other.")
+    fingerprint: str = Field(description="Hash of the model's files.")
+    seconds: float = Field(description="Sum of the seconds of all seeds.")

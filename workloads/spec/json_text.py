@@ -1,4 +1,4 @@
-"""JSON that others wrote: whatever the text holds, reading it gives a document or a :class:`JsonError`."""
+"""Parsing of JSON from outside: any text results in a document or in a :class:`JsonError`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import json
 from typing import Any
 
 _SHOWN = 60
-"""Characters of a wrong text that a message repeats, at most."""
+"""Most characters of a wrong value that a message repeats."""
 _ENTRIES = 8
 
 
 class JsonError(ValueError):
-    """A text that is no JSON that we read; the message goes after "is" or "it is"."""
+    """A text that cannot be read as JSON; the message is to stand after "is"."""
 
 
 def parse_json(text: bytes | str) -> Any:
@@ -21,7 +21,7 @@ def parse_json(text: bytes | str) -> Any:
     The caller bounds the length: parsing takes about a second for 100 MB.
 
     Raises:
-        JsonError: It is no JSON, not UTF-8, or nested beyond what Python's stack holds.
+        JsonError: The text is not valid JSON, not UTF-8, or nested too deeply for Python's stack.
     """
     try:
         return json.loads(text)
@@ -29,12 +29,12 @@ def parse_json(text: bytes | str) -> Any:
         raise JsonError("nested too deeply") from None
     except UnicodeDecodeError as error:
         raise JsonError(f"not UTF-8 (byte {error.start})") from None
-    except ValueError as error:  # of a number of thousands of digits too
+    except ValueError as error:  # also raised for a number of thousands of digits
         raise JsonError(f"not valid JSON ({str(error)[:_SHOWN]})") from None
 
 
 def shown(value: Any) -> str:
-    """A value for a message, short and printable; of what is nested no more than the outermost level is looked at."""
+    """Return a value as a short, printable text for a message; only the outermost level of a nested value is read."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, dict | list):

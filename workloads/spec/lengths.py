@@ -1,4 +1,4 @@
-"""Lengths of sequences in a request: defaults, and checks against what the teacher reads. Light to import."""
+"""Lengths of sequences in a request: defaults, and checks against the teacher's longest input. Light to import."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from workloads.spec.request import CompressionRequest
 
 
 def too_long(field: str, length: int, longest: int) -> FieldError:
-    """Give the finding that a field asks for more tokens than the teacher reads."""
+    """Make the finding that a field asks for more tokens than the teacher's longest input has."""
     return FieldError(field, f"The teacher reads at most {longest} tokens, not {length}.", f"Use at most {longest}.")
 
 
 def with_lengths(request: CompressionRequest, longest: int) -> CompressionRequest:
-    """Set every ``sequence_length`` that the request does not give, for a teacher that reads ``longest`` tokens."""
+    """Set every ``sequence_length`` that the request leaves out, for a longest input of ``longest`` tokens."""
     return request.model_copy(
         update={
             "training": with_length(request.training, longest),
@@ -26,11 +26,11 @@ def with_lengths(request: CompressionRequest, longest: int) -> CompressionReques
 
 
 def length_findings(request: CompressionRequest, longest: int) -> list[FieldError]:
-    """Give the findings about lengths over ``longest``, the tokens that the teacher and its students read.
+    """Return the findings about lengths over ``longest`` tokens.
 
     Args:
-        request: With the definitions of all latency targets that its budgets name.
-        longest: See :attr:`workloads.shapes.architecture.TeacherShape.longest`.
+        request: A request with the definitions of all latency targets that its budgets name.
+        longest: Longest input of the teacher, see :attr:`workloads.shapes.architecture.TeacherShape.longest`.
     """
     targets = {target.name: target for target in request.latency_targets}
     findings = []
@@ -54,6 +54,6 @@ def length_findings(request: CompressionRequest, longest: int) -> list[FieldErro
 
 
 def _counts_tokens(budget: Budget) -> bool:
-    """Whether anything is counted at the length; a default that nothing is counted at is not checked."""
+    """Whether the budget's length must be checked: a limit depends on it, or it is not the default."""
     default = Budget.model_fields["sequence_length"].default
     return bool(budget.max_flops or budget.max_activation_bytes or budget.sequence_length != default)

@@ -1,4 +1,4 @@
-"""Parsing: JSON-like data becomes a request, or findings with the field, the problem and the remedy."""
+"""Parsing of JSON-like data into a request, or into findings with the field, the problem and the remedy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workloads.spec.part import NAME_PATTERN, Part
 
 _P = TypeVar("_P", bound=Part)
 MOST = 100
-"""Errors that are told at once; a request of a megabyte may have more than anybody reads."""
+"""Most errors that are reported at once; a request of a megabyte may have more than anybody reads."""
 _SHOWN = 120
 """Most characters of a wrong value that a finding repeats."""
 
@@ -41,19 +41,19 @@ _REMEDIES = {
     "dict": "Use an object of names and values.",
     "model": "Use an object of names and values.",
 }
-"""By the beginning of pydantic's kind of error."""
+"""Remedies by the beginning of pydantic's type of error."""
 
 
 def parse_as(kind: type[_P], data: Any, holding: str) -> _P:
     """Check JSON-like data and build a request of some kind.
 
     Args:
-        kind: Which.
-        data: Checked.
-        holding: What an object of it holds, for those who send something else.
+        kind: Class of the request.
+        data: The data to check.
+        holding: Main fields of such a request in words, for the error about data that is not an object.
 
     Raises:
-        InputError: One finding a field, with the remedy.
+        InputError: The data is not such a request; it has one finding for each wrong field.
     """
     if not isinstance(data, dict):
         raise InputError([no_object(f"Send a JSON object with {holding}.")])
@@ -64,23 +64,23 @@ def parse_as(kind: type[_P], data: Any, holding: str) -> _P:
 
 
 def no_object(remedy: str) -> FieldError:
-    """The finding about a request that is a number, a list or anything else but an object."""
+    """Make the finding about a request that is not an object but a number, a list or the like."""
     return FieldError("request", "It is not an object.", remedy, path=())
 
 
 def findings_of(items: Sequence[dict[str, Any]], kind: type[BaseModel]) -> list[FieldError]:
-    """The findings in pydantic's errors about a request of some kind: one a field, of at most :data:`MOST` errors."""
+    """Convert pydantic's errors about a request into findings, one a field; no more than :data:`MOST` are read."""
     findings = [finding for item in items[:MOST] for finding in _findings(item, kind)]
-    # A field that may be one of two things has a finding for each; the first will do.
+    # A field of several allowed types has a finding for each of them; the first is kept.
     return list({finding.field: finding for finding in reversed(findings)}.values())[::-1]
 
 
 def _findings(item: dict[str, Any], root: type[BaseModel]) -> list[FieldError]:
-    # pydantic puts the tried type between the names where there are several: "placement.list[list[str]].0".
+    # If a field has several allowed types, pydantic puts the type between the names: "placement.list[list[str]].0".
     parts = [str(part) for part in item["loc"]]
     parts = [part for part in parts if part not in {"int", "constrained-int"} and "[" not in part]
     raised = item.get("ctx", {}).get("error")
-    if isinstance(raised, InputError):  # a check of ours; its fields are seen from the part that it stands in
+    if isinstance(raised, InputError):  # raised by our own check; its fields are relative to the part it checks
         return [one.below(*parts) for one in raised.errors]
     return [replace(_finding(item, ".".join(parts) or "request", root), path=tuple(parts))]
 

@@ -1,4 +1,4 @@
-"""What all parts of a request have in common: names, bounds, and checks of every value."""
+"""The base of all parts of a request: common types, bounds, and checks of every value."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Location = Annotated[str, Field(min_length=1, max_length=4096)]
 """A path, URL, glob or hub id."""
 Word = Annotated[str, Field(min_length=1, max_length=255)]
-"""A column, a revision, a resource and the like."""
+"""Name of a column, a revision, a resource and the like."""
 Labels = Annotated[dict[Name, Annotated[str, Field(max_length=1000)]], Field(max_length=16)]
 """Free labels by name."""
 
 DEFAULT_LENGTH = 128
-"""Tokens of a sequence where a request does not say, and the model reads as many."""
+"""Default length of a sequence in tokens, unless the model's longest input is shorter."""
 MOST_LENGTH = 4096
 MOST_TOKENS = 10**13
 MOST_ROWS = 10**9
-"""Of a labelled dataset."""
+"""Most rows of a labelled dataset."""
 MOST_HELDOUT_ROWS = 10**6
 MOST_FILES = 10_000
-"""Entries of a list of paths."""
+"""Most entries of a list of paths."""
 MOST_BATCH = 2**20
-"""Rows of a batch."""
+"""Most rows of a batch."""
 MOST_LEVELS = 32
-"""How deep lists and objects may stand in one another."""
+"""Most levels of nested lists and objects."""
 MOST_VALUES = 200_000
-"""How many values a request may hold in all, those in lists and objects included."""
+"""Most values of a request, those in lists and objects included."""
 
 _PLAIN = (bool, int, float)
 
@@ -56,17 +56,17 @@ class Part(BaseModel):
         if _holds_truth(value) and info.field_name is not None:
             kinds = [kind for kind in _kinds(cls.model_fields[info.field_name].annotation) if kind in _PLAIN]
             if kinds and bool not in kinds:
-                raise ValueError("true and false are no numbers. Use a number.")
+                raise ValueError("true and false are not numbers. Use a number.")
         return _with_whole_numbers(value)
 
 
 def default_length(longest: int) -> int:
-    """Give the tokens of a sequence where a request does not say, for a model that reads ``longest``."""
+    """Return the default length of a sequence in tokens, for a model whose longest input is ``longest``."""
     return min(DEFAULT_LENGTH, longest)
 
 
 def to_keep(part: Part) -> dict[str, Any]:
-    """Give the JSON form with all defaults written out, but for lengths that wait for what the model reads.
+    """Return the JSON form to store: all defaults are written out, except lengths that depend on the model.
 
     A ``sequence_length`` that was neither given nor set since is left out; see :func:`default_length`.
     """
@@ -86,20 +86,22 @@ _P = TypeVar("_P", bound=Part | None)
 
 
 def with_length(part: _P, longest: int) -> _P:
-    """Set the ``sequence_length`` that was not given, for a model that reads ``longest`` tokens."""
+    """Set the ``sequence_length`` if it was not given, for a model whose longest input is ``longest``."""
     if part is None or "sequence_length" in part.model_fields_set:
         return part
     return part.model_copy(update={"sequence_length": default_length(longest)})
 
 
 def check_values(data: dict[str, Any]) -> None:
-    """Refuse data that is nested too deep or holds too much, and text that no path, no UTF-8 and no database takes.
+    """Refuse data that is nested too deeply or has too many values, and text that cannot be stored.
+
+    Such text holds a NUL character or half of a surrogate pair.
 
     Args:
-        data: JSON-like.
+        data: JSON-like data.
 
     Raises:
-        InputError: It names the first of such fields.
+        InputError: The data is refused; the error names the first such field.
     """
     pending: list[tuple[Any, tuple[str, ...]]] = [(data, ())]
     seen = 0
@@ -113,7 +115,7 @@ def check_values(data: dict[str, Any]) -> None:
                 raise InputError.of(_field(path), f"It holds {wrong}.", "Leave it out.")
         elif isinstance(value, dict | list | tuple):
             if len(path) >= MOST_LEVELS:
-                # The top of the path tells which field it is; all of it would be no help.
+                # The top of the path names the field; the whole path would be too long to help.
                 raise InputError.of(_field(path[:1]), f"It is nested deeper than {MOST_LEVELS} levels.", "Flatten it.")
             if isinstance(value, dict):
                 for name in value:
@@ -125,11 +127,11 @@ def check_values(data: dict[str, Any]) -> None:
 
 def _unreadable(text: str) -> str | None:
     if "\0" in text:
-        return "a NUL character, which no path, no name and no database takes"
+        return "a NUL character, which no path, name or database accepts"
     try:
         text.encode()
     except UnicodeEncodeError:
-        return "half of a surrogate pair, which is no character and no UTF-8"
+        return "half of a surrogate pair, which is not a character"
     return None
 
 
@@ -143,7 +145,7 @@ def _holds_truth(value: Any) -> bool:
 
 
 def _with_whole_numbers(value: Any) -> Any:
-    """Write whole floats as integers: of one beyond 64 bits pydantic would not say which bound it breaks."""
+    """Convert whole floats to integers, since pydantic does not name the bound that a float over 64 bits breaks."""
     if isinstance(value, list):
         return [_with_whole_numbers(one) for one in value]
     if isinstance(value, dict):
@@ -152,7 +154,7 @@ def _with_whole_numbers(value: Any) -> Any:
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:
-    """The types that an annotation is made of."""
+    """Yield the types that an annotation consists of."""
     yield annotation
     for inner in get_args(annotation):
         yield from _kinds(inner)

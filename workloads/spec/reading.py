@@ -1,4 +1,4 @@
-"""Reading JSON and YAML text in time that grows with its length alone."""
+"""Reading of JSON and YAML text, in time proportional to its length."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from workloads.spec.part import MOST_LEVELS
 
 
 class UnreadableTextError(ValueError):
-    """Text that is neither JSON nor YAML, or is nested too deep."""
+    """Text that is neither JSON nor YAML, or is nested too deeply."""
 
 
 def load_text(text: str) -> Any:
     """Read a document written as JSON or as YAML.
 
     Raises:
-        UnreadableTextError: It is neither, or nests deeper than a request may.
+        UnreadableTextError: The text is neither, or is nested deeper than a request may be.
     """
     try:
         return json.loads(text) if text.lstrip().startswith("{") else yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UnreadableTextError(str(error).strip() or "it is nested too deep") from error
+        raise UnreadableTextError(str(error).strip() or "it is nested too deeply") from error
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, whose time would grow with the square of the depth."""
+    """PyYAML's safe loader without aliases, and with a limit on depth: its time grows with the square of that."""
 
     flow_level: int
     indents: list[int]
@@ -41,7 +41,7 @@ class _Loader(yaml.SafeLoader):
         return bool(super().add_indent(column))
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        # An alias makes a few lines stand for any number of values.
+        # With aliases, a few lines can stand for any number of values.
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("it holds an alias; write the value out")
         return super().compose_node(parent, index)

@@ -31,13 +31,13 @@ from workloads.spec.reading import UnreadableTextError, load_text
 from workloads.spec.search import ExportSpec, PolishSpec, ProxyTaskSpec
 
 ENDINGS = (".txt", ".jsonl", ".json", ".parquet")
-"""Of the files that a corpus may be made of."""
+"""Endings of the files of a corpus."""
 OTHER_ENDING = "Convert or rename it, or pick the other files by a glob such as folder/**/*.txt."
 RelationForm = Literal["softmax-mse", "raw-mse", "kl"]
 _Weight = Annotated[float, Field(le=1e6)]
 _Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
 MOST_SPACES = 16
-"""Sub-spaces of a request."""
+"""Most sub-spaces of a request."""
 _Groups = Annotated[
     list[Annotated[list[Name], Field(max_length=MOST_SPACES)]],
     Field(max_length=MOST_SPACES),
@@ -64,9 +64,13 @@ class CorpusSpec(Part):
     split: Word = Field("train", description="Split of the dataset.")
     text_column: Word = Field("text", description="Column (Parquet, dataset) or key (JSONL) that holds the text.")
     documents: Literal["file", "paragraph", "line"] = Field(
-        "file", description="What one document is in a .txt file; paragraphs are parted by empty lines."
+        "file",
+        description="Extent of a document in a .txt file: the whole file, a paragraph (they are separated by empty "
+        "lines), or a line.",
     )
-    heldout_fraction: float = Field(0.02, gt=0, lt=0.5, description="Share of the documents kept for the search.")
+    heldout_fraction: float = Field(
+        0.02, gt=0, lt=0.5, description="Share of the documents that is held out from training, for the search."
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> CorpusSpec:
@@ -76,7 +80,7 @@ class CorpusSpec(Part):
 
 
 class OutputSpec(Part):
-    """A term on the model's output, for teachers whose output is the product (embedding models)."""
+    """A term on the model's output, for teachers whose output is used as it is (embedding models)."""
 
     kind: Literal["pooled", "token"] = Field(description="Mean-pooled output of a document, or every token's output.")
     weight: float = Field(1.0, gt=0, le=1e6, description="Weight of the term beside the relation loss.")
@@ -85,12 +89,16 @@ class OutputSpec(Part):
 class ObjectiveSpec(Part):
     """The signals of the teacher that students are trained to match."""
 
-    relation: RelationForm | None = Field("kl", description="Self-attention relation distillation; null for none.")
+    relation: RelationForm | None = Field(
+        "kl", description="Loss of self-attention relation distillation; null: no such loss."
+    )
     relation_heads: int | None = Field(
         None, ge=1, le=2**17, description="Relation heads; default: the teacher's heads."
     )
     remainder: Literal["spread", "drop"] = Field(
-        "spread", description="Widths that the relation heads do not divide: uneven heads, or drop the rest (paper)."
+        "spread",
+        description="Treatment of widths that relation_heads does not divide. spread: uneven heads; drop: leave the "
+        "last dimensions out, as AutoDistil does.",
     )
     relation_weights: tuple[_Weight, _Weight, _Weight] = Field(
         (1.0, 1.0, 1.0), description="Weights of the query, key and value relations."
@@ -107,7 +115,7 @@ class ObjectiveSpec(Part):
 
 
 class TrainingSpec(Part):
-    """How the SuperLMs are trained."""
+    """Settings of the training of the SuperLMs."""
 
     tokens_per_superlm: _Tokens | Annotated[dict[Name, _Tokens], Field(max_length=MOST_SPACES)] = Field(
         20_000_000, description="Training length in tokens; one number, or one for each sub-space by name."
@@ -116,30 +124,32 @@ class TrainingSpec(Part):
         DEFAULT_LENGTH,
         ge=8,
         le=MOST_LENGTH,
-        description="Tokens of a training block; default: 128, or what the teacher reads if that is less.",
+        description="Tokens of a training block; default: 128, or the teacher's longest input if that is shorter.",
     )
     batch_size: int = Field(32, ge=1, le=MOST_BATCH, description="Blocks of a step, over all workers.")
     micro_batch_rows: int | None = Field(
         None,
         ge=1,
         le=MOST_BATCH,
-        description="Blocks that a worker takes at once; none: its share of a step, or what memory holds.",
+        description="Blocks that a worker processes at once; null: its share of a step, or as many as fit its memory.",
     )
     learning_rate: float = Field(1e-3, gt=0, le=1)
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_fraction: float = Field(0.05, ge=0, lt=1)
-    weight_decay: float = Field(0.01, ge=0, le=10, description="AdamW's; none on biases and LayerNorm.")
+    weight_decay: float = Field(0.01, ge=0, le=10, description="Weight decay of AdamW, not on biases and LayerNorm.")
     clip_norm: float = Field(1.0, gt=0, le=1e6)
     dropout: float = Field(0.1, ge=0, lt=1)
-    random_subnets: int = Field(2, ge=0, le=16, description="Subnets of a step beside the smallest and the largest.")
+    random_subnets: int = Field(
+        2, ge=0, le=16, description="Random subnets of a step, beside the smallest and largest."
+    )
     workers: int = Field(1, ge=1, le=4096, description="Data-parallel workers of each training run.")
     placement: Literal["auto", "together", "apart"] | _Groups = Field(
-        "auto", description="How the SuperLMs are grouped into training runs; or the groups, by sub-space name."
+        "auto", description="Grouping of the SuperLMs into training runs: a rule, or the groups by sub-space name."
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where it is native.")
     checkpoint_every_steps: int = Field(200, ge=1, le=10**6)
     max_failures: int = Field(
-        2, ge=0, le=1000, description="Restarts of a training run whose worker died, in one attempt."
+        2, ge=0, le=1000, description="Most restarts of a training run in one attempt, after a worker died."
     )
 
     @model_validator(mode="after")
@@ -161,12 +171,12 @@ class TrainingSpec(Part):
         return self.batch_size * self.sequence_length
 
     def tokens_for(self, name: str) -> int:
-        """Training length of one sub-space, in tokens."""
+        """Return the training length of one sub-space, in tokens."""
         tokens = self.tokens_per_superlm
         return tokens if isinstance(tokens, int) else tokens[name]
 
     def steps_for(self, name: str) -> int:
-        """Optimiser steps of one sub-space: its tokens over the tokens of a batch, rounded down."""
+        """Return the optimiser steps of one sub-space: its tokens over the tokens of a batch, rounded down."""
         return self.tokens_for(name) // self.step_tokens
 
 
@@ -178,7 +188,7 @@ def _less_than_a_step(field: str, tokens: int, training: TrainingSpec) -> FieldE
 
 
 class CompressionRequest(Part):
-    """One teacher, one corpus, and the budgets to find students for: what the requests of all methods have in common.
+    """One teacher, one corpus, and the budgets to find students for: the common part of all methods' requests.
 
     Validated as this class, data becomes the request of the method that it names; see :func:`register_request`.
     """
@@ -189,16 +199,18 @@ class CompressionRequest(Part):
     objective: ObjectiveSpec = ObjectiveSpec()
     training: TrainingSpec = TrainingSpec()
     proxy_task: ProxyTaskSpec | None = Field(
-        None, description="Rank by the score on this task; none: by held-out loss."
+        None, description="Task whose score ranks the candidates; null: they are ranked by held-out loss."
     )
-    polish: PolishSpec | None = Field(None, description="Distil the chosen students alone for longer; none: do not.")
+    polish: PolishSpec | None = Field(
+        None, description="Further distillation of each chosen student alone; null: no further distillation."
+    )
     export: ExportSpec = ExportSpec()
     latency_targets: list[LatencyTarget] = Field(
-        default_factory=list, max_length=64, description="Targets of the request's own, beside those of the service."
+        default_factory=list, max_length=64, description="Targets of this request, beside those of the service."
     )
     budgets: list[Budget] = Field(min_length=1, max_length=64)
     seed: int = Field(0, ge=0, lt=2**31)
-    labels: Labels = Field(default_factory=dict, description="Free labels to find it by.")
+    labels: Labels = Field(default_factory=dict, description="Free labels, to find the job by.")
 
     @model_validator(mode="wrap")
     @classmethod
@@ -211,7 +223,7 @@ class CompressionRequest(Part):
     @classmethod
     def _known_method(cls, value: Any) -> Any:
         if value not in list(_TYPES):
-            raise ValueError(f"{value!r:.100} is no method. Use {' or '.join(map(repr, _TYPES))}.")
+            raise ValueError(f"{value!r:.100} is not a method. Use {' or '.join(map(repr, _TYPES))}.")
         return value
 
     @classmethod
@@ -222,12 +234,12 @@ class CompressionRequest(Part):
         return members[0] if len(members) == 1 else {"oneOf": members}
 
     def own_findings(self) -> list[FieldError]:
-        """What is wrong between the parts of the method and the common ones."""
+        """Return the findings about the method's own parts, alone and together with the common ones."""
         return []
 
     @property
     def heldout_rows(self) -> int:
-        """Held-out rows that the loss of a student is told on."""
+        """Number of held-out rows that a student's loss is measured on."""
         raise NotImplementedError
 
     @property
@@ -237,7 +249,7 @@ class CompressionRequest(Part):
 
     @property
     def polish_tokens(self) -> int:
-        """Tokens that its students are at most polished on."""
+        """Most tokens that the students together are polished on."""
         return 0 if self.polish is None else self.polish.tokens * self.polish.top_k * len(self.budgets)
 
     @model_validator(mode="after")
@@ -265,12 +277,12 @@ DEFAULT_METHOD = "autodistil"
 
 
 def register_request(kind: type[CompressionRequest]) -> None:
-    """Make a method's request a member of the union; the default of its field ``method`` names it."""
+    """Make a method's request a member of the union, under the default of its field ``method``."""
     _TYPES[kind.model_fields["method"].default] = kind
 
 
 def request_type(data: Any) -> type[CompressionRequest]:
-    """Give the member of the union that JSON-like data means, the default's where it names none that is known."""
+    """Return the request class of the method that JSON-like data names; the default method's if it names none known."""
     named = data.get("method", DEFAULT_METHOD) if isinstance(data, dict) else DEFAULT_METHOD
     return _TYPES.get(named if isinstance(named, str) else DEFAULT_METHOD, _TYPES[DEFAULT_METHOD])
 
@@ -279,7 +291,7 @@ def parse_request(data: Any) -> CompressionRequest:
     """Check JSON-like data and build the request.
 
     Raises:
-        InputError: One finding a field, with the remedy.
+        InputError: The data is not such a request; it has one finding for each wrong field.
     """
     return parse_as(request_type(data), data, "teacher, corpus and budgets")
 

@@ -31,8 +31,8 @@ class Key:
     """Key of a stage: all that decides its result. The manifest records device and versions; they are not hashed.
 
     Attributes:
-        stage: Such as ``corpus`` or ``superlm``.
-        inputs: JSON-like values, other stages by their fingerprint.
+        stage: Name of the stage, such as ``corpus`` or ``superlm``.
+        inputs: JSON-like values; artefacts of other stages are given by their fingerprints.
     """
 
     stage: str
@@ -89,7 +89,7 @@ def load(storage: Storage, stage: str, fingerprint: str) -> Artifact:
     """Return a committed artefact by its fingerprint, and mark it as used.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: There is no such artefact.
     """
     folder = f"{ROOT}/{stage}/{fingerprint}"
     _note_use(storage, folder)
@@ -121,7 +121,7 @@ def _is_fresh(time: datetime) -> bool:
 
 
 def build_folder(key: Key, builder: str) -> str:
-    """Folder for the files of ``key`` that ``builder`` writes (job and attempt, such as ``cmp_x-1``)."""
+    """Return the folder for the files of ``key`` that ``builder`` writes (job and attempt, such as ``cmp_x-1``)."""
     return f"{key.folder}/builds/{builder}"
 
 
@@ -143,12 +143,15 @@ def commit(storage: Storage, key: Key, builder: str, summary: dict[str, Any], de
 
 
 def bytes_built(storage: Storage, used: Mapping[str, Sequence[str]], job: str) -> int:
-    """Bytes of the artefacts that a job built itself, in any of its attempts.
+    """Sum the bytes of the artefacts that a job built itself, in any of its attempts.
 
     Args:
-        storage: Where they are.
+        storage: The storage that holds them.
         used: Fingerprints by stage, of all artefacts that the job used.
         job: The job's id; builders are named after it.
+
+    Raises:
+        FileNotFoundError: One of the artefacts has been removed.
     """
     folders = (f"{ROOT}/{stage}/{one}" for stage, fingerprints in used.items() for one in fingerprints)
     found = (read_manifest(storage, folder) for folder in folders)

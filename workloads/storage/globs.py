@@ -42,7 +42,7 @@ class Glob:
         return len(self.names) in at or (self.names[last] == ANY_FOLDERS and last in before)
 
     def _onward(self, at: set[int]) -> set[int]:
-        """Positions reachable from these without consuming a name, since ``**`` also matches no folder."""
+        """Return the positions reachable from these without consuming a name: ``**`` also matches no folder at all."""
         reached = set(at)
         for index in at:
             while index < len(self.names) - 1 and self.names[index] == ANY_FOLDERS:
@@ -77,10 +77,10 @@ def parse_glob(path: str, field: str) -> Glob:
     names: list[str] = []
     for name in path[start:].split("/"):
         if name in {".", ".."}:
-            problem = f"{path!r} has {name!r} behind a wildcard."
-            raise InputError.of(field, problem, "Name the folder itself, and put wildcards behind it.")
+            problem = f"{path!r} has {name!r} after a wildcard."
+            raise InputError.of(field, problem, "Name the folder itself, and put wildcards after it.")
         if ANY_FOLDERS in name and name != ANY_FOLDERS:
-            problem = f"{path!r} has '**' beside other signs of a name."
+            problem = f"{path!r} has '**' next to other characters of a name."
             raise InputError.of(field, problem, "Let '**' stand alone between slashes, as in folder/**/*.txt.")
         if name and not (name == ANY_FOLDERS and names[-1:] == [ANY_FOLDERS]):
             names.append(name)

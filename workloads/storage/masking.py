@@ -1,7 +1,7 @@
 """Masking of secrets in texts, as a last defence.
 
-It masks values of secret environment variables, and all that looks like a secret. Our own code puts no secret into
-a text, but errors of libraries quote their arguments.
+It masks the values of secret environment variables, and texts that look like a secret. Our own code puts no secret
+into a text, but errors of libraries quote their arguments.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def mask(text: str) -> str:
 
 
 def mask_all(value: Any) -> Any:
-    """Mask all texts of JSON-like data; any other object whose text holds a secret becomes its masked text."""
+    """Mask all texts of JSON-like data; another object whose text holds a secret is replaced by its masked text."""
     if isinstance(value, str):
         return mask(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Outages: telling errors that may pass (no answer now) from permanent ones."""
+"""Outages: distinguishing errors that may pass (no answer now) from permanent ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _TRANSPORT_ERRORS = frozenset({"TransportError", "ConnectionError", "Timeout"})
 
 
 class UnreachableError(InputError):
-    """A resource that the request names does not answer now. Unlike any other :class:`InputError`, a retry may help."""
+    """A resource that the request names does not answer now; unlike with any other :class:`InputError`, retry."""
 
 
 def is_outage(error: BaseException) -> bool:

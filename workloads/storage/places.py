@@ -1,4 +1,4 @@
-"""Places: the folders, prefixes of buckets and ids of the hub that requests may read.
+"""Places: the folders, prefixes of buckets and hub ids that requests may read.
 
 The service checks paths when it accepts a request. The run checks again when it opens a file, since a link may have
 changed meanwhile. A run is one process for one job; :func:`confine` sets the places of the process.
@@ -22,12 +22,12 @@ BUCKETS = ("s3", "gs")
 _WILD = re.compile(r"[*?\[]")
 _PASSWORD = re.compile(r"(?i)[?&](secret_key|access_key|session_token)=")
 _HUB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,95})?")
-# Signs that object stores and their clients may interpret in another way than we do.
+# Characters that object stores and their clients may interpret in another way than we do.
 _AMBIGUOUS = re.compile(r"[%#\\\x00-\x1f\x7f]|(^|/)\.{0,2}(/|$)")
 
 
 class OutsideError(PermissionError):
-    """A file lies outside the places, although its path may look otherwise."""
+    """A file lies outside the places, although its path may lie inside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,10 @@ class Places:
     hub: tuple[str, ...] = ("*",)
 
     def finding(self, path: str, field: str) -> FieldError | None:
-        """Error for a file, a folder, a glob or a URL outside the places; None if it is inside. It need not exist.
+        """Return the error for a path outside the places; None if it is inside.
 
         Args:
-            path: The path as the request gives it.
+            path: A file, folder, glob or URL as the request gives it; it need not exist.
             field: The field of the request that holds it.
         """
         scheme, mark, rest = path.partition("://")
@@ -69,11 +69,11 @@ class Places:
         return FieldError(field, f"{path} is not where requests may read.", remedy)
 
     def hub_finding(self, name: str, field: str) -> FieldError | None:
-        """Error for a model or a dataset of the hub that requests may not read; None if they may."""
+        """Return the error for a model or dataset of the hub that requests may not read; None if they may."""
         if self == EVERYWHERE:
             return None
         if _HUB_ID.fullmatch(name) is None or ".." in name:
-            return FieldError(field, f"{name!r} is no hub id.", "Write it as organisation/name, or give a path.")
+            return FieldError(field, f"{name!r} is not a hub id.", "Write it as organisation/name, or give a path.")
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.hub):
             return None
         allowed = ", ".join(self.hub) or "none"
@@ -92,7 +92,7 @@ class Places:
         """Refuse a hub id that is not allowed; see :meth:`hub_finding`.
 
         Raises:
-            InputError: It is not allowed.
+            InputError: The hub id is not allowed.
         """
         if (found := self.hub_finding(name, field)) is not None:
             raise InputError([found])
@@ -108,8 +108,8 @@ class Places:
         """Open a file for random access, and check the opened file itself: the path may have changed after a check.
 
         Raises:
-            OutsideError: The file is outside, or is no regular file.
-            OSError: It cannot be opened.
+            OutsideError: The file is outside, or is not a regular file.
+            OSError: The file cannot be opened.
         """
         local = isinstance(filesystem, pafs.LocalFileSystem)
         if not local or (self.roots is None and path.isascii()):
@@ -120,7 +120,7 @@ class Places:
             if self.roots is not None and not self._holds_real(str(opened.readlink())):
                 raise OutsideError(f"{path} leads out of where requests may read")
             if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise OutsideError(f"{path} is no file")
+                raise OutsideError(f"{path} is not a regular file")
             return filesystem.open_input_file(str(opened))
         finally:
             os.close(handle)
@@ -174,14 +174,14 @@ def root_of(text: str) -> str:
     """Normalise a root: an absolute folder, or a prefix of a bucket.
 
     Raises:
-        ValueError: The text is no root; the message ends with the remedy.
+        ValueError: The text is not a root; the message ends with the remedy.
     """
     scheme, mark, rest = text.partition("://")
     if not mark:
         return str(Path(text).expanduser().absolute())
     place = rest.partition("?")[0].rstrip("/")
     if scheme not in BUCKETS or not place or "@" in place or _AMBIGUOUS.search(place) or _WILD.search(place):
-        raise ValueError(f"{text!r} is no root. Use a folder, s3://bucket/prefix or gs://bucket/prefix.")
+        raise ValueError(f"{text!r} is not a root. Use a folder, s3://bucket/prefix or gs://bucket/prefix.")
     return text
 
 
@@ -189,11 +189,11 @@ _confined = EVERYWHERE
 
 
 def confine(places: Places) -> None:
-    """Restrict what this process reads by a request's names to ``places``, from now on."""
+    """Restrict the paths and hub ids of requests that this process reads to ``places``, from now on."""
     global _confined  # noqa: PLW0603 - a state of the process, like its working folder
     _confined = places
 
 
 def confined() -> Places:
-    """The places that this process is restricted to."""
+    """Return the places that this process is restricted to."""
     return _confined

@@ -50,11 +50,11 @@ class Storage:
         """Open a local path or a URL (``s3://bucket/path?endpoint_override=…&scheme=http`` for other S3 servers).
 
         Args:
-            url: What to open.
+            url: The path or URL.
             places: The places that the storage must lie in.
 
         Raises:
-            InputError: The URL cannot be understood, or leads out of the places.
+            InputError: The URL is invalid, or leads out of the places.
         """
         places.require(url, "storage")
         if "://" not in url:
@@ -80,7 +80,7 @@ class Storage:
         return isinstance(self.filesystem, pafs.LocalFileSystem)
 
     def path(self, relative: str) -> str:
-        """Give the path inside :attr:`filesystem`."""
+        """Return the path inside :attr:`filesystem`."""
         assert not relative.startswith("/") and ".." not in relative.split("/"), relative
         return f"{self.root}/{relative}" if relative else self.root
 
@@ -92,7 +92,7 @@ class Storage:
         """Read a whole file.
 
         Raises:
-            FileNotFoundError: It is not there.
+            FileNotFoundError: There is no such file.
         """
         with self.open_input(relative) as stream:
             return bytes(stream.read())
@@ -101,7 +101,7 @@ class Storage:
         """Write a whole file; a reader sees the old content or the new, never a part.
 
         Raises:
-            OSError: It cannot be written (disk full, no permission); no part of it is left.
+            OSError: The file cannot be written (disk full, no permission); no part of it is left.
         """
         target = self.path(relative)
         self.make_folder(relative.rpartition("/")[0])
@@ -150,16 +150,16 @@ class Storage:
         return tuple(sorted(found, key=lambda file: file.path))
 
     def modified(self, relative: str) -> datetime | None:
-        """Time of a file's last write; None if there is no such file."""
+        """Return the time of a file's last write; None if there is no such file."""
         info = self.filesystem.get_file_info(self.path(relative))
         return info.mtime if info.type == pafs.FileType.File else None
 
     def size(self, relative: str) -> int:
-        """Bytes of a file."""
+        """Return the size of a file in bytes."""
         return int(self.filesystem.get_file_info(self.path(relative)).size)
 
     def bytes_below(self, relative: str) -> int:
-        """Bytes of all files below a folder."""
+        """Sum the bytes of all files below a folder."""
         selector = pafs.FileSelector(self.path(relative), recursive=True, allow_not_found=True)
         return sum(info.size or 0 for info in self.filesystem.get_file_info(selector))
 
@@ -179,7 +179,7 @@ class Storage:
         """Copy a local file or folder into the storage.
 
         Raises:
-            OSError: It cannot be written. A part of a file is removed: it would keep a full disk full.
+            OSError: A file cannot be written. Its part is removed, since it would keep a full disk full.
         """
         if local.is_dir():
             for file in sorted(path for path in local.rglob("*") if path.is_file()):
@@ -221,7 +221,7 @@ class Storage:
         """Check that the storage can be written, by writing and removing a file.
 
         Raises:
-            InputError: It cannot be written; the message holds the cause.
+            InputError: The storage cannot be written; the message names the cause.
         """
         probe = f"probe-{uuid.uuid4().hex}"
         try:

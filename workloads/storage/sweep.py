@@ -1,4 +1,4 @@
-"""Pruning: artefacts that no job needs any more are found and removed.
+"""Pruning: finding and removing artefacts that no job needs any more.
 
 An artefact is *needed* if a job in the database names it or built it, or if a needed artefact was made from it. Any
 other artefact is removed once it has not been used for a while. A run marks the use of an artefact before it reads

@@ -25,7 +25,7 @@ const MAIN = {
 };
 
 const MORE = [
-  { pointer: "/training/sequence_length", label: "Tokens of a block", hint: "Left empty: 128, or what the teacher reads if that is less.", kind: "number" },
+  { pointer: "/training/sequence_length", label: "Tokens of a block", hint: "Left empty: 128, or the teacher's longest input if that is shorter.", kind: "number" },
   { pointer: "/training/batch_size", label: "Blocks of a step", hint: "Left empty: 32.", kind: "number" },
   { pointer: "/training/learning_rate", label: "Learning rate", hint: "Left empty: 0.001.", kind: "number" },
   { pointer: "/training/dropout", label: "Dropout", hint: "Left empty: 0.1.", kind: "number" },

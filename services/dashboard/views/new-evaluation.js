@@ -25,7 +25,7 @@ const MORE = [
   { pointer: "/epochs", label: "Epochs", hint: "Left empty: 3.", kind: "number" },
   { pointer: "/learning_rates", label: "Learning rates", hint: "Left empty: 0.00005.", kind: "numbers" },
   { pointer: "/batch_size", label: "Rows of a step", hint: "Left empty: 32.", kind: "number" },
-  { pointer: "/sequence_length", label: "Tokens of a text", hint: "Left empty: 128, or what the model reads if that is less.", kind: "number" },
+  { pointer: "/sequence_length", label: "Tokens of a text", hint: "Left empty: 128, or the model's longest input if that is shorter.", kind: "number" },
   { pointer: "/task/max_train_rows", label: "Most rows to train on", kind: "number" },
 ];
 

@@ -111,7 +111,7 @@ def test_an_unknown_method_is_answered_with_those_there_are(one_shot: None) -> N
     with pytest.raises(InputError) as refused:
         parse_request(REQUEST | {"method": "none-such"})
     (found,) = refused.value.errors
-    assert found.problem == "'none-such' is no method." and found.remedy == "Use 'autodistil' or 'one-shot'."
+    assert found.problem == "'none-such' is not a method." and found.remedy == "Use 'autodistil' or 'one-shot'."
 
 
 def test_steps_fitting_and_tokens_are_the_methods(one_shot: None) -> None:

@@ -42,7 +42,7 @@ class StillroomConfig(PretrainedConfig):
     tie_word_embeddings: bool = True
 
     def of_layer(self, name: str, index: int) -> int:
-        """Give `num_attention_heads`, `head_width` or `intermediate_size` of one layer."""
+        """Return `num_attention_heads`, `head_width` or `intermediate_size` of one layer."""
         value = getattr(self, name)
         return int(value[index]) if isinstance(value, list | tuple) else int(value)
 

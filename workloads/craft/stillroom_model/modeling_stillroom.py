@@ -129,7 +129,7 @@ class StillroomModel(StillroomPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
-        """Give the word embeddings."""
+        """Return the word embeddings."""
         return self.embeddings.word
 
     def set_input_embeddings(self, value: nn.Embedding) -> None:
@@ -164,7 +164,7 @@ class StillroomModel(StillroomPreTrainedModel):
         return output if as_dict else output.to_tuple()
 
     def attention_bias(self, attention_mask: Tensor | None, x_BLH: Tensor) -> Tensor | None:
-        """Give the mask and the relative bias as one term of the scores, or None where there is neither."""
+        """Return the mask and the relative bias as one term of the scores, or None without both."""
         bias = None
         if self.relative_bias is not None:
             bias = self.relative_bias(self.buckets(x_BLH.shape[1], x_BLH.device)).permute(2, 0, 1)[None]
@@ -176,7 +176,7 @@ class StillroomModel(StillroomPreTrainedModel):
         return bias.masked_fill(masked, torch.finfo(x_BLH.dtype).min)
 
     def buckets(self, length: int, device: torch.device) -> Tensor:
-        """Give the bucket of each distance: half of them for later keys; exact for near, logarithmic for far keys."""
+        """Return the bucket of each distance: half of them for later keys; exact for near, logarithmic for far keys."""
         at = torch.arange(length, device=device)
         distance = at[None, :] - at[:, None]
         half = self.config.relative_attention_num_buckets // 2
@@ -233,7 +233,7 @@ class StillroomMaskedLMHead(nn.Module):
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
 
     def forward(self, x_BLH: Tensor) -> Tensor:
-        """Give the logits of each token, `[B, L, vocabulary]`."""
+        """Return the logits of each token, `[B, L, vocabulary]`."""
         return self.decoder(self.norm(self.activation(self.dense(x_BLH))))
 
 
@@ -249,7 +249,7 @@ class StillroomForMaskedLM(StillroomPreTrainedModel):
         self.post_init()
 
     def get_output_embeddings(self) -> nn.Module:
-        """Give the map to the vocabulary."""
+        """Return the map to the vocabulary."""
         return self.head.decoder
 
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
@@ -267,7 +267,7 @@ class StillroomForMaskedLM(StillroomPreTrainedModel):
         return_dict: bool | None = None,
         **kwargs: object,
     ) -> MaskedLMOutput | tuple[Tensor, ...]:
-        """Give the logits of `[B, L]` ids; `labels` are ids, -100 where there is nothing to predict."""
+        """Return the logits of `[B, L]` ids; `labels` are ids, -100 where there is nothing to predict."""
         encoded = self.stillroom(
             input_ids, attention_mask, token_type_ids, position_ids, output_hidden_states, return_dict=True
         )
