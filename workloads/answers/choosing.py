@@ -36,7 +36,7 @@ class Scored:
 
 
 def over_best(losses: Sequence[float]) -> list[float | None]:
-    """How far each loss is over the least of them, relative to it: 0.05 is 5 % more; None where that is no number."""
+    """Return how much each loss exceeds the least, relative to that: 0.05 is 5 % more; None if undefined."""
     least = min(losses, default=0.0)
     return [0.0 if loss == least else _ratio(loss, least) for loss in losses]
 

@@ -87,7 +87,7 @@ class SubspacesSpec(Part):
                 findings.append(
                     FieldError(
                         "count",
-                        f"It is {self.count}, but 'spaces' holds {len(names)} sub-spaces.",
+                        f"It is {self.count}, but the length of 'spaces' is {len(names)}.",
                         "Leave 'count' out: with 'spaces' it is their number.",
                     )
                 )

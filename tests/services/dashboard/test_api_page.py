@@ -19,5 +19,7 @@ def test_docs_tell_every_route_and_document_by_the_service_alone(client, open_pa
     assert routes | set(document["components"]["schemas"]) == set(page.locator("summary").all_text_contents())
     page.locator("summary").get_by_text("EvaluationTask", exact=True).click()
     row = page.get_by_role("row").filter(has_text="label_column")
-    expect(row).to_contain_text('Whole numbers for classes, floats for similarity. Default: "label".')
+    expect(row).to_contain_text(
+        'Column of the label: whole numbers for classes, numbers for similarity. Default: "label".'
+    )
     assert {urlsplit(url).netloc for url in asked} == {urlsplit(client.server).netloc}

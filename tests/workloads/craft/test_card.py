@@ -55,7 +55,7 @@ def test_the_card_tells_where_the_student_comes_from() -> None:
         "`abc123`",
     ):
         assert fact in text
-    assert "start for fine-tuning" in text
+    assert "Fine-tune it before use" in text
 
 
 def test_a_teacher_from_a_folder_is_no_base_model_and_an_unknown_licence_is_left_out() -> None:

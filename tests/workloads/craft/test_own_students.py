@@ -207,10 +207,10 @@ def test_a_head_over_the_vocabulary_can_be_put_on_and_gives_logits(first: Teache
         ({"num_attention_heads": [3, 3]}, "lists 2 values of num_attention_heads"),
         ({"head_width": 0}, "head_width: 0"),
         ({"position_counting": "backwards"}, "position_counting: "),
-        ({"position_counting": "after-padding"}, "bert counts otherwise"),
+        ({"position_counting": "after-padding"}, "which is not that of bert"),
         ({"family": "gpt2"}, "family: "),
         ({"intermediate_size": 99}, "intermediate_size: 99"),
-        ({"num_hidden_layers": 2}, "has not"),
+        ({"num_hidden_layers": 2}, "does not have"),
     ],
 )
 def test_a_students_configuration_that_does_not_fit_is_refused_by_its_key(

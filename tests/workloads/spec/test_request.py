@@ -116,7 +116,7 @@ def test_an_unknown_objective_is_answered_with_the_choices() -> None:
         ({"training": {"tokens_per_superlm": {"tiny": 5}}}, "tokens_per_superlm.tiny"),
         ({"polish": {"tokens": 4095}}, "polish.tokens: 4095 is less than one step of 32 x 128 tokens"),
         ({"subspaces": {"count": 5, "preset": "autodistil-paper"}}, "subspaces.count: The paper's preset has 3"),
-        ({"subspaces": {"count": 5, "spaces": [SPACE]}}, "subspaces.count: It is 5, and 'spaces' holds 1"),
+        ({"subspaces": {"count": 5, "spaces": [SPACE]}}, "subspaces.count: It is 5, but the length of 'spaces' is 1"),
         ({"subspaces": {"preset": "autodistil-paper", "spaces": [SPACE]}}, "subspaces.preset: "),
         ({"subspaces": {"spaces": [SPACE, SPACE]}}, "subspaces.spaces.1.name: Two sub-spaces have the same name"),
         ({"training": {"tokens_per_superlm": {"tiny": 200_000}}}, "the sub-spaces are tiny, small, base"),
