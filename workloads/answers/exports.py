@@ -13,8 +13,10 @@ class QuantisationReport(Part):
     Outputs at padding do not count. An error is the norm of the difference divided by the norm of the float32 output.
     """
 
-    float32_bytes: int = Field(gt=0, description="Size of model.onnx, with the weights beside it where there are any.")
-    int8_bytes: int = Field(gt=0, description="Size of model.int8.onnx, likewise.")
+    float32_bytes: int = Field(gt=0, description="Size of model.onnx in bytes, including a file of weights beside it.")
+    int8_bytes: int = Field(
+        gt=0, description="Size of model.int8.onnx in bytes, including a file of weights beside it."
+    )
     rows: int = Field(gt=0, description="Held-out rows measured on.")
     tokens: int = Field(gt=0, description="Tokens of these rows, padding not counted.")
     hidden_cosine: float = Field(description="Cosine of the last hidden states, mean over tokens.")

@@ -4,7 +4,7 @@ Reordering changes no output of the full-size model; it only decides which parts
 Importance is measured on a few batches of training text, without labels:
 
 - of a neuron: its mean absolute activation times the norm of its outgoing weights;
-- of a head: the mean norm of what it adds to the residual stream;
+- of a head: the mean norm of its contribution to the residual stream;
 - of a hidden dimension: its root mean square over the outputs of all layers, times the norm of the weights that
   read it.
 

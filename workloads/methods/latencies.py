@@ -23,7 +23,7 @@ TRUSTED = 3
 
 @dataclass
 class Latencies:
-    """Latencies of candidates: measured where they were, predicted elsewhere.
+    """Latencies of candidates: measured if there is a measurement, else predicted.
 
     Attributes:
         models: Predictors by name of the target.

@@ -221,7 +221,7 @@ class TeacherShape:
 
     @property
     def heads(self) -> int:
-        """Fewest heads of any layer: a student's layer can start from so many, whichever its source."""
+        """Fewest heads of any layer, so that every layer can be the source of a student's layer with so many."""
         return min(layer.heads for layer in self.architecture.layers)
 
     @property

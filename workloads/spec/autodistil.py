@@ -138,7 +138,10 @@ PAPER_RECIPE: Mapping[str, Mapping[str, Any]] = {
         "random_subnets": 2,
     },
 }
-"""Defaults under the preset ``autodistil-paper``: arXiv 2201.12507, and where it is silent the released code."""
+"""Defaults under the preset ``autodistil-paper``.
+
+They are those of arXiv 2201.12507, or of its released code for settings that the paper does not give.
+"""
 
 
 class AutoDistilRequest(CompressionRequest):

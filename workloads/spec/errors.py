@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One thing wrong with a request or with what it points to.
+    """One fault of a request, or of a file or model that it names.
 
     Attributes:
         field: Dotted path into the request, such as ``budgets.0.max_params``.

@@ -251,7 +251,9 @@ class EvaluationResult(_Document):
     task: str
     metric: Metric
     average: Literal["binary", "macro"] | None = Field(
-        None, description="How F1 counts: of the second class where there are two, else the mean over all classes."
+        None,
+        description="Average of F1. binary: F1 of the second of two classes; macro: the mean over all classes; null: "
+        "the metric is not F1.",
     )
     mean: float
     std: float | None = Field(None, description="Standard deviation over the seeds (n - 1); null for one seed.")

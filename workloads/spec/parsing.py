@@ -37,7 +37,7 @@ _REMEDIES = {
     "bool": "Use true or false.",
     "string": "Use text, in quotes.",
     "list": "Use a list, even for a single entry.",
-    "tuple": "Use a list of as many entries as are asked for.",
+    "tuple": "Use a list with the required number of entries.",
     "dict": "Use an object of names and values.",
     "model": "Use an object of names and values.",
 }

@@ -146,7 +146,9 @@ class TrainingSpec(Part):
     placement: Literal["auto", "together", "apart"] | _Groups = Field(
         "auto", description="Grouping of the SuperLMs into training runs: a rule, or the groups by sub-space name."
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where it is native.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 on devices that compute in it natively."
+    )
     checkpoint_every_steps: int = Field(200, ge=1, le=10**6)
     max_failures: int = Field(
         2, ge=0, le=1000, description="Most restarts of a training run in one attempt, after a worker died."

@@ -123,7 +123,8 @@ def survey(storage: Storage, holders: Mapping[str, Holder], unused_since: dateti
 def remove(storage: Storage, found: Iterable[Removable], unused_since: datetime) -> Iterator[Removable]:
     """Remove what a survey found, and yield each removed item; artefacts used since the survey stay.
 
-    The manifest is removed first. After an interruption the folder is no artefact, and the next pruning removes it.
+    The manifest is removed first. So after an interruption the folder is not an artefact any more, and the next
+    pruning removes it.
     """
     for one in found:
         if one.committed and not _take_away_manifest(storage, one.path, unused_since):

@@ -24,7 +24,7 @@ class FoundFile:
 
     Attributes:
         path: The shortest path to it; a path without links wins.
-        size: Bytes; None if it is no regular file: a dangling link, a pipe, a file removed meanwhile.
+        size: Bytes; None if it is not a regular file: a dangling link, a pipe, a file removed meanwhile.
     """
 
     path: str

@@ -30,7 +30,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class LearnedMap:
-    """A linear map of a student's hidden states to targets, trained with the student and saved beside its weights.
+    """A linear map of a student's hidden states to targets, trained with the SuperLM and kept among its weights.
 
     Attributes:
         name: Name of the part in :mod:`workloads.shapes.parameters`.
