@@ -27,16 +27,16 @@ def pareto_front(candidates: Sequence[T], figures: Callable[[T], tuple[float, ..
     for found, candidate in rated:
         # A dominating candidate sorts before the other; with two figures, only the front's last member can dominate.
         others = front[-1:] if len(found) == 2 else front
-        if not any(_beats(other, found) for other, _ in others):
+        if not any(_dominates(other, found) for other, _ in others):
             front.append((found, candidate))
     return [candidate for _, candidate in front]
 
 
-def times_beaten(figures: Sequence[tuple[float, ...]]) -> list[int]:
+def times_dominated(figures: Sequence[tuple[float, ...]]) -> list[int]:
     """Count the others that dominate each, in the sense of :func:`pareto_front`; 0 for the members of the front."""
     table = np.array(figures, float)
     return [int(((table <= row).all(1) & (table < row).any(1)).sum()) for row in table]
 
 
-def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return one != other and all(a <= b for a, b in zip(one, other, strict=True))

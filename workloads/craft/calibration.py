@@ -165,8 +165,8 @@ def calibrate_task(
     draw = np.random.default_rng(seed)
     few = replace(
         task,
-        train=_some(task.train, (STEPS + 1) * spec.batch_size, draw),
-        validation=_some(task.validation, (STEPS + 1) * spec.batch_size, draw),
+        train=_random_rows(task.train, (STEPS + 1) * spec.batch_size, draw),
+        validation=_random_rows(task.validation, (STEPS + 1) * spec.batch_size, draw),
     )
     began = time.monotonic()
     superlm = SuperLM.from_teacher(teacher.weights, space, wiring_of(teacher))
@@ -174,7 +174,7 @@ def calibrate_task(
     stamps: list[float] = []
 
     def stepped() -> None:
-        _settle(device)
+        _synchronise(device)
         stamps.append(time.monotonic())
 
     tuning = FineTuning(model, few, spec, seed=seed, device=device, stepped=stepped)
@@ -188,7 +188,7 @@ def calibrate_task(
     return TaskCalibration(architecture, started - began, epoch)
 
 
-def _some(rows: EncodedRows, count: int, draw: np.random.Generator) -> EncodedRows:
+def _random_rows(rows: EncodedRows, count: int, draw: np.random.Generator) -> EncodedRows:
     chosen = draw.permutation(len(rows))[:count]
     places = [slice(*rows.starts_N1[row : row + 2]) for row in chosen]
     return EncodedRows(
@@ -237,10 +237,10 @@ def _mean_flops(space: Space, request: CompressionRequest, shape: TeacherShape) 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
     started = time.monotonic()
     work()
-    _settle(device)
+    _synchronise(device)
     return time.monotonic() - started
 
 
-def _settle(device: torch.device) -> None:
+def _synchronise(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -78,7 +78,7 @@ def export_student(
     }
     if projection:
         save_file(projection, folder / PROJECTION_FILE)
-    _try_loading(folder, student)
+    _check_loading(folder, student)
     (folder / "README.md").write_text(render(card), encoding="utf-8")
 
 
@@ -87,7 +87,7 @@ def library_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("transformers", "tokenizers", "torch")}
 
 
-def _try_loading(folder: Path, student: PreTrainedModel) -> None:
+def _check_loading(folder: Path, student: PreTrainedModel) -> None:
     """Check that the saved student loads, since its card names the versions that it was loaded with."""
     _, info = type(student).from_pretrained(
         folder, add_pooling_layer=student.pooler is not None, local_files_only=True, output_loading_info=True

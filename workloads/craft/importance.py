@@ -111,12 +111,12 @@ def measure_importance(teacher: Teacher, batches: Iterable[Batch]) -> Importance
         if len(neurons[index]):
             neurons[index] *= weights[f"layers.{index}.output.weight"].norm(dim=0)
     if shape.vocabulary.relative_buckets:
-        heads = _alike(heads)
+        heads = _shared_importance(heads)
     hidden = (hidden_power.sqrt() * readers.sqrt()).cpu()
     return Importance(hidden, tuple(one.cpu() for one in heads), tuple(one.cpu() for one in neurons))
 
 
-def _alike(heads: list[Tensor]) -> list[Tensor]:
+def _shared_importance(heads: list[Tensor]) -> list[Tensor]:
     """Give the heads of all layers the same importance, since one relative bias serves them all.
 
     Layers with different numbers of heads each use the first columns of the bias, so no head may move: all are given

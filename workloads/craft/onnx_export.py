@@ -88,7 +88,7 @@ def quantise_onnx(folder: Path) -> Path:
             per_channel=True,
             # On CPUs without VNNI, full int8 would overflow 16-bit sums and lose more than is measured here.
             reduce_range=True,
-            use_external_data_format=_beside(folder / FILE).exists(),
+            use_external_data_format=_weights_file(folder / FILE).exists(),
         )
         _move(Path(work), folder)
     return folder / INT8_FILE
@@ -165,13 +165,13 @@ def _mean(x_BLH: Tensor, real_BL: Tensor) -> Tensor:
     return (x_BLH * real_BL1).sum(1) / real_BL1.sum(1)
 
 
-def _beside(file: Path) -> Path:
+def _weights_file(file: Path) -> Path:
     """Path of the file for weights over protobuf's limit."""
     return file.with_name(f"{file.name}.data")
 
 
 def _bytes(file: Path) -> int:
-    return sum(part.stat().st_size for part in (file, _beside(file)) if part.exists())
+    return sum(part.stat().st_size for part in (file, _weights_file(file)) if part.exists())
 
 
 def _move(work: Path, folder: Path) -> None:

@@ -69,7 +69,7 @@ class Heldout:
         return dataclasses.replace(self, head_order=None if head_order is None else torch.tensor(head_order))
 
     def between(self, start: int, stop: int) -> Iterator[tuple[Batch, Signals]]:
-        """Yield the batches of the rows ``start`` to ``stop``; both must be ends of batches."""
+        """Yield the batches of the rows ``start`` to ``stop``, which must both lie between batches."""
         end = 0
         for batch, signals in zip(self.batches, self.signals, strict=True):
             begin, end = end, end + len(batch.input_ids_BL)

@@ -155,7 +155,7 @@ def _download(spec: TeacherSpec) -> Path:
     def refuse(problem: str, remedy: str) -> InputError:
         return InputError.of(teacher_files.FIELD, f"{spec.model}: {problem}", remedy)
 
-    def away(error: Exception) -> InputError:
+    def unreachable(error: Exception) -> InputError:
         problem = f"{spec.model}: the hub cannot be reached ({type(error).__name__})."
         return cannot_use(teacher_files.FIELD, problem, "Give a folder with the model, or try again later.", error)
 
@@ -177,8 +177,8 @@ def _download(spec: TeacherSpec) -> Path:
     except HFValidationError as error:
         raise refuse("this is not a hub id.", "Write it as 'organisation/name', or give a folder.") from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError) as error:
-        raise away(error) from error
+        raise unreachable(error) from error
     except Exception as error:  # the class is that of the hub's HTTP library, which changes between versions
         if is_outage(error):
-            raise away(error) from error
+            raise unreachable(error) from error
         raise

@@ -41,7 +41,7 @@ _MAX_JSON_BYTES = 8 << 20
 _MAX_ENTRIES = 10_000
 _MAX_WEIGHT_FILES = 200
 _MAX_TENSORS = 50_000
-_LOOKED_AT, _NAMED = 50, 3
+_MOST_SEARCHED, _MOST_NAMED = 50, 3
 """Most folders that are searched for a model, and most that a message names."""
 _COMMIT_OR_REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _MODULE_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,99}){0,3}")
@@ -220,9 +220,9 @@ class TeacherFolder:
                 return path if _MODULE_PATH.fullmatch(path) else None
         return None
 
-    def _without_config(self, moved: bool) -> InputError:
+    def _without_config(self, inside: bool) -> InputError:
         remedy = "Give a folder that was written by save_pretrained."
-        found = [] if moved else list(itertools.islice(self._models_near(), _NAMED))
+        found = [] if inside else list(itertools.islice(self._models_near(), _MOST_NAMED))
         if found:
             remedy = f"Give the folder of a model: {' or '.join(found)}."
         return InputError.of(FIELD, f"{self.url} has no {CONFIG}.", remedy)
@@ -230,7 +230,7 @@ class TeacherFolder:
     def _models_near(self) -> Iterator[str]:
         """Find folders below this one that hold a model."""
         near = [f"snapshots/{name}" for name in _folder_names(self.storage, "snapshots")]
-        for name in (near or _folder_names(self.storage, ""))[:_LOOKED_AT]:
+        for name in (near or _folder_names(self.storage, ""))[:_MOST_SEARCHED]:
             below = _below(self.storage, name)
             names = _file_names_below(self.storage, name)
             if CONFIG in names or _folder_names(below, "snapshots"):

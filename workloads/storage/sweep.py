@@ -127,13 +127,14 @@ def remove(storage: Storage, found: Iterable[Removable], unused_since: datetime)
     pruning removes it.
     """
     for one in found:
-        if one.committed and not _take_away_manifest(storage, one.path, unused_since):
+        if one.committed and not _remove_unused_manifest(storage, one.path, unused_since):
             continue
         storage.remove(one.path)
         yield one
 
 
-def _take_away_manifest(storage: Storage, folder: str, unused_since: datetime) -> bool:
+def _remove_unused_manifest(storage: Storage, folder: str, unused_since: datetime) -> bool:
+    """Remove an artefact's manifest unless the artefact has been used since; return whether it was removed."""
     manifest = f"{folder}/{MANIFEST}"
     try:
         content = storage.read_bytes(manifest)
@@ -143,7 +144,7 @@ def _take_away_manifest(storage: Storage, folder: str, unused_since: datetime) -
     used = storage.modified(f"{folder}/{MARK}")
     if used is None or used < unused_since:
         return True
-    storage.write_bytes(manifest, content)  # a run has just found it
+    storage.write_bytes(manifest, content)  # a run has used it in the meantime
     return False
 
 

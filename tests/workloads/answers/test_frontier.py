@@ -3,7 +3,7 @@ from __future__ import annotations
 import itertools
 import random
 
-from workloads.answers.frontier import pareto_front, times_beaten
+from workloads.answers.frontier import pareto_front, times_dominated
 
 Pair = tuple[float, float]
 
@@ -53,11 +53,11 @@ def test_the_order_of_candidates_does_not_matter_and_infinite_losses_are_taken()
 
 def test_how_often_each_is_beaten_tells_the_front_and_those_behind_it() -> None:
     pairs: list[Pair] = [(1, 5), (2, 4), (3, 4), (2, 6), (4, 1), (1, 5)]
-    assert times_beaten(pairs) == [0, 0, 1, 3, 0, 0]
-    assert [pair for pair, by in zip(pairs, times_beaten(pairs), strict=True) if by == 0] == [
+    assert times_dominated(pairs) == [0, 0, 1, 3, 0, 0]
+    assert [pair for pair, by in zip(pairs, times_dominated(pairs), strict=True) if by == 0] == [
         (1, 5),
         (2, 4),
         (4, 1),
         (1, 5),
     ]
-    assert times_beaten([]) == []
+    assert times_dominated([]) == []

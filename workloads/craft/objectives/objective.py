@@ -49,11 +49,11 @@ class Objective:
     @property
     def teacher_wants(self) -> Wants:
         """The signals that the terms need of the teacher."""
-        return _together(term.teacher_wants() for term in self.terms)
+        return _union(term.teacher_wants() for term in self.terms)
 
     def student_wants(self, architecture: Architecture) -> Wants:
         """Return the signals that the terms need of a student."""
-        return _together(term.student_wants(len(architecture.layers)) for term in self.terms)
+        return _union(term.student_wants(len(architecture.layers)) for term in self.terms)
 
     def counts(self, batch: Batch) -> Counts:
         """Count the rows, real tokens and token pairs of a batch; for a batch on a GPU this waits for the device."""
@@ -91,7 +91,7 @@ class Objective:
         return functools.reduce(operator.add, losses)
 
 
-def _together(wants: Iterable[Wants]) -> Wants:
+def _union(wants: Iterable[Wants]) -> Wants:
     return functools.reduce(operator.or_, wants)
 
 

@@ -108,7 +108,7 @@ def parts_of(text: str, longest: int = LONGEST_DOCUMENT) -> Iterator[str]:
 def start_near(file: pa.NativeFile, after: int, offset: int, size: int, *, paragraphs: bool) -> int:
     """Find the last start of a line at or before ``offset``; with ``paragraphs``, of a paragraph if one is near.
 
-    It looks back one MiB at most, so that no piece is much smaller than ``offset`` asks for. If no line starts there,
+    It looks back one MiB at most, so that a piece is at most that much shorter than planned. If no line starts there,
     the result is the start of the next line, or ``size`` if there is none.
 
     Args:

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from typing_extensions import override
 
-from workloads.answers.frontier import times_beaten
+from workloads.answers.frontier import times_dominated
 from workloads.runs.search.history import History
 from workloads.runs.search.rules import Candidate
 from workloads.shapes.search_space import Genes, Space, draw_genes
@@ -140,7 +140,7 @@ class _Parent(NamedTuple):
 
 def _parents(history: History) -> list[_Parent]:
     scored = [(one, one.loss) for one in history if one.survives and one.loss is not None]
-    beaten = times_beaten([(*one.axes, loss) for one, loss in scored])
+    beaten = times_dominated([(*one.axes, loss) for one, loss in scored])
     return [_Parent(one.candidate, loss, by, one.budgets) for (one, loss), by in zip(scored, beaten, strict=True)]
 
 
