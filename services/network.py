@@ -38,14 +38,14 @@ class Route:
 
     @property
     def note(self) -> str:
-        """A sentence that names the proxy, without its password; empty where there is none."""
+        """Sentence that names the proxy, without its password; empty without a proxy."""
         if self.proxy is None:
             return ""
         parts = urlsplit(self.proxy)
         shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         return (
-            f" The proxy {shown} of {self.variable} is in between; "
-            f"to ask the server directly, add {urlsplit(self.url).hostname} to NO_PROXY."
+            f" The request went through the proxy {shown} of {self.variable}; "
+            f"to reach the server directly, add {urlsplit(self.url).hostname} to NO_PROXY."
         )
 
     def options(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def route_to(url: str) -> Route:
     if urlsplit(proxy).scheme not in _PROXY_SCHEMES or not urlsplit(proxy).hostname:
         raise InputError.of(
             variable,
-            f"{urlsplit(proxy).scheme}://… is a proxy that cannot be used to ask {url}.",
+            f"Proxies of the kind {urlsplit(proxy).scheme}:// are not supported, so {url} cannot be reached.",
             f"Give an http:// or https:// proxy, or add {parts.hostname} to NO_PROXY.",
         )
     return Route(url, proxy, variable)
@@ -132,5 +132,5 @@ def _certificates() -> ssl.SSLContext:
         raise InputError.of(
             variable or "certificates",
             f"The certificates in {place} cannot be read: {error}.",
-            "Name a file of certificates in PEM form, or unset the variable.",
+            "Set it to a file or folder of certificates in PEM form, or unset it.",
         ) from None

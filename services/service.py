@@ -1,4 +1,4 @@
-"""The service: settings, storage, lock, database, Ray and controller, opened and closed together."""
+"""The service: it opens and closes settings, storage, lock, database, Ray and controller together."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from workloads.storage.storage import Storage
 
 DATABASE_FILE = "jobs.sqlite"
 DRAIN_SECONDS = 10.0
-"""Time that a stop waits for changes begun by requests; each is one short transaction."""
+"""Time that a stop waits for requests' unfinished changes; each is one short transaction."""
 JsonObject = Mapping[str, Any]
 _P = TypeVar("_P", bound=Part)
 
@@ -54,13 +54,13 @@ log = structlog.get_logger(__name__)
 
 
 class Service:
-    """A service on one storage. Opening needs no Ray; :meth:`start` begins to work on jobs.
+    """Service on one storage. Opening needs no Ray; :meth:`start` starts the work on jobs.
 
     Args:
         settings: The service's settings.
 
     Raises:
-        InputError: The storage or the state folder cannot be written, or another service has it.
+        InputError: The storage or the state folder cannot be written, or another service uses the state folder.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -92,7 +92,7 @@ class Service:
         self._controller: Controller | None = None
 
     def start(self, *, only: str | None = None) -> None:
-        """Begin to manage Ray and the jobs, or only the job ``only``, in the background."""
+        """Start to manage Ray and the jobs, or only the job ``only``, in the background."""
         settings = self.settings
         policy = RetryPolicy(settings.max_attempts, settings.backoff_seconds, settings.max_ray_losses)
         self._controller = Controller(
@@ -108,9 +108,9 @@ class Service:
         log.info("service_started", storage=self.storage.url, state=str(self.state))
 
     def close(self) -> None:
-        """Stop; an embedded Ray is ended with its runs, whose jobs go back to the queue.
+        """Stop the service. An embedded Ray is ended with its runs; their jobs go back to the queue.
 
-        Changes that requests have begun are finished; all later ones are refused.
+        Changes that requests have started are finished; later ones are refused.
         """
         embedded = self.settings.ray_address is None
         drained = self._gate.close(DRAIN_SECONDS)
@@ -121,24 +121,24 @@ class Service:
         self.engine.dispose()
         if drained:
             self._lock.release()
-        else:  # the lock then ends with this process, after all changes
-            log.warning("changes_under_way", seconds=DRAIN_SECONDS)
+        else:  # keep the lock until the process ends, and with it all changes
+            log.warning("changes_not_finished", seconds=DRAIN_SECONDS)
         log.info("service_stopped")
 
     def submit(
         self, request: CompressionRequest | JsonObject, key: RequestKey | None = None, *, caller: Caller = LOCAL
     ) -> Job:
-        """Check a request and queue it; a key that was sent before returns the job made then.
+        """Check a request and queue it; for a key that was sent before, return the job of the first request.
 
         Args:
-            request: Parsed, or JSON-like.
+            request: The request, parsed or JSON-like.
             key: Idempotency key of the request, if it has one.
             caller: Sender of the request; the job belongs to the caller's tenant.
 
         Raises:
             InputError: The request is invalid.
-            KeyReusedError: Its key was sent before, with another request.
-            QuotaExceededError: The tenant may not have more.
+            KeyReusedError: The key was sent before, with another request.
+            QuotaExceededError: A quota of the tenant would be exceeded.
         """
         if (known := self._keyed(key)) is not None:
             return known
@@ -149,7 +149,7 @@ class Service:
     def plan(
         self, request: CompressionRequest | JsonObject, key: RequestKey | None = None, *, caller: Caller = LOCAL
     ) -> Job:
-        """Check a request and queue the estimate of its time and resources; see :meth:`submit`."""
+        """Check a request and queue a plan: an estimate of its time and resources; see :meth:`submit`."""
         if (known := self._keyed(key)) is not None:
             return known
         accepted = self._accept(_parsed(request, parse_request))
@@ -184,18 +184,18 @@ class Service:
         *,
         caller: Caller = LOCAL,
     ) -> Job:
-        """Answer new budgets on a finished compression, and queue a job for students' files that are missing.
+        """Answer new budgets on a finished compression, and queue a job if students' files are missing.
 
         Args:
-            compression: A succeeded one; the selection belongs to its tenant.
-            request: As parsed, or JSON-like.
+            compression: A succeeded compression; the selection belongs to its tenant.
+            request: The request, parsed or JSON-like.
             key: See :meth:`submit`.
-            caller: Who asks.
+            caller: Sender of the request.
 
         Raises:
-            InputError: The budgets are wrong, or the compression has no scores.
-            KeyReusedError: Its key was sent before, with another request.
-            QuotaExceededError: The tenant may not have more.
+            InputError: The budgets are invalid, or the compression has no scores.
+            KeyReusedError: The key was sent before, with another request.
+            QuotaExceededError: A quota of the tenant would be exceeded.
         """
         if (sent := self._keyed(key)) is not None:
             return sent
@@ -253,13 +253,13 @@ class Service:
         """Delete an ended batch, its compressions, all jobs made from them, and their folders; artefacts stay.
 
         Raises:
-            TransitionError: One of them has not ended.
+            TransitionError: One of these jobs has not ended.
         """
         self.batches.delete(batch_id, lambda job: self.storage.remove(f"jobs/{job}"))
         log.info("batch_deleted", batch=batch_id)
 
     def with_selections(self, compression: Job) -> Iterator[Job]:
-        """A compression, then its selections, newest first."""
+        """Yield a compression, then its selections, newest first."""
         yield compression
         yield from self.store.selections(compression.id)
 
@@ -274,10 +274,10 @@ class Service:
         return self._queue(self.store.resume(job_id))
 
     def delete(self, job_id: str) -> None:
-        """Delete an ended compression, its selections, its evaluations, and their folders; artefacts stay.
+        """Delete an ended job, the jobs made from it, and their folders; artefacts stay.
 
         Raises:
-            TransitionError: It, or one of these, has not ended.
+            TransitionError: One of these jobs has not ended.
         """
         self.store.delete(job_id, lambda one: self.storage.remove(f"jobs/{one}"))
         log.info("job_deleted", job=job_id)
@@ -288,12 +288,12 @@ class Service:
             return self.quotas.of(session, tenant), self.quotas.usage(session, tenant)
 
     def document(self, job: Job) -> JobDocument:
-        """A compression's document."""
+        """Make the document of a compression."""
         plan = self.store.get(job.parent) if job.parent is not None else None
         return job_document(job, self.storage, self.cluster.readiness(), plan)
 
     def log_of(self, job: Job, attempt: int | None, lines: int) -> str:
-        """The last lines of what a job's run has written; see :func:`read_log`."""
+        """Read the last lines of the log of a job's run; see :func:`read_log`."""
         try:
             return read_log(job, attempt, lines, self.storage, self.cluster.jobs())
         except RayUnreachableError as error:
@@ -309,7 +309,7 @@ class Service:
         return Order(request, None if plan is None else plan.id, accepted.tokens)
 
     def _keyed(self, key: RequestKey | None) -> Job | None:
-        # Before the request is checked: files that it names may have gone since it was accepted.
+        # Called before the request is checked, since its files may have been removed since it was accepted.
         return None if key is None else self.store.find_keyed(key)
 
     def _queue(self, job: Job) -> Job:
@@ -335,7 +335,7 @@ def _parsed(request: _P | JsonObject, parse: Callable[[Any], _P]) -> _P:
 
 
 def ready_database(settings: Settings, state: Path) -> Engine:
-    """Open the database and migrate it to the newest schema.
+    """Open the database, and migrate it to the newest schema.
 
     Raises:
         InputError: The database does not answer, or cannot be written.
@@ -355,7 +355,9 @@ def ready_database(settings: Settings, state: Path) -> Engine:
                 "database", f"PostgreSQL cannot be reached: {error}.", "Install stillroom with the extra 'postgres'."
             ) from error
         finding = FieldError(
-            "database", "The database does not answer", "Start it, or correct STILLROOM_DATABASE and its rights."
+            "database",
+            "The database cannot be used",
+            "Start it, or correct STILLROOM_DATABASE or the user's rights.",
         )
     try:
         migrate(engine)

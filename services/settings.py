@@ -30,16 +30,16 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     insecure_local: bool = Field(
-        False, description="Ask for no key; every user and program of this machine may then do everything."
+        False, description="Require no key; every user and program of this machine may then do everything."
     )
-    open_metrics: bool = Field(False, description="Give /metrics to whoever asks, without a key.")
+    open_metrics: bool = Field(False, description="Serve /metrics to everyone, without a key.")
     requests_per_second: float = Field(
-        100.0, ge=0, le=1e6, description="Requests a second that one key may make for long; 0 is no limit."
+        100.0, ge=0, le=1e6, description="Sustained limit of requests a second for one key; 0: no limit."
     )
     allowed_roots: list[str] | None = Field(
         None,
         description="Local folders and s3:// or gs:// prefixes that requests may read from, as JSON; "
-        "none: none, and everything with insecure_local.",
+        "default: none, or everything with insecure_local.",
     )
     allowed_hub: list[str] = Field(
         ["*"], description="Patterns of the hub ids that requests may name, such as google/*, as JSON."
@@ -47,53 +47,58 @@ class Settings(BaseSettings):
     state_folder: Path | None = Field(None, description="Local folder of the database, the lock and Ray's record.")
 
     database: SecretStr | None = Field(
-        None, description="postgresql://user:password@host/database; none: a file of SQLite in the state folder."
+        None, description="postgresql://user:password@host/database; default: an SQLite file in the state folder."
     )
 
-    ray_address: str | None = Field(None, description="URL of an existing Ray dashboard; none: an embedded Ray.")
+    ray_address: str | None = Field(None, description="URL of an existing Ray's dashboard; default: an embedded Ray.")
     ray_token: SecretStr | None = Field(None, description="Token of the existing Ray.")
-    ray_cpus: int | None = Field(None, ge=1, description="CPUs of the embedded Ray; none: all of the machine.")
+    ray_cpus: int | None = Field(None, ge=1, description="CPUs of the embedded Ray; default: all of the machine.")
     ray_object_store_bytes: int | None = Field(
         None,
         ge=MIN_OBJECT_STORE_BYTES,
-        description="Its object store; none: 20 % of RAM, at most 2 GB.",
+        description="Size of the embedded Ray's object store; default: 20 % of RAM, at most 2 GB.",
     )
 
     ray_niceness: int = Field(
         0,
         ge=0,
         le=19,
-        description="How far the embedded Ray's workers stand back behind other processes; 0: not at all.",
+        description="Niceness of the embedded Ray's workers; higher values let other processes go first.",
     )
 
     latency_targets: list[LatencyTarget] = Field(
-        default_factory=list, description="Places that latency may be measured on, beside the built-in ones, as JSON."
+        default_factory=list, description="Latency targets beside the built-in ones, as JSON."
     )
 
-    max_attempts: int = Field(3, ge=1, le=100, description="Attempts of a job that may fail before the job has failed.")
+    max_attempts: int = Field(3, ge=1, le=100, description="Failed attempts after which a job has failed.")
     max_ray_losses: int = Field(
-        10, ge=1, le=1000, description="Times that Ray may die under a job, beside these, before the job has failed."
+        10, ge=1, le=1000, description="Attempts lost with Ray, not counted as failures, after which a job has failed."
     )
-    max_running: int = Field(2, ge=1, le=1000, description="Jobs that run at the same time.")
+    max_running: int = Field(2, ge=1, le=1000, description="Limit of jobs that run at the same time.")
     tenant_max_running: int | None = Field(
         None,
         ge=1,
-        description="The same, of one tenant that has no limit of its own.",
+        description="Limit of jobs that run at the same time, for tenants without a limit of their own.",
     )
     tenant_max_unfinished: int | None = Field(
-        None, ge=1, description="Jobs of such a tenant that wait or run; more are refused."
+        None, ge=1, description="Limit of jobs that wait or run, for tenants without one of their own."
     )
     tenant_max_tokens: int | None = Field(
-        None, ge=0, description="Tokens that such a tenant's jobs may train on, over all time."
+        None, ge=0, description="Limit of tokens to train on, over all time, for tenants without one of their own."
     )
     tenant_max_stored_bytes: int | None = Field(
-        None, ge=0, description="Bytes that such a tenant's jobs have built, until they are deleted and pruned."
+        None, ge=0, description="Limit of stored bytes of artefacts, for tenants without one of their own."
     )
     claim_seconds: float = Field(
-        30.0, ge=1, le=3600, description="A service that is silent for so long has its jobs looked after by another."
+        30.0, ge=1, le=3600, description="Seconds of a service's silence after which others take over its jobs."
     )
-    poll_seconds: float = Field(0.5, ge=0.05, le=60, description="Seconds between two looks at a running job.")
-    backoff_seconds: float = Field(2.0, ge=0, le=3600, description="Wait before the second attempt; then doubled.")
+    poll_seconds: float = Field(0.5, ge=0.05, le=60, description="Seconds between two checks of a running job.")
+    backoff_seconds: float = Field(
+        2.0,
+        ge=0,
+        le=3600,
+        description="Seconds between the first and the second attempt; later waits are doubled.",
+    )
     run_module: str = Field(
         "workloads.runs.job",
         pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$",
@@ -104,16 +109,16 @@ class Settings(BaseSettings):
     @classmethod
     def _database_is_postgres(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and urlsplit(value.get_secret_value()).scheme != "postgresql":
-            raise ValueError("'database' is no URL of PostgreSQL. Use postgresql://user:password@host/database.")
+            raise ValueError("'database' is not a PostgreSQL URL. Use postgresql://user:password@host/database.")
         return value
 
     @field_validator("storage")
     @classmethod
     def _storage_has_no_password(cls, value: str) -> str:
-        # The URL is an argument of every run, which Ray shows to everyone who may see its jobs.
+        # The URL is an argument of every run, so process lists and Ray's job list show it.
         if ":" in urlsplit(value).netloc.rpartition("@")[0] or "secret_key=" in value:
             raise ValueError(
-                "'storage' holds credentials, which every process list would show. "
+                "'storage' contains credentials, which process lists would show. "
                 "Leave them out and give them in the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
             )
         return value
@@ -129,7 +134,9 @@ class Settings(BaseSettings):
         try:
             return None if value is None else value.expanduser()
         except RuntimeError:
-            raise ValueError("'state_folder' begins with ~, and this user has no home. Give the whole path.") from None
+            raise ValueError(
+                "'state_folder' begins with ~, but this user has no home folder. Give an absolute path."
+            ) from None
 
     @field_validator("allowed_roots")
     @classmethod
@@ -143,14 +150,14 @@ class Settings(BaseSettings):
             return None
         parts = urlsplit(value)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError(f"{value!r} is no URL of a Ray dashboard. Use http://host:8265.")
+            raise ValueError(f"{value!r} is not the URL of a Ray dashboard. Use http://host:8265.")
         return value.rstrip("/")
 
     @model_validator(mode="after")
     def _safe_and_possible(self) -> Self:
         if self.insecure_local and not is_loopback(self.host):
             raise ValueError(
-                f"'host' {self.host} lets other machines in, and with 'insecure_local' nobody is asked for a key. "
+                f"'host' {self.host} accepts other machines, but 'insecure_local' requires no keys. "
                 "Use 127.0.0.1, or leave 'insecure_local' out and make keys with `stillroom keys create`."
             )
         if self.ray_address is None and self.ray_token is not None:
@@ -194,10 +201,10 @@ class Settings(BaseSettings):
 
 
 def load_settings(**given: Any) -> Settings:
-    """Build the settings; a value of None is taken from the environment, else the default.
+    """Build the settings; for a value of None, the environment or the default applies.
 
     Raises:
-        InputError: A value is impossible or unsafe, with the remedy.
+        InputError: A value is invalid or unsafe.
     """
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
@@ -211,6 +218,6 @@ def _finding(item: dict[str, Any]) -> FieldError:
         problem, _, remedy = str(item["ctx"]["error"]).partition(". ")
         return FieldError(field, f"{problem}.", remedy)
     description = Settings.model_fields[field].description if field in Settings.model_fields else None
-    remedy = f"It is: {description}" if description else "Remove it."
-    given = "What was given" if field in _SECRET else repr(item.get("input"))
-    return FieldError(field, f"{given} does not fit: {item['msg']}.", remedy)
+    remedy = f"Expected: {description}" if description else "Remove it."
+    given = "The given value" if field in _SECRET else repr(item.get("input"))
+    return FieldError(field, f"{given} is not valid: {item['msg']}.", remedy)

@@ -23,7 +23,7 @@ class Caller:
     Attributes:
         tenant: The tenant that the caller belongs to.
         scopes: The caller's permissions.
-        key_id: Id of the key used; None where the service asks for no keys.
+        key_id: Id of the key used; None if the service requires no keys.
     """
 
     tenant: str

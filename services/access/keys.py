@@ -1,7 +1,7 @@
-"""API keys: created, checked, revoked. The database holds a digest of each secret, never the secret.
+"""API keys: creation, check and revocation. The database has a digest of each secret, never the secret.
 
-A key reads ``srk_<id>_<secret>``: the id finds the row, the secret proves the key. The secret is random and long, so
-that a fast digest is enough; a password chosen by a person would need a slow one.
+The form of a key is ``srk_<id>_<secret>``: the id finds the row, the secret proves the key. The secret is long and
+random, so a fast digest is enough; a password chosen by a person would need a slow one.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class ApiKey:
 
 
 class KeyStore:
-    """The keys in a database.
+    """Store of the keys in a database.
 
     Args:
         engine: From :func:`services.jobs.database.open_database`, migrated.
@@ -80,7 +80,7 @@ class KeyStore:
     def create(
         self, tenant: str, scopes: Collection[Scope], *, name: str = "", expires_at: datetime | None = None
     ) -> tuple[ApiKey, str]:
-        """Create a key, and its tenant where that does not exist.
+        """Create a key, and its tenant if that does not exist.
 
         Returns:
             The key, and its full text, which cannot be read again.
@@ -115,7 +115,7 @@ class KeyStore:
         """Revoke a key; revoking it again changes nothing.
 
         Raises:
-            UnknownKeyError: There is none of that id.
+            UnknownKeyError: No key has that id.
         """
         with self._sessions.writing() as session:
             row = session.get(ApiKeyRow, key_id, with_for_update=True)
@@ -125,13 +125,13 @@ class KeyStore:
             return _key_of(row)
 
     def check(self, text: str) -> ApiKey | None:
-        """Return the active key with this text; None for any other text, without the reason."""
+        """Return the active key with this text; None for any other text, whatever the reason."""
         match = _SHAPE.fullmatch(text)
         if match is None:
             return None
         with self._sessions.reading() as session:
             row = session.get(ApiKeyRow, match[1])
-            # Unknown ids take the same work and time as known ones.
+            # Compare for unknown ids too, so that the time does not reveal whether an id exists.
             proven = hmac.compare_digest(_digest(match[2]), row.digest if row is not None else _NO_DIGEST)
             if row is None or not proven:
                 return None
@@ -147,12 +147,12 @@ class KeyStore:
         try:
             with self._sessions.writing() as session:
                 session.execute(update(ApiKeyRow).where(ApiKeyRow.id == key_id, used).values(last_used_at=now()))
-        except OperationalError as error:  # on a full disk, reading must still work
+        except OperationalError as error:  # a full disk must not prevent reading
             log.warning("key_use_not_noted", key=key_id, error=str(error.orig))
 
 
 class KeyChecks:
-    """Caches checks of keys, so that each key is looked up in the database once in a few seconds.
+    """Cache of checked keys, so that each key is looked up in the database once in a few seconds.
 
     Only accepted keys are cached, so that made-up keys cannot evict them.
 
@@ -169,11 +169,11 @@ class KeyChecks:
         self._keep_seconds = keep_seconds
         self._clock = clock
         self._lock = threading.Lock()
-        # By digest: no secret stays in memory, and the look-up time does not depend on how near a guess is.
+        # Keyed by digest: no secret stays in memory, and the look-up time does not depend on how close a guess is.
         self._answers: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
 
     def remembered(self, text: str) -> Caller | None:
-        """The caller cached for this text; None where the database has to be asked."""
+        """Return the cached caller for this text; None if the database must be asked."""
         with self._lock:
             found = self._answers.get(hashlib.sha256(text.encode()).digest())
         return found[1] if found is not None and found[0] > self._clock() else None
@@ -184,11 +184,11 @@ class KeyChecks:
             return hashlib.sha256(text.encode()).digest() in self._answers
 
     def check(self, text: str) -> Caller | None:
-        """Return the caller for this text, from the cache or the database; None where it is refused."""
+        """Return the caller for this text, from the cache or the database; None if it is refused."""
         remembered = self.remembered(text)
         if remembered is not None:
             return remembered
-        until = self._clock() + self._keep_seconds  # taken before the database is asked
+        until = self._clock() + self._keep_seconds  # counts from before the query
         key, digest = self._store.check(text), hashlib.sha256(text.encode()).digest()
         if key is None:
             with self._lock:

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 
 BURST_SECONDS = 2.0
-"""A bucket holds the tokens of so many seconds, so that a page may send a few requests at once."""
+"""Size of a bucket, in seconds of its rate, so that a page can send a few requests at once."""
 REFUSALS_PER_SECOND = 5.0
 """Sustained rate of unknown keys from one address, per second; each of them costs a database query."""
 _SWEEP_AT = 4096
 
 
 def address_bucket(address: str) -> str:
-    """The part of a client's address that names its bucket: for IPv6 the network, all of which one machine may have."""
+    """Name of the bucket of a client's address: for IPv6 its /64 network, since one machine may use all of it."""
     try:
         found = ip_address(address)
     except ValueError:
@@ -24,11 +24,11 @@ def address_bucket(address: str) -> str:
 
 
 class RateLimit:
-    """The token buckets of one service process; several services do not share them.
+    """Token buckets of one service process; several services do not share them.
 
     Args:
-        per_second: Sustained rate of each bucket; 0 is no limit.
-        clock: Monotonic seconds.
+        per_second: Sustained rate of each bucket; 0 for no limit.
+        clock: A monotonic clock in seconds.
     """
 
     def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -39,10 +39,10 @@ class RateLimit:
         self._buckets: dict[str, tuple[float, float]] = {}  # tokens in the bucket, and the time they were counted
 
     def take(self, name: str) -> float:
-        """Take a token.
+        """Take a token if there is one.
 
         Returns:
-            0, or the seconds until a token is there; then none was taken.
+            0 if a token was taken, else the seconds until there is one.
         """
         if self._rate == 0:
             return 0.0
@@ -57,7 +57,7 @@ class RateLimit:
             return 0.0
 
     def wait(self, name: str) -> float:
-        """The seconds until there is a token; none is taken."""
+        """Seconds until there is a token; none is taken."""
         with self._lock:
             return 0.0 if self._rate == 0 else max(0.0, (1 - self._now(name, self._clock())) / self._rate)
 

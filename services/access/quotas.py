@@ -1,7 +1,6 @@
 """Quotas of tenants, checked inside the transaction that creates jobs.
 
-The limit on running jobs is the controller's (:mod:`services.jobs.work`): jobs over it wait and
-are not refused.
+The limit on running jobs is not checked here: the controller (:mod:`services.jobs.work`) lets jobs over it wait.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class QuotaExceededError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Usage of a tenant, in the units of its quota."""
+    """Usage of a tenant; see :class:`Quota` for the units."""
 
     running: int
     unfinished: int
@@ -47,17 +46,17 @@ class Usage:
 
 
 class Quotas:
-    """The limits of all tenants.
+    """Quotas of all tenants.
 
     Args:
-        defaults: Limits of tenants without limits of their own.
+        defaults: Limits for tenants without limits of their own.
     """
 
     def __init__(self, defaults: Quota = Quota()) -> None:  # noqa: B008 - it is frozen
         self._defaults = defaults
 
     def of(self, session: Session, tenant: str) -> Quota:
-        """The limits of a tenant: its own, else the defaults."""
+        """Limits of a tenant: its own, else the defaults."""
         row = session.get(TenantRow, tenant)
         own = quota_of(row) if row is not None else Quota()
         limits = {name: getattr(own, name) for name in QUOTAS}
@@ -84,7 +83,7 @@ class Quotas:
         """Check the quota for new jobs; such transactions are serialised per tenant.
 
         Args:
-            session: Of a writing transaction.
+            session: Session of a writing transaction.
             tenant: Owner of the jobs.
             jobs: Number of new jobs.
             tokens: Tokens that the new jobs train on, in total.
@@ -102,27 +101,27 @@ class Quotas:
         if quota.max_unfinished is not None and used.unfinished + jobs > quota.max_unfinished:
             raise QuotaExceededError(
                 "max_unfinished",
-                f"{used.unfinished} jobs of {tenant} wait or run, and {quota.max_unfinished} may; this asks for "
-                f"{jobs} more. Ask again when some have ended, or cancel some.",
+                f"{tenant} has {used.unfinished} unfinished jobs; with {jobs} more it would exceed its limit of "
+                f"{quota.max_unfinished}. Ask again when some have ended, or cancel some.",
                 passes=jobs <= quota.max_unfinished,
             )
         if quota.max_tokens is not None and used.tokens + tokens > quota.max_tokens and tokens > 0:
             raise QuotaExceededError(
                 "max_tokens",
-                f"{tenant} has asked for {used.tokens:,} of {quota.max_tokens:,} tokens to train on; this asks for "
-                f"{tokens:,} more. Lower training.tokens_per_superlm (an evaluation's epochs, seeds or rows), or have "
-                "the limit raised.",
+                f"{tenant} has used {used.tokens:,} of {quota.max_tokens:,} tokens to train on; this request needs "
+                f"{tokens:,} more. Lower training.tokens_per_superlm (an evaluation's epochs, seeds or rows), or ask "
+                "an administrator to raise the limit.",
             )
         if quota.max_stored_bytes is not None and used.stored_bytes >= quota.max_stored_bytes:
             raise QuotaExceededError(
                 "max_stored_bytes",
-                f"The jobs of {tenant} have stored {used.stored_bytes:,} bytes, and {quota.max_stored_bytes:,} may be. "
-                "Delete jobs, have what they have left pruned, or have the limit raised.",
+                f"The jobs of {tenant} have stored {used.stored_bytes:,} bytes, over the limit of "
+                f"{quota.max_stored_bytes:,}. Delete jobs and ask an administrator to prune, or to raise the limit.",
             )
 
 
 def remember_forgotten(session: Session, rows: Sequence[JobRow]) -> None:
-    """Record the usage of jobs being deleted: their tokens were trained on, and their artefacts stay for now."""
+    """Record the usage of jobs that are deleted: their tokens are spent, and their artefacts stay until pruned."""
     for tenant in sorted({row.tenant for row in rows}):
         mine = [row for row in rows if row.tenant == tenant]
         if any(row.tokens for row in mine):
@@ -135,11 +134,11 @@ def give_back(session: Session, left: Mapping[str, int], *, all_known: bool) -> 
     """Lower the stored bytes of deleted jobs to the artefacts that still exist.
 
     Args:
-        session: Of a writing transaction.
-        left: Bytes of existing artefacts that deleted jobs have built and that count for their tenants, by job; jobs
-            without any are left out.
-        all_known: Whether the builder of every existing artefact is on record; then nothing is left of jobs that were
-            deleted before usage was recorded per job.
+        session: Session of a writing transaction.
+        left: Map of deleted job to the bytes of its existing artefacts that count for its tenant; jobs without any are
+            left out.
+        all_known: Whether the builder of every existing artefact is on record. Then no artefacts exist of jobs that
+            were deleted before usage was recorded per job.
 
     Returns:
         Bytes given back, by tenant.

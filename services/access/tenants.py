@@ -1,4 +1,4 @@
-"""Tenants, whose jobs are kept apart, and their quotas."""
+"""Tenants and their quotas; a tenant does not see the jobs of others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """Limits of a tenant; None is no limit.
+    """Limits of a tenant; None for no limit.
 
     Attributes:
         max_running: Jobs that run at the same time; more of them wait.
@@ -40,7 +40,7 @@ QUOTAS = tuple(Quota.__dataclass_fields__)
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A tenant and its own limits; the service's settings give those it lacks."""
+    """A tenant and its own limits; for the others, the service's settings apply."""
 
     name: str
     own: Quota
@@ -48,7 +48,7 @@ class Tenant:
 
 
 class TenantStore:
-    """The tenants in a database.
+    """Store of the tenants in a database.
 
     Args:
         engine: From :func:`services.jobs.database.open_database`, migrated.
@@ -58,11 +58,11 @@ class TenantStore:
         self._sessions = Sessions(engine)
 
     def set(self, name: str, limits: Mapping[str, int | None]) -> Tenant:
-        """Set limits of a tenant, and create the tenant where it does not exist.
+        """Set limits of a tenant, and create the tenant if it does not exist.
 
         Args:
-            name: Its name.
-            limits: By quota; None removes the tenant's own limit. Limits left out stay.
+            name: Name of the tenant.
+            limits: Map of quota to limit; None removes the tenant's own limit. Other limits stay.
         """
         with self._sessions.writing() as session:
             row = ensure_tenant(session, name)
@@ -79,14 +79,16 @@ class TenantStore:
 
 
 def ensure_tenant(session: Session, name: str) -> TenantRow:
-    """Return a tenant's row, locked; create it where it does not exist.
+    """Return a tenant's row, locked; create it if it does not exist.
 
     Raises:
-        InputError: The name is no valid tenant name.
+        InputError: The name is not valid.
     """
     if _NAME.fullmatch(name) is None:
         raise InputError.of(
-            "tenant", f"{name!r} is no name of a tenant.", "Use up to 64 letters, digits and ._- without spaces."
+            "tenant",
+            f"{name!r} is not a valid tenant name.",
+            "Use up to 64 letters, digits and ._- without spaces; begin with a letter or digit.",
         )
     row = session.get(TenantRow, name, with_for_update=True)
     if row is not None:
@@ -102,7 +104,7 @@ def ensure_tenant(session: Session, name: str) -> TenantRow:
 
 
 def quota_of(row: TenantRow) -> Quota:
-    """A tenant's own limits."""
+    """Give a tenant's own limits."""
     return Quota(**{name: getattr(row, name) for name in QUOTAS})
 
 

@@ -1,4 +1,4 @@
-"""The Ray that runs are sent to: an embedded child process or an existing cluster; no call here blocks on Ray."""
+"""The Ray that runs use: an embedded child process or an existing cluster; no call here blocks on Ray."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from services.embedded.head import (
     end_head,
     log_tail,
     read_token,
+    start_has_finished,
     start_head,
-    start_is_through,
 )
 from services.embedded.record import HeadRecord
 from services.embedded.restarts import Restarts, load_note
@@ -29,14 +29,14 @@ _PROBE_SECONDS = 5.0
 _LOOK_SECONDS = 2.0
 _START_LOOK_SECONDS = 0.2
 _TOLD_SECONDS = 15.0
-"""A start or a silence longer than this is logged with its reason, and again after each such time."""
+"""Interval of log entries with the reason while a start or a silence lasts."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether runs can be started, in a word and in a sentence."""
+    """Whether runs can be started: a state and a note that explains it."""
 
     state: Literal["starting", "ready", "unavailable", "stopped"]
     note: str
@@ -50,10 +50,10 @@ class Readiness:
 
 
 class RayCluster(Protocol):
-    """A Ray that may start, fail and come back while the service runs."""
+    """Ray cluster that may start, fail and come back while the service runs."""
 
     def start(self) -> None:
-        """Begin to watch Ray, in the background."""
+        """Start to watch Ray, in the background."""
 
     def close(self) -> None:
         """Stop watching Ray; an embedded one is ended."""
@@ -66,7 +66,7 @@ class RayCluster(Protocol):
 
 
 class _Watched:
-    """A thread that keeps the readiness and its client."""
+    """Thread that watches Ray, and keeps its readiness and client."""
 
     def __init__(self, note: str) -> None:
         self._readiness = Readiness("starting", note)
@@ -75,7 +75,7 @@ class _Watched:
         self._thread = threading.Thread(target=self._watch, name="ray-watch", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch Ray, in the background."""
+        """Start to watch Ray, in the background."""
         self._thread.start()
 
     def jobs(self) -> RayJobs | None:
@@ -105,8 +105,8 @@ class ExistingRay(_Watched):
     """A Ray cluster that this service does not run.
 
     Args:
-        url: Its dashboard.
-        token: Its token, where it asks for one.
+        url: URL of its dashboard.
+        token: Its token, if it requires one.
     """
 
     def __init__(self, url: str, token: str | None) -> None:
@@ -130,14 +130,14 @@ class ExistingRay(_Watched):
 
 
 class EmbeddedRay(_Watched):
-    """A Ray head of the service's own: adopted where it lives, else started, and replaced when it dies.
+    """Ray head of the service: adopted if it already runs, else started, and replaced when it dies.
 
-    Each failure lengthens the time limits: for the next start, the pause before it, and the time that the head must
-    answer before it counts as ready. After many failures over a long time it gives up, with the reason.
+    Each failure extends the limits: of the next start, of the pause before it, and of the time that the head must
+    answer before it counts as ready. After many failures over a long time, no head is started any more.
 
     Args:
-        options: How to start it.
-        restarts: Counts the failures.
+        options: Options of the head.
+        restarts: The restart policy.
     """
 
     def __init__(self, options: HeadOptions, restarts: Restarts | None = None) -> None:
@@ -148,7 +148,7 @@ class EmbeddedRay(_Watched):
         self._child: subprocess.Popen[bytes] | None = None
 
     def close(self) -> None:
-        """End the head and everything it has started."""
+        """End the head and all processes that it has started."""
         self._join()
         record = self._record or HeadRecord.load(self._options.state)
         if record is not None:
@@ -162,7 +162,7 @@ class EmbeddedRay(_Watched):
             try:
                 self._bring_up()
                 self._follow()
-            except Exception as error:  # for every error the remedy is another start
+            except Exception as error:  # another start may fix any error
                 self._restarts.failed()
                 log.error(
                     "ray_failed",
@@ -181,8 +181,8 @@ class EmbeddedRay(_Watched):
         if restarts.exhausted:
             note = (
                 f"Ray has failed {restarts.failures} times in {restarts.seconds / 60:.0f} minutes and is not started "
-                f"again; the last time: {error}{load_note()} Its output is in {log_file}. "
-                "Free CPU and memory on this machine, then start stillroom again."
+                f"again. The last error: {error}{load_note()} Ray's output is in {log_file}. "
+                "Free CPU and memory on this machine, then restart stillroom."
             )
             return Readiness("unavailable", note, given_up=True)
         count = f" for the {restarts.failures}th time" if restarts.failures > 3 else ""
@@ -190,7 +190,7 @@ class EmbeddedRay(_Watched):
         return Readiness("unavailable", note)
 
     def _bring_up(self) -> None:
-        """Adopt the recorded head where it lives, else start one, and wait until it is ready."""
+        """Adopt the recorded head if it lives, else start one, and wait until it is ready."""
         self._record = HeadRecord.load(self._options.state)
         adopted = self._record is not None and self._record.process_lives
         if not adopted:
@@ -211,7 +211,7 @@ class EmbeddedRay(_Watched):
                 answered = None
             self._require_process()
             if now - began > self._restarts.start_seconds:
-                raise RayUnreachableError(f"Its start has not come to an end in {now - began:.0f} s: {trouble}")
+                raise RayUnreachableError(f"Its start has not finished in {now - began:.0f} s: {trouble}")
             if now - told > _TOLD_SECONDS:
                 reason = f": {trouble}" if trouble else "."
                 self._say(Readiness("starting", f"Ray is starting, for {now - began:.0f} s now{reason}{load_note()}"))
@@ -222,21 +222,21 @@ class EmbeddedRay(_Watched):
         self._restarts.ready()
         version = self._jobs.version(timeout=_PROBE_SECONDS)
         log.info("ray_adopted" if adopted else "ray_ready", pid=self._record.pid, version=version)
-        self._say(Readiness("ready", f"Embedded Ray {version}, {'found again' if adopted else 'started'}."))
+        self._say(Readiness("ready", f"Embedded Ray {version}, {'already running' if adopted else 'started'}."))
 
     def _trouble(self) -> str | None:
         """The reason why the head cannot take jobs now; None if it can."""
         assert self._record is not None and self._jobs is not None
-        if not start_is_through(self._options.state, self._record):
-            return "`ray start` has not come to its end."
+        if not start_has_finished(self._options.state, self._record):
+            return "`ray start` has not finished."
         try:
             self._jobs.version(timeout=_PROBE_SECONDS)
         except RayUnreachableError as error:
             return str(error)
-        return None if agent_listens(self._record) else "Its job agent does not listen."
+        return None if agent_listens(self._record) else "Its job agent does not accept connections."
 
     def _follow(self) -> None:
-        """Return when the service closes; raise when the head has died, or has been silent for too long."""
+        """Watch the head until the service closes; raise if it has died or has been silent for too long."""
         ready, answered = self._readiness, time.monotonic()
         while not self._closing.wait(_LOOK_SECONDS):
             self._require_process()
@@ -245,7 +245,7 @@ class EmbeddedRay(_Watched):
             if trouble is None:
                 answered = now
                 self._say(ready)
-            # On a busy machine a living head may not answer for long: whether its process lives is the better sign.
+            # On a busy machine a head may not answer for a long time; while its process lives, wait longer.
             elif silent > self._restarts.silent_seconds:
                 raise RayUnreachableError(f"It has not answered for {silent:.0f} s: {trouble}")
             elif silent > _TOLD_SECONDS and self._readiness == ready:
@@ -257,10 +257,10 @@ class EmbeddedRay(_Watched):
         self._reap()
         if self._record is None or not self._record.process_lives:
             last = next((line for line in reversed(log_tail(self._options.state).splitlines()) if line.strip()), "")
-            raise RayUnreachableError(f"Its process has ended. Its last words: {last.strip()[:200] or 'none'}.")
+            raise RayUnreachableError(f"Its process has ended. Its last output: {last.strip()[:200] or 'none'}.")
 
     def _clear(self) -> None:
-        """End what is left of the recorded head."""
+        """End the remaining processes of the recorded head."""
         if self._record is not None:
             end_head(self._options.state, self._record)
         self._reap()

@@ -7,11 +7,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-# Set by another Ray around us, these would connect the head or its drivers to that Ray.
+# Variables of another Ray that this process runs in; they would connect the head or its drivers to that Ray.
 _FOREIGN_RAY = frozenset(
     {"RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_TMPDIR"}
 )
-# For interactive use: a run must not read a start-up file, and an interpreter that stays open never ends.
+# Variables for interactive use: a run must not read a start-up file or stay open at its end.
 _FOR_PROMPTS = frozenset({"PYTHONSTARTUP", "PYTHONINSPECT"})
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -37,8 +37,8 @@ def head_environment(
         | _identity(kept, scratch)
         | {
             "PYTHONSAFEPATH": "1",  # no child interpreter imports from its current folder
-            # Off: the node's address is loopback, and all of Ray's servers listen there alone. On, the default
-            # on Linux, it takes the machine's address and listens on all interfaces.
+            # With 0, the node's address is loopback and Ray's servers listen only there. With 1, Linux's default, Ray
+            # takes the machine's address and listens on all interfaces.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token_file),

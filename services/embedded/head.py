@@ -1,4 +1,4 @@
-"""Starting, finding and ending the embedded Ray head: ``ray start --head --block`` in a session of its own."""
+"""Start, search and end of the embedded Ray head: ``ray start --head --block`` in a session of its own."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from services.embedded.record import HeadRecord
 LOG_FILE = "ray.log"
 TOKEN_FILE = "ray.token"  # the file's name, not a secret
 MAX_OBJECT_STORE_BYTES = 2 << 30
-# Ray gives these ports to its workers; a server of Ray on one of them would collide with a worker.
+# Ports that Ray gives to its workers; Ray's servers must use others.
 _WORKER_PORTS = range(10002, 20000)
 _STARTED = b"Ray runtime started."
-"""Line that ``ray start`` prints once all of its processes are up."""
+"""Line that ``ray start`` prints when all of its processes are up."""
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +71,7 @@ class HeadOptions:
 
     @property
     def work_dir(self) -> Path:
-        """Folder for local copies of runs; it is removed with the head, so that nothing of a killed run stays."""
+        """Folder for runs' local copies; it is removed with the head, so that killed runs leave nothing behind."""
         return Path(tempfile.gettempdir()) / f"{self.temp_dir.name}-work"
 
     @property
@@ -95,7 +95,7 @@ def read_token(options: HeadOptions) -> str:
 def start_head(options: HeadOptions) -> tuple[HeadRecord, subprocess.Popen[bytes]]:
     """Start a head and return at once; it answers some seconds later.
 
-    The record is written before the process exists, so that a later service can clear up if this one is killed here.
+    The record is written before the process starts. So if this service is killed in between, a later one can clean up.
     """
     read_token(options)
     _make_private(options.temp_dir)
@@ -122,7 +122,7 @@ def start_head(options: HeadOptions) -> tuple[HeadRecord, subprocess.Popen[bytes
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            start_new_session=True,  # a terminal's Ctrl-C then reaches only the service, which ends Ray in order
+            start_new_session=True,  # a terminal's Ctrl-C then reaches only the service, which ends Ray
             env=head_environment(
                 os.environ,
                 token_file=options.token_file,
@@ -137,8 +137,8 @@ def start_head(options: HeadOptions) -> tuple[HeadRecord, subprocess.Popen[bytes
     return record, process
 
 
-def start_is_through(state: Path, record: HeadRecord) -> bool:
-    """Whether ``ray start`` has brought up all of the head's processes; the dashboard answers before that."""
+def start_has_finished(state: Path, record: HeadRecord) -> bool:
+    """Whether ``ray start`` has started all of the head's processes; the dashboard answers earlier."""
     try:
         with (state / LOG_FILE).open("rb") as file:
             file.seek(record.log_offset)
@@ -148,7 +148,7 @@ def start_is_through(state: Path, record: HeadRecord) -> bool:
 
 
 def agent_listens(record: HeadRecord) -> bool:
-    """Whether the job agent is up; when its port was taken, Ray runs on without it and takes no jobs."""
+    """Whether the job agent is up; if its port was taken, Ray runs without it and accepts no jobs."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", record.agent_port)) == 0
@@ -175,7 +175,8 @@ def log_tail(state: Path, lines: int = 15) -> str:
     return "\n".join(text.splitlines()[-lines:])
 
 
-# All on loopback. Ray's defaults are fixed ports (one Ray a machine), or random ones that it may give to workers.
+# Chosen here, since Ray's defaults are fixed ports, with which only one Ray fits on a machine, or random ports, which
+# Ray may also give to workers.
 _PORTS = (
     "--port",
     "--dashboard-port",
@@ -201,7 +202,7 @@ def _command(options: HeadOptions, ports: dict[str, int]) -> list[str]:
 
 def _make_private(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    # Fails where the folder still exists: another user may have made it, and is not trusted.
+    # mkdir fails if the folder still exists; another user may have made it.
     folder.mkdir(mode=0o700)
 
 

@@ -1,4 +1,4 @@
-"""A lock on a file of the state folder, so that a storage has one service; it ends with the process that holds it."""
+"""File lock in the state folder, so that only one service uses it; the lock ends with its process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FILE = "service.lock"
 
 
 class ServiceLock:
-    """Holds the lock from its creation until :meth:`release` or the end of the process.
+    """Lock that is held from its creation until :meth:`release` or the end of the process.
 
     Args:
         state: The state folder.

@@ -1,4 +1,4 @@
-"""Finding and ending all processes of an embedded Ray, by the marker in their environment."""
+"""Search and end of all processes of an embedded Ray, by the marker in their environment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MARKER_VARIABLE = "STILLROOM_RAY"
 
 
 def marked_processes(marker: str) -> list[psutil.Process]:
-    """Find the processes that carry the marker, and all that they have started.
+    """Find the processes that have the marker, and their descendants.
 
     The environment is inherited into new sessions and process groups, which Ray uses for its drivers and workers.
     """
@@ -20,7 +20,7 @@ def marked_processes(marker: str) -> list[psutil.Process]:
             if process.environ().get(MARKER_VARIABLE) == marker and process.status() != psutil.STATUS_ZOMBIE:
                 found[process.pid] = process
                 found.update((child.pid, child) for child in process.children(recursive=True))
-        except psutil.Error:  # it has ended meanwhile, or belongs to another user
+        except psutil.Error:  # the process has ended, or belongs to another user
             continue
     return list(found.values())
 

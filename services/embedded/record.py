@@ -1,4 +1,4 @@
-"""A record of the embedded Ray on disk, by which a later service adopts it or clears it away."""
+"""Record of the embedded Ray on disk; a later service adopts or ends that Ray by it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class HeadRecord:
 
     Attributes:
         marker: Value of the environment variable ``STILLROOM_RAY`` of all its processes.
-        pid: Its process; None while it is only about to be started.
-        create_time: Start of that process, in seconds since 1970: a pid alone may have been reused.
+        pid: Id of its process; None before it is started.
+        create_time: Start of that process, in seconds since 1970; the id alone may have been reused.
         dashboard_url: Address of the Jobs API.
         gcs_address: ``host:port`` that drivers connect to.
         agent_port: Port of the head's agent, which starts jobs.
-        temp_dir: The private folder around Ray's own.
-        log_offset: Size of Ray's log before the head was started; the head's output follows.
+        temp_dir: The private folder that contains Ray's own.
+        log_offset: Size of Ray's log before the start; the head's output follows it.
     """
 
     marker: str
@@ -43,9 +43,9 @@ class HeadRecord:
 
     @classmethod
     def load(cls, state: Path) -> HeadRecord | None:
-        """Read the record; None where there is none.
+        """Read the record; None if there is none.
 
-        A record of another version gives only its marker, by which its Ray can be ended.
+        Of another version's record, only the marker and the folder are used, to end its Ray.
         """
         try:
             document = json.loads((state / FILE).read_text())

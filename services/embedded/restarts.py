@@ -9,11 +9,11 @@ from collections.abc import Callable
 START_SECONDS, MAX_START_SECONDS = 120.0, 960.0
 """Time limit of the first start; each failure doubles it, up to the maximum."""
 PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1.0, 300.0
-"""Pause after the first failure; doubled likewise."""
+"""Pause after the first failure; each further failure doubles it, up to the maximum."""
 SETTLE_SECONDS, MAX_SETTLE_SECONDS = 2.0, 32.0
-"""Time that a new head must answer before it counts as ready; doubled likewise."""
+"""Time that a new head must answer before it counts as ready; each failure doubles it, up to the maximum."""
 SILENT_SECONDS, MAX_SILENT_SECONDS = 90.0, 720.0
-"""Time that a head whose process lives may not answer; doubled likewise."""
+"""Longest silence of a head whose process lives; each failure doubles it, up to the maximum."""
 STABLE_SECONDS = 300.0
 """A head that was ready for this long resets the count of failures."""
 GIVE_UP_FAILURES, GIVE_UP_SECONDS = 8, 1800.0
@@ -21,10 +21,10 @@ GIVE_UP_FAILURES, GIVE_UP_SECONDS = 8, 1800.0
 
 
 class Restarts:
-    """Counts failed starts and early deaths, and derives the time limits from them.
+    """Count of failed starts and early deaths, and the time limits that follow from it.
 
     Args:
-        clock: Monotonic seconds.
+        clock: A monotonic clock in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -34,11 +34,11 @@ class Restarts:
         self.failures = 0
 
     def ready(self) -> None:
-        """Note that a head has become ready."""
+        """Record that a head has become ready."""
         self._ready_since = self._clock()
 
     def failed(self) -> None:
-        """Note that a start has failed, or that a head has died."""
+        """Record that a start has failed, or that a head has died."""
         stable = self._ready_since is not None and self._clock() - self._ready_since >= STABLE_SECONDS
         self._ready_since = None
         self.failures = 1 if stable else self.failures + 1
@@ -47,7 +47,7 @@ class Restarts:
 
     @property
     def seconds(self) -> float:
-        """Time since the first of the failures."""
+        """Time since the first failure in a row."""
         return self._clock() - self._first_failure if self.failures else 0.0
 
     @property
@@ -77,7 +77,7 @@ class Restarts:
 
 
 def load_note(load: float | None = None, cpus: int | None = None) -> str:
-    """A hint that the machine is busy, where that may be the cause; else an empty text."""
+    """Give a note if the machine is busy, which may be the cause of a failure; else an empty text."""
     load = os.getloadavg()[0] if load is None else load
     cpus = cpus or os.cpu_count() or 1
     return f" The machine is busy: load {load:.0f} on {cpus} CPUs." if load > 1.5 * cpus else ""

@@ -1,8 +1,7 @@
 """Acceptance of batches: a common part, and the own fields of each compression.
 
-A compression of a batch is the common part with the item's top-level fields in place of the common ones; only
-labels are merged. Each is checked as a request of its own. Problems of the common part are problems of all that
-use it, and are reported once.
+A compression of a batch is the common part, in which the item's top-level fields replace the common ones; only labels
+are merged. Each compression is checked as a request of its own. Problems of the common part are reported once.
 """
 
 from __future__ import annotations
@@ -24,23 +23,23 @@ _LABELS = "labels"
 
 
 class BatchRequest(Part):
-    """Several compressions that are asked for together."""
+    """Several compressions that are submitted together."""
 
     name: str | None = Field(
-        None, min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$", description="Free text to find it by."
+        None, min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$", description="Free text for people."
     )
     common: dict[str, Any] = Field(
-        default_factory=dict, max_length=64, description="Fields of a CompressionRequest that all of them have."
+        default_factory=dict, max_length=64, description="Fields of a CompressionRequest for all compressions."
     )
     compressions: list[dict[str, Any]] = Field(
         min_length=1,
         max_length=MAX_COMPRESSIONS,
-        description="Own fields of each compression, in place of or beside the common ones; labels are merged.",
+        description="Fields of each compression; they replace the common ones, except labels, which are merged.",
     )
     max_running: int | None = Field(
-        None, ge=1, le=1000, description="Limit of compressions that run at the same time; null: no limit of its own."
+        None, ge=1, le=1000, description="Limit of the batch's compressions that run at the same time; null: none."
     )
-    labels: Labels = Field(default_factory=dict, description="The batch's own.")
+    labels: Labels = Field(default_factory=dict, description="Labels of the batch itself.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class AcceptedBatch:
     """An accepted batch.
 
     Attributes:
-        asked: The batch as it was sent.
+        asked: The batch's request.
         compressions: The accepted compressions, in their order.
     """
 
@@ -60,7 +59,7 @@ def parse_batch(data: Any) -> BatchRequest:
     """Check the form of JSON-like data and build the request.
 
     Raises:
-        InputError: One finding a field, with the remedy.
+        InputError: The data has another form; one finding per field.
     """
     return parse_as(BatchRequest, data, "common and compressions")
 
@@ -73,7 +72,7 @@ def accept_batch(asked: BatchRequest, accept: Callable[[CompressionRequest], Acc
         accept: Checks one compression.
 
     Raises:
-        InputError: The findings of all compressions, each at the field that was sent.
+        InputError: The findings of all compressions, each with the field of the batch.
     """
     accepted, wrong = [], {}
     for index, item in enumerate(asked.compressions):
@@ -87,7 +86,7 @@ def accept_batch(asked: BatchRequest, accept: Callable[[CompressionRequest], Acc
 
 
 def merged(common: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
-    """One compression of a batch, as a request of its own."""
+    """Merge the common part and an item into a compression's request."""
     request = {**common, **item}
     shared, own = common.get(_LABELS), item.get(_LABELS)
     if isinstance(shared, dict) and isinstance(own, dict):
@@ -107,7 +106,7 @@ def _findings(asked: BatchRequest, wrong: Mapping[int, tuple[FieldError, ...]]) 
 def _place(
     asked: BatchRequest, wrong: Mapping[int, tuple[FieldError, ...]], index: int, error: FieldError
 ) -> list[str]:
-    """The field of the batch that a finding of one compression is about."""
+    """Path of the batch's part that has the field of a compression's finding."""
     items, own = asked.compressions, ["compressions", str(index)]
     if not error.parts:  # the finding is about the compression as a whole
         shared = len(items) > 1 and all(error in wrong.get(each, ()) for each in range(len(items)))
@@ -120,7 +119,7 @@ def _place(
 
 
 def _has(part: Mapping[str, Any], path: Sequence[str]) -> bool:
-    """Whether this part of the batch gives a compression the field."""
+    """Whether this part of the batch has the field."""
     held = part.get(path[0])
     if path[0] == _LABELS and len(path) > 1 and isinstance(held, dict):
         return path[1] in held

@@ -1,4 +1,4 @@
-"""Acceptance of compressions: all checks that need no run are made at once."""
+"""Acceptance of compressions: all checks that need no run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from workloads.storage.walking import Bounds, files_of_glob, kind_of
 
 TASK_SIDES = ("train", "validation")
 _LOOKED_AT = Bounds(entries=20_000, seconds=0.5)
-"""Limits up to which a glob is followed while a request waits for its answer."""
+"""Limits of the expansion of a glob while a request waits for its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class AcceptedCompression:
     """An accepted compression.
 
     Attributes:
-        request: The request with absolute local paths, full latency targets, and lengths where the teacher is at hand.
-        tokens: Tokens that it trains on.
+        request: The request with absolute local paths and full latency targets; with lengths if the teacher is local.
+        tokens: Number of tokens to train on.
     """
 
     request: CompressionRequest
@@ -43,7 +43,7 @@ def accept_compression(
 ) -> AcceptedCompression:
     """Check the files that a request names on this machine.
 
-    Relative paths are those of this process; a run has another working folder.
+    Relative paths become absolute, since a run has another working folder than this process.
 
     Args:
         asked: A well-formed request.
@@ -51,7 +51,7 @@ def accept_compression(
         places: Places that requests may read.
 
     Raises:
-        InputError: One finding a field.
+        InputError: Something is missing or not allowed; one finding per field.
     """
     request, findings = with_targets(_with_absolute_paths(asked), targets)
     try:
@@ -76,7 +76,7 @@ def accept_compression(
 def with_targets(
     request: CompressionRequest, targets: Sequence[LatencyTarget]
 ) -> tuple[CompressionRequest, list[FieldError]]:
-    """The request with the definitions of all targets that its budgets name, so that a run needs no settings."""
+    """Add the definitions of all latency targets that the budgets name, so that a run needs no settings."""
     known = known_targets(targets) | {target.name: target for target in request.latency_targets}
     named = {budget.latency_target for budget in request.budgets if budget.latency_target is not None}
     findings = [
@@ -108,9 +108,9 @@ def _with_absolute_paths(request: CompressionRequest) -> CompressionRequest:
 
 
 def teacher_names(model: str) -> tuple[str, str]:
-    """The names under which kept requests may have a teacher: the name itself, or the folder's absolute path.
+    """Names that stored requests may have for a teacher: the given one, or the absolute path of a folder.
 
-    The folder may be gone.
+    The folder need not exist.
     """
     return model, absolute(model)
 
@@ -149,8 +149,8 @@ def _path_finding(path: str, field: str, places: Places) -> FieldError | None:
             field, f"{path} cannot be listed: {error}.", "Correct the path, or give the right to read it."
         )
     if listing.whole and not listing.files:
-        return FieldError(field, f"No file matches {path}.", "Give a glob that matches some.")
-    return None  # where the limit is reached, the run looks further
+        return FieldError(field, f"No file matches {path}.", "Give a glob that matches files.")
+    return None  # beyond the limits, the run checks
 
 
 def _outside(request: CompressionRequest, places: Places) -> list[FieldError]:

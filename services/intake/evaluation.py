@@ -24,7 +24,7 @@ from workloads.storage.places import Places
 from workloads.storage.walking import kind_of
 
 _LONGEST_LINE = 1 << 20
-"""Characters of a line that are read for the names of columns."""
+"""Most characters of a line to read for the names of columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,10 @@ class Accepted:
     """An accepted evaluation.
 
     Attributes:
-        request: The request in the form that is kept.
-        tenant: The tenant of the student; of a model that is no student, the caller's.
-        compression: The id of the student's compression, if it is a student.
-        tokens: Upper bound of the tokens that it trains on.
+        request: The request in the stored form.
+        tenant: Owner of the evaluation: the student's tenant, or the caller's for any other model.
+        compression: Id of the student's compression; None for any other model.
+        tokens: Upper bound of the tokens to train on.
     """
 
     request: AcceptedEvaluation
@@ -54,7 +54,7 @@ def accept_evaluation(asked: EvaluationRequest, jobs: JobStore, places: Places, 
         caller: Sender of the request.
 
     Raises:
-        InputError: One finding a field.
+        InputError: Something is missing or not allowed; one finding per field.
     """
     asked = with_absolute_paths(asked)
     findings: list[FieldError] = []
@@ -79,7 +79,7 @@ def accept_evaluation(asked: EvaluationRequest, jobs: JobStore, places: Places, 
 
 
 def _tokens(asked: EvaluationRequest, limited: bool) -> int:
-    """Upper bound of the tokens trained on; where a quota limits them, files in buckets need a limit of rows."""
+    """Upper bound of the tokens to train on; if a quota limits them, files in buckets need a limit of rows."""
     task = asked.task
     known = [path for path in task.train if "://" not in path]
     rows = sum(_most_rows(Path(path)) for path in known)
@@ -88,8 +88,8 @@ def _tokens(asked: EvaluationRequest, limited: bool) -> int:
     elif len(known) < len(task.train) and limited:
         raise InputError.of(
             f"{TASK}.max_train_rows",
-            "The files in buckets have an unknown number of rows, and tokens to train on are limited.",
-            "Set it.",
+            "Your quota limits tokens to train on, and the number of rows of files in buckets is unknown.",
+            "Set max_train_rows.",
         )
     return asked.training_tokens(rows)
 
@@ -101,7 +101,7 @@ def _student(asked: EvaluationRequest, jobs: JobStore, caller: Caller) -> tuple[
         compression = jobs.get(asked.model.compression, "compression", tenant=caller.sees)
     except UnknownJobError as error:
         raise InputError.of(
-            "model.compression", f"There is no compression {error}.", "Give the id of one that has succeeded."
+            "model.compression", f"There is no compression {error}.", "Give the id of a compression that has succeeded."
         ) from error
     student = find_student(jobs, compression, asked.model.student)
     if student is None:
@@ -114,7 +114,7 @@ def _student(asked: EvaluationRequest, jobs: JobStore, caller: Caller) -> tuple[
 
 
 def with_absolute_paths(asked: EvaluationRequest) -> EvaluationRequest:
-    """The request with absolute local paths; a run has another working folder."""
+    """Make local paths absolute, since a run has another working folder."""
     task, teacher = asked.task, asked.model.teacher
     sides = {side: [absolute(path) for path in getattr(task, side)] for side in ("train", task.scored_on)}
     model = asked.model
@@ -141,13 +141,13 @@ def task_findings(task: EvaluationTask, places: Places) -> list[FieldError]:
             field = f"{TASK}.{side}.{index}"
             if kind != "file":
                 findings.append(
-                    FieldError(field, f"{path} is no file.", "Give a file; a pipe or a folder is not read.")
+                    FieldError(field, f"{path} is not a regular file.", "Give a file, not a folder or a pipe.")
                 )
                 continue
             try:
                 columns = _columns(Path(path))
-            except Exception as error:  # on damaged files the libraries raise many kinds of errors
-                findings.append(FieldError(field, f"{path} cannot be read: {error}.", "Mend or replace the file."))
+            except Exception as error:  # the libraries raise many kinds of errors on damaged files
+                findings.append(FieldError(field, f"{path} cannot be read: {error}.", "Repair or replace the file."))
                 continue
             for field, name in wanted:
                 if name not in columns and field not in told:
@@ -157,11 +157,12 @@ def task_findings(task: EvaluationTask, places: Places) -> list[FieldError]:
 
 
 def _no_column(field: str, name: str, path: str, columns: Sequence[str]) -> FieldError:
-    return FieldError(f"{TASK}.{field}", f"{path} has no {name!r}.", f"Use one of: {', '.join(columns) or 'none'}.")
+    remedy = f"Use one of: {', '.join(columns)}." if columns else "Give a file with columns."
+    return FieldError(f"{TASK}.{field}", f"{path} has no column {name!r}.", remedy)
 
 
 def _most_rows(path: Path) -> int:
-    """An upper bound of a file's rows: in CSV a row may contain line breaks."""
+    """Upper bound of a file's rows; a row of a CSV file may contain line breaks."""
     if path.suffix.lower() == ".parquet":
         return int(pq.read_metadata(path).num_rows)
     breaks, last = 0, b"\n"
@@ -174,7 +175,7 @@ def _most_rows(path: Path) -> int:
 
 
 def _columns(path: Path) -> list[str]:
-    """The names of a file's columns, from its beginning alone."""
+    """Names of a file's columns, read from its beginning."""
     ending = path.suffix.lower()
     if ending == ".parquet":
         return list(pq.read_schema(path).names)

@@ -12,17 +12,17 @@ from workloads.storage.walking import kind_of
 
 
 def absolute(path: str) -> str:
-    """Make a local path absolute, for processes with another working folder; other paths stay."""
+    """Make a local path absolute, for processes with another working folder; URLs stay."""
     if "://" in path:
         return path
     try:
         return str(Path(path).expanduser().absolute())
-    except RuntimeError:  # no such user: the path is a plain name
+    except RuntimeError:  # no such user, so the ~ is part of a plain name
         return str(Path(path).absolute())
 
 
 def outside_files(task: Part, field: str, sides: Sequence[str], places: Places) -> list[FieldError]:
-    """Findings of a labelled dataset's files that the request may not read; arguments as :func:`missing_files`."""
+    """Findings of a labelled dataset's files that requests may not read; arguments as :func:`missing_files`."""
     found = (
         places.finding(path, f"{field}.{side}.{index}")
         for side in sides
@@ -37,7 +37,7 @@ def missing_files(task: Part, field: str, sides: Sequence[str]) -> list[FieldErr
     Args:
         task: The dataset, with lists of paths.
         field: Name of the dataset's field in the request.
-        sides: The names of these lists.
+        sides: Names of the dataset's lists of paths.
     """
     return [
         FieldError(

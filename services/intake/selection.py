@@ -1,4 +1,4 @@
-"""Acceptance of selections: new budgets in the request of a finished compression."""
+"""Acceptance of selections: new budgets for a finished compression."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SelectionRequest(Part):
 
     budgets: list[Budget] = Field(min_length=1, max_length=64)
     latency_targets: list[LatencyTarget] = Field(
-        default_factory=list, max_length=64, description="Instead of those of the compression's request."
+        default_factory=list, max_length=64, description="Latency targets; they replace the compression's."
     )
 
 
@@ -30,7 +30,7 @@ def parse_selection(data: Any) -> SelectionRequest:
     """Check the form of JSON-like data and build the request.
 
     Raises:
-        InputError: One finding a field, with the remedy.
+        InputError: The data has another form; one finding per field.
     """
     return parse_as(SelectionRequest, data, "budgets")
 
@@ -38,25 +38,25 @@ def parse_selection(data: Any) -> SelectionRequest:
 def accept_selection(
     asked: SelectionRequest, compression: Job, longest: int, targets: Sequence[LatencyTarget]
 ) -> CompressionRequest:
-    """The request of a compression with other budgets.
+    """Make the request of a compression with other budgets.
 
     Args:
-        asked: A well-formed request.
+        asked: A well-formed selection.
         compression: The compression that answers the budgets.
         longest: Longest sequence of its teacher, in tokens.
         targets: The service's latency targets, beside the built-in ones.
 
     Raises:
-        InputError: The budgets do not agree with one another, or ask for more than the teacher can do; or an older
-            version accepted the compression's request and this one cannot.
+        InputError: The budgets contradict each other, or exceed the teacher's length; or an older version accepted the
+            compression's request, and this version does not.
     """
     try:
         whole = parse_request(compression.request)
     except InputError as error:
         raise InputError.of(
             "compression",
-            f"An older version accepted the request of {compression.id}, and this one does not: {error}",
-            "Submit the compression again with these fields mended; what it has trained is not trained again.",
+            f"An older version accepted the request of {compression.id}, but this version does not: {error}",
+            "Correct these fields and submit the compression again; what it has trained is reused.",
         ) from error
     new = {name: getattr(asked, name) for name in asked.model_fields_set}
     request, findings = with_targets(parse_request({**dict(whole), **new}), targets)

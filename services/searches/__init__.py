@@ -1,1 +1,1 @@
-"""Finished searches in memory: new budgets and frontiers answered from them."""
+"""Finished searches in memory; they answer new budgets and frontiers."""

@@ -28,21 +28,21 @@ from workloads.storage.storage import Storage
 log = structlog.get_logger(__name__)
 
 OTHER_AIM = (
-    "The search's aim was its own budgets: candidates that it left early were scored on fewer rows, and those over all "
-    "of its budgets on none. Compress with search.aim 'frontier' for an answer to any budget."
+    "This search had the aim 'budgets': candidates that it dropped early were scored on fewer rows, and those over all "
+    "of its budgets were not scored. For reliable answers to other budgets, compress with search.aim 'frontier'."
 )
 KEPT = 16
-"""Scores tables kept in memory, the last used ones."""
+"""Number of scores tables kept in memory; the least recently used goes first."""
 LENGTHS = 8
-"""Sequence lengths whose costs are kept in memory for each table, the last used ones."""
+"""Number of sequence lengths per table whose costs are kept in memory; the least recently used goes first."""
 
 
 class Costs:
-    """Costs of the candidates of a search, counted once for each sequence length.
+    """Costs of a search's candidates, computed once for each sequence length.
 
     Args:
         teacher: The teacher of the search.
-        architectures: Shapes of the candidates.
+        architectures: The candidates.
     """
 
     def __init__(self, teacher: TeacherStage, architectures: Sequence[Architecture]) -> None:
@@ -50,7 +50,7 @@ class Costs:
         self._at = functools.lru_cache(LENGTHS)(self._count)
 
     def __call__(self, architecture: Architecture, sequence_length: int) -> Cost:
-        """See :data:`workloads.answers.choosing.CostOf`."""
+        """Give the cost of a candidate at a length; see :data:`workloads.answers.choosing.CostOf`."""
         known = self._at(sequence_length).get(architecture)
         return self._teacher.cost(architecture, sequence_length) if known is None else known
 
@@ -63,9 +63,10 @@ class Known:
     """A finished search in memory.
 
     Attributes:
+        trained: The compression up to its scores.
         rows: The whole scores table.
-        choosable: The candidates that a student may be chosen from.
-        cost_of: What they cost.
+        choosable: The candidates that may be chosen as students.
+        cost_of: Costs of the candidates.
     """
 
     trained: Trained
@@ -75,7 +76,7 @@ class Known:
 
     @property
     def note(self) -> str | None:
-        """A note on what limits answers from this search."""
+        """Note on the limits of this search's answers, if any."""
         return None if self.trained.covers_any_budget else OTHER_AIM
 
 
@@ -88,7 +89,7 @@ class Sampled:
 
 
 class Searches:
-    """Finished searches, read from the storage where they are not in memory.
+    """Cache of finished searches, which are read from the storage.
 
     Args:
         storage: The storage of their artefacts.
@@ -104,7 +105,7 @@ class Searches:
         """Load the search of a compression.
 
         Raises:
-            InputError: It has none, or not yet, or its artefacts have been removed.
+            InputError: The compression has no scores, or not yet, or its artefacts were removed.
         """
         fingerprint = _scores_of(job)
         with self._lock:
@@ -119,13 +120,13 @@ class Searches:
         return found
 
     def sampled(self, jobs: Iterable[Job]) -> Iterator[Sampled]:
-        """The candidates that jobs have measured, by target, in the order of the jobs."""
+        """Yield the candidates that jobs have measured, by target, in the order of the jobs."""
         for job in jobs:
             for fingerprint in job.result.artifacts.get("latency-samples", []) if job.result else []:
                 with self._lock:
                     found = self._sampled.get(fingerprint)
                 if found is None:
-                    # Artefacts that are gone or of another version count as not measured.
+                    # Removed artefacts, and those of another version, count as not measured.
                     with contextlib.suppress(FileNotFoundError, ValidationError):
                         artifact = artifacts.load(self._storage, "latency-samples", fingerprint)
                         samples = LatencySamples.model_validate(artifact.summary)
@@ -136,8 +137,8 @@ class Searches:
                     yield found
 
     def task_scores(self, job: Job) -> dict[Candidate, float]:
-        """Scores of candidates on the proxy task of a compression, in the order of their fine-tuning."""
-        # The first table holds the candidates as the search left them; later tables hold polished ones.
+        """Give the candidates' scores on a compression's proxy task, in the order of their fine-tuning."""
+        # The first table has the candidates of the search; later tables have polished ones.
         for fingerprint in job.result.artifacts.get("task-scores", [])[:1] if job.result else []:
             with contextlib.suppress(FileNotFoundError):
                 return read_task_table(self._storage, artifacts.load(self._storage, "task-scores", fingerprint))
@@ -156,13 +157,13 @@ def _read(storage: Storage, job: Job, fingerprint: str) -> Known:
         log.warning("scores_not_read", job=job.id, scores=fingerprint, error=repr(error))
         raise InputError.of(
             "compression",
-            f"Another version of stillroom wrote the scores of {job.id}, and this one cannot read them.",
-            "Submit the compression again; what is there of its artefacts is used.",
+            f"Another version of stillroom wrote the scores of {job.id}, and this version cannot read them.",
+            "Submit the compression again; its other artefacts are reused.",
         ) from error
 
 
 def _scores_of(job: Job) -> str:
-    """The fingerprint of a compression's scores table."""
+    """Give the fingerprint of a compression's scores table."""
     found = job.result.artifacts.get("scores", []) if job.result else []
     if not found:
         raise InputError.of(

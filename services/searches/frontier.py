@@ -26,9 +26,9 @@ COSTS: dict[str, Callable[[Cost], float]] = {
     "weight_bytes": lambda cost: cost.weight_bytes("float32"),
     "activation_bytes": lambda cost: cost.activation_bytes,
 }
-"""The counted costs, by name."""
+"""Counted costs, by name."""
 LATENCY = "latency"
-"""The measured cost; it is predicted for candidates that were not measured."""
+"""Name of the measured cost; it is predicted for candidates that were not measured."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class LatencyAxis:
     """Latencies of a search's candidates on one target.
 
     Attributes:
-        model: Predicts the others.
+        model: Predictor for the candidates that were not measured.
         measured_ms: Latencies of the measured candidates.
     """
 
@@ -50,32 +50,32 @@ class LatencyAxis:
 
 
 def latency_axis(searches: Searches, jobs: Sequence[Job], name: str | None, percentile: Percentile) -> LatencyAxis:
-    """The latencies that jobs on a compression have measured.
+    """Collect the latencies that a compression's jobs have measured on a target.
 
     Args:
-        searches: Reads what was measured.
+        searches: The finished searches.
         jobs: The compression, and its selections.
-        name: Name of the target; optional where there is only one.
+        name: Name of the target; may be None if there is only one.
         percentile: The percentile of the latencies.
 
     Raises:
-        InputError: Nothing is measured on that target, or the target is ambiguous.
+        InputError: Nothing was measured on that target, or the target is ambiguous.
     """
     found = list(searches.sampled(jobs))
     names = sorted({one.models.target.name for one in found})
-    told = f"measured are {', '.join(names)}" if names else "nothing is measured on any"
-    select = "ask for a selection with a budget that limits latency there, whose run measures"
+    known = f"latency was measured on {', '.join(names)}" if names else "latency was measured on no target"
+    select = "make a selection with a budget that limits latency there; its run measures"
     if name is None and len(names) != 1:
         raise InputError.of(
             "latency_target",
-            f"It is not said where latency is meant; {told}.",
+            f"A latency target must be named; {known}.",
             "Name one of these." if names else f"First {select}.",
         )
     sampled = next((one for one in found if name in (None, one.models.target.name)), None)
     if sampled is None:
         remedy = f"Use one of these, or {select}." if names else f"First {select}."
-        raise InputError.of("latency_target", f"Nothing is measured on {name!r}; {told}.", remedy)
-    # An exported student's measure (beside the teacher) goes before that of a candidate for the predictor.
+        raise InputError.of("latency_target", f"No latency was measured on {name!r}; {known}.", remedy)
+    # The measure of an exported student, taken beside the teacher, replaces the one for the predictor.
     measured = {
         Architecture.from_json(one.architecture): one.p50_ms if percentile == "p50" else one.p95_ms
         for one in sampled.samples.samples
@@ -89,10 +89,10 @@ def latency_axis(searches: Searches, jobs: Sequence[Job], name: str | None, perc
 
 
 def length_of(known: Known, sequence_length: int | None) -> int:
-    """Return the length that costs are counted at: the one asked for, or the default for the teacher.
+    """Return the sequence length of the costs: the given one, or the default for the teacher.
 
     Raises:
-        InputError: No student of the search can read as many tokens.
+        InputError: The length is more than the search's students can read.
     """
     longest = known.trained.teacher.shape.longest
     if sequence_length is None:
@@ -105,7 +105,7 @@ def length_of(known: Known, sequence_length: int | None) -> int:
 def frontier(
     known: Known, costs: Sequence[str], sequence_length: int, latency: LatencyAxis | None = None
 ) -> list[dict[str, Any]]:
-    """The Pareto front of held-out loss and all of ``costs``, the cheapest first."""
+    """Compute the Pareto front of held-out loss and all of ``costs``, the cheapest first."""
 
     def figures(scored: Scored) -> tuple[float, ...]:
         cost = known.cost_of(scored.architecture, sequence_length)
@@ -120,7 +120,7 @@ def frontier(
 
 
 def candidates(known: Known, rows: slice, sequence_length: int) -> list[dict[str, Any]]:
-    """Rows of the scores table, in its order: candidates, losses, and why candidates were dropped."""
+    """Give rows of the scores table, in its order, with losses and the reasons why candidates were dropped."""
     return [
         {
             **_point(known, row.scored, sequence_length),

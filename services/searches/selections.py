@@ -1,7 +1,7 @@
-"""New budgets on a finished compression: answered from its scores table, without training and without Ray.
+"""Selections: answers to new budgets from a finished compression's scores table, without training and Ray.
 
-The students' files are made afterwards by a job of the kind ``selection``; until then they are shown as pending. Where
-all files exist already, or there are none to make, no job is needed.
+A job of the kind ``selection`` then makes the students' files; until then the students are shown as pending. If all
+files exist, or no student was chosen, no run is needed.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Answer:
     Attributes:
         known: The search that the answer comes from.
         choices: Choices for the budgets that can be answered, in their order.
-        unanswered: Names of the other budgets: nothing is measured on their latency target yet.
+        unanswered: Names of the other budgets; nothing was measured on their latency target yet.
         provisional: Whether a run may still change the answer.
-        made: Folders of the chosen students where all exist, so that no run is needed; else None.
+        made: Artefacts of the chosen students if all exist, so that no run is needed; else None.
     """
 
     known: Known
@@ -45,7 +45,7 @@ class Answer:
     made: tuple[Artifact, ...] | None
 
     def at_once(self, job: str) -> dict[str, Any]:
-        """Document of the selection with that id until a run has ended."""
+        """Make the document of the selection with that id, valid until a run has ended."""
         students = pending_documents(job, self.choices, self.known.cost_of)
         infeasible = infeasible_documents(self.choices, self.known.cost_of)
         return {
@@ -57,7 +57,7 @@ class Answer:
         }
 
     def result(self, job: str) -> ResultDocument:
-        """The result of the selection with that id, where no run is needed."""
+        """Make the result of the selection with that id, if no run is needed."""
         assert self.made is not None
         cost_of = self.known.cost_of
         met = [(choice.budget, choice.chosen) for choice in self.choices if choice.chosen is not None]
@@ -75,18 +75,18 @@ class Answer:
 
 
 class Selections:
-    """Answers selections from finished searches.
+    """Maker of answers to selections.
 
     Args:
-        storage: The storage of their artefacts.
-        searches: Reads them.
+        storage: The storage of artefacts.
+        searches: The finished searches.
     """
 
     def __init__(self, storage: Storage, searches: Searches) -> None:
         self._storage, self._searches = storage, searches
 
     def answer(self, compression: Job, request: CompressionRequest, measured: Iterable[Job]) -> Answer:
-        """Answer the budgets of a request, as far as that can be done without a run.
+        """Answer the budgets of a request as far as possible without a run.
 
         Args:
             compression: The compression that answers the budgets.
@@ -121,7 +121,7 @@ class Selections:
         )
 
     def _models(self, request: CompressionRequest, measured: Iterable[Job]) -> dict[str, LatencyModels]:
-        """Latency predictors for the targets that budgets name, where something is measured on them."""
+        """Give the latency predictors of the budgets' targets on which something was measured."""
         named = {budget.latency_target for budget in request.budgets if budget.latency_target is not None}
         wanted = [target for target in request.latency_targets if target.name in named]
         found: dict[str, LatencyModels] = {}
@@ -134,7 +134,7 @@ class Selections:
         return found
 
     def _made(self, known: Known, request: CompressionRequest, chosen: Sequence[Scored]) -> tuple[Artifact, ...] | None:
-        """The folders of students, None where one is not there."""
+        """Find the students' artefacts; None if one does not exist."""
         folders = []
         for one in chosen:
             key = student_key(known.trained.scores, known.trained.weights(one), one.architecture, request.export)
@@ -146,18 +146,18 @@ class Selections:
 
 
 def _on_task(choices: Sequence[Choice], count: int, scores: Mapping[Candidate, float]) -> tuple[list[Choice], bool]:
-    """Rank by the proxy-task scores that exist already.
+    """Rank by the existing scores on the proxy task.
 
     Args:
         choices: Choices by loss.
-        count: Number of candidates, the best by loss, that a run fine-tunes for each budget.
+        count: Number of candidates that a run fine-tunes for each budget: the best by loss.
         scores: Scores of fine-tuned candidates, in the order of their fine-tuning.
 
     Returns:
         The choices, and whether a run would give the same scores.
     """
     finalists = {_key(one): one for choice in choices for one in choice.ranked[:count]}
-    # Early stopping depends on the whole set; with another set the scores may differ.
+    # Early stopping depends on the whole set of candidates; with another set the scores may differ.
     as_fine_tuned = list(finalists) == list(scores)
     known = {key: scores[key] for key in finalists if key in scores}
     ranked = []

@@ -204,7 +204,7 @@ def test_a_killed_service_finds_its_run_again_and_ctrl_c_leaves_nothing(storage,
         wait_until(lambda: client.get(job.id).status.is_terminal, 60, "the rest of the run")
         done = client.get(job.id)
         assert (done.status, done.attempt, len(done.attempts)) == ("succeeded", 1, 1)
-        assert "found again" in done.ray.note
+        assert "already running" in done.ray.note
         assert HeadRecord.load(storage / "service") == record
 
         hanging = client.submit(make_request(act="hang", good_attempt=2))

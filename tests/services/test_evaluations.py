@@ -158,7 +158,7 @@ def test_what_can_be_told_at_once_is_told_with_its_place(client, service, reques
 
 def test_a_file_that_lacks_a_column_is_named_with_those_it_has(client, request_of, task, tmp_path):
     (tmp_path / "test.jsonl").write_text('{"sentence": "a", "gold": 1}\n')
-    assert "test.jsonl has no 'label'" in _findings(client, request_of())["/task/label_column"]
+    assert "test.jsonl has no column 'label'" in _findings(client, request_of())["/task/label_column"]
     (tmp_path / "train.parquet").write_bytes(b"no parquet")
     assert set(_findings(client, request_of())) == {"/task/train/0", "/task/label_column"}
 

@@ -124,7 +124,7 @@ def head(monkeypatch, tmp_path):
 STARTED = "print('Ray runtime started.', flush=True)"
 
 
-def test_a_head_whose_dashboard_answers_is_not_ready_before_its_start_is_through(head, tmp_path):
+def test_a_head_whose_dashboard_answers_is_not_ready_before_its_start_has_finished(head, tmp_path):
     go = tmp_path / "go"
     options, _ = head(f"""
 import pathlib, time
@@ -164,7 +164,7 @@ def test_a_head_that_dies_before_it_has_answered_for_a_while_never_becomes_ready
     assert not any(one.ready for one in seen)
     note = seen[-2].note  # the last is that of closing
     assert "3 times" in note and "GCS: out of patience" in note
-    assert str(options.state / LOG_FILE) in note and "start stillroom again" in note
+    assert str(options.state / LOG_FILE) in note and "restart stillroom" in note
 
 
 def test_a_ready_head_that_is_killed_is_told_and_replaced(head, monkeypatch):

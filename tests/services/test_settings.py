@@ -17,7 +17,7 @@ from workloads.storage.storage import Storage
         ({"ray_address": "http://ray:8265", "ray_cpus": 2}, "settings", "Leave them out"),
         ({"database": "mysql://u:secret@host/d"}, "database", "postgresql://user"),
         ({"port": 70000}, "port", "Port to listen on"),
-        ({"max_attempts": 0}, "max_attempts", "Attempts"),
+        ({"max_attempts": 0}, "max_attempts", "attempts"),
         ({"run_module": "os; rm"}, "run_module", "Python module"),
         ({"ray_object_store_bytes": 1000}, "ray_object_store_bytes", "object store"),
         ({"storge": "x"}, "storge", "Remove it"),

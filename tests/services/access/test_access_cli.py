@@ -72,8 +72,8 @@ def test_a_key_is_revoked_beside_a_service_that_runs(run, storage):
     [
         (("keys", "revoke", "00000000"), "stillroom keys list"),
         (("keys", "create", "--expires", "soon"), "such as 90d"),
-        (("keys", "create", "--tenant", "a b"), "no name of a tenant"),
-        (("tenants", "set", "a b"), "no name of a tenant"),
+        (("keys", "create", "--tenant", "a b"), "not a valid tenant name"),
+        (("tenants", "set", "a b"), "not a valid tenant name"),
         (("tenants", "set", "ours", "--max-tokens", "-1"), "whole number"),
         (("tenants", "set", "ours", "--max-running", "0"), "whole number"),
     ],

@@ -117,7 +117,7 @@ def test_secrets_are_compared_in_constant_time_even_without_such_an_id(keys, mon
 
 @pytest.mark.parametrize("tenant", ["", "a b", "a/b", "-a", "x" * 65, "ü"])
 def test_a_tenants_name_is_plain(keys, tenant):
-    with pytest.raises(InputError, match="no name of a tenant"):
+    with pytest.raises(InputError, match="not a valid tenant name"):
         keys.create(tenant, [Scope.READ])
 
 

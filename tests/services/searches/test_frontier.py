@@ -75,7 +75,7 @@ def test_a_students_measure_goes_before_that_of_the_candidate(client, service, m
 @pytest.mark.parametrize(
     ("costs", "target", "problem"),
     [
-        (["latency"], "moon", "measured are cpu-1"),
+        (["latency"], "moon", "measured on cpu-1"),
         (["flops"], "cpu-1", "none of the costs"),
     ],
 )
