@@ -1,6 +1,6 @@
-"""The store of batches: compressions submitted, tracked, cancelled and deleted together.
+"""Store of batches: compressions that are submitted, cancelled, retried and deleted together.
 
-A batch's state is not stored: it follows from the states of its jobs.
+A batch's state is not stored; it follows from the states of its jobs.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Batch:
     """Several compressions submitted together.
 
     Attributes:
-        number: Orders batches by their making.
-        tenant: Whose it is.
-        max_running: How many of them run at the same time; None is no limit of its own.
-        counts: How many of its jobs are in each state; states that none is in are left out.
-        finished_at: When the last of its jobs ended; None while one has not, or where there is none.
+        number: Position of the batch in the order of creation.
+        tenant: The tenant that owns the batch.
+        max_running: Limit of its jobs that run at the same time; None for no limit of its own.
+        counts: Numbers of its jobs by state; states without jobs are left out.
+        finished_at: End of the last job; None if a job has not ended, or the batch has no jobs.
     """
 
     number: int
@@ -60,7 +60,7 @@ class Member:
     """A compression of a batch, with the fields that the batch shows.
 
     Attributes:
-        teacher: As the request names it.
+        teacher: The teacher's model as in the request.
         attempt: Number of the latest attempt; 0 before the first.
     """
 
@@ -76,9 +76,9 @@ class Order:
     """A compression to queue.
 
     Attributes:
-        request: As accepted.
-        plan: Of exactly this request, if there was one.
-        tokens: That it trains on.
+        request: The accepted request.
+        plan: Id of a plan of exactly this request, if there is one.
+        tokens: Number of tokens to train on.
     """
 
     request: dict[str, Any]
@@ -87,12 +87,12 @@ class Order:
 
 
 class BatchStore:
-    """Batches in the database of their jobs.
+    """Store of batches in the database of their jobs.
 
     Args:
         engine: From :func:`services.jobs.database.open_database`, migrated.
-        quotas: What tenants may have; left out, there are only the limits that tenants have of their own.
-        gate: That changes pass, until the service stops.
+        quotas: The tenants' quotas; by default only tenants' own limits apply.
+        gate: Refuses changes when the service stops.
     """
 
     def __init__(self, engine: Engine, quotas: Quotas | None = None, gate: Gate | None = None) -> None:
@@ -112,21 +112,22 @@ class BatchStore:
         """Add a batch with its queued jobs, all or nothing.
 
         Args:
-            orders: Its compressions, at least one.
-            tenant: Whose it is.
+            orders: The compressions, at least one.
+            tenant: The tenant that owns the batch.
             name: Free text.
-            labels: The batch's own.
-            max_running: How many of its jobs may run at the same time.
-            key: Of the request; where it was sent before, the batch that was made then is given.
+            labels: Labels of the batch itself.
+            max_running: Limit of its jobs that run at the same time.
+            key: Idempotency key of the request; if it was sent before, the batch made then is returned.
 
         Raises:
             KeyReusedError: The key was sent before, with another request.
-            UnknownJobError: A plan has gone.
+            QuotaExceededError: A quota of the tenant would be exceeded.
+            UnknownJobError: A plan was deleted meanwhile.
         """
         batch_id = new_id("bat")
 
         def make(session: Session) -> BatchRow:
-            # Locked in a fixed order, so that two batches cannot deadlock over their plans.
+            # Lock the plans in a fixed order, so that two batches cannot deadlock.
             for plan in sorted({order.plan for order in orders if order.plan is not None}):
                 find_row(session, plan, tenant=tenant, lock=True)
             self._quotas.admit(session, tenant, jobs=len(orders), tokens=sum(order.tokens for order in orders))
@@ -149,13 +150,13 @@ class BatchStore:
             ]
             for row in rows:
                 session.add(row)
-                session.flush()  # flushed one by one, so that their numbers follow the request's order
+                session.flush()  # one by one, so that the numbers follow the request's order
             return batch
 
         return make_once(self._sessions, key, BatchRow, make, _read)
 
     def find_keyed(self, key: RequestKey) -> Batch | None:
-        """The batch that was made by a request with this key; see :meth:`JobStore.find_keyed`."""
+        """Find the batch made by a request with this key; see :meth:`JobStore.find_keyed`."""
         with self._sessions.reading() as session:
             found = find_keyed_row(session, key, BatchRow)
             return None if found is None else _read(session, found)
@@ -164,7 +165,7 @@ class BatchStore:
         """Read a batch.
 
         Raises:
-            UnknownBatchError: There is none of that id that the tenant may see.
+            UnknownBatchError: The tenant has no batch of that id.
         """
         with self._sessions.reading() as session:
             row = _find(session, batch_id, tenant)
@@ -181,10 +182,10 @@ class BatchStore:
         """Read up to ``limit`` batches, newest first.
 
         Args:
-            tenant: Those of this tenant.
-            labels: Those that have all of these labels.
-            limit: At most so many, and at most one more than :data:`services.jobs.store.MAX_PAGE`.
-            before: Those with a lower number, hence older.
+            tenant: Only batches of this tenant.
+            labels: Only batches that have all of these labels.
+            limit: Most batches; at most one more than :data:`services.jobs.store.MAX_PAGE`.
+            before: Only batches with a lower number, which are older.
         """
         query = select(BatchRow).order_by(BatchRow.number.desc()).limit(min(limit, MAX_PAGE + 1))
         if tenant is not None:
@@ -199,7 +200,7 @@ class BatchStore:
             return _batches(session, session.scalars(query).all())
 
     def members(self, batch_id: str) -> list[Member]:
-        """The compressions of a batch, in the order of its request."""
+        """List the compressions of a batch, in the order of its request."""
         query = select(JobRow.id, JobRow.summary, JobRow.status, JobRow.reason, JobRow.attempt)
         with self._sessions.reading() as session:
             found = session.execute(query.where(JobRow.batch == batch_id).order_by(JobRow.number))
@@ -208,7 +209,7 @@ class BatchStore:
             ]
 
     def results(self, batch_id: str) -> Iterator[tuple[Member, ResultDocument | None]]:
-        """Yield the compressions of a batch with their results, None before their end; one is read at a time."""
+        """Yield the compressions of a batch with their results, None before their end; it reads one at a time."""
         for member in self.members(batch_id):
             query = select(JobRow.status, JobRow.result).where(JobRow.id == member.id)
             with self._sessions.reading() as session:
@@ -219,7 +220,7 @@ class BatchStore:
                 yield replace(member, status=JobStatus(status)), held
 
     def counts(self) -> dict[BatchStatus, int]:
-        """Numbers of batches by state; batches without jobs are left out."""
+        """Count the batches by state; batches without jobs are left out."""
         states = list(JobStatus)
         present = [func.max(case((JobRow.status == status, 1), else_=0)).label(status) for status in states]
         each = select(*present).where(JobRow.batch.is_not(None)).group_by(JobRow.batch).subquery()
@@ -235,7 +236,7 @@ class BatchStore:
         """Cancel all jobs that have not ended; repeating it changes nothing.
 
         Raises:
-            TransitionError: All have ended, and not by being cancelled.
+            TransitionError: All jobs have ended, and not all were cancelled.
             UnknownBatchError: There is no such batch.
         """
         with self._sessions.writing() as session:
@@ -250,11 +251,11 @@ class BatchStore:
             return batch
 
     def retry(self, batch_id: str, *, tenant: str | None = None) -> Batch:
-        """Send its failed and cancelled jobs back to the queue; the others are left alone.
+        """Queue the batch's failed and cancelled jobs again; the others do not change.
 
         Raises:
-            QuotaExceededError: Its tenant may not have so many more unfinished jobs.
-            TransitionError: There is none.
+            QuotaExceededError: The tenant's quota of unfinished jobs would be exceeded.
+            TransitionError: No job has failed or was cancelled.
             UnknownBatchError: There is no such batch.
         """
         with self._sessions.writing() as session:
@@ -273,8 +274,8 @@ class BatchStore:
 
         Args:
             batch_id: The batch.
-            clear: Removes what is kept of a job elsewhere, by its id; where it fails, nothing is forgotten.
-            tenant: Whose it must be; None is anyone's.
+            clear: Removes the job's folder, by its id; if it fails, nothing is deleted.
+            tenant: Owner that the batch must have; None for any.
 
         Raises:
             TransitionError: A job has not ended.
@@ -297,7 +298,7 @@ def _find(session: Session, batch_id: str, tenant: str | None, *, lock: bool = F
 
 
 def _find_whole(session: Session, batch_id: str, tenant: str | None) -> tuple[BatchRow, list[JobRow]]:
-    """A batch and its jobs, locked, the jobs always in the same order."""
+    """Find and lock a batch and its jobs, the jobs always in the same order."""
     row = _find(session, batch_id, tenant, lock=True)
     jobs = select(JobRow).where(JobRow.batch == batch_id).order_by(JobRow.number).with_for_update()
     return row, list(session.scalars(jobs))
@@ -308,7 +309,7 @@ def _read(session: Session, row: BatchRow) -> Batch:
 
 
 def _batches(session: Session, rows: Sequence[BatchRow]) -> list[Batch]:
-    """Read rows as records, with the counts of their jobs."""
+    """Convert rows into records, with the counts of their jobs."""
     query = (
         select(JobRow.batch, JobRow.status, func.count(), func.max(JobRow.finished_at))
         .where(JobRow.batch.in_([row.id for row in rows]))
@@ -317,7 +318,7 @@ def _batches(session: Session, rows: Sequence[BatchRow]) -> list[Batch]:
     counts: dict[str, dict[JobStatus, int]] = {row.id: {} for row in rows}
     ended: dict[str, list[datetime]] = {row.id: [] for row in rows}
     for batch, status, count, last in session.execute(query):
-        assert batch is not None  # the query asks for those of these batches alone
+        assert batch is not None  # the query selects only jobs of these batches
         counts[batch][JobStatus(status)] = count
         if last is not None:
             ended[batch].append(last)

@@ -1,4 +1,4 @@
-"""Nodes and resources of Ray, remembered for a few seconds, so that many callers cost it one question."""
+"""Nodes and resources of Ray, cached for a few seconds, so that many callers cause one request to Ray."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ FRESH_SECONDS = 3.0
 
 
 class ClusterView:
-    """The nodes of the cluster that runs go to; may be used by several threads.
+    """Cached nodes of the cluster of the runs; several threads may use it.
 
     Args:
-        jobs: Gives the client of the cluster, None while it is away.
+        jobs: Gives the cluster's client, None while the cluster does not answer.
     """
 
     def __init__(self, jobs: Callable[[], RayJobs | None]) -> None:
@@ -27,10 +27,10 @@ class ClusterView:
         self._trouble: str | None = None
 
     def nodes(self) -> Sequence[RayNode] | None:
-        """The nodes that are up; None while Ray is away.
+        """List the live nodes; None while Ray does not answer.
 
         Raises:
-            RayUnreachableError: It is thought to be there, and did not answer.
+            RayUnreachableError: Ray counts as ready, but did not answer.
         """
         with self._lock:
             ray = self._jobs()

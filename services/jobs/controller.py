@@ -1,10 +1,10 @@
-"""The controller: a thread that polls all unfinished jobs and moves each on.
+"""The controller: a thread that polls all unfinished jobs and advances each of them.
 
-Several controllers, each of a service of its own, may look after the jobs of one database: each acts only for jobs
-that it holds a claim on (see :mod:`services.jobs.work`), and renews its claims while it lives.
+The controllers of several services may share one database. Each works only on jobs on which it has a claim (see
+:mod:`services.jobs.work`), and renews its claims while it lives.
 
-Work for a job runs in a small pool, one piece a job at a time, so that a slow answer for one (a submission can
-take a minute) does not keep a cancellation of another waiting.
+The work on jobs runs in a small pool, one piece per job at a time. So a slow answer for one job (a submission can
+take a minute) does not delay the cancellation of another.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from services.jobs.runner import Runner
 from services.jobs.states import JobStatus
 from services.jobs.work import Limits, WorkStore
 
-# Time for a driver to end by itself after it has written its result.
 LINGER_SECONDS = 60.0
+"""Time for a driver to end by itself after it has written its result."""
 CLOSE_SECONDS = 10.0
-"""Time that a stop waits for work under way; an unresponsive Ray may block it for a minute."""
+"""Time that a stop waits for unfinished work; a Ray that does not answer may block work for a minute."""
 
 log = structlog.get_logger(__name__)
 
 
 class Controller:
-    """Moves the jobs of a store on.
+    """Thread that advances the jobs of a store.
 
     Args:
         store: The jobs.
-        runner: What moves one on.
-        cluster: The Ray they run on.
-        limits: How many may run at the same time.
-        poll_seconds: Time between two looks.
-        only: Look after this job alone.
+        runner: Advances one job.
+        cluster: The Ray that they run on.
+        limits: Limits of jobs that run at the same time.
+        poll_seconds: Seconds between two polls.
+        only: Id of the one job to work on; None for all.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Controller:
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
-        # In a thread of its own: a claim must not run out while a poll is blocked.
+        # A separate thread, since a claim must not expire while a poll is blocked.
         self._heart = threading.Thread(target=self._renew, name="claims", daemon=True)
         self._pool = ThreadPoolExecutor(max_workers=min(32, limits.running + 4), thread_name_prefix="job")
         self._at_work: dict[str, Future[None]] = {}
@@ -71,16 +71,16 @@ class Controller:
         self._troubles: dict[str, str] = {}
 
     def start(self) -> None:
-        """Begin, in the background."""
+        """Start the threads."""
         self._thread.start()
         self._heart.start()
 
     def wake(self) -> None:
-        """Look now rather than at the next poll."""
+        """Poll now."""
         self._wake.set()
 
     def stop(self) -> None:
-        """Start no new work; work under way goes on."""
+        """Start no new work; unfinished work continues."""
         self._closing.set()
         self._wake.set()
         for thread in (self._thread, self._heart):
@@ -88,10 +88,10 @@ class Controller:
                 thread.join()
 
     def close(self, *, runs_have_ended: bool) -> None:
-        """End for good, after :meth:`stop`.
+        """Wait for unfinished work and release the claims; called after :meth:`stop`.
 
         Args:
-            runs_have_ended: Whether Ray was ended with the service, and all runs with it.
+            runs_have_ended: Whether Ray was ended with the service, and so all runs.
         """
         wait(self._at_work.values(), CLOSE_SECONDS)
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -104,7 +104,7 @@ class Controller:
             self._wake.clear()
             try:
                 self._look()
-            except Exception:  # a database that is locked or full now may work at the next poll
+            except Exception:  # a locked or full database may work at the next poll
                 log.exception("controller_look_failed")
             self._wake.wait(self._poll_seconds)
 
@@ -113,7 +113,7 @@ class Controller:
             self._guarded("claims", self._store.renew)
 
     def _look(self) -> None:
-        # Ended work is dropped before the jobs are read, so that no job is moved on from an old state.
+        # Forget finished work before the jobs are read, so that no job is advanced from an old state.
         self._at_work = {name: work for name, work in self._at_work.items() if not work.done()}
         for job in self._store.runs(self._only):
             self._put_to_work(job.id, self._move_on, job)
@@ -131,11 +131,11 @@ class Controller:
             self._at_work[name] = self._pool.submit(self._guarded, name, work, *arguments)
 
     def _guarded(self, name: str, work: Any, *arguments: Any) -> None:
-        """Do a piece of work; errors are logged once, and the work is tried again at the next poll."""
+        """Do a piece of work. An error is logged once; the next poll repeats the work."""
         try:
             work(*arguments)
             self._troubles.pop(name, None)
-        except (TransitionError, UnknownJobError) as error:  # a person or another service came in between
+        except (TransitionError, UnknownJobError) as error:  # a person or another service has changed the job
             log.info("job_moved_on", job=name, detail=str(error))
         except (RayUnreachableError, OSError) as error:
             if self._troubles.get(name) != str(error):

@@ -1,4 +1,4 @@
-"""The database, SQLite or PostgreSQL: how it is opened, and brought to the newest schema."""
+"""The database, SQLite or PostgreSQL: opening and migration."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _MIGRATION_LOCK = 7455187120
 
 
 def open_database(place: Path | str) -> Engine:
-    """Open a database; both kinds let readers go on while others write.
+    """Open a database; in both kinds a writer does not block readers.
 
-    Rows that a writer has read must not change before it writes. On PostgreSQL it locks these rows; on SQLite, which
-    has no row locks, it locks the database from its beginning.
+    Rows that a writer has read must not change before it writes. On PostgreSQL a writer locks these rows. SQLite has
+    no row locks, so a writer locks the whole database from its beginning.
 
     Args:
-        place: A file, made where there is none, or a URL such as ``postgresql://user:password@host/database``.
+        place: An SQLite file, created if missing, or a URL such as ``postgresql://user:password@host/database``.
     """
     return _open_sqlite(place) if isinstance(place, Path) else _open_postgres(place)
 
@@ -39,8 +39,8 @@ def _open_postgres(url: str) -> Engine:
 def _open_sqlite(file: Path) -> Engine:
     """Open the file in write-ahead mode.
 
-    A connection whose execution options hold ``write`` takes the write lock when its transaction begins
-    (``BEGIN IMMEDIATE``).
+    A connection with the execution option ``write`` takes the write lock at the start of its transaction (``BEGIN
+    IMMEDIATE``).
     """
     connecting = {"timeout": BUSY_SECONDS, "check_same_thread": False}
     engine = create_engine(f"sqlite:///{file}", connect_args=connecting, json_deserializer=read_json)
@@ -60,24 +60,24 @@ def _open_sqlite(file: Path) -> Engine:
 
 
 def read_json(text: str | bytes) -> Any:
-    """Read a JSON column, with a mark in place of halves of surrogate pairs: no answer could carry them.
+    """Read a JSON column, and replace halves of surrogate pairs by a mark, since no answer could contain them.
 
-    Requests with such text were accepted once.
+    Older versions accepted requests with such text.
     """
     if isinstance(text, bytes):
         text = text.decode()
     found = json.loads(text)
-    if "\\ud" in text or "\\uD" in text:  # maybe whole pairs
+    if "\\ud" in text or "\\uD" in text:  # pairs are kept
         found = json.loads(json.dumps(found, ensure_ascii=False).encode(errors="replace").decode())
     return found
 
 
 def migrate(engine: Engine, revision: str = "head") -> None:
-    """Bring the database forward to a schema, the newest one unless told otherwise; nothing to do is fine."""
+    """Migrate the database to a later revision, by default the newest; nothing happens if it has that revision."""
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     with engine.execution_options(write=True).begin() as connection:
-        if engine.dialect.name == "postgresql":  # of two services that start at the same time, one waits for the other
+        if engine.dialect.name == "postgresql":  # two services that start at once must not migrate at once
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
         config.attributes["connection"] = connection
         command.upgrade(config, revision)

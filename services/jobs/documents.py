@@ -22,7 +22,7 @@ from workloads.documents.job_folder import (
 )
 from workloads.spec.evaluation import EvaluatedModel, EvaluationResult
 
-if TYPE_CHECKING:  # the client needs the models alone, and neither the storage's library nor what watches Ray
+if TYPE_CHECKING:  # the client imports these models, and must load neither pyarrow nor the service
     from services.embedded.cluster import Readiness
     from services.jobs.records import Attempt, Job, JobSummary
     from workloads.storage.storage import Storage
@@ -45,19 +45,19 @@ class AttemptDocument(_Document):
 
 
 class RayDocument(_Document):
-    """Whether runs can be started."""
+    """State of Ray: whether runs can be started."""
 
     state: Literal["starting", "ready", "unavailable", "stopped"]
     note: str
 
 
 class ShownStudent(StudentDocument):
-    """A student among those of a compression or a selection."""
+    """A student of a compression or a selection."""
 
     over_best: float | None = Field(
         None,
-        description="Its held-out loss over the least of these students, less 1: 0.05 is 5 % more. Null where the "
-        "least is not positive.",
+        description="Held-out loss divided by the smallest of these students, minus 1: 0.05 is 5 % more. Null if the "
+        "smallest is not positive.",
     )
 
 
@@ -66,8 +66,8 @@ class JobDocument(_Document):
 
     id: str
     status: JobStatus
-    batch: str | None = Field(None, description="The batch that it was asked for in, if in one.")
-    reason: str | None = Field(None, description="Why it is in this state, where that needs saying.")
+    batch: str | None = Field(None, description="Id of its batch, if it is part of one.")
+    reason: str | None = Field(None, description="Why it is in this state, if that is not obvious.")
     attempt: int = Field(description="Number of the latest attempt; 0 before the first.")
     steps: list[StepDocument]
     students: list[ShownStudent]
@@ -87,26 +87,26 @@ class JobDocument(_Document):
 
 
 class StudentSummary(_Document):
-    """A student as lists show it; `…/students` has the rest."""
+    """Summary of a student in lists; `…/students` shows it in full."""
 
     id: str
     budget: str
     params: int
     heldout_loss: float
-    speed_up: float | None = Field(None, description="The teacher's latency over its own, where it was measured.")
+    speed_up: float | None = Field(None, description="The teacher's latency divided by its own, if measured.")
 
 
 class CompressionSummary(_Document):
-    """A compression as lists show it; `/v1/compressions/{id}` has all of it."""
+    """Summary of a compression in lists; `/v1/compressions/{id}` shows it in full."""
 
     id: str
     status: JobStatus
-    batch: str | None = Field(None, description="The batch that it was asked for in, if in one.")
-    reason: str | None = Field(None, description="Why it is in this state, where that needs saying.")
+    batch: str | None = Field(None, description="Id of its batch, if it is part of one.")
+    reason: str | None = Field(None, description="Why it is in this state, if that is not obvious.")
     attempt: int = Field(description="Number of the latest attempt; 0 before the first.")
-    teacher: str | None = Field(description="The teacher's model, as the request names it.")
+    teacher: str | None = Field(description="The teacher's model as in the request.")
     labels: dict[str, str]
-    budgets: list[str] = Field(description="The names of the request's budgets.")
+    budgets: list[str] = Field(description="Names of the request's budgets.")
     students: list[StudentSummary]
     progress: StepDocument | None = Field(None, description="Current step of a running compression.")
     created_at: datetime
@@ -118,9 +118,9 @@ class PlannedDocument(_Document):
     """Estimates of this compression's plan, beside its actual time and resources."""
 
     plan: str
-    seconds: float = Field(description="The estimate.")
-    took_seconds: float | None = None
-    error: float | None = Field(None, description="Time taken over the estimate, less 1.")
+    seconds: float = Field(description="Estimated duration.")
+    took_seconds: float | None = Field(None, description="Actual duration.")
+    error: float | None = Field(None, description="Actual duration divided by the estimate, minus 1.")
 
 
 class SelectionDocument(_Document):
@@ -135,12 +135,12 @@ class SelectionDocument(_Document):
     infeasible: list[InfeasibleDocument]
     unanswered: list[str] = Field(
         default_factory=list,
-        description="Budgets on a latency target that nothing is measured on yet: the run answers.",
+        description="Budgets on a latency target on which nothing was measured yet; the run answers them.",
     )
     provisional: bool = Field(
         False, description="Whether measuring latency, polishing or a proxy task may still change the choice."
     )
-    note: str | None = Field(None, description="Limits of the answer.")
+    note: str | None = Field(None, description="Note on the limits of the answer.")
     error: ErrorDocument | None = None
     steps: list[StepDocument]
     created_at: datetime
@@ -165,11 +165,11 @@ class EvaluationDocument(_Document):
 
     id: str
     name: str = Field(description="Name of the task in the request.")
-    model: EvaluatedModel | None = Field(description="Null where an older version's request cannot be read.")
+    model: EvaluatedModel | None = Field(description="Null if the request is of an older version and cannot be read.")
     status: JobStatus
-    reason: str | None = Field(None, description="Why it is in this state, where that needs saying.")
+    reason: str | None = Field(None, description="Why it is in this state, if that is not obvious.")
     attempt: int = Field(description="Number of the latest attempt; 0 before the first.")
-    steps: list[StepDocument] = Field(description="One for each seed among them.")
+    steps: list[StepDocument] = Field(description="The steps, with one for each seed.")
     result: EvaluationResult | None = None
     error: ErrorDocument | None = None
     artifacts: dict[str, list[str]] = Field(default_factory=dict, description="Fingerprints by stage.")
@@ -192,7 +192,7 @@ class EventEntry(_Document):
 
 
 def job_document(job: Job, storage: Storage, ray: Readiness, plan: Job | None = None) -> JobDocument:
-    """Build a job's document; the storage is read only for the progress of a job without final steps."""
+    """Build a compression's document; the storage is read only for the progress of an unfinished job."""
     result = job.result
     return JobDocument(
         id=job.id,
@@ -219,7 +219,7 @@ def job_document(job: Job, storage: Storage, ray: Readiness, plan: Job | None = 
 
 
 def compression_summary(job: JobSummary, storage: Storage) -> CompressionSummary:
-    """Build a compression's entry in lists; an unreadable row is shown as such and does not break the list."""
+    """Build a compression's entry in lists; an unreadable row gets an entry that says so."""
     common = {name: getattr(job, name) for name in ("id", "status", "batch", "attempt")}
     times = {name: getattr(job, name) for name in ("created_at", "started_at", "finished_at")}
     try:
@@ -229,7 +229,7 @@ def compression_summary(job: JobSummary, storage: Storage) -> CompressionSummary
     except (ValidationError, TypeError) as error:
         log.warning("job_not_shown", job=job.id, error=str(error))
         unknown: dict[str, Any] = {"teacher": None, "labels": {}, "budgets": [], "students": []}
-        reason = "It cannot be shown here: its request or result is not of this version. Ask for it by its id."
+        reason = "It cannot be summarised: another version wrote its request or result. Read it by its id."
         return CompressionSummary(**common, **times, **unknown, reason=reason)
 
 
@@ -271,14 +271,14 @@ def _while_ray_is_away(status: JobStatus, ray: Readiness) -> str | None:
         return "It waits for Ray, which does not answer yet."
     if status in {JobStatus.RUNNING, JobStatus.CANCELLING}:
         return (
-            "Ray does not answer, so nothing is known of the run. Once Ray answers, the run is followed again, or, if "
-            "it has died, begun again from what it has finished; that is no failure of the job."
+            "Ray does not answer, so the state of the run is unknown. When Ray answers, the run is followed again. If "
+            "it has died, a new attempt continues from its finished stages; this is no failure of the job."
         )
     return None
 
 
 class _AtOnce(BaseModel):
-    """The immediate answer of a selection, as the database keeps it."""
+    """The immediate answer of a selection, as stored in the database."""
 
     students: list[StudentDocument] = []
     infeasible: list[InfeasibleDocument] = []
@@ -291,7 +291,7 @@ def _at_once(job: Job) -> _AtOnce:
     try:
         return _AtOnce.model_validate(job.answer or {})
     except ValidationError:
-        return _AtOnce(note="Another version of stillroom answered it, and this one cannot read that answer.")
+        return _AtOnce(note="Another version of stillroom wrote this answer, and this version cannot read it.")
 
 
 def plan_document(job: Job, storage: Storage) -> PlanJobDocument:
@@ -310,7 +310,7 @@ def plan_document(job: Job, storage: Storage) -> PlanJobDocument:
 
 def evaluation_document(job: Job, storage: Storage) -> EvaluationDocument:
     """Build an evaluation's document."""
-    # The place of the student's files is internal to the run.
+    # The folder of the student's files is internal to the run, so it is not shown.
     asked = {name: value for name, value in job.request.items() if name != "files"}
     task, result = asked.get("task"), job.result
     return EvaluationDocument(
@@ -335,7 +335,7 @@ def evaluation_document(job: Job, storage: Storage) -> EvaluationDocument:
 def _evaluated(model: Any) -> EvaluatedModel | None:
     try:
         return EvaluatedModel.model_validate(model)
-    except ValidationError:  # of another version
+    except ValidationError:  # written by another version
         return None
 
 
@@ -353,7 +353,7 @@ def _steps(job: Job, storage: Storage) -> list[StepDocument]:
 
 
 def current_step(storage: Storage, job_id: str, attempt: int) -> StepDocument | None:
-    """The current step of a running job."""
+    """Give the current step of a running job."""
     return next((step for step in _progress_of(storage, job_id, attempt) if step.status == "running"), None)
 
 
@@ -366,13 +366,13 @@ def _progress_of(storage: Storage, job_id: str, attempt: int) -> list[StepDocume
         return []
     try:
         progress = JobFolder(storage, job_id).read_progress(attempt)
-    except ValidationError:  # of another version; the controller says so when the run ends
+    except ValidationError:  # written by another version; the controller reports it when the run ends
         return []
     return progress.steps if progress else []
 
 
 def with_place(student: StudentDocument, storage: Storage) -> StudentDocument:
-    """Make ``files`` a path that can be opened as it stands."""
+    """Make ``files`` a full path or URL."""
     if student.files is None:
         return student
     return student.model_copy(update={"files": _placed(student.files, storage)})

@@ -1,4 +1,4 @@
-"""The driver's log of an attempt: what a job's run has written, read from Ray or from what was kept of it."""
+"""Driver logs of attempts: the output of a job's run, read from Ray or from the job's folder."""
 
 from __future__ import annotations
 
@@ -9,51 +9,51 @@ from workloads.storage.masking import mask
 from workloads.storage.storage import Storage
 
 DRIVER_LOG = "driver.log"
-"""Name of the kept log in an attempt's folder."""
+"""Name of the saved log in an attempt's folder."""
 MOST_CHARACTERS = 100_000
 
 
 class NoLogError(LookupError):
-    """There is no log of the attempt that was asked for; the message says why."""
+    """The requested attempt has no log; the message says why."""
 
 
 def fetch_log(attempt: Attempt, ray: RayJobs) -> str | None:
-    """Fetch the end of a log from Ray, masked, from the beginning of a line; None if Ray does not know the attempt.
+    """Fetch the end of a log from Ray, in whole lines, with secrets masked; None if Ray does not know the attempt.
 
     Raises:
-        RayUnreachableError: It does not answer.
+        RayUnreachableError: Ray does not answer.
     """
     text = ray.log_tail(attempt.submission_id)
-    # Masked before it is cut: a part of a secret is not found.
+    # Mask before cutting, since masking does not find a part of a secret.
     return None if text is None else _last(mask(text))
 
 
 def read_log(job: Job, number: int | None, lines: int, storage: Storage, ray: RayJobs | None) -> str:
-    """The last lines of an attempt's log, with secrets masked.
+    """Read the last lines of an attempt's log, with secrets masked.
 
     Args:
-        job: Whose.
-        number: The attempt; None for the latest.
-        lines: How many at most; the text is cut to :data:`MOST_CHARACTERS` too.
-        storage: Has the logs that were kept.
-        ray: None while it is away.
+        job: The job.
+        number: Number of the attempt; None for the latest.
+        lines: Most lines; the text is also cut to :data:`MOST_CHARACTERS`.
+        storage: The storage with the saved logs.
+        ray: The client of Ray; None while Ray does not answer.
 
     Raises:
-        NoLogError: There is no such attempt, or nobody has its log any more.
-        RayUnreachableError: Only Ray can have the log, and it does not answer.
+        NoLogError: There is no such attempt, or its log no longer exists.
+        RayUnreachableError: Only Ray may have the log, and it does not answer.
     """
     attempt = _attempt(job, number)
     text = _kept(job, attempt, storage)
     if text is None:
         if ray is None:
             raise RayUnreachableError(
-                f"Only Ray can have the log of attempt {attempt.number}, and it cannot be asked now."
+                f"Only Ray can have the log of attempt {attempt.number}, and Ray does not answer now."
             )
         text = fetch_log(attempt, ray)
     if text is None:
         raise NoLogError(
-            f"There is no log of attempt {attempt.number} of {job.id}: Ray does not know the attempt, or no longer. "
-            "The job's events say what happened."
+            f"There is no log of attempt {attempt.number} of {job.id}: Ray does not know the attempt, or has forgotten "
+            "it. See the job's events."
         )
     return "".join(text.splitlines(keepends=True)[-lines:])
 
@@ -81,4 +81,4 @@ def _last(text: str) -> str:
     if len(text) <= MOST_CHARACTERS:
         return text
     text = text[-MOST_CHARACTERS:]
-    return text[text.find("\n") + 1 :]  # all of it where it is one line
+    return text[text.find("\n") + 1 :]  # the whole text if it is one line

@@ -1,4 +1,4 @@
-"""Jobs' events, read from their folders once for all who follow them."""
+"""Jobs' events, read from their folders once for all readers."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from workloads.documents.job_folder import JobFolder
 from workloads.storage.storage import Storage
 
 KEPT_EVENTS = 50_000
-"""Limit of events kept in memory, of the attempts last asked for; some 2 KB each."""
+"""Most events kept in memory, about 2 KB each; those of the least recently read attempts go first."""
 
 Place = tuple[int, int]
 """Numbers of an attempt and of one of its events."""
 
 
 class EventLog:
-    """The events of a storage's jobs.
+    """Cache of the events of a storage's jobs.
 
-    An attempt writes its events again and again, each time with more at their end; so only what was added since the
-    last look is read and parsed, whoever it is for.
+    An attempt's file of events only grows at its end. So only the part that was added since the last read is read and
+    parsed, for all readers together.
 
     Args:
-        storage: Where the jobs' folders are.
+        storage: The storage with the jobs' folders.
         kept: See :data:`KEPT_EVENTS`.
     """
 
@@ -38,7 +38,7 @@ class EventLog:
         self._attempts: OrderedDict[tuple[str, int], _Attempt] = OrderedDict()
 
     def after(self, job: Job, place: Place = (0, 0), limit: int | None = None) -> list[EventEntry]:
-        """Give the events of all attempts, oldest first, that come after a place; at most ``limit``."""
+        """List the events of all attempts after a place, oldest first, at most ``limit``."""
         return list(islice(self._after(job, place), limit))
 
     def _after(self, job: Job, place: Place) -> Iterator[EventEntry]:
@@ -61,7 +61,7 @@ class EventLog:
 
 
 class _Attempt:
-    """The events read of an attempt so far."""
+    """Events of an attempt that were read so far."""
 
     def __init__(self, folder: JobFolder, number: int) -> None:
         self._folder = folder

@@ -1,4 +1,4 @@
-"""A client of Ray's Jobs REST API; knows HTTP only, so that the service needs no Ray."""
+"""Client of Ray's Jobs REST API over HTTP, so that the service need not import Ray."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from pydantic import ValidationError
 from services.jobs.ray_nodes import RayNode, parse_nodes
 from services.network import route_to
 
-# The first submission waits until the head's job agent is up: seconds on an idle machine, more on a busy one.
+# The first submission waits for the head's job agent: some seconds on an idle machine, longer on a busy one.
 _SUBMIT_SECONDS = 60.0
 _CALL_SECONDS = 10.0
 _NODES_SECONDS = 5.0
 _LOG_BYTES = 1 << 20
-"""A log is sent whole; of a longer one, at least this much of its end is kept while it is read."""
+"""Least bytes of a log's end that are kept; Ray sends the log whole."""
 
 
 class RayUnreachableError(RuntimeError):
-    """Ray does not answer, or its answer cannot be read; trying later may help."""
+    """Ray does not answer, or its answer cannot be read; a later try may succeed."""
 
 
 class RayJobStatus(StrEnum):
-    """Ray's own states of a job."""
+    """Ray's state of a job."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -47,19 +47,19 @@ class RayJobStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RayJob:
-    """A Ray job's state."""
+    """State of a Ray job, with Ray's message."""
 
     status: RayJobStatus
     message: str
 
 
 class RayJobs:
-    """Ray Jobs of one cluster; may be used by several threads.
+    """Client of the Ray Jobs of one cluster; several threads may use it.
 
     Args:
-        url: The dashboard, such as ``http://127.0.0.1:8265``.
-        token: Bearer token, where the cluster asks for one.
-        current_dir: Folder that drivers are started in; nobody else may be able to put modules there.
+        url: URL of the dashboard, such as ``http://127.0.0.1:8265``.
+        token: Bearer token, if the cluster requires one.
+        current_dir: Folder that drivers start in; other users must not be able to put modules there.
     """
 
     def __init__(self, url: str, token: str | None, current_dir: Path = Path("/")) -> None:
@@ -82,60 +82,60 @@ class RayJobs:
         self._http.close()
 
     def version(self, timeout: float = _CALL_SECONDS) -> str:
-        """Ray's version.
+        """Read Ray's version.
 
         Raises:
-            RayUnreachableError: It does not answer, or refuses the token.
+            RayUnreachableError: Ray does not answer, or refuses the token.
         """
         return str(self._document(self._send("GET", "/api/version", timeout=timeout), "ray_version")["ray_version"])
 
     def submit(self, submission_id: str, command: Sequence[str], metadata: dict[str, str] | None = None) -> None:
-        """Start a job; one of that id which is there already is left as it is.
+        """Start a job, unless Ray has a job of that id.
 
         Raises:
-            RayUnreachableError: Whether it was started is not known; submit again.
+            RayUnreachableError: It is unknown whether the job was started; submit it again.
         """
         if self.get(submission_id) is not None:
             return
-        # exec: Ray stops the shell that it starts and the children it has then, and so would miss a command that the
-        # shell is just forking; this way the command is the process that Ray knows.
-        # cd: Ray has workers import from the driver's current folder, which else is where somebody has started Ray.
+        # exec: the command replaces the shell that Ray starts, so that Ray stops the command itself. Ray stops a shell
+        # with its present children, and would miss a command that the shell is just starting.
+        # cd: workers import from the driver's current folder, which otherwise is the folder that Ray was started in.
         entrypoint = f"cd {shlex.quote(str(self._current_dir))} && exec {shlex.join(command)}"
         body = {"entrypoint": entrypoint, "submission_id": submission_id, "metadata": metadata or {}}
         response = self._send("POST", "/api/jobs/", json=body, timeout=_SUBMIT_SECONDS)
-        # Ray answers 500 for an id used twice, as for its own troubles; the question tells them apart.
+        # Ray answers 500 both for an id used twice and for its own errors; the query distinguishes them.
         if response.is_error and self.get(submission_id) is None:
-            raise RayUnreachableError(f"Ray did not take the job: {_short(response)}")
+            raise RayUnreachableError(f"Ray did not accept the job: {_short(response)}")
 
     def get(self, submission_id: str) -> RayJob | None:
-        """Read a job's state; None where Ray does not know it.
+        """Read a job's state; None if Ray does not know the job.
 
         Raises:
-            RayUnreachableError: It does not answer.
+            RayUnreachableError: Ray does not answer.
         """
         response = self._send("GET", f"/api/jobs/{submission_id}")
         if response.status_code == httpx.codes.NOT_FOUND:
             return None
         document = self._document(response, "status")
         if document["status"] not in set(RayJobStatus):
-            raise RayUnreachableError(f"Ray at {self.url} gives the job a state that is unknown here.")
+            raise RayUnreachableError(f"Ray at {self.url} reports an unknown state of the job.")
         return RayJob(RayJobStatus(document["status"]), str(document.get("message") or ""))
 
     def stop(self, submission_id: str) -> None:
         """Stop a job; an ended or unknown job is no error.
 
         Raises:
-            RayUnreachableError: It does not answer.
+            RayUnreachableError: Ray does not answer.
         """
         response = self._send("POST", f"/api/jobs/{submission_id}/stop")
         if response.status_code != httpx.codes.NOT_FOUND:
             self._checked(response)
 
     def log_tail(self, submission_id: str) -> str | None:
-        """The end of what the driver has written; None if Ray does not know the job.
+        """Read the end of the driver's log; None if Ray does not know the job.
 
         Raises:
-            RayUnreachableError: It does not answer, or takes too long.
+            RayUnreachableError: Ray does not answer, or takes too long.
         """
         path, deadline = f"/api/jobs/{submission_id}/logs", time.monotonic() + _CALL_SECONDS
         content, whole = b"", True
@@ -158,10 +158,10 @@ class RayJobs:
         return text.encode(errors="replace").decode()  # a lone surrogate could not be sent or stored
 
     def nodes(self) -> list[RayNode]:
-        """The nodes that are up, with their resources.
+        """List the live nodes with their resources.
 
         Raises:
-            RayUnreachableError: It does not answer.
+            RayUnreachableError: Ray does not answer.
         """
         document = self._document(self._send("GET", "/nodes?view=summary", timeout=_NODES_SECONDS), "data")
         try:
@@ -191,7 +191,7 @@ class RayJobs:
 
     def _checked(self, response: httpx.Response) -> httpx.Response:
         if response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
-            raise RayUnreachableError(f"Ray at {self.url} refuses the token. Set STILLROOM_RAY_TOKEN to its own.")
+            raise RayUnreachableError(f"Ray at {self.url} refuses the token. Set STILLROOM_RAY_TOKEN to its token.")
         if response.is_error:
             reason = f"{response.status_code}: {_short(response)}"
             raise RayUnreachableError(f"Ray at {self.url} answers {reason}{self._route.note}")

@@ -1,7 +1,7 @@
-"""The nodes of a Ray cluster with their resources, from the summary that Ray's dashboard gives at ``/nodes``.
+"""Nodes of a Ray cluster with their resources, from the summary of Ray's dashboard (``/nodes``).
 
-Ray tells what is in use only as text, a line for each resource: ``1.0/4.0 CPU (0.0 used of 2.0 reserved in placement
-groups)``. The reserved part counts as used here: others cannot have it.
+Ray gives resources in use only as text, a line per resource: ``1.0/4.0 CPU (0.0 used of 2.0 reserved in placement
+groups)``. The reserved part counts as used here, since other work cannot have it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Summary(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """How much there is of a resource; ``free`` is None where Ray does not tell."""
+    """Amount of a resource; ``free`` is None if Ray does not give it."""
 
     total: float
     free: float | None
@@ -43,7 +43,7 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class RayNode:
-    """A node that is up; memory is in bytes, its free part rounded as Ray shows it."""
+    """A live node; memory is in bytes, and its free part is as rounded as in Ray's text."""
 
     id: str
     is_head: bool
@@ -56,7 +56,7 @@ def parse_nodes(data: Any) -> list[RayNode]:
     """Parse the summary; the head is first.
 
     Raises:
-        ValidationError: It is none.
+        ValidationError: The data has another form.
     """
     summary = _Summary.model_validate(data)
     alive = [node.raylet for node in summary.nodes if node.raylet.state == "ALIVE"]
@@ -69,7 +69,7 @@ def _node(raylet: _Raylet, used: str | None) -> RayNode:
 
     def amount(name: str) -> Amount:
         total = raylet.total.get(name, 0.0)
-        # What a node does not have is not among its lines.
+        # The lines leave out resources that the node does not have.
         return Amount(total, 0.0 if total == 0 else None if free is None else free.get(name))
 
     return RayNode(raylet.node_id, raylet.is_head, amount("CPU"), amount("GPU"), amount("memory"))

@@ -1,4 +1,4 @@
-"""Jobs and attempts as the rest of the service sees them: read-only, free of the database."""
+"""Jobs and attempts for the rest of the service: read-only records without the database."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Attempt:
     """One run of a job.
 
     Attributes:
-        reason: Why it ended as it did, where that needs saying.
-        submission_id: Its name among the Ray Jobs.
+        reason: Why it ended so, if that is not obvious.
+        submission_id: Its id among the Ray Jobs.
     """
 
     number: int
@@ -30,10 +30,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class RequestKey:
-    """An idempotency key of a request, so that sending it again makes no second job.
+    """Idempotency key of a request, so that a request sent twice makes no second job.
 
     Attributes:
-        scope: Route and tenant; a key is valid there alone.
+        scope: Tenant and route that the key is valid for.
         digest: Digest of the request's content.
     """
 
@@ -44,11 +44,11 @@ class RequestKey:
 
 @dataclass(frozen=True, slots=True)
 class JobSummary:
-    """A job as lists show it.
+    """Summary of a job in lists.
 
     Attributes:
-        number: Orders jobs by their making.
-        shown: Of the request and the result; see :mod:`services.jobs.summaries`.
+        number: Position of the job in the order of creation.
+        shown: Parts of the request and the result; see :mod:`services.jobs.summaries`.
     """
 
     number: int
@@ -65,17 +65,17 @@ class JobSummary:
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Filter of a list of jobs.
+    """Filter of a list of jobs; a job must meet all conditions.
 
     Attributes:
-        kind: Those of this kind.
-        tenant: Those of this tenant; None is everyone's.
-        status: Those in this state.
-        batch: Those of this batch.
-        parent: Those of this job.
-        student: Evaluations of this student.
-        teachers: Those of one of these teachers, as kept requests name them.
-        labels: Those that have all of these labels.
+        kind: Kind of the jobs.
+        tenant: Tenant that owns the jobs; None for all.
+        status: State of the jobs.
+        batch: Id of their batch.
+        parent: Id of the job that they were made from.
+        student: Id of the student that they evaluate.
+        teachers: Teachers, of which they have one, as in stored requests.
+        labels: Labels that they all have.
     """
 
     kind: JobKind = "compression"
@@ -93,20 +93,20 @@ class Job:
     """A compression, a selection from one, a plan of one, or an evaluation of a model.
 
     Attributes:
-        number: Orders jobs by their making.
-        kind: Which of them.
-        tenant: Whose it is.
-        batch: Of which batch it is, if of one.
-        parent: A selection's compression; a compression's plan, where there was one.
-        scores: Fingerprint of the scores table that a selection answers from.
-        answer: What a selection could be answered at once.
-        request: As accepted, JSON-like.
+        number: Position of the job in the order of creation.
+        kind: Which of these it is.
+        tenant: The tenant that owns the job.
+        batch: Id of its batch, if it is part of one.
+        parent: Id of the compression of a selection or an evaluation, or of the plan of a compression, if any.
+        scores: Fingerprint of the scores table that answers a selection.
+        answer: The immediate answer of a selection.
+        request: The accepted request, JSON-like.
         attempt: Number of the latest attempt; 0 before the first.
         resumed_after: Number of the attempt after which a person last resumed it; 0 if nobody did.
-        not_before: A queued job waits until then (back-off).
-        result: How it ended, None before.
-        steps: The last attempt's steps, None before the end.
-        attempts: All of them, oldest first.
+        not_before: Time until which a queued job waits (back-off).
+        result: The result; None before the end.
+        steps: The last attempt's steps; None before the end.
+        attempts: All attempts, oldest first.
     """
 
     number: int
@@ -137,11 +137,11 @@ class Job:
 
     @property
     def failures(self) -> int:
-        """Attempts that failed or were lost since the job was made or resumed."""
+        """Number of attempts that failed or were lost since the job was made or resumed."""
         return sum(one.status.counts_as_failure for one in self.attempts if one.number > self.resumed_after)
 
     @property
     def ray_losses(self) -> int:
-        """Attempts that Ray died under since the job was made or resumed; they are no failures of the job."""
+        """Number of attempts lost with Ray since the job was made or resumed; they are no failures of the job."""
         lost = (one for one in self.attempts if one.status is AttemptStatus.RAY_LOST)
         return sum(one.number > self.resumed_after for one in lost)

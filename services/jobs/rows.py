@@ -1,4 +1,4 @@
-"""Rows of the database: found and locked, moved on, and read as records; all stores share this."""
+"""Rows of the database: look-up, locks, changes of state, conversion into records; all stores use this."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class UnknownJobError(LookupError):
     """No job has that id.
 
     Attributes:
-        kind: What it was asked for as, or what its id says that it was.
+        kind: The requested kind, or the kind that the id's prefix names.
     """
 
     def __init__(self, job_id: str, kind: JobKind | None = None) -> None:
@@ -35,10 +35,10 @@ class UnknownJobError(LookupError):
 
 
 class TransitionError(RuntimeError):
-    """The job's state does not allow the change; it has moved on since it was read.
+    """The job's state does not allow the change.
 
     Attributes:
-        status: The state that the job is in.
+        status: The job's state.
     """
 
     def __init__(self, job_id: str, status: StrEnum, wanted: str) -> None:
@@ -47,14 +47,14 @@ class TransitionError(RuntimeError):
 
 
 class StoppingError(RuntimeError):
-    """The service is stopping and takes nothing new."""
+    """The service is stopping and accepts no changes."""
 
     def __init__(self) -> None:
-        super().__init__("The service is stopping. Ask again when it, or another, serves.")
+        super().__init__("The service is stopping. Ask again when it, or another one, has started.")
 
 
 class Gate:
-    """Admits changes of requests until the service stops."""
+    """Gate that admits requests' changes until the service stops."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -63,7 +63,7 @@ class Gate:
 
     @contextmanager
     def passing(self) -> Iterator[None]:
-        """A change; the gate is not closed in the middle of one.
+        """Make a change inside the gate; closing the gate waits for it.
 
         Raises:
             StoppingError: The gate is closed.
@@ -80,18 +80,18 @@ class Gate:
                 self._changed.notify_all()
 
     def close(self, seconds: float) -> bool:
-        """Admit no more changes and wait for those under way; returns whether all have ended in that time."""
+        """Admit no more changes, and wait for unfinished ones; returns whether all have ended in that time."""
         with self._changed:
             self._open = False
             return self._changed.wait_for(lambda: self._inside == 0, seconds)
 
 
 class Sessions:
-    """Opens a database's sessions.
+    """Source of a database's sessions.
 
     Args:
         engine: From :func:`services.jobs.database.open_database`, migrated.
-        gate: That changes pass; left out, nothing stops them.
+        gate: Refuses changes when it is closed; by default none are refused.
     """
 
     def __init__(self, engine: Engine, gate: Gate | None = None) -> None:
@@ -100,12 +100,12 @@ class Sessions:
         self._gate = gate or Gate()
 
     def reading(self) -> Session:
-        """A session that only reads."""
+        """Open a session that only reads."""
         return Session(self._readers)
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """One short transaction."""
+        """Open a session with one short writing transaction."""
         with self._gate.passing(), Session(self._writers) as session, session.begin():
             yield session
 
@@ -116,21 +116,21 @@ def find_row(
     """Read a job's row.
 
     Args:
-        session: Where.
+        session: The session.
         job_id: The job.
-        kind: What it must be; None is anything.
-        tenant: Whose it must be; None is anyone's.
-        lock: Nobody else may change it until the transaction ends.
+        kind: Kind that the job must have; None for any.
+        tenant: Owner that the job must have; None for any.
+        lock: Whether to lock the row until the transaction ends.
 
     Raises:
-        UnknownJobError: There is none.
+        UnknownJobError: There is no such job.
     """
     query = select(JobRow).where(JobRow.id == job_id)
     if kind is not None:
         query = query.where(JobRow.kind == kind)
     if tenant is not None:
         query = query.where(JobRow.tenant == tenant)
-    # SQLite leaves the lock out; its writers take turns as a whole.
+    # SQLite ignores the lock; its writing transactions run one at a time.
     row = session.scalar(query.with_for_update() if lock else query)
     if row is None:
         raise UnknownJobError(job_id, kind)
@@ -138,10 +138,10 @@ def find_row(
 
 
 def move(row: JobRow, target: JobStatus) -> None:
-    """Move a job to a next state.
+    """Move a job to another state.
 
     Raises:
-        TransitionError: It may not.
+        TransitionError: The job's state does not allow it.
     """
     status = JobStatus(row.status)
     if not status.may_become(target):
@@ -150,10 +150,10 @@ def move(row: JobRow, target: JobStatus) -> None:
 
 
 def ask_for_end(row: JobRow) -> None:
-    """Cancel a queued job at once, and have the controller cancel a running one; asking again changes nothing.
+    """Cancel a queued job at once; the controller cancels a running one. Repeating it changes nothing.
 
     Raises:
-        TransitionError: It has succeeded or failed already.
+        TransitionError: The job has succeeded or failed.
     """
     status = JobStatus(row.status)
     if status in {JobStatus.CANCELLING, JobStatus.CANCELLED}:
@@ -167,10 +167,10 @@ def ask_for_end(row: JobRow) -> None:
 
 
 def send_back(row: JobRow) -> None:
-    """Send a failed or cancelled job back to the queue; its failures count from 0 again.
+    """Queue a failed or cancelled job again; its failures count from 0.
 
     Raises:
-        TransitionError: It has not ended, or has succeeded.
+        TransitionError: The job has not ended, or has succeeded.
     """
     if not JobStatus(row.status).may_be_resumed:
         raise TransitionError(row.id, JobStatus(row.status), "queued again")
@@ -181,12 +181,12 @@ def send_back(row: JobRow) -> None:
 
 
 def now() -> datetime:
-    """The time in UTC."""
+    """Give the time in UTC."""
     return datetime.now(UTC)
 
 
 def job_of(row: JobRow) -> Job:
-    """Read a row as a record."""
+    """Convert a row into a record."""
     return Job(
         number=row.number,
         id=row.id,
@@ -212,16 +212,16 @@ def job_of(row: JobRow) -> Job:
 
 
 def _result(row: JobRow) -> ResultDocument:
-    """The result of a job; one of a version that this one cannot read is shown as that, and keeps its artefacts."""
+    """Read a job's result; an unreadable one of another version becomes an error that keeps its artefacts."""
     assert row.result is not None
     try:
         return ResultDocument.model_validate(row.result)
     except ValidationError as error:
         place = ".".join(str(part) for part in error.errors()[0]["loc"])
         message = (
-            f"The job has {row.status}, and another version of stillroom wrote its result: {place} cannot be read."
+            f"The job has {row.status}, but another version of stillroom wrote its result: {place} cannot be read."
         )
-        remedy = "Read it with that version, or submit the request again; what is there of its artefacts is used."
+        remedy = "Read it with that version, or submit the request again; its artefacts are reused."
         artifacts = row.result.get("artifacts")
         return ResultDocument(
             status="failed",
@@ -233,7 +233,7 @@ def _result(row: JobRow) -> ResultDocument:
 def _steps(given: list[dict[str, Any]]) -> tuple[StepDocument, ...]:
     try:
         return tuple(StepDocument.model_validate(step) for step in given)
-    except ValidationError:  # of another version
+    except ValidationError:  # written by another version
         return ()
 
 

@@ -1,6 +1,6 @@
-"""Work on one job at a time: begin an attempt, follow it, end it, retry.
+"""Work on one job: submit an attempt, follow it, end it, retry.
 
-The job's folder decides how an attempt ended (``result.json``); Ray only tells of a death without a result.
+The result in the job's folder (``result.json``) decides how an attempt ended; Ray's state counts only if there is none.
 Every method may be interrupted anywhere: the next poll of the job continues from the store's state.
 """
 
@@ -31,9 +31,9 @@ from workloads.storage.places import EVERYWHERE, Places
 from workloads.storage.storage import Storage
 
 MAX_BACKOFF_SECONDS = 300.0
-# Retries do not help against invalid input or a full storage.
+# Errors that another attempt may not meet again; invalid input and a full storage are not among them.
 RETRIED_CODES = frozenset({"internal", "lost", "unreachable"})
-# An unreachable hub or storage comes back in minutes rather than seconds.
+# An outage of a hub or a storage lasts minutes rather than seconds.
 OUTAGE_FACTOR = 15
 # Ray's messages for a job whose node, head or supervisor died, not its driver.
 _RAY_DIED = re.compile(
@@ -50,10 +50,10 @@ class RetryPolicy:
     """Limits of a job's failures, and waits between attempts.
 
     Attributes:
-        max_attempts: Failed or lost attempts after which the job has failed.
-        backoff_seconds: Wait after the first; doubled each time, up to five minutes. Where a hub or a storage did
-            not answer, it is :data:`OUTAGE_FACTOR` times as long.
-        max_ray_losses: Attempts that Ray died under, which are no failures of the job, after which it has failed too.
+        max_attempts: Number of failed or lost attempts after which the job has failed.
+        backoff_seconds: Wait after the first failure; doubled for each further one, up to five minutes. After an outage
+            of a hub or a storage it is :data:`OUTAGE_FACTOR` times as long.
+        max_ray_losses: Number of attempts lost with Ray (these are no failures) after which the job has failed.
     """
 
     max_attempts: int
@@ -61,20 +61,20 @@ class RetryPolicy:
     max_ray_losses: int = 10
 
     def wait(self, failures: int, code: str = "internal") -> timedelta:
-        """The wait after that many failures, the last of them with that code."""
+        """Give the wait after this number of failures, the last of which had this code."""
         first = self.backoff_seconds * (OUTAGE_FACTOR if code == "unreachable" else 1)
         return timedelta(seconds=min(MAX_BACKOFF_SECONDS, first * 2 ** min(failures - 1, 20)))
 
 
 class Runner:
-    """Moves jobs on.
+    """Work on jobs' runs.
 
     Args:
         store: The jobs; work on a job needs a claim on it.
-        storage: Where their folders are.
-        policy: When to try again.
-        run_module: The module that a run starts.
-        places: Where requests may read.
+        storage: The storage with the jobs' folders.
+        policy: The policy of retries.
+        run_module: Python module that a run starts.
+        places: Places that requests may read.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Runner:
         self._places = places
 
     def submit(self, job: Job, ray: RayJobs) -> None:
-        """Send the attempt that a job has begun to Ray; sending it again starts nothing."""
+        """Submit a job's latest attempt to Ray; repeating it starts nothing."""
         attempt = job.latest
         assert attempt is not None
         try:
@@ -101,21 +101,21 @@ class Runner:
             folder.write_order(OrderDocument(kind=job.kind, scores=job.scores, **where))
             folder.write_request(job.request)
         except OSError as error:
-            message = f"The request could not be written to the storage: {error}."
+            message = f"The job's request could not be written to the storage: {error}."
             self._fail(job, AttemptStatus.FAILED, ErrorDocument(code="storage", message=message), retry=True)
             return
         arguments = ["--storage", self._storage.url, "--job", job.id, "--attempt", str(attempt.number)]
-        # sys.executable: the raylet's PATH may hold another Python. -P: nothing is imported from the current folder.
+        # sys.executable: the raylet's PATH may have another Python. -P: the run imports nothing from its folder.
         command = [sys.executable, "-P", "-m", self._run_module, *arguments]
         ray.submit(attempt.submission_id, command, {"job": job.id, "attempt": str(attempt.number)})
         self._store.mark_submitted(job.id, attempt.number)
         log.info("attempt_submitted", job=job.id, attempt=attempt.number)
 
     def follow(self, job: Job, ray: RayJobs | None) -> bool:
-        """Look at a running job; without Ray only at its folder.
+        """Check a running job, without Ray only by its folder.
 
         Returns:
-            Whether the attempt has left a result, after which its driver should end by itself.
+            Whether the attempt has written a result, after which its driver should end by itself.
         """
         result = self._read_result(job)
         if result is not None and self._blames_ray(job, result, ray):
@@ -161,7 +161,7 @@ class Runner:
             ray.stop(attempt.submission_id)
 
     def interrupt(self, job: Job) -> None:
-        """Note that the service's own stop has ended the run: the job waits, and no failure is counted."""
+        """Record that the stop of the service has ended the run: the job is queued, and no failure is counted."""
         if job.status is JobStatus.CANCELLING:
             self._end_cancelled(job)
             return
@@ -199,7 +199,7 @@ class Runner:
         self._fail(job, AttemptStatus.FAILED, error, retry=retry, result=result)
 
     def _blames_ray(self, job: Job, result: ResultDocument, ray: RayJobs | None) -> bool:
-        """Whether a run failed by an error that Ray's own death explains: Ray is away, or knows the run no more."""
+        """Whether the death of Ray may have caused a run's failure: Ray does not answer, or does not know the run."""
         if result.error is None or result.error.code not in {"internal", "lost"}:
             return False
         attempt = job.latest
@@ -210,7 +210,7 @@ class Runner:
             return True
 
     def _lose_ray(self, job: Job, message: str) -> None:
-        """End an attempt that Ray died under: it is no failure of the job, and has a bound of its own."""
+        """End an attempt that was lost with Ray; such losses are no failures, and have a limit of their own."""
         losses, most = job.ray_losses + 1, self._policy.max_ray_losses
         message = f"{message} This is no failure of the job; Ray has died under it {losses} times, of {most} at most."
         if losses >= most:
@@ -295,11 +295,11 @@ class Runner:
         try:
             return self._folder(job).read_result(job.attempt)
         except ValidationError as error:
-            message = f"The result of attempt {job.attempt} cannot be understood: {error.errors()[0]['msg']}."
+            message = f"The result of attempt {job.attempt} cannot be read: {error.errors()[0]['msg']}."
             return ResultDocument(status="failed", error=ErrorDocument(code="internal", message=message))
 
     def _steps(self, job: Job, *, failed: bool) -> list[StepDocument]:
-        """The attempt's last steps; in one that failed, the step it was at has failed."""
+        """Give the attempt's last steps; if it failed, its running steps have failed."""
         progress = self._progress(job)
         steps = progress.steps if progress else []
         if not failed:
@@ -308,7 +308,7 @@ class Runner:
         return [step.model_copy(update=ended) if step.status == "running" else step for step in steps]
 
     def _stored_bytes(self, job: Job, result: ResultDocument | None = None) -> int | None:
-        """Bytes that the job has stored, by its result, else by the reports of its attempt."""
+        """Give the bytes that the job has stored, from its result, else from its attempt's progress."""
         if result is not None and result.stored_bytes is not None:
             return result.stored_bytes
         try:

@@ -1,11 +1,11 @@
-"""The states of a job and of an attempt, and which may follow which."""
+"""States of jobs, attempts and batches, and the allowed transitions."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
 LOCAL_TENANT = "local"
-"""Tenant of whoever is asked for no key."""
+"""Tenant of callers without a key, if the service requires none."""
 
 
 class JobStatus(StrEnum):
@@ -20,20 +20,20 @@ class JobStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether nothing follows by itself any more."""
+        """Whether the job has ended; only a person can resume it."""
         return not _FOLLOWS[self]
 
     @property
     def may_be_resumed(self) -> bool:
-        """Whether a person may send it back to the queue."""
+        """Whether a person may queue the job again."""
         return self in {JobStatus.FAILED, JobStatus.CANCELLED}
 
     def may_become(self, other: JobStatus) -> bool:
-        """Whether ``other`` may follow."""
+        """Whether ``other`` may follow this state."""
         return other in _FOLLOWS[self]
 
 
-# A run that died goes back to the queue, and from there to its next attempt.
+# After a run has died, its job returns to the queue and gets another attempt.
 _FOLLOWS: dict[JobStatus, frozenset[JobStatus]] = {
     JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED}),
     JobStatus.RUNNING: frozenset({JobStatus.QUEUED, JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLING}),
@@ -47,7 +47,7 @@ _FOLLOWS: dict[JobStatus, frozenset[JobStatus]] = {
 class AttemptStatus(StrEnum):
     """State of an attempt.
 
-    The service's own stop has ended one that is ``interrupted``; Ray died under one that is ``ray_lost``.
+    ``interrupted``: the stop of the service ended it. ``lost``: its process died. ``ray_lost``: Ray died during it.
     """
 
     STARTING = "starting"
@@ -66,7 +66,7 @@ class AttemptStatus(StrEnum):
 
     @property
     def counts_as_failure(self) -> bool:
-        """Whether it uses up one of the attempts that a job may fail."""
+        """Whether it counts towards the limit of failed attempts."""
         return self in {AttemptStatus.FAILED, AttemptStatus.LOST}
 
 
@@ -84,10 +84,10 @@ class BatchStatus(StrEnum):
 
     @classmethod
     def of(cls, present: frozenset[JobStatus]) -> BatchStatus:
-        """The state of a batch whose jobs are in these states.
+        """Give the state of a batch whose jobs are in these states.
 
-        It is queued before any job has begun, then running until all have ended, then partial where only some have
-        succeeded. A batch without jobs, all deleted, is empty.
+        It is queued before any job has begun, then running until all have ended, then partial if only some have
+        succeeded. A batch whose jobs were all deleted is empty.
         """
         if not present:
             return cls.EMPTY

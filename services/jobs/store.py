@@ -1,6 +1,6 @@
-"""The store of jobs as people use it: each change is one short transaction that checks the state it starts from.
+"""Store of jobs for people's requests: each change is one short transaction that first checks the job's state.
 
-What the controller does with jobs is in :mod:`services.jobs.work`.
+:mod:`services.jobs.work` is the store for the controller.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ _Row = TypeVar("_Row", JobRow, BatchRow)
 _Made = TypeVar("_Made")
 _MADE_FROM: tuple[JobKind, ...] = ("selection", "evaluation")
 """Kinds of jobs that are deleted with the compression that they were made from."""
-MAX_PAGE = 200  # of what a client may ask for
+MAX_PAGE = 200
+"""Most entries of a page that a client may request."""
 
 
 class KeyReusedError(ValueError):
@@ -48,12 +49,12 @@ class KeyReusedError(ValueError):
 
 
 class JobStore:
-    """Jobs and their attempts in a database.
+    """Store of jobs and their attempts in a database.
 
     Args:
         engine: From :func:`services.jobs.database.open_database`, migrated.
-        quotas: What tenants may have; left out, there are only the limits that tenants have of their own.
-        gate: That changes pass, until the service stops.
+        quotas: The tenants' quotas; by default only tenants' own limits apply.
+        gate: Refuses changes when the service stops.
     """
 
     def __init__(self, engine: Engine, quotas: Quotas | None = None, gate: Gate | None = None) -> None:
@@ -73,22 +74,22 @@ class JobStore:
         tokens: int = 0,
         key: RequestKey | None = None,
     ) -> Job:
-        """Add a queued job, or one that leaves nothing to do, and give it an id.
+        """Add a queued job, or a succeeded one that needs no run.
 
         Args:
-            request: As accepted.
-            kind: What it is; the id begins with the kind's prefix.
-            tenant: Whose it is.
-            parent: A selection's compression, or a compression's plan.
-            scores: Fingerprint of the scores table that a selection answers from.
-            answer: Gives what a selection with that id can be answered at once.
-            result: Gives the result of the job with that id, which has succeeded without a run; none: it needs one.
-            tokens: That it trains on.
-            key: Of the request; where it was sent before, the job that was made then is given.
+            request: The accepted request.
+            kind: Kind of the job; its id begins with the kind's prefix.
+            tenant: The tenant that owns the job.
+            parent: Id of the compression of a selection or an evaluation, or of the plan of a compression.
+            scores: Fingerprint of the scores table that answers a selection.
+            answer: Makes the immediate answer of a selection, from its id.
+            result: Makes the result of a job that needs no run, from its id; None if the job needs a run.
+            tokens: Number of tokens to train on.
+            key: Idempotency key of the request; if it was sent before, the job made then is returned.
 
         Raises:
             KeyReusedError: The key was sent before, with another request.
-            QuotaExceededError: The tenant may not have it.
+            QuotaExceededError: A quota of the tenant would be exceeded.
             UnknownJobError: There is no such parent.
         """
         row = new_row(request, kind, tenant=tenant, parent=parent, tokens=tokens)
@@ -100,8 +101,8 @@ class JobStore:
 
         def make(session: Session) -> JobRow:
             if parent is not None:
-                find_row(session, parent, tenant=tenant, lock=True)  # so that nobody deletes it meanwhile
-            if result is None:  # else it takes nothing of what is limited
+                find_row(session, parent, tenant=tenant, lock=True)  # so that it is not deleted meanwhile
+            if result is None:  # a job without a run uses nothing that is limited
                 self._quotas.admit(session, tenant, tokens=tokens)
             session.add(row)
             return row
@@ -109,17 +110,17 @@ class JobStore:
         return make_once(self._sessions, key, JobRow, make, _read)
 
     def find_keyed(self, key: RequestKey) -> Job | None:
-        """The job that was made by a request with this key.
+        """Find the job made by a request with this key.
 
         Raises:
-            KeyReusedError: It was made by another request.
+            KeyReusedError: The key was sent before, with another request.
         """
         with self._sessions.reading() as session:
             found = find_keyed_row(session, key, JobRow)
             return None if found is None else job_of(found)
 
     def latest_plan(self, request: dict[str, Any], tenant: str = LOCAL_TENANT) -> Job | None:
-        """The tenant's newest finished plan of exactly this request."""
+        """Find the tenant's newest succeeded plan of exactly this request."""
         query = (
             select(JobRow)
             .where(JobRow.digest == digest_of(request), JobRow.kind == "plan", JobRow.tenant == tenant)
@@ -132,10 +133,10 @@ class JobStore:
             return None if row is None else job_of(row)
 
     def get(self, job_id: str, kind: JobKind | None = None, *, tenant: str | None = None) -> Job:
-        """Read a job, of one kind and of one tenant where these are given.
+        """Read a job; if a kind or a tenant is given, the job must have it.
 
         Raises:
-            UnknownJobError: There is none of that id.
+            UnknownJobError: There is no such job.
         """
         with self._sessions.reading() as session:
             return job_of(find_row(session, job_id, kind, tenant=tenant))
@@ -144,9 +145,9 @@ class JobStore:
         """Read up to ``limit`` jobs, newest first.
 
         Args:
-            wanted: Which jobs; left out, all compressions.
-            limit: At most so many.
-            before: Those with a lower number, hence older.
+            wanted: Filter of the jobs; by default all compressions.
+            limit: Most jobs.
+            before: Only jobs with a lower number, which are older.
         """
         with self._sessions.reading() as session:
             numbers = _numbers(session, wanted or JobFilter(), limit, before)
@@ -158,7 +159,7 @@ class JobStore:
     def summaries(
         self, wanted: JobFilter | None = None, *, limit: int = 50, before: int | None = None
     ) -> list[JobSummary]:
-        """Read up to ``limit`` jobs as lists show them, newest first; for the arguments see :meth:`page`."""
+        """Read the summaries of up to ``limit`` jobs, newest first; for the arguments see :meth:`page`."""
         with self._sessions.reading() as session:
             numbers = _numbers(session, wanted or JobFilter(), limit, before)
             if not numbers:
@@ -170,7 +171,7 @@ class JobStore:
             ]
 
     def limits_tokens(self, tenant: str) -> bool:
-        """Whether there is a limit to what a tenant's jobs may train on."""
+        """Whether a quota limits the tokens that a tenant's jobs train on."""
         with self._sessions.reading() as session:
             return self._quotas.of(session, tenant).max_tokens is not None
 
@@ -183,7 +184,7 @@ class JobStore:
             before = found[-1].number
 
     def counts(self) -> tuple[dict[tuple[JobKind, JobStatus], int], dict[AttemptStatus, int]]:
-        """Numbers of jobs by kind and state, and of attempts by state."""
+        """Count the jobs by kind and state, and the attempts by state."""
         jobs = select(JobRow.kind, JobRow.status, func.count()).group_by(JobRow.kind, JobRow.status)
         attempts = select(AttemptRow.status, func.count()).group_by(AttemptRow.status)
         with self._sessions.reading() as session:
@@ -198,7 +199,7 @@ class JobStore:
         Repeating it changes nothing.
 
         Raises:
-            TransitionError: It has succeeded or failed already.
+            TransitionError: The job has succeeded or failed.
         """
         with self._sessions.writing() as session:
             row = find_row(session, job_id, lock=True)
@@ -207,15 +208,15 @@ class JobStore:
             return job_of(row)
 
     def resume(self, job_id: str) -> Job:
-        """Send a failed or cancelled job back to the queue, where it may fail as often as a new one.
+        """Queue a failed or cancelled job again; it may fail as often as a new one.
 
         Raises:
-            QuotaExceededError: Its tenant may not have another unfinished job.
-            TransitionError: It has not ended, or has succeeded.
+            QuotaExceededError: The tenant's quota of unfinished jobs would be exceeded.
+            TransitionError: The job has not ended, or has succeeded.
         """
         with self._sessions.writing() as session:
             row = find_row(session, job_id, lock=True)
-            with session.no_autoflush:  # it does not count among the unfinished yet
+            with session.no_autoflush:  # so that the quota's query does not count this job
                 send_back(row)
                 self._quotas.admit(session, row.tenant)
             session.flush()
@@ -226,10 +227,10 @@ class JobStore:
 
         Args:
             job_id: The job.
-            clear: Removes what is kept of a job elsewhere, by its id; where it fails, no job is forgotten.
+            clear: Removes the job's folder, by its id; if it fails, no job is deleted.
 
         Raises:
-            TransitionError: It, or a job made from it, has not ended.
+            TransitionError: The job, or a job made from it, has not ended.
         """
         with self._sessions.writing() as session:
             row = find_row(session, job_id, lock=True)
@@ -245,7 +246,7 @@ def new_row(
     batch: str | None = None,
     tokens: int = 0,
 ) -> JobRow:
-    """A queued job with an id of its own, not yet in the database."""
+    """Make the row of a queued job with a new id; it is not in the database yet."""
     found_by = tags.digests(kind, tenant, tags.filters_of(request, batch, parent))
     return JobRow(
         id=new_id(PREFIXES[kind]),
@@ -271,12 +272,12 @@ _SHOWN = (
 
 
 def _numbers(session: Session, wanted: JobFilter, limit: int, before: int | None) -> list[int]:
-    """The numbers of the newest jobs that a list has, all of them found by indexes."""
+    """Find the numbers of the newest jobs of a list, by indexes only."""
     filters = tags.labels(wanted.labels)
     named = {"batch": wanted.batch, "parent": wanted.parent, "student": wanted.student}
     filters += [(name, value) for name, value in named.items() if value is not None]
     found: list[int] = []
-    for teacher in wanted.teachers or (None,):  # each by its index; one of several would be looked for by hand
+    for teacher in wanted.teachers or (None,):  # one query each; a query for several teachers would use no index
         one = filters if teacher is None else [("teacher", teacher), *filters]
         query = _tagged(wanted, one) if one else _untagged(wanted)
         number = query.selected_columns[0]
@@ -294,7 +295,7 @@ def _untagged(wanted: JobFilter) -> Select[int]:
 
 
 def _tagged(wanted: JobFilter, filters: Sequence[tags.Filter]) -> Select[int]:
-    """Jobs with all of these tags, which name the kind and the tenant too."""
+    """Select jobs with all of these tags, which also cover the kind and the tenant."""
     first, *others = (tags.digest_of(wanted.kind, wanted.tenant, one) for one in filters)
     query = select(JobTagRow.job_number).where(JobTagRow.digest == first)
     for digest in others:
@@ -317,17 +318,17 @@ def make_once(
     make: Callable[[Session], _Row],
     read: Callable[[Session, _Row], _Made],
 ) -> _Made:
-    """Make something in one transaction; where the request's key was sent before, nothing is made.
+    """Make a job or a batch in one transaction, unless the request's key was sent before.
 
     Args:
-        sessions: The database's.
-        key: Of the request.
-        kind: What is made.
-        make: Adds the rows, and gives the one that the key leads to.
-        read: Gives it as the answer.
+        sessions: The database's sessions.
+        key: Idempotency key of the request.
+        kind: Class of the made row.
+        make: Adds the rows, and returns the one that the key refers to.
+        read: Converts that row into a record.
 
     Returns:
-        What was made, now or when the key was sent before.
+        The record, of this call or of the first request with the key.
 
     Raises:
         KeyReusedError: The key was sent before, with another request.
@@ -356,7 +357,7 @@ def forget(session: Session, rows: Sequence[JobRow], clear: Callable[[str], None
     """Delete ended jobs, and all jobs made from them; see :meth:`JobStore.delete`.
 
     Raises:
-        TransitionError: One has not ended.
+        TransitionError: One of the jobs has not ended.
     """
     ids = [row.id for row in rows]
     made = select(JobRow).where(JobRow.parent.in_(ids), JobRow.kind.in_(_MADE_FROM)).with_for_update()
@@ -370,16 +371,16 @@ def forget(session: Session, rows: Sequence[JobRow], clear: Callable[[str], None
     for one in doomed:
         session.delete(one)
     session.flush()
-    # Inside the transaction, so that nobody resumes a job whose folder is going.
+    # Inside the transaction, so that no job is resumed while its folder is removed.
     for one in doomed:
         clear(one.id)
 
 
 def find_keyed_row(session: Session, key: RequestKey, kind: type[_Row]) -> _Row | None:
-    """Find the row that was made by a request with this key, of the kind that its scope makes.
+    """Find the row of this class made by a request with this key.
 
     Raises:
-        KeyReusedError: It was made by another request.
+        KeyReusedError: The key was sent before, with another request.
     """
     found = session.get(RequestKeyRow, (key.scope, key.key))
     if found is None:
@@ -395,5 +396,5 @@ def _read(_session: Session, row: JobRow) -> Job:
 
 
 def digest_of(request: dict[str, Any]) -> str:
-    """A digest that equal requests share."""
+    """Compute the digest of a request; equal requests have equal digests."""
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()

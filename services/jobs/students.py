@@ -1,4 +1,4 @@
-"""Students found by their id, among those of a compression and of the selections from it."""
+"""Look-up of students by id, among those of a compression and of its selections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workloads.documents.job_folder import StudentDocument
 
 
 def find_student(store: JobStore, compression: Job, student_id: str) -> StudentDocument | None:
-    """The student as the run wrote it, with its folder relative to the storage; None while it has no files."""
+    """Find a student, with its folder relative to the storage; None if it is unknown or has no files yet."""
     for one in itertools.chain([compression], store.selections(compression.id)):
         for student in one.result.students if one.result else []:
             if student.id == student_id and student.files is not None:

@@ -1,4 +1,4 @@
-"""Summaries of jobs for lists, kept in their own column, so that a list reads neither requests nor results."""
+"""Summaries of jobs for lists, stored in a column of their own, so that lists read neither requests nor results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def of_request(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The part that is known when a job is made; a request of an older version may lack some of it."""
+    """Make the summary of a new job; a request of an older version may lack some fields."""
     teacher, labels = request.get("teacher"), request.get("labels")
     budgets = request.get("budgets")
     return {
@@ -19,7 +19,7 @@ def of_request(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_students(summary: Mapping[str, Any], students: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The summary of a job that has given students, as their documents say."""
+    """Add the students to a summary, from their documents."""
     return {**summary, "students": [_student(one) for one in students]}
 
 

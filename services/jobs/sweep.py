@@ -1,4 +1,4 @@
-"""Pruning on the service's side: artefacts that jobs in the database need, and tenants whose bytes become free."""
+"""Pruning by the database: it finds the artefacts that jobs need, and frees tenants' bytes of removed ones."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Pruned:
 
     Attributes:
         removed: The removed artefacts.
-        kept: How many artefacts stay.
+        kept: Number of artefacts that stay.
         given_back: Bytes of deleted jobs that no longer count, by tenant.
-        unused_since: Artefacts used after this time stay.
+        unused_since: Time; artefacts used after it stay.
     """
 
     removed: tuple[Removable, ...]
@@ -55,11 +55,11 @@ def prune(engine: Engine, storage: Storage, older_than: timedelta, *, dry_run: b
     Args:
         engine: The database of the storage's service, migrated.
         storage: The storage.
-        older_than: Artefacts used within this time stay.
-        dry_run: Change nothing.
+        older_than: Age; artefacts used more recently stay.
+        dry_run: Whether to change nothing.
 
     Raises:
-        InputError: ``older_than`` is too short; or the storage is not that of the database.
+        InputError: ``older_than`` is too short, or the storage does not belong to the database.
     """
     if older_than < SHORTEST:
         raise InputError.of("older_than", f"{older_than} is too short.", f"Give {SHORTEST} or more.")
@@ -70,8 +70,8 @@ def prune(engine: Engine, storage: Storage, older_than: timedelta, *, dry_run: b
         for job_id, holder, since in _holders(session):
             holders[job_id] = holder
             if since is not None:
-                # The run's artefacts were marked used after it began, or up to MARK_SECONDS before, when a fresh mark
-                # is not rewritten.
+                # A run marks its artefacts as used, unless they have a mark of the last MARK_SECONDS. So their marks
+                # may be that much older than its start.
                 unused_since = min(unused_since, since - SHORTEST)
     _check_same(storage, holders)
     found = survey(storage, holders, unused_since)
@@ -83,7 +83,7 @@ def prune(engine: Engine, storage: Storage, older_than: timedelta, *, dry_run: b
 
 
 def _holders(session: Session) -> Iterator[tuple[str, Holder, datetime | None]]:
-    """All jobs, the artefacts that each needs, and the start of each running attempt."""
+    """Yield all jobs, with the artefacts that each needs, and the start of its running attempt."""
     for row in session.scalars(select(JobRow).execution_options(yield_per=100)):
         named: set[Name] = set()
         if row.scores is not None:
@@ -106,21 +106,21 @@ def _holders(session: Session) -> Iterator[tuple[str, Holder, datetime | None]]:
 
 
 def _check_same(storage: Storage, holders: dict[str, Holder]) -> None:
-    """Refuse to prune by a database that knows nothing of the storage's jobs: all would look unneeded."""
+    """Refuse to prune if the database does not know the storage's jobs, since all artefacts would seem unneeded."""
     folders = {job: JobFolder(storage, job) for job in storage.list("jobs") if job not in holders}
-    # A straggler of a deleted job may have left events; the request is there while the job is.
+    # A late run of a deleted job may have written events; a request file exists only while its job does.
     strange = [job for job, folder in folders.items() if storage.exists(folder.path("request.json"))]
     if strange:
         raise InputError.of(
             "storage",
-            f"The database does not know {strange[0]}, which the storage has a folder of ({len(strange)} in all).",
-            "Name the database of this storage's service by STILLROOM_DATABASE or STILLROOM_STATE_FOLDER; "
-            f"if it is that one, remove {folders[strange[0]].path('')}.",
+            f"The storage has a folder of {strange[0]}, which the database does not know ({len(strange)} in all).",
+            "Set STILLROOM_DATABASE or STILLROOM_STATE_FOLDER to the database of this storage's service; "
+            f"if it is the right one, remove {folders[strange[0]].path('')}.",
         )
 
 
 def _give_back(session: Session, kept: tuple[Kept, ...], holders: dict[str, Holder]) -> dict[str, int]:
-    """Account for artefacts of deleted jobs that stay: those needed by the tenant's other jobs or by no job."""
+    """Free the bytes of deleted jobs, except of artefacts that stay and are needed by the tenant's jobs or by none."""
     forgotten = {row.id: row.tenant for row in session.scalars(select(ForgottenJobRow))}
     left: dict[str, int] = {}
     for one in kept:

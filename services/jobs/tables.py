@@ -1,4 +1,4 @@
-"""The database's tables. What they hold is the truth about jobs; the migrations create them."""
+"""Tables of the database, which has the state of all jobs; the migrations create them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workloads.documents.job_folder import JobKind
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A time in UTC; SQLite forgets the zone, so it is given back here."""
+    """Time in UTC; SQLite does not store the zone, so it is added on reading."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -24,20 +24,20 @@ class UtcDateTime(TypeDecorator[datetime]):
         return None if value is None else value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give UTC back."""
+        """Return UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class PlainText(TypeDecorator[str]):
-    """Text of any origin, such as a run's last words; PostgreSQL takes no NUL, so another mark stands in for it."""
+    """Text of any origin, such as a run's output; NULs are replaced, since PostgreSQL cannot store them."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        """Store it without NULs."""
+        """Store the text without NULs."""
         return None if value is None else value.replace("\0", "\ufffd")
 
 
@@ -46,10 +46,10 @@ class Base(DeclarativeBase):
 
 
 class JobRow(Base):
-    """One job; ``number`` orders jobs by their making.
+    """One job; ``number`` is its position in the order of creation.
 
-    ``owner``, ``token`` and ``claimed_until`` are the claim of the service that looks after it, if one does.
-    ``summary`` is what lists show of the request and the result; see :mod:`services.jobs.summaries`.
+    ``owner``, ``token`` and ``claimed_until`` are the claim of the service that works on it, if any.
+    ``summary`` is the part of the request and the result that lists show; see :mod:`services.jobs.summaries`.
     ``begun_at`` is the start of the latest attempt.
     """
 
@@ -101,7 +101,7 @@ class JobRow(Base):
 
 
 class JobTagRow(Base):
-    """A digest of something that lists of jobs are filtered by, such as a label; see :mod:`services.jobs.tags`."""
+    """A digest of a filter that finds the job, such as a label; see :mod:`services.jobs.tags`."""
 
     __tablename__ = "job_tags"
 
@@ -129,7 +129,7 @@ class AttemptRow(Base):
 
 
 class RequestKeyRow(Base):
-    """A key that a client has sent with a request; with the same scope and key nothing is made twice.
+    """A key that a client has sent with a request; a scope and a key make at most one job or batch.
 
     It points to what was made, a job or a batch, and goes with it.
     """
@@ -147,7 +147,7 @@ class RequestKeyRow(Base):
 
 
 class BatchRow(Base):
-    """Several compressions that were asked for together; ``number`` orders batches by their making."""
+    """Several compressions that were submitted together; ``number`` is the position in the order of creation."""
 
     __tablename__ = "batches"
     __table_args__ = (Index("ix_batches_tenant_number", "tenant", "number"), {"sqlite_autoincrement": True})
@@ -175,9 +175,10 @@ class BatchTagRow(Base):
 
 
 class TenantRow(Base):
-    """A tenant and its quotas; the service's settings fill empty ones.
+    """A tenant and its quotas; for empty ones the service's settings apply.
 
-    ``forgotten_bytes`` are those of jobs that were deleted before each of them was kept in mind by itself.
+    ``forgotten_tokens`` are those of deleted jobs. ``forgotten_bytes`` are those of jobs that were deleted before
+    :class:`ForgottenJobRow` existed.
     """
 
     __tablename__ = "tenants"
@@ -193,7 +194,7 @@ class TenantRow(Base):
 
 
 class ForgottenJobRow(Base):
-    """A deleted job that has left artefacts; its bytes count until these are pruned."""
+    """A deleted job whose artefacts still exist; its bytes count until they are pruned."""
 
     __tablename__ = "forgotten_jobs"
 
@@ -203,7 +204,7 @@ class ForgottenJobRow(Base):
 
 
 class ApiKeyRow(Base):
-    """A key of a tenant; of its secret only a digest is kept."""
+    """A key of a tenant, with a digest of its secret."""
 
     __tablename__ = "api_keys"
 

@@ -1,7 +1,7 @@
-"""Tags: what lists are filtered by, as digests that are looked up by an index, however long a label or a path is.
+"""Tags: digests of the filters of lists, so that an index finds labels and paths of any length.
 
-A tag names the kind and the tenant too, so that a look-up meets no others; administrators, who see all tenants, look
-up a second one that names none.
+A tag also covers the kind and the tenant, so that a look-up meets only these. For administrators, who see all
+tenants, a row has a second tag without a tenant.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ Filter = tuple[str, str]
 
 
 def digest_of(kind: str, tenant: str | None, wanted: Filter) -> str:
-    """The digest of a tag; that of all tenants where none is given."""
-    text = json.dumps([kind, tenant, *wanted])  # keeps to ASCII, whatever an old row holds
+    """Compute the digest of a tag; without a tenant, that for administrators."""
+    text = json.dumps([kind, tenant, *wanted])  # ASCII, so any text of an old row can be encoded
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def digests(kind: str, tenant: str, filters: Iterator[Filter]) -> list[str]:
-    """The digests of a row: of each filter that finds it, for its tenant and for administrators."""
+    """Compute a row's digests: of each filter that finds it, for its tenant and for administrators."""
     return [digest_of(kind, whose, one) for one in dict.fromkeys(filters) for whose in (tenant, None)]
 
 
 def labels(given: Mapping[str, str]) -> list[Filter]:
-    """The filters that find a thing with these labels."""
+    """Give the filters that find a row with these labels."""
     return [(f"label:{name}", str(value)) for name, value in given.items()]
 
 
 def filters_of(request: Mapping[str, Any], batch: str | None, parent: str | None) -> Iterator[Filter]:
-    """The filters that find a job; what a request of an older version lacks is left out."""
+    """Yield the filters that find a job; fields that an older version's request lacks are left out."""
     yield from labels(_part(request, "labels"))
     teacher, model = _part(request, "teacher").get("model"), _part(request, "model")
     for name, value in (("teacher", teacher), ("student", model.get("student")), ("batch", batch), ("parent", parent)):

@@ -94,7 +94,7 @@ def test_an_error_that_a_run_tells_while_ray_dies_under_it_is_not_its_own(
 def test_while_ray_is_away_a_job_says_so_in_plain_words(store, work, storage, state):
     socket_error = "Ray at http://127.0.0.1:9 does not answer: [Errno 111] Connection refused."
     job = _begin(store, work)
-    assert "nothing is known of the run" in job_document(job, storage, Readiness(state, socket_error)).reason
+    assert "the state of the run is unknown" in job_document(job, storage, Readiness(state, socket_error)).reason
     assert job_document(job, storage, Readiness("ready", "")).reason is None
     queued = store.create({})
     assert "waits for Ray" in job_document(queued, storage, Readiness(state, socket_error)).reason

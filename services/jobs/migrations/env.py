@@ -1,6 +1,6 @@
-"""Runs the migrations on the connection that :func:`services.jobs.database.migrate` hands over.
+"""Alembic's environment: it runs the migrations on the connection of :func:`services.jobs.database.migrate`.
 
-To write a new revision: ``alembic.command.revision(config, autogenerate=True)`` with the same attribute set.
+To write a new revision, call ``alembic.command.revision(config, autogenerate=True)`` with the same attribute.
 """
 
 from alembic import context
