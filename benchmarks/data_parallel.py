@@ -2,10 +2,10 @@
 
     python -m benchmarks.data_parallel
 
-The demo's three SuperLMs together through Ray Train, dropout off, 40 steps: one worker on one core, two workers on a
-core each, one worker on both cores. Rates are tokens a second between the first report and the last, without the
-run's start. The largest difference between the losses that one worker and two report, over the loss, shows that they
-train the same.
+The demo's three SuperLMs are trained together on Ray Train, without dropout, for 40 steps: by one worker on one core,
+by two workers on a core each, and by one worker on both cores. Rates are tokens a second between the first and the
+last report, without the run's start. The largest relative difference between the losses of one worker and of two
+shows that they train the same.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python -m benchmarks.latency
 
-Twenty candidates of the demo's three sub-spaces are measured as in a run (by a Ray actor alone on its
-core), and a predictor is fitted on them; its error is that of leaving out each candidate once. Then ten other
-candidates, which it has not seen, are exported as students and measured beside the teacher: the error on those, and
-whether the two repeats of each measure agree within 10 %. The smallest of them is measured three times in all.
+Twenty candidates of the demo's three sub-spaces are measured as in a run (by a Ray actor alone on its core), and a
+predictor is fitted on them; its error is the leave-one-out error. Then ten other candidates are exported as students
+and measured beside the teacher. They give the predictor's error on unseen candidates, and show whether the two
+repeats of each measure agree within 10 %. The smallest of them is measured three times in all.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
     python -m benchmarks.paper_costs
 
-For the four student rows and the teacher row of the paper (arXiv 2201.12507): the closed form against the printed
-figures, in units of the last printed digit; the exact count against the parameters and the FLOP counter of the module
-that a student of that shape is saved as (no stock one, for the attention is wider or narrower than the hidden size).
+For the four student rows and the teacher row of the paper (arXiv 2201.12507), the closed form is compared with the
+printed figures, in units of the last printed digit. The exact count is compared with the parameters and the FLOP
+counter of the module that a student of that shape is saved as. That is our own class, since the attention is wider or
+narrower than the hidden size.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def _row(
         )
     ).eval()
     counter = FlopCounterMode(display=False)
-    # On a CPU the counter leaves out fused attention; plain attention is two matrix products.
+    # On a CPU the counter ignores fused attention, so use plain attention, which is two matrix products.
     with counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         module(torch.zeros(1, PAPER_SEQUENCE_LENGTH, dtype=torch.long))
     return {

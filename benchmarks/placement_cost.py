@@ -1,6 +1,6 @@
-"""CPU-seconds of the demo's three SuperLMs trained together over trained apart, at equal tokens.
+"""CPU-seconds of training the demo's three SuperLMs together, divided by those of training them apart.
 
-Both are measured in one process, in alternating pairs, without Ray's start (which "apart" would pay three times).
+Both train on equal tokens, in one process, in alternating pairs, without Ray's start (which "apart" needs three times).
 """
 
 from __future__ import annotations

@@ -1,22 +1,23 @@
-"""Polishing the chosen student against training its SuperLM for longer, at the same CPU-seconds.
+"""Polishing the chosen student, compared with training its SuperLM for longer at the same CPU-seconds.
 
     python -m benchmarks.polish [--polish-steps 80] [--seeds 2]
 
-The demo's teacher and text, its smallest sub-space, in process. Held-out relation loss, on the same rows, of students
-at three budgets (FLOPs a third, two thirds and all of the way from the smallest to the largest subnet):
+The demo's teacher and text and its smallest sub-space are used, in one process. The held-out relation loss is
+measured, on the same rows, of students at three budgets: FLOPs at a third, two thirds and all of the way from the
+smallest to the largest subnet.
 
-- *trained*: the SuperLM after 160 steps; each budget's best by held-out loss is chosen;
-- *polished*: the chosen one trained alone for so many steps more, at a quarter of the SuperLM's learning rate, and
-  again at all of it;
-- *longer*: the SuperLM trained from the start for as many more steps as those CPU-seconds buy (measured, a step of
-  each), so that its schedule ends later, and then chosen from anew. One longer training serves all budgets, so it is
-  given the seconds of one polish, and, beside it, those of all three;
-- *top 3*: the best three of the middle budget, each polished for a third of the steps, the best of them then taken,
-  against the best one polished for all of them.
+- *trained*: the SuperLM after 160 steps; each budget's best subnet by held-out loss is chosen.
+- *polished*: the chosen subnet is trained alone for the given number of steps, once at a quarter of the SuperLM's
+  learning rate and once at the full rate.
+- *longer*: the SuperLM is trained from the start, with a longer schedule, for as many additional steps as the polish's
+  CPU-seconds allow (by the measured time of a step of each); then the best subnets are chosen again. One longer
+  training serves all budgets, so it gets the seconds of one polish, and in a second training those of all three.
+- *top 3*: the best three of the middle budget are polished for a third of the steps each, and the best of them is
+  compared with the single best one polished for all of the steps.
 
-The value is the loss polished over the loss of the SuperLM trained longer by one polish's seconds, the mean over
-budgets and seeds: below 1 polishing is the better use of the time. A second number gives the longer training all
-three polishes' seconds.
+The value is the loss after polishing divided by the loss of the SuperLM that trained longer by the seconds of one
+polish, as the mean over budgets and seeds. Below 1, polishing is the better use of the time. A second number compares
+with the training that got the seconds of all three polishes.
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ def _measure(bench: Bench, polish_steps: int) -> dict[str, Any]:
     chosen = [_best(bench, ranked, limit) for limit in limits]
     polished = [bench.polish(trained, one, polish_steps) for _, one in chosen]
     seconds = [each for _, each in polished]
-    # The seconds of one polish differ by student; the longer training is given those of the dearest.
+    # The seconds of one polish differ by student; the longer training gets those of the most expensive one.
     more = [round(polish_steps * total / train_seconds) for total in (max(seconds), sum(seconds))]
     longer = [bench.ranked(bench.train(TRAIN_STEPS + steps)[0]) for steps in more]
     rows = []

@@ -1,18 +1,19 @@
-"""CPU time of scoring in rungs against scoring everything, and of Ray Tune against a plain loop.
+"""CPU time of scoring in rungs compared with scoring everything, and of Ray Tune compared with a plain loop.
 
     python -m benchmarks.search_halving [--steps 60] [--rounds 5]
 
-Over the demo's three sub-spaces, with SuperLMs trained together for ``--steps`` steps (few, so that losses are still
-far apart in places and near in others), on 128 held-out rows of 64 tokens, in rungs of 16, 32, 64 and 128 rows:
+The searches run over the demo's three sub-spaces, whose SuperLMs are trained together for ``--steps`` steps (few, so
+that some losses are far apart and others close), on 128 held-out rows of 64 tokens, in rungs of 16, 32, 64 and 128
+rows.
 
-- *search_halving*: 20 budgets drawn at random, parameters, FLOPs or both, each from a candidate's cost and up to 15 %
-  above it. The real search with the aim ``budgets`` (all 20 at once) against the aim ``all``: CPU-seconds of the driver
-  and the actors, the actors' from their set-up on; neither the start of their processes nor Ray's own daemons count.
-  The loss that is lost is that of the chosen student over that of the exhaustive choice, both on all rows. The aim
-  ``frontier`` is measured beside it: it keeps an answer for every later budget, hence more candidates.
-- *search_overhead*: one search with the aim ``frontier`` on Tune, over the same lots and rungs in a plain loop over as
-  many plain Ray actors. Wall time with the start of the actors, as one waits for it, in rounds that alternate; and
-  CPU-seconds without it.
+- *search_halving*: 20 random budgets on parameters, FLOPs or both, each between a candidate's cost and 15 % above it.
+  The real search with the aim ``budgets`` (all 20 at once) is compared with the aim ``all``, by CPU-seconds of the
+  driver and the actors. The actors count from their set-up on; the start of their processes and Ray's daemons do not
+  count. The lost loss is that of the chosen student divided by that of the exhaustive choice, minus 1, both on all
+  rows. The aim ``frontier`` is also measured; it keeps more candidates, to answer every later budget.
+- *search_overhead*: one search with the aim ``frontier`` on Tune, compared with a plain loop over the same lots and
+  rungs on as many plain Ray actors. The wall time includes the start of the actors, in alternating rounds; the
+  CPU-seconds do not.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class Searches:
         return seconds, artifact, [row.scored for row in rows if row.survives]
 
     def losses_lost(self, everything: list[Scored], survivors: list[Scored]) -> list[float]:
-        """Relative loss of the survivors' answer over the exhaustive one for each budget, on all rows."""
+        """Give, for each budget, the relative excess of the loss of the survivors' answer over the exhaustive one."""
         loss_of = {(one.subspace, one.architecture): one.heldout_loss for one in everything}
         lost = []
         for budget in self.budgets:

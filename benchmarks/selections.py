@@ -2,10 +2,10 @@
 
     python -m benchmarks.selections [--repeats 100]
 
-A real service (SQLite, no Ray) on a finished search of 168 candidates (the default sub-spaces) and on one of 768 (the
-paper's) is asked for two budgets without a latency term, never the same twice, by one client over HTTP. Each answer
-is the whole document, and a queued job is in the database. The first answer of each, which reads the scores
-table from the storage, is given by itself.
+A real service (SQLite, no Ray) has a finished search of 168 candidates (the default sub-spaces) and one of 768 (the
+paper's). One client asks each over HTTP for two budgets without a latency limit, never the same twice. Each answer is
+the whole document, with a queued job in the database. The first answer of each search, which reads the scores table
+from the storage, is reported separately.
 """
 
 from __future__ import annotations

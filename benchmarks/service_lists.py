@@ -1,9 +1,9 @@
-"""CPU time of the service for a page of 50 jobs of 10,000, for each kind of filter.
+"""CPU time of the service for a page of 50 jobs out of 10,000, for each kind of filter.
 
     python -m benchmarks.service_lists [--database postgresql://…]
 
-The application answers in this process, without a socket: its own CPU seconds, over 40 pages of each list. 10,000
-compressions of two tenants have ended, with two students each; 200 have a rare label and teacher.
+The application answers in this process, without a socket, and its CPU-seconds are measured over 40 pages of each list.
+The database has 10,000 ended compressions of two tenants, with two students each; 200 have a rare label and teacher.
 """
 
 from __future__ import annotations
@@ -97,9 +97,9 @@ async def _measure(service: Service) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    """Measure, and record the dearest list."""
+    """Measure, and record the most expensive list."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--database", help="An empty database of PostgreSQL; none: a file of SQLite.")
+    parser.add_argument("--database", help="URL of an empty PostgreSQL database; default: an SQLite file.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         given = {"storage": str(Path(folder) / "storage"), "ray_address": "http://127.0.0.1:9", "insecure_local": True}

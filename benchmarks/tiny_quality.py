@@ -1,7 +1,8 @@
-"""Held-out relation loss of the demo's tiny SuperLM: its trained largest subnet against plain prefix slices.
+"""Held-out relation loss of the demo's tiny SuperLM: its trained largest subnet compared with plain prefix slices.
 
-The loss at the start is that of plain prefix slices of the teacher; the end is after the demo's 160 steps of 1,024
-tokens, started from slices ordered by importance. Tiny alone, one seed a run, three seeds of subnet draws.
+The loss at the start is that of plain prefix slices of the teacher. The loss at the end is after the demo's 160 steps
+of 1,024 tokens, which start from slices ordered by importance. Only this SuperLM is trained, three times, with
+another seed of the subnet draws each time.
 """
 
 from __future__ import annotations
