@@ -1,4 +1,4 @@
-"""The application; its caller opens and closes the service."""
+"""The HTTP application; its caller opens and closes the service."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from services.service import Service
 
 
 def bare_app() -> FastAPI:
-    """Build the application's routes, without a service to answer from."""
+    """Build the application with its routes, without a service."""
     app = FastAPI(
         title="stillroom",
         summary="Compress Transformer language models to any budget.",
         version=version("stillroom"),
-        docs_url=None,  # those of FastAPI run scripts of other sites; the page has its own
+        docs_url=None,  # FastAPI's pages run scripts of other sites; our page shows the API
         redoc_url=None,
-        redirect_slashes=False,  # behind TLS it would lead to http
+        redirect_slashes=False,  # behind a TLS proxy it would redirect to http
     )
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     add_problem_handlers(app)
     app.add_middleware(Heads)
-    # Before the compressions, of which "plan" would be taken for one.
+    # Before the routes of compressions, which would take "plan" for an id.
     app.include_router(plans.asking, dependencies=[CALLER])
     for module in (batches, plans, compressions, selections, students, evaluations, latency_targets, me, cluster):
         app.include_router(module.router, dependencies=[CALLER])
@@ -60,5 +60,5 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(UnexpectedErrors)
     if service.settings.insecure_local:
         app.add_middleware(LocalOnly)
-    app.add_middleware(Measured, metrics=metrics)  # outside, so that it sees the answers to errors too
+    app.add_middleware(Measured, metrics=metrics)  # the outermost, so that it also sees answers to errors
     return app

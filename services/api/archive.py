@@ -1,6 +1,6 @@
-"""A folder of the storage as a tar stream, made piece by piece: memory stays flat however large the files are.
+"""Folders of the storage as tar streams, made piece by piece, so that memory use does not depend on files' sizes.
 
-The files' names and sizes alone determine its layout, so that any part of it can be made alone.
+The layout of an archive follows from the names and sizes of its files, so any part can be made alone.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class FolderArchive:
     """A tar of all files below a folder.
 
     Attributes:
-        storage: Where the folder is.
-        folder: Relative to the storage.
-        name: The folder's name inside the archive.
-        files: As listed when the archive was begun.
+        storage: The storage with the folder.
+        folder: The folder, relative to the storage.
+        name: Name of the folder inside the archive.
+        files: The folder's files, listed when the archive was made.
     """
 
     storage: Storage
@@ -34,24 +34,24 @@ class FolderArchive:
 
     @classmethod
     def of(cls, storage: Storage, folder: str, name: str) -> FolderArchive:
-        """List the folder."""
+        """Make the archive of a folder; its files are listed now."""
         return cls(storage, folder, name, storage.files(folder))
 
     @property
     def size(self) -> int:
-        """Bytes of the whole stream."""
+        """Size of the whole stream in bytes."""
         return sum(size for size, _ in self._members())
 
     @property
     def tag(self) -> str:
-        """An entity tag of the listed files."""
+        """Entity tag of the listed files."""
         return entity_tag(self.folder, self.name, *self.files)
 
     def stream(self, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Yield the archive, or its bytes from ``begin`` up to ``end``.
 
         Raises:
-            OSError: A file has become shorter since it was listed; the stream is then cut short.
+            OSError: A file is shorter than it was when listed; the stream ends early.
         """
         place = 0
         for size, give in self._members():
@@ -61,7 +61,7 @@ class FolderArchive:
             place += size
 
     def _members(self) -> Iterator[tuple[int, Callable[[int, int], Iterator[bytes]]]]:
-        """Yield the pieces of the archive in order: the length of each, and a function that reads a part of it."""
+        """Yield the pieces of the archive in order, each as its length and a function that reads a part of it."""
         for file in self.files:
             header, padding = self._header(file), bytes(-file.bytes % tarfile.BLOCKSIZE)
             yield len(header), partial(_cut, header)
@@ -84,7 +84,7 @@ class FolderArchive:
 
 
 def entity_tag(*of: object) -> str:
-    """An entity tag that equal things share."""
+    """Make an entity tag; equal arguments give equal tags."""
     return f'"{hashlib.sha256(repr(of).encode()).hexdigest()[:32]}"'
 
 

@@ -15,11 +15,11 @@ from services.jobs.documents import current_step, with_place
 from services.jobs.states import BatchStatus, JobStatus
 from workloads.documents.job_folder import InfeasibleDocument, ResultDocument, StepDocument, StudentDocument
 
-if TYPE_CHECKING:  # the client needs the models alone, and neither the database's library nor the storage's
+if TYPE_CHECKING:  # the client imports these models, and must load neither SQLAlchemy nor pyarrow
     from services.jobs.batches import Batch, Member
     from workloads.storage.storage import Storage
 
-# Characters that begin a formula in a spreadsheet.
+# A spreadsheet reads a cell that begins with one of these as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -35,28 +35,26 @@ class BatchSummary(_Document):
     status: BatchStatus = Field(
         description="partial: all have ended, and some have succeeded; empty: all have been deleted."
     )
-    counts: dict[JobStatus, int] = Field(description="Compressions by state; states that none is in are left out.")
-    max_running: int | None = Field(
-        description="Limit of its compressions that run at the same time; null: no limit of its own."
-    )
+    counts: dict[JobStatus, int] = Field(description="Numbers of compressions by state; empty states are left out.")
+    max_running: int | None = Field(description="Limit of its compressions that run at the same time; null: none.")
     labels: dict[str, str]
     created_at: datetime
     finished_at: datetime | None = Field(None, description="End of its last compression.")
 
 
 class BatchedCompression(_Document):
-    """A compression of a batch, in short; `/v1/compressions/{id}` has all of it."""
+    """Summary of a compression of a batch; `/v1/compressions/{id}` shows it in full."""
 
     id: str
     teacher: str
     status: JobStatus
-    reason: str | None = Field(None, description="Why it is in this state, where that needs saying.")
+    reason: str | None = Field(None, description="Why it is in this state, if that is not obvious.")
     attempt: int
     progress: StepDocument | None = Field(None, description="Current step of a running compression.")
 
 
 class BatchDocument(BatchSummary):
-    """A batch: where it stands, and each of its compressions."""
+    """A batch: its state, and each of its compressions."""
 
     compressions: list[BatchedCompression] = Field(description="In the order of the request.")
 
@@ -69,7 +67,7 @@ class BatchPage(_Document):
 
 
 class BatchResult(_Document):
-    """A student, or a budget that nothing meets; then the numbers are the nearest candidate's."""
+    """A student, or an infeasible budget with the numbers of the nearest candidate."""
 
     compression: str
     teacher: str
@@ -85,14 +83,16 @@ class BatchResult(_Document):
     task_score: float | None = None
     latency_target: str | None = None
     latency_ms_p50: float | None = None
-    misses: dict[str, float] | None = Field(None, description="Cost of the nearest candidate over the limit, by limit.")
+    misses: dict[str, float] | None = Field(
+        None, description="Cost of the nearest candidate divided by the limit, for each limit that it exceeds."
+    )
     teacher_params: int | None = None
     teacher_flops: int | None = None
     files: str | None = None
 
 
 class UnansweredCompression(_Document):
-    """A compression of a batch that has no results, or none yet."""
+    """A compression of a batch without results, or without results so far."""
 
     compression: str
     teacher: str
@@ -100,7 +100,7 @@ class UnansweredCompression(_Document):
 
 
 class BatchResults(_Document):
-    """The results of a batch in one table, over its teachers."""
+    """Table of a batch's results, over all teachers."""
 
     batch: str
     status: BatchStatus

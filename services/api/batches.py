@@ -47,7 +47,7 @@ BatchDep = Annotated[Batch, Depends(_batch)]
 def submit(
     body: BatchRequest, key: RequestKeyDep, caller: CallerDep, service: ServiceDep, response: Response
 ) -> BatchDocument:
-    """Queue a batch: all of its compressions, or none where one is wrong."""
+    """Queue a batch: all of its compressions, or none if one is invalid."""
     return _accepted(response, service, service.submit_batch(body, key, caller=caller))
 
 
@@ -61,7 +61,7 @@ def page(caller: CallerDep, service: ServiceDep, labels: LabelsDep, paging: Pagi
 
 @router.get("/{batch_id}", response_model=BatchDocument, responses=UNCHANGED)
 def read(batch: BatchDep, service: ServiceDep, request: Request) -> Response:
-    """Show one batch and where each of its compressions stands."""
+    """Show one batch with the state of each compression."""
     return document_response(request, _document(service, batch))
 
 
@@ -69,7 +69,7 @@ def read(batch: BatchDep, service: ServiceDep, request: Request) -> Response:
 def results(
     batch: BatchDep, service: ServiceDep, response: Response, accept: Annotated[str, Header()] = ""
 ) -> BatchResults | StreamingResponse:
-    """One table over all teachers: a row a student, or a budget that nothing meets; with `Accept: text/csv` as CSV."""
+    """Show one table over all teachers, with a row per student or infeasible budget; CSV with `Accept: text/csv`."""
     found = service.batches.results(batch.id)
     if not accepts(accept, CSV):
         response.headers["Vary"] = "Accept"
@@ -80,13 +80,13 @@ def results(
 
 @router.post("/{batch_id}/cancel", status_code=202, responses=followed(202))
 def cancel(batch: BatchDep, service: ServiceDep, response: Response) -> BatchDocument:
-    """Cancel all its compressions that have not ended; repeating it changes nothing."""
+    """Cancel the batch's compressions that have not ended; repeating it changes nothing."""
     return _accepted(response, service, service.cancel_batch(batch.id))
 
 
 @router.post("/{batch_id}/retry", status_code=202, responses=followed(202))
 def retry(batch: BatchDep, service: ServiceDep, response: Response) -> BatchDocument:
-    """Queue its failed and cancelled compressions again; finished steps are not repeated."""
+    """Queue the batch's failed and cancelled compressions again; finished steps are not repeated."""
     return _accepted(response, service, service.retry_batch(batch.id))
 
 

@@ -1,4 +1,4 @@
-"""The route that shows the Ray cluster that runs go to."""
+"""Route of the Ray cluster that runs use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1/cluster", tags=["cluster"], responses=RESPONSES)
 
 @router.get("")
 def cluster(service: ServiceDep) -> ClusterDocument:
-    """Show the nodes of Ray with their CPUs, GPUs and memory; while Ray is away, why."""
+    """Show the nodes of Ray with their CPUs, GPUs and memory; while Ray does not answer, the reason."""
     readiness = service.cluster.readiness()
     ray = RayDocument(state=readiness.state, note=readiness.note)
     try:

@@ -42,7 +42,7 @@ def page(
     paging: PagingDep,
     status: JobStatus | None = None,
     batch: Annotated[str | None, Query(description="Only compressions of this batch.")] = None,
-    teacher: Annotated[str | None, Query(description="The teacher's model, as the request names it.")] = None,
+    teacher: Annotated[str | None, Query(description="The teacher's model as in the request.")] = None,
 ) -> JobPage:
     """List compressions, newest first."""
     wanted = JobFilter(
@@ -67,6 +67,6 @@ def picture(name: str, job: JobDep, service: ServiceDep) -> Response:
     if name not in pictures:
         raise HTTPException(404, f"{job.id} is {job.status} and has no picture {name!r}.")
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    # An SVG may hold scripts; ours do not, and a browser is told to run none.
+    # An SVG may contain scripts. Ours contain none; the header makes browsers run none in any case.
     headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
     return Response(service.storage.read_bytes(pictures[name]), media_type=kind, headers=headers)

@@ -12,10 +12,10 @@ UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "The document
 
 
 def document_response(request: Request, document: BaseModel) -> Response:
-    """Answer with a document, or with 304 where the client has it as it is."""
+    """Answer with a document, or with 304 if the client has the same version."""
     body = document.model_dump_json().encode()
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    # A cache may keep the document, but must revalidate it each time.
+    # A cache may store the document, but must revalidate it each time.
     headers = {"ETag": tag, "Cache-Control": "no-cache"}
     if _matches(request.headers.get("if-none-match", ""), tag):
         return Response(status_code=304, headers=headers)

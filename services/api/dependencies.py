@@ -22,7 +22,7 @@ from workloads.documents.job_folder import JobKind, StudentDocument
 _LABEL = r"^[A-Za-z0-9._-]+:[^\x00]*$"
 
 
-# Dependencies that only look something up are async: a plain function would cost each request a thread hop.
+# Simple dependencies are async, since FastAPI would run a plain function in a thread for each request.
 async def _service(request: Request) -> Service:
     service = request.app.state.service
     assert isinstance(service, Service)
@@ -43,7 +43,7 @@ EventStreamsDep = Annotated[EventStreams, Depends(_event_streams)]
 
 _KEY = HTTPBearer(
     scheme_name="key",
-    description="A key from `stillroom keys create`; none is asked for with `stillroom serve --insecure-local`.",
+    description="A key from `stillroom keys create`; not needed with `stillroom serve --insecure-local`.",
     auto_error=False,
 )
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -51,9 +51,9 @@ KeyDep = Annotated[HTTPAuthorizationCredentials | None, Security(_KEY)]
 
 
 async def identify(request: Request) -> Caller:
-    """The caller of a request; changing something needs the scope ``submit``, reading ``read``.
+    """Identify the caller of a request. Changes need the scope ``submit``, reads the scope ``read``.
 
-    Each request is checked once, and counted once against the key's rate. A cached key needs no thread.
+    Each request is checked once, and counts once in the key's rate. A cached key needs no thread.
     """
     if not hasattr(request.state, "caller"):
         request.state.caller = await _identified(request, await _service(request), await _KEY(request))
@@ -66,7 +66,7 @@ async def _identified(request: Request, service: Service, key: HTTPAuthorization
     if service.settings.insecure_local:
         return LOCAL
     if key is None:
-        raise _unauthorized("This needs a key. Send it in the header 'Authorization', after the word 'Bearer'.")
+        raise _unauthorized("This needs a key. Send it in the header 'Authorization: Bearer <key>'.")
     caller = service.key_checks.remembered(key.credentials) or await _checked(request, service, key.credentials)
     assert caller.key_id is not None
     wait = service.rate.take(caller.key_id)
@@ -75,24 +75,24 @@ async def _identified(request: Request, service: Service, key: HTTPAuthorization
         raise _too_often(wait, f"The key may make {limit:g} requests a second. Ask again in a moment.")
     needed = Scope.READ if request.method in _READING else Scope.SUBMIT
     if not caller.may(needed):
-        raise HTTPException(403, f"The key lacks the scope '{needed}'. Use one that has it.")
+        raise HTTPException(403, f"The key lacks the scope '{needed}'. Use a key with this scope.")
     return caller
 
 
 async def _checked(request: Request, service: Service, text: str) -> Caller:
-    """The caller of a key, by the database; addresses that send many unknown keys are slowed down."""
+    """Look up the caller of a key in the database; addresses that send many unknown keys are refused for a while."""
     address = address_bucket(request.client.host if request.client is not None else "")
     if not service.key_checks.was_accepted(text) and (wait := service.refusals.wait(address)) > 0:
         raise _too_often(wait, "Too many unknown keys came from this address. Ask again in a moment.")
     caller = await run_in_threadpool(service.key_checks.check, text)
     if caller is None:
         service.refusals.take(address)
-        raise _unauthorized("The key is unknown, or was revoked, or has expired. Have a new one made.")
+        raise _unauthorized("The key is unknown, revoked or expired. Ask an administrator for a new one.")
     return caller
 
 
 async def _caller(request: Request, _key: KeyDep) -> Caller:
-    return await identify(request)  # the key stands above for the document
+    return await identify(request)  # the unused parameter puts the key into the OpenAPI document
 
 
 def _too_often(wait: float, detail: str) -> HTTPException:
@@ -104,7 +104,7 @@ def _unauthorized(detail: str) -> HTTPException:
 
 
 CALLER = Depends(_caller)
-"""A dependency of every route below ``/v1``, so that no route can omit authentication."""
+"""Dependency of every route below ``/v1``, so that no route can omit authentication."""
 CallerDep = Annotated[Caller, CALLER]
 
 
@@ -117,27 +117,27 @@ METRICS_READER = Depends(_metrics_reader)
 
 
 async def _still_allowed(service: ServiceDep, key: KeyDep) -> Callable[[], bool]:
-    """Whether a caller may go on with an answer that takes long; asks the database now and then."""
+    """Give a function that tells whether the caller of a long answer may still read; it checks the key again."""
 
-    def welcome() -> bool:
+    def still_allowed() -> bool:
         if service.settings.insecure_local:
             return True
         caller = service.key_checks.check(key.credentials) if key is not None else None
         return caller is not None and caller.may(Scope.READ)
 
-    return welcome
+    return still_allowed
 
 
 StillAllowedDep = Annotated[Callable[[], bool], Depends(_still_allowed)]
 
 
 def id_of(kind: JobKind) -> str:
-    """The path parameter with the id of a kind of job."""
+    """Name of the path parameter with the id of a kind of job."""
     return "job_id" if kind == "compression" else f"{kind}_id"
 
 
 def job_of(kind: JobKind) -> Callable[..., Job]:
-    """A dependency that gives the job of this kind that the path names, if the caller sees it."""
+    """Make a dependency that gives the job of this kind in the path, if the caller may see it."""
     by_id = Path(alias=id_of(kind))
 
     def found(caller: CallerDep, service: ServiceDep, job_id: str = by_id) -> Job:
@@ -150,7 +150,7 @@ JobDep = Annotated[Job, Depends(job_of("compression"))]
 
 
 def _student(student_id: str, job: JobDep, service: ServiceDep) -> StudentDocument:
-    """The student as the run wrote it, with its folder relative to the storage; a selection's is had here too."""
+    """Find a student of a compression or its selections, with its folder relative to the storage."""
     student = find_student(service.store, job, student_id)
     if student is None:
         raise HTTPException(404, f"{job.id} is {job.status} and has no student {student_id}.")
@@ -163,12 +163,12 @@ StudentDep = Annotated[StudentDocument, Depends(_student)]
 async def _labels(
     label: Annotated[
         list[Annotated[str, StringConstraints(pattern=_LABEL)]] | None,
-        Query(description="`name:value`; may be given several times, and all hold.", max_length=16),
+        Query(description="`name:value`; of several, all must match.", max_length=16),
     ] = None,
 ) -> dict[str, str]:
     pairs = [one.partition(":") for one in label or []]
     labels = {name: value for name, _, value in pairs}
-    # One name with two values: no job has that.
+    # No job has one name with two values, so use a label that no job has.
     return labels if len(labels) == len(set(pairs)) else {"": ""}
 
 

@@ -1,4 +1,4 @@
-"""Routes of evaluations: a student or a teacher, fine-tuned and scored on a labelled task."""
+"""Routes of evaluations, which fine-tune and score a student or a teacher on a labelled task."""
 
 from __future__ import annotations
 

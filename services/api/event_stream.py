@@ -1,7 +1,7 @@
-"""A job's events as server-sent events: from any point on, until the job has ended.
+"""Streams of a job's events, as server-sent events from any point until the job has ended.
 
-Each client has its own generator, which polls at its own pace, so nothing is queued for a slow client. Events are read
-once for all clients, by a few dedicated threads, so that many clients take no threads from other requests.
+Each client has its own generator, which polls at its own pace, so nothing is queued for a slow client. A few dedicated
+threads read the events for all clients, so that many clients take no threads from other requests.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from services.service import Service
 
 MEDIA_TYPE = "text/event-stream"
 HEARTBEAT_SECONDS = 15.0
-"""Silence after which a comment is sent, so that no proxy takes the connection for dead."""
+"""Silence after which a comment is sent, so that proxies do not close the connection."""
 RECONNECT_SECONDS = 2.0
-"""Time after which a client whose connection broke should come back."""
+"""Time after which a client should reconnect when its connection breaks."""
 LOOK_SECONDS = 2.0
 """Longest poll interval, of the events and of the client's permission."""
 READERS = 4
@@ -36,7 +36,7 @@ class _NotAllowedError(Exception):
 
 
 class EventStreams:
-    """Makes the streams of one application.
+    """Maker of the streams of one application.
 
     Args:
         service: The service with the jobs.
@@ -49,15 +49,17 @@ class EventStreams:
         self._readers = CapacityLimiter(READERS)
 
     async def stream(
-        self, job_id: str, after: tuple[int, int], welcome: Callable[[], bool] = lambda: True
+        self, job_id: str, after: tuple[int, int], still_allowed: Callable[[], bool] = lambda: True
     ) -> AsyncIterator[str]:
-        """Yield the events after ``(attempt, sequence)`` as they come, while the client may read them."""
+        """Yield the events after ``(attempt, sequence)`` as they happen, while the client may read them."""
         yield f"retry: {RECONNECT_SECONDS * 1000:.0f}\n\n"
-        spoken = time.monotonic()
+        sent_at = time.monotonic()
         while True:
             try:
-                status, found = await to_thread.run_sync(self._read, job_id, after, welcome, limiter=self._readers)
-            except (UnknownJobError, _NotAllowedError):  # it was deleted meanwhile, or the key revoked
+                status, found = await to_thread.run_sync(
+                    self._read, job_id, after, still_allowed, limiter=self._readers
+                )
+            except (UnknownJobError, _NotAllowedError):  # the job was deleted, or the key was revoked
                 return
             except OSError as error:  # the storage may answer again
                 log.warning("events_not_read", job=job_id, error=str(error))
@@ -69,18 +71,18 @@ class EventStreams:
                 yield f'event: end\ndata: {{"status": "{status}"}}\n\n'
                 return
             if found:
-                spoken = time.monotonic()
-            elif time.monotonic() - spoken >= self._heartbeat_seconds:
+                sent_at = time.monotonic()
+            elif time.monotonic() - sent_at >= self._heartbeat_seconds:
                 yield ": still here\n\n"
-                spoken = time.monotonic()
+                sent_at = time.monotonic()
             await sleep(min(self._service.settings.poll_seconds, self._heartbeat_seconds, LOOK_SECONDS))
 
     def _read(
-        self, job_id: str, after: tuple[int, int], welcome: Callable[[], bool]
+        self, job_id: str, after: tuple[int, int], still_allowed: Callable[[], bool]
     ) -> tuple[JobStatus, list[EventEntry]]:
-        if not welcome():
+        if not still_allowed():
             raise _NotAllowedError
-        # The state first: events written before the job's end are then always seen.
+        # Read the state first, so that no event before the job's end is missed.
         job = self._service.store.get(job_id)
         return job.status, self._service.events.after(job, after)
 
@@ -97,8 +99,8 @@ def wants_stream(accept: str) -> bool:
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", "Vary": "Accept"}
 STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "With `Accept: text/event-stream` a stream, an event a message, until the job has ended.",
+        "description": "With `Accept: text/event-stream` a stream, one message per event, until the job has ended.",
         "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
     },
-    204: {"description": "To a stream's client that comes back and has all events of an ended job."},
+    204: {"description": "The client of a stream has reconnected, and has all events of an ended job."},
 }

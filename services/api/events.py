@@ -1,4 +1,4 @@
-"""Common parts of the routes of events: a page of them, or a stream."""
+"""Common part of the routes of events: a page of events, or a stream."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Given:
 
 async def _given(
     accept: Annotated[str, Header()] = "",
-    last_event_id: Annotated[str, Header(description="Like `after`; goes before it.", pattern=f"^$|{_PLACE}")] = "",
+    last_event_id: Annotated[str, Header(description="Like `after`; overrides it.", pattern=f"^$|{_PLACE}")] = "",
     after: Annotated[str, Query(description="`<attempt>-<sequence>`.", pattern=_PLACE)] = "0-0",
     limit: Annotated[int, Query(ge=1, le=1000, description="Most events on a page; a stream has no limit.")] = 200,
 ) -> _Given:
@@ -35,22 +35,22 @@ async def _given(
 
 
 class Events:
-    """Answers with a job's events, as a request has asked for them."""
+    """Answer with a job's events, in the form that the request asks for."""
 
     def __init__(
         self,
         service: ServiceDep,
         streams: EventStreamsDep,
-        welcome: StillAllowedDep,
+        still_allowed: StillAllowedDep,
         given: Annotated[_Given, Depends(_given)],
     ) -> None:
         self._service: Service = service
         self._streams: EventStreams = streams
-        self._welcome = welcome
+        self._still_allowed = still_allowed
         self._given = given
 
     def of(self, job: Job) -> EventPage | Response:
-        """The events of a job."""
+        """Answer with the events of a job."""
         given = self._given.last_event_id or self._given.after
         attempt, _, sequence = given.partition("-")
         start, log = (int(attempt), int(sequence)), self._service.events
@@ -61,8 +61,8 @@ class Events:
             last = f"{page[-1].attempt}-{page[-1].sequence}" if page else given
             return EventPage(events=page, next=last if len(found) > limit else None, last=last)
         if self._given.last_event_id and job.status.is_terminal and not log.after(job, start, 1):
-            return Response(status_code=204)  # tells a browser to come back no more
-        stream = self._streams.stream(job.id, start, self._welcome)
+            return Response(status_code=204)  # a browser then stops reconnecting
+        stream = self._streams.stream(job.id, start, self._still_allowed)
         return StreamingResponse(stream, media_type=MEDIA_TYPE, headers=HEADERS)
 
 

@@ -1,6 +1,6 @@
-"""Routes that every kind of job has: show, follow, cancel, resume and delete.
+"""Routes of all kinds of jobs: show, follow, cancel, resume and delete.
 
-The routes are plain functions: FastAPI runs them in threads, so none blocks the others.
+The routes are plain functions, which FastAPI runs in threads, so that none blocks the others.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from services.api.dependencies import CallerDep, ServiceDep, id_of, job_of
 from services.api.event_stream import STREAM_RESPONSES
 from services.api.events import EventsDep
 from services.api.schemas import EventPage
+from services.jobs.driver_log import MOST_CHARACTERS
 from services.jobs.records import Job
 from services.service import Service
 from workloads.documents.job_folder import JobKind
@@ -28,40 +29,42 @@ PATHS: dict[JobKind, str] = {
     "plan": "/v1/plans",
     "evaluation": "/v1/evaluations",
 }
-_GOES_WITH: dict[JobKind, str] = {
+_DELETED_TOO: dict[JobKind, str] = {
     "compression": ", its selections and its evaluations, with their folders",
-    "plan": "; a compression then no longer shows what it had estimated",
+    "plan": "; its compressions no longer show its estimates",
 }
 DEFAULT_LINES = 200
 AttemptQuery = Annotated[
     int | None, Query(ge=1, le=1_000_000, description="Number of the attempt; default: the latest.")
 ]
-LinesQuery = Annotated[int, Query(ge=1, le=2000, description="Most lines; the length of the text is limited too.")]
+LinesQuery = Annotated[
+    int, Query(ge=1, le=2000, description=f"Most lines; the text is also cut to {MOST_CHARACTERS:,} characters.")
+]
 _Document = TypeVar("_Document", bound=BaseModel)
 
 
 def followed(status: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI headers of a 202: ``Location`` and ``Retry-After``."""
+    """Describe the headers ``Location`` and ``Retry-After`` of an answer, for the OpenAPI document."""
     location = {"description": "Path of the job or batch.", "schema": {"type": "string"}}
-    retry = {"description": "Seconds until the first look.", "schema": {"type": "integer"}}
+    retry = {"description": "Seconds until the first poll.", "schema": {"type": "integer"}}
     return {status: {"headers": {"Location": location, "Retry-After": retry}}}
 
 
 def follow(response: Response, service: Service, place: str) -> None:
-    """Set the headers that say where something can be followed, and when to look first."""
+    """Set the headers with the path to follow and the time until the first poll."""
     response.headers["Location"] = place
     response.headers["Retry-After"] = str(max(1, math.ceil(service.settings.poll_seconds)))
 
 
 def accepted(response: Response, service: Service, job: Job) -> None:
-    """Set the headers that say where a job can be followed, and when to look first."""
+    """Set the headers with a job's path and the time until the first poll."""
     follow(response, service, f"{PATHS[job.kind]}/{job.id}")
 
 
 def add_job_routes(
     router: APIRouter, kind: JobKind, model: type[_Document], document: Callable[[Service, Job], _Document]
 ) -> None:
-    """Add the routes of single jobs of a kind, below its path; the id of one of another kind is not found there.
+    """Add the routes of single jobs of a kind, below its path; ids of other kinds are not found there.
 
     Args:
         router: The router; its prefix is the kind's path or empty.
@@ -75,7 +78,7 @@ def add_job_routes(
 
     @router.get(place, response_model=model, responses=UNCHANGED, description=f"Show {article} {kind}.")
     def read(caller: CallerDep, service: ServiceDep, request: Request, job_id: str = by_id) -> Response:
-        # Hot route: one thread hop instead of two, so no `wanted` dependency here.
+        # Most frequent route: reading the job here needs one thread hop, the dependency `wanted` another.
         job = service.store.get(job_id, kind, tenant=caller.sees)
         return document_response(request, document(service, job))
 
@@ -91,7 +94,7 @@ def add_job_routes(
     @router.get(
         f"{place}/log",
         response_class=PlainTextResponse,
-        description=f"Show the last lines that an attempt of {article} {kind} has written; secrets are masked.",
+        description=f"Show the last lines of the log of an attempt of {article} {kind}; secrets are masked.",
     )
     def log(
         service: ServiceDep, job: Job = wanted, attempt: AttemptQuery = None, lines: LinesQuery = DEFAULT_LINES
@@ -125,7 +128,7 @@ def add_job_routes(
     @router.delete(
         place,
         status_code=204,
-        description=f"Delete an ended {kind}{_GOES_WITH.get(kind, '')}; artefacts stay for others.",
+        description=f"Delete an ended {kind}{_DELETED_TOO.get(kind, '')}; artefacts stay until they are pruned.",
     )
     def delete(service: ServiceDep, job: Job = wanted) -> None:
         service.delete(job.id)

@@ -1,4 +1,4 @@
-"""The route of latency targets."""
+"""Route of latency targets."""
 
 from __future__ import annotations
 

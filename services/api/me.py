@@ -1,4 +1,4 @@
-"""The route that shows the caller's identity, quotas and usage."""
+"""Route of the caller's identity, quotas and usage."""
 
 from __future__ import annotations
 

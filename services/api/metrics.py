@@ -17,17 +17,17 @@ from services.jobs.store import JobStore
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 NO_ROUTE = "none"
-"""Label of requests without a route; their paths would make unlimited labels."""
+"""Label of requests without a route, since the number of their paths is unlimited."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class Metrics:
-    """The measures of one application.
+    """Metrics of one application.
 
     Args:
-        store: The jobs, counted at each scrape.
-        batches: The batches, likewise.
+        store: The jobs, which are counted at each scrape.
+        batches: The batches, which are counted at each scrape.
     """
 
     def __init__(self, store: JobStore, batches: BatchStore) -> None:
@@ -37,25 +37,25 @@ class Metrics:
         self._requests = Counter("stillroom_http_requests", "Requests answered.", labels, registry=self._registry)
         self._seconds = Histogram(
             "stillroom_http_request_seconds",
-            "Time until an answer begins; streams go on after that.",
+            "Time until an answer begins; a stream may take longer.",
             labels,
             buckets=_BUCKETS,
             registry=self._registry,
         )
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Note an answer."""
+        """Record an answer."""
         labels = (route, method if method in _METHODS else "OTHER", str(status))
         self._requests.labels(*labels).inc()
         self._seconds.labels(*labels).observe(seconds)
 
     def text(self) -> bytes:
-        """All metrics, in Prometheus' text format."""
+        """Give all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
 class _JobCollector(Collector):
-    """Counts rows of the database at each scrape, so that restarts of the service change nothing."""
+    """Collector that counts rows of the database at each scrape, so that restarts of the service change nothing."""
 
     def __init__(self, store: JobStore, batches: BatchStore) -> None:
         self._store = store
@@ -69,16 +69,16 @@ class _JobCollector(Collector):
             for status in JobStatus:
                 family.add_metric((kind, status), jobs.get((kind, status), 0))
         yield family
-        family = GaugeMetricFamily("stillroom_attempts", "Attempts of jobs by how they stand.", labels=("outcome",))
+        family = GaugeMetricFamily("stillroom_attempts", "Attempts of jobs by state.", labels=("outcome",))
         for outcome in AttemptStatus:
             family.add_metric((outcome,), attempts.get(outcome, 0))
         yield family
         batches = self._batches.counts()
-        family = GaugeMetricFamily("stillroom_batches", "Batches by where they stand.", labels=("status",))
+        family = GaugeMetricFamily("stillroom_batches", "Batches by state.", labels=("status",))
         for where in BatchStatus:
             family.add_metric((where,), batches.get(where, 0))
         yield family
 
     def describe(self) -> Iterator[Metric]:
-        """Describe no metrics, so that registering does not query the database."""
+        """Describe no metrics, so that registration does not query the database."""
         return iter(())

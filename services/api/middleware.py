@@ -18,13 +18,13 @@ log = structlog.get_logger(__name__)
 
 
 class UnexpectedErrors:
-    """Logs unexpected errors and answers them as a problem; an answer that has begun is cut short."""
+    """Middleware that logs unexpected errors, and answers with a problem unless the answer has begun."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on; answer an unexpected error with a problem."""
+        """Handle the request; answer an unexpected error with a problem."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -47,9 +47,9 @@ class UnexpectedErrors:
 
 
 class Heads:
-    """Answers HEAD as GET without its body, for every route: RFC 9110 asks for it.
+    """Middleware that answers HEAD like GET without the body, for every route, as RFC 9110 requires.
 
-    The body's producer is stopped at its first piece, so that no archive or stream is read in vain.
+    The producer of the body is stopped at its first piece, so that no archive or stream is read needlessly.
 
     Args:
         app: The application that answers GET.
@@ -59,7 +59,7 @@ class Heads:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, a HEAD as a GET."""
+        """Handle the request; a HEAD is handled as a GET."""
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self._app(scope, receive, send)
             return
@@ -71,7 +71,7 @@ class Heads:
             await send(message)
             await send({"type": "http.response.body", "body": b""})
 
-        scope["method"] = "GET"  # in place: the outer middleware reads the route from this scope
+        scope["method"] = "GET"  # changed in place, since the outer middleware reads the route from this scope
         try:
             await self._app(scope, receive, beginning)
         except _AnsweredError:
@@ -85,10 +85,10 @@ class _AnsweredError(Exception):
 
 
 class LocalOnly:
-    """Refuses requests not from this machine's own programs and pages, for a service without keys.
+    """Middleware of a service without keys, which refuses requests of other sites' pages.
 
-    A page of another site may make the browser send us requests (then the ``Origin`` is that site), or may point its
-    name to this machine once it is loaded (DNS rebinding; then the ``Host`` is that name).
+    A page of another site can make a local browser send requests to us; then the ``Origin`` is that site. It can also
+    point its own name to this machine after it was loaded (DNS rebinding); then the ``Host`` is that name.
 
     Args:
         app: The application that answers all other requests.
@@ -98,7 +98,7 @@ class LocalOnly:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a local request on, and refuse a foreign one."""
+        """Handle a local request, and refuse a foreign one."""
         problem = _foreign(Headers(scope=scope)) if scope["type"] in {"http", "websocket"} else None
         if problem is None:
             await self._app(scope, receive, send)
@@ -107,16 +107,16 @@ class LocalOnly:
 
 
 def _foreign(headers: Headers) -> str | None:
-    """The reason why a request is foreign, with the remedy; None for a local one."""
+    """Give the reason why a request is foreign, with the remedy; None for a local one."""
     host, origin = headers.get("host", ""), headers.get("origin")
     if not is_loopback(_hostname(host)):
         return (
-            f"The service is for this machine alone, and was asked for as {host!r}. "
-            "Ask for it as 127.0.0.1 or localhost, or serve with keys."
+            f"Without keys the service is for this machine only, but the request's host is {host!r}. "
+            "Use 127.0.0.1 or localhost, or serve with keys."
         )
     if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
         return (
-            f"A page of {origin!r} may not ask this service, which asks for no key. "
+            f"Without keys the service refuses requests of other sites' pages, such as {origin!r}. "
             "Use the service's own page, or serve with keys."
         )
     return None
@@ -130,7 +130,7 @@ def _hostname(host: str) -> str:
 
 
 class Measured:
-    """Records every answer in the metrics.
+    """Middleware that records every answer in the metrics.
 
     Args:
         app: The application that answers.
@@ -142,7 +142,7 @@ class Measured:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and record its answer."""
+        """Handle the request, and record its answer."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

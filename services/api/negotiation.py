@@ -1,4 +1,4 @@
-"""Content negotiation: the form of an answer that a client asks for."""
+"""Content negotiation by the ``Accept`` header."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Routes of the web page: its files lie in ``services/dashboard`` and need no key; the page asks the API for the rest.
+"""Routes of the web page, whose files are in ``services/dashboard``. They need no key; the page's calls of the API do.
 
-The headers let the browser run only these files and revalidate them each time.
+By the headers, a browser runs only these files and revalidates them each time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _FILES = StaticFiles(packages=[("services", "dashboard")])
 _HEADERS = {
     "Cache-Control": "no-cache",
     "Content-Security-Policy": (
-        # Pictures are fetched with the key and shown as blobs.
+        # blob: since the page fetches pictures with the key and shows them as blobs.
         "default-src 'self'; img-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types stillroom-worker"
     ),
@@ -39,7 +39,7 @@ async def page(request: Request) -> Response:
 
 @router.get("/docs")
 async def docs() -> Response:
-    """Lead to what the page says of the API."""
+    """Redirect to the page's description of the API."""
     return RedirectResponse("/#/api")
 
 

@@ -1,6 +1,6 @@
 """Pages of lists, newest first.
 
-A cursor is the number of the last item on its page, not its id, so that it is valid after that item is deleted.
+A cursor is the number of the last item of its page, not an id, so it stays valid if that item is deleted.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Paging:
     """The requested page.
 
     Attributes:
-        limit: Largest number of items on it.
-        before: Its items are older than the item of this number; None for the newest.
+        limit: Most items of the page.
+        before: Number; the page's items are older than the item of this number. None for the newest.
     """
 
     limit: int
@@ -37,11 +37,11 @@ class Paging:
 
     @property
     def wanted(self) -> int:
-        """Number of items to read: one more than the page, which shows whether another page follows."""
+        """Number of items to read: one more than the page has, to know whether another page follows."""
         return self.limit + 1
 
     def cut(self, found: Sequence[_Thing]) -> tuple[Sequence[_Thing], str | None]:
-        """The page, and the cursor of the next one; None at the end."""
+        """Give the page's items, and the cursor of the next page; None at the end."""
         page = found[: self.limit]
         return page, str(page[-1].number) if len(found) > self.limit else None
 

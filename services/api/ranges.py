@@ -1,4 +1,4 @@
-"""Partial answers: ``Range`` and ``If-Range`` (RFC 9110, section 14), one range a request."""
+"""Partial answers: ``Range`` and ``If-Range`` (RFC 9110, section 14), with one range per request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
-RESPONSES: dict[int | str, dict[str, Any]] = {206: {"description": "The part that `Range` asks for."}}
+RESPONSES: dict[int | str, dict[str, Any]] = {206: {"description": "The part named by `Range`."}}
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Part:
             headers: Further headers.
 
         Raises:
-            HTTPException: There is no such part.
+            HTTPException: The file has no such part.
         """
         begin, end = self._span(size, tag) or (0, size)
         partial = (begin, end) != (0, size)
@@ -57,7 +57,7 @@ class Part:
         )
 
     def _span(self, size: int, tag: str) -> tuple[int, int] | None:
-        """Begin and end of the part; None for the whole. Malformed or multiple ranges are ignored."""
+        """Give begin and end of the part; None for the whole file. Malformed or multiple ranges are ignored."""
         match = _RANGE.fullmatch(self.range or "")
         if match is None or match[0] == "bytes=-" or (self.if_range is not None and self.if_range != tag):
             return None
@@ -67,7 +67,7 @@ class Part:
         begin = int(first) if first else max(0, size - int(last))
         end = min(size, int(last) + 1) if first and last else size
         if begin >= end:
-            refusal = f"It has {size} bytes, and {self.range} is none of them."
+            refusal = f"The file has {size} bytes, so there is no part {self.range}."
             raise HTTPException(416, refusal, {"Content-Range": f"bytes */{size}"})
         return begin, end
 

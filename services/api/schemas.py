@@ -24,7 +24,7 @@ from workloads.spec.search import Metric
 
 
 class JobPage(BaseModel):
-    """Jobs, newest first."""
+    """Compressions, newest first."""
 
     compressions: list[CompressionSummary]
     next: str | None = Field(None, description="Give it as `after` for the next page; null at the end.")
@@ -79,10 +79,10 @@ class FrontierPoint(ScoredPoint):
 
     over_best: float | None = Field(
         None,
-        description="Its held-out loss over the least of these points, less 1: 0.05 is 5 % more. Null where the "
-        "least is not positive.",
+        description="Held-out loss divided by the smallest of these points, minus 1: 0.05 is 5 % more. Null if the "
+        "smallest is not positive.",
     )
-    latency_ms: float | None = Field(None, description="On the frontier's target, where latency is a cost.")
+    latency_ms: float | None = Field(None, description="Latency on the frontier's target, if latency is a cost.")
     latency_predicted: bool | None = Field(None, description="Whether latency_ms is predicted, not measured.")
 
 
@@ -96,12 +96,12 @@ class FrontierLatency(BaseModel):
 
 
 class CandidateEntry(ScoredPoint):
-    """A candidate as the search left it."""
+    """A candidate with its result of the search."""
 
     spread: float = Field(description="Standard error of the loss.")
     rows: int | None = Field(description="Held-out rows it was scored on; null if it was trained and scored alone.")
     rung: int | None = Field(description="The last rung it reached, from 0; null if it was trained and scored alone.")
-    dropped_by: str | None = Field(description="Reason why it was dropped; null for those a student is chosen from.")
+    dropped_by: str | None = Field(description="Reason why it was dropped; null if it may be chosen as a student.")
 
 
 class CandidatePage(BaseModel):
@@ -123,7 +123,7 @@ class FrontierDocument(BaseModel):
     costs: list[str]
     sequence_length: int
     latency: FrontierLatency | None = Field(None, description="Set if latency is one of the costs.")
-    note: str | None = Field(None, description="Limits of the answer.")
+    note: str | None = Field(None, description="Note on the limits of the answer.")
     points: list[FrontierPoint]
 
 
@@ -135,23 +135,23 @@ class StudentFile(BaseModel):
 
 
 class StudentEvaluation(BaseModel):
-    """An evaluation of a student, in short."""
+    """Summary of an evaluation of a student."""
 
     id: str
     name: str = Field(description="Name of the task in the request.")
     status: JobStatus
     metric: Metric
-    mean: float | None = Field(None, description="Over the seeds; null until it has succeeded.")
-    std: float | None = Field(None, description="Over the seeds; null for one seed.")
+    mean: float | None = Field(None, description="Mean score over the seeds; null until it has succeeded.")
+    std: float | None = Field(None, description="Standard deviation over the seeds; null for one seed.")
     baseline: float | None = Field(None, description="Score of a constant answer.")
 
 
 class StudentDetail(StudentDocument):
-    """A student with its files, and what it scores on tasks."""
+    """A student with its files and evaluations."""
 
     contents: list[StudentFile]
     evaluations: list[StudentEvaluation] = Field(description="Newest first, at most 200.")
-    archive: str = Field(description="Path of its folder as a tar.")
+    archive: str = Field(description="Path of the student's tar archive in the API.")
 
 
 class Health(BaseModel):
@@ -162,14 +162,14 @@ class Health(BaseModel):
 
 
 class ResourceAmount(BaseModel):
-    """How much there is of a resource."""
+    """Amount of a resource."""
 
     total: float
-    free: float | None = Field(description="Not in use and not reserved by anyone; null if Ray does not tell.")
+    free: float | None = Field(description="Amount that is neither in use nor reserved; null if Ray does not give it.")
 
 
 class ClusterNode(BaseModel):
-    """A node of Ray that is up."""
+    """A live node of Ray."""
 
     id: str
     head: bool
@@ -179,7 +179,7 @@ class ClusterNode(BaseModel):
 
 
 class ClusterDocument(BaseModel):
-    """The Ray cluster that runs go to; without nodes and sums while Ray is away."""
+    """The Ray cluster that runs use; without nodes and sums while Ray does not answer."""
 
     ray: RayDocument
     nodes: list[ClusterNode] = Field([], description="The head is first.")
@@ -189,7 +189,7 @@ class ClusterDocument(BaseModel):
 
 
 class QuotaDocument(BaseModel):
-    """Limits of a tenant; null is no limit."""
+    """Limits of a tenant; null for no limit."""
 
     max_running: int | None = Field(description="Jobs that run at the same time; more of them wait.")
     max_unfinished: int | None = Field(description="Jobs that wait or run.")
@@ -200,7 +200,7 @@ class QuotaDocument(BaseModel):
 
 
 class UsageDocument(BaseModel):
-    """Usage of a tenant, in the units of its quotas."""
+    """Usage of a tenant."""
 
     running: int
     unfinished: int
@@ -213,7 +213,7 @@ class MeDocument(BaseModel):
 
     tenant: str
     scopes: list[Scope]
-    key_id: str | None = Field(description="Null where the service asks for no key.")
+    key_id: str | None = Field(description="Id of the key; null if the service requires none.")
     quotas: QuotaDocument
     usage: UsageDocument
 

@@ -1,6 +1,6 @@
-"""A strict JSON parser for bodies, in linear time: it refuses JSON that a request cannot mean.
+"""Strict JSON parser for bodies, in linear time.
 
-Python's parser alone accepts NaN, duplicate names (the last wins) and lone surrogates, which UTF-8 cannot encode.
+It refuses NaN, duplicate names and lone surrogates (which UTF-8 cannot encode). Python's parser accepts all three.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from workloads.spec.errors import FieldError, InputError
 
 MAX_DEPTH = 64
 MAX_VALUES = 100_000
-"""Limit of values in a body, nested ones included; a batch of 200 full requests has some 20,000."""
+"""Limit of values in a body, nested ones included; a batch of 200 full requests has about 20,000."""
 MAX_NAMES = 256
-"""Limit of names in one object; the largest of a request has some twenty, and up to 16 labels."""
+"""Limit of names in one object; the largest object of a request has about twenty, and up to 16 labels."""
 _REMEDY = "Send JSON (RFC 8259) in UTF-8."
 
 _Trail = tuple[Any, ...] | None
@@ -26,7 +26,7 @@ def parse(body: bytes) -> Any:
     """Read a body.
 
     Raises:
-        InputError: The body is no JSON, or holds values that no request can.
+        InputError: The body is not valid JSON, or exceeds a limit.
     """
     try:
         data = json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
@@ -34,7 +34,7 @@ def parse(body: bytes) -> Any:
         raise _refused((), "It is not in UTF-8.") from None
     except RecursionError:
         raise _refused((), f"It is nested more than {MAX_DEPTH} deep.") from None
-    except ValueError as error:  # of json, of int for thousands of digits, and of ours
+    except ValueError as error:  # from json, from int for thousands of digits, or from our hooks
         raise _refused((), f"It cannot be read: {error}.") from None
     _check(data)
     return data
@@ -45,12 +45,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         doubled = next((name for name in names[:MAX_NAMES] if names.count(name) > 1), "a name")
-        raise ValueError(f"{doubled!r} stands twice in one object")
+        raise ValueError(f"the name {doubled!r} occurs twice in one object")
     return found
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not valid in JSON")
 
 
 def _check(data: Any) -> None:
@@ -63,17 +63,17 @@ def _check(data: Any) -> None:
             if depth >= MAX_DEPTH:
                 raise _refused(_path(trail), f"It is nested more than {MAX_DEPTH} deep.")
             if isinstance(value, dict) and len(value) > MAX_NAMES:
-                raise _refused(_path(trail), f"It has more than {MAX_NAMES} names.", "Leave out what is not needed.")
+                raise _refused(_path(trail), f"It has more than {MAX_NAMES} names.", "Leave out unneeded names.")
             if seen + len(left) + len(value) > MAX_VALUES:
-                raise _refused((), f"It holds more than {MAX_VALUES:,} values.", "Send less at once.")
+                raise _refused((), f"It has more than {MAX_VALUES:,} values.", "Send fewer values in one request.")
             items = value.items() if isinstance(value, dict) else enumerate(value)
             for name, inner in items:
                 if isinstance(name, str) and not _is_text(name):
-                    raise _refused(_path(trail), "A name holds half of a surrogate pair, which is no character.")
+                    raise _refused(_path(trail), "A name has half of a surrogate pair, which is not a character.")
                 left.append((inner, depth + 1, (name, trail)))
         elif isinstance(value, str):
             if not _is_text(value):
-                raise _refused(_path(trail), "It holds half of a surrogate pair, which is no character.")
+                raise _refused(_path(trail), "It has half of a surrogate pair, which is not a character.")
         elif isinstance(value, float) and not math.isfinite(value):
             raise _refused(_path(trail), "The number is too large.", "Use a finite number.")
 

@@ -22,7 +22,7 @@ router = APIRouter(prefix=f"{PATHS['compression']}/{{job_id}}/students", tags=["
 
 @router.get("")
 def listing(job: JobDep, service: ServiceDep) -> StudentList:
-    """List the students, and the budgets that nothing meets."""
+    """List the students, and the infeasible budgets."""
     document = service.document(job)
     return StudentList(students=document.students, infeasible=document.infeasible)
 
@@ -53,7 +53,7 @@ def archive(student: StudentDep, service: ServiceDep, part: PartDep) -> Streamin
 @router.get("/{student_id}/files/{path:path}", response_class=StreamingResponse, responses=ranges.RESPONSES)
 def file(path: str, student: StudentDep, service: ServiceDep, part: PartDep) -> StreamingResponse:
     """Fetch one file of a student, or a part of it."""
-    # Only files in the listing of the student's folder are served, so no path leads out of it.
+    # Serve only files that the listing of the student's folder has, so that no path leads out of it.
     found = next((one for one in service.storage.files(_folder(student)) if one.path == path), None)
     if found is None:
         raise HTTPException(404, f"{student.id} has no file {path!r}.")
