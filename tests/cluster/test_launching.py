@@ -1,4 +1,4 @@
-"""Launching: what waits, what is started again, and what is given up."""
+"""Launching: waits for resources, restarts after losses, and the end of starts without progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sizing: what a worker may ask for, by what each node has."""
+"""Sizing: the resources of workers, by the capacities of the nodes."""
 
 from __future__ import annotations
 

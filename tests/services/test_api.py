@@ -1,4 +1,4 @@
-"""The HTTP contract, against a real uvicorn; Ray is not there, so that answers cannot depend on it."""
+"""The HTTP contract, against a real uvicorn and without Ray, so that answers cannot depend on it."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""A batch's request: how the common part and the items become compressions, and where findings are told."""
+"""A batch's request: the merge of the common part and the items, and the fields that findings name."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Batches over HTTP, with a service whose Ray is not there: jobs are kept, and none is started."""
+"""Batches over HTTP, with a service without Ray: jobs are stored, and none is started."""
 
 import csv
 import io

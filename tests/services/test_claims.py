@@ -1,4 +1,4 @@
-"""Claims on jobs: who holds one, for how long, and what those without one cannot do; on both kinds of database."""
+"""Claims on jobs: their owners, their expiry, and writes without a claim; on both kinds of database."""
 
 import pytest
 

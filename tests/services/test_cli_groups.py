@@ -1,4 +1,4 @@
-"""The verbs for batches and evaluations, and whom a server takes one for."""
+"""The verbs for batches and evaluations, and the keys that they send."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Both clients, over real connections: what they ask again, and whom they tell their key."""
+"""Both clients, over real connections: the calls that they repeat, and the servers that get their key."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The clients' calls against the OpenAPI document: each operation has one, and it is the operation's."""
+"""The clients' calls compared with the OpenAPI document: each operation has exactly one."""
 
 import inspect
 import json

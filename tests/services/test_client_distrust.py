@@ -1,4 +1,4 @@
-"""Both clients against broken or hostile servers: an end, a message, and nothing taken that is no student."""
+"""Both clients against broken or hostile servers: each call ends with a message, and only students are accepted."""
 
 import io
 import tarfile

@@ -1,4 +1,4 @@
-"""Students on disk, by both clients: all of one or nothing, and what is there is not fetched again."""
+"""Downloads of students by both clients: whole or not at all, and never fetched twice."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Events as both clients follow them: each once, whatever becomes of the connection."""
+"""Events as both clients follow them: each one once, also over broken connections."""
 
 import asyncio
 import threading

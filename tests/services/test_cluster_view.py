@@ -1,4 +1,4 @@
-"""The cluster's nodes and resources, as Ray tells of them and as the API shows them."""
+"""The cluster's nodes and resources, as Ray reports them and as the API shows them."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The driver's log: its end is read with bounds, from Ray or from what was kept, with secrets masked."""
+"""The driver's log: its end is read with limits, from Ray or from the saved file, with secrets masked."""
 
 import json
 from functools import partial

@@ -1,4 +1,4 @@
-"""Evaluations over HTTP: what is refused at once, what is kept, and how results stand beside their student."""
+"""Evaluations over HTTP: refusals at submission, the stored request, and results beside their student."""
 
 import csv
 import json

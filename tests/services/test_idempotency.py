@@ -1,4 +1,4 @@
-"""Requests that are sent again, over HTTP: with the same key they make no second job."""
+"""Requests sent twice over HTTP: with the same key they make no second job."""
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,4 +1,4 @@
-"""Lists of jobs: found by indexes whatever they are filtered by, and never broken by a single row."""
+"""Lists of jobs: every filter uses an index, and no single row breaks a list."""
 
 from collections.abc import Iterator
 

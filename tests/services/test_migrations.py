@@ -1,4 +1,4 @@
-"""Databases of earlier versions, with jobs in them, are brought forward and lose nothing."""
+"""Databases of earlier versions, with jobs in them, are migrated without loss."""
 
 import json
 from pathlib import Path

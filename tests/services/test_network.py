@@ -1,4 +1,4 @@
-"""Proxies and certificates of the environment, as every client of ours heeds them."""
+"""Proxies and certificates of the environment, as every HTTP client of ours uses them."""
 
 import subprocess
 

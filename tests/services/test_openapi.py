@@ -1,4 +1,4 @@
-"""The committed OpenAPI document: it is what the service answers by, and hangs together."""
+"""The committed OpenAPI document: it equals the service's, and is consistent."""
 
 import json
 from pathlib import Path

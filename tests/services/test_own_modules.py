@@ -1,4 +1,4 @@
-"""Folders with modules of the user's own, named as ours or the library's are: nothing that we start imports them."""
+"""Folders with modules named like ours or like a library's: no process that we start imports them."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Several services look after the jobs of one database on one Ray: real processes, a real PostgreSQL."""
+"""Several services on one database and one Ray: real processes, a real PostgreSQL."""
 
 import signal
 import time

@@ -1,4 +1,4 @@
-"""The patience with an embedded Ray: it grows with each failure, and ends with a reason. No Ray is started."""
+"""Restarts of the embedded Ray: limits grow with each failure, and the last failure gives the reason; without Ray."""
 
 import http.server
 import os

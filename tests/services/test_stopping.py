@@ -1,4 +1,4 @@
-"""A stop is bounded, and nothing is accepted after it."""
+"""A stop of the service takes a bounded time, and nothing is accepted after it."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Giving storage back: what the database holds on to, whose bytes become free, and the verb."""
+"""Pruning by the database: the artefacts that jobs need, the tenants whose bytes are freed, and the verb."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""``stillroom serve`` where it cannot write: a sentence and a remedy before anything is started."""
+"""``stillroom serve`` on a storage that cannot be written: a message and a remedy before anything is started."""
 
 import subprocess
 import sys

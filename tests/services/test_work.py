@@ -1,4 +1,4 @@
-"""Which job comes next: turns of tenants and batches, limits, back-off; on both kinds of database."""
+"""The choice of the next job: turns of tenants and batches, limits, back-off; on both kinds of database."""
 
 import random
 import threading

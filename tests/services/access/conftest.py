@@ -1,4 +1,4 @@
-"""Fixtures of the tests of access: a service that asks for keys, and keys of two tenants."""
+"""Fixtures of the tests of access: a service that requires keys, and keys of two tenants."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

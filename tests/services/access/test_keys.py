@@ -1,4 +1,4 @@
-"""Keys: what the database holds, what a text opens, and for how long."""
+"""Keys: the stored digests, the checks of texts, and the cache of accepted keys."""
 
 import hashlib
 import re

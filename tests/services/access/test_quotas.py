@@ -1,4 +1,4 @@
-"""Quotas: what a tenant may have, however many ask at once, and what still counts once it is forgotten."""
+"""Quotas: limits under simultaneous requests, and the usage of deleted jobs."""
 
 from concurrent.futures import ThreadPoolExecutor
 

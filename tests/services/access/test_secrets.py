@@ -1,4 +1,4 @@
-"""Secrets that are planted everywhere are found nowhere that somebody may look."""
+"""Secrets planted in every input appear in no answer, log, process list or Ray job."""
 
 import json
 import os

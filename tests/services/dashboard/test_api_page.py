@@ -1,4 +1,4 @@
-"""The page that says what the API is."""
+"""The page that describes the API."""
 
 from urllib.parse import urlsplit
 

@@ -1,4 +1,4 @@
-"""Evaluations on the page: asked for, followed, and beside their student."""
+"""Evaluations on the page: the form, the progress, and the results beside the student."""
 
 import pytest
 from playwright.sync_api import expect

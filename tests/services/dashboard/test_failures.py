@@ -1,4 +1,4 @@
-"""A service that answers, but cannot do what is asked for a while."""
+"""The page while the service answers but cannot do what it is asked."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A service that asks for keys."""
+"""The page of a service that requires keys."""
 
 import re
 import tarfile

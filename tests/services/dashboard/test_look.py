@@ -1,4 +1,4 @@
-"""Small screens, the dark, and hands that use no mouse."""
+"""The page on small screens, in dark mode, and with the keyboard only."""
 
 import pytest
 from playwright.sync_api import expect

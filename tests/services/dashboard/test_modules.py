@@ -1,4 +1,4 @@
-"""Parts of the page that are easier to try alone, in the browser that runs them."""
+"""Modules of the page that are tested alone, in the browser."""
 
 STREAM = """retry: 2000\r\n\r\n: still here\n\nid: 1-1\ndata: {"message": "a: b"}\n\nid: 1-2\ndata: one\ndata:two\n\n\
 event: end\rdata: {"status": "failed"}\r\rid: 1-3\ndata: never ended"""

@@ -1,4 +1,4 @@
-"""The candidates of a finished compression: any budget, at once, and the student that meets it."""
+"""The candidates of a finished compression on the page: the best for any budget at once, made a student."""
 
 import tarfile
 

@@ -1,4 +1,4 @@
-"""A run that is confined reads nothing from elsewhere, whatever its request's paths have become since."""
+"""A confined run reads nothing from outside its places, even if the paths of its request change later."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""The training step, without Ray: what decides a weight, and what does not."""
+"""The training step, without Ray: the settings that change a weight, and those that do not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A step as it is read while it runs: what it says about its pace is of now, not of its last news."""
+"""The pace of a step read during a run: it holds for the time of reading, not of the last news."""
 
 from datetime import UTC, datetime, timedelta
 

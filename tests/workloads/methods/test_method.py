@@ -1,4 +1,4 @@
-"""A second method, known to nothing but its own registration, goes all the way that AutoDistil goes."""
+"""A second method needs only its registration to run through every part that AutoDistil runs through."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluations by real drivers on a real Ray: side by side, kept seed by seed, gone on with after a kill."""
+"""Evaluations by real drivers on a real Ray: side by side, saved seed by seed, continued after a kill."""
 
 from __future__ import annotations
 

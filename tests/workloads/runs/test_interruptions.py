@@ -1,4 +1,4 @@
-"""Whole runs that are cut off: asked to end, killed, and gone on with."""
+"""Whole runs that are interrupted: stopped, killed, and continued."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Selections, plans and all that may follow a search: real drivers on a real Ray, a tiny teacher."""
+"""Selections, plans and all steps that may follow a search: real drivers on a real Ray, a tiny teacher."""
 
 from __future__ import annotations
 

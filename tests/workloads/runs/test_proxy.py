@@ -1,4 +1,4 @@
-"""The proxy task on Ray: what is learnable is learned, what is finished is not fine-tuned again."""
+"""The proxy task on Ray: candidates learn a learnable task, and finished ones are not fine-tuned again."""
 
 from __future__ import annotations
 

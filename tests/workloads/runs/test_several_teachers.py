@@ -1,4 +1,4 @@
-"""Compressions of several teachers at once, as in a batch: what they share is done once, the rest each for itself."""
+"""Compressions of several teachers at once, as in a batch: shared stages are built once, the others for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole jobs on other storages than a good local folder: S3, a disk that fills up, one that cannot be written."""
+"""Whole jobs on other storages than a good local folder: S3, a full disk, a folder that cannot be written."""
 
 from __future__ import annotations
 

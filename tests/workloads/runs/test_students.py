@@ -1,4 +1,4 @@
-"""A saved student: what its folder holds, and when it counts."""
+"""A saved student: the contents of its folder, and its commit."""
 
 from __future__ import annotations
 

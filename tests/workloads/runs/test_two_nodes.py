@@ -1,4 +1,4 @@
-"""Whole runs on small clusters: workers fit on a node; what cannot fit is refused, what is taken is waited for."""
+"""Whole runs on small clusters: workers fit on a node, too large ones are refused, others wait for resources."""
 
 from __future__ import annotations
 

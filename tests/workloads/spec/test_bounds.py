@@ -1,4 +1,4 @@
-"""Every number, text and list of a request has a bound, and what is beyond it is refused by its field."""
+"""Bounds: every number, text and list of a request has one, and a value beyond it is refused by its field."""
 
 from __future__ import annotations
 

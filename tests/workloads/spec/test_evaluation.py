@@ -1,4 +1,4 @@
-"""The request of an evaluation: what is refused, by which field."""
+"""The request of an evaluation: invalid requests, and the fields that findings name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The last net: what looks like a secret, and what the environment says is one."""
+"""Masking: texts that look like secrets, and secrets of the environment."""
 
 import json
 import logging

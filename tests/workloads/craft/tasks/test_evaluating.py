@@ -1,4 +1,4 @@
-"""Evaluating: chosen on training rows set aside, scored once on rows that nothing else reads, beside a baseline."""
+"""Evaluation: the epoch is chosen on training rows set aside, and scored once on the rows to score on."""
 
 from __future__ import annotations
 

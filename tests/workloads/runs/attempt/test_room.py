@@ -1,4 +1,4 @@
-"""Room on a real Ray: what is taken is waited for, and what runs in a reservation starts."""
+"""Room on a real Ray: work waits for taken resources, and starts within a reservation."""
 
 from __future__ import annotations
 

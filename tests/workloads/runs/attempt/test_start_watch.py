@@ -1,4 +1,4 @@
-"""Watching that trials start, by a clock and rooms that are told."""
+"""The watch over the start of trials, with a clock and rooms that the test controls."""
 
 from __future__ import annotations
 

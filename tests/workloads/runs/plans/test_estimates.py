@@ -1,4 +1,4 @@
-"""Estimates of the steps that follow a search, from calibrations that are given."""
+"""Estimates of the steps after a search, from given calibrations."""
 
 from __future__ import annotations
 

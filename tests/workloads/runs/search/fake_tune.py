@@ -1,4 +1,4 @@
-"""Ray Tune's controller in short, without Ray: an event a step, and what the scheduler may count on."""
+"""A small imitation of Ray Tune's controller, without Ray: one event a step, with the same guarantees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scheduler on a Tune in short: nothing is scored twice, actors start once and are never idle beside work."""
+"""The scheduler on an imitation of Tune: nothing is scored twice, actors start once and are never idle beside work."""
 
 from __future__ import annotations
 

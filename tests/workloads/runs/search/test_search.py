@@ -1,4 +1,4 @@
-"""The search with tiny SuperLMs cut from a tiny teacher: on a Tune in short, and on a real Ray Tune."""
+"""The search with tiny SuperLMs cut from a tiny teacher, on an imitation of Tune and on a real Ray Tune."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stages between scores and students: what they hand to the Ray programs, and what they make of the answers."""
+"""The stages between scores and students: their calls of the Ray programs, and their use of the results."""
 
 from __future__ import annotations
 

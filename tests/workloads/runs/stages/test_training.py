@@ -1,4 +1,4 @@
-"""The first step of a compression: the teacher is brought to the storage, and opened before anything is trained."""
+"""The first step of a compression: the teacher is saved in the storage, and opened before any training."""
 
 from __future__ import annotations
 

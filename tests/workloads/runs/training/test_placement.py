@@ -1,4 +1,4 @@
-"""Placement: how the SuperLMs are grouped, and the reason that is given."""
+"""Placement: the grouping of the SuperLMs, and its reason."""
 
 from __future__ import annotations
 

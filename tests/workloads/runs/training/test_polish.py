@@ -1,4 +1,4 @@
-"""Polishing on Ray: chosen students go on alone, from their SuperLM's weights."""
+"""Polishing on Ray: chosen students continue alone, from their SuperLM's weights."""
 
 from __future__ import annotations
 

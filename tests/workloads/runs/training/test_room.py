@@ -1,4 +1,4 @@
-"""A group whose room others took between the reservation and Ray Train's start says so, and is not tried for ever."""
+"""A group that loses its room between the reservation and Ray Train's start reports it, and retries are limited."""
 
 from __future__ import annotations
 

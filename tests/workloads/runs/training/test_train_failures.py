@@ -1,4 +1,4 @@
-"""Training that goes wrong on Ray: a worker that dies, a teacher that cannot be used, weights that diverge."""
+"""Failures of training on Ray: a worker that dies, an unusable teacher, weights that diverge."""
 
 from __future__ import annotations
 
