@@ -1,4 +1,4 @@
-"""``stillroom batch``: several teachers and a common part in one request."""
+"""``stillroom batch``: several compressions with a common part in one request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BatchFile = Annotated[
     Path, typer.Argument(metavar="FILE", help='JSON or YAML with "common" and "compressions"; - for standard input.')
 ]
 
-app = typer.Typer(name="batch", help="Compress several teachers by one request.", no_args_is_help=True)
+app = typer.Typer(name="batch", help="Submit and manage several compressions in one request.", no_args_is_help=True)
 
 
 @app.command()
@@ -36,11 +36,11 @@ def submit(
     file: BatchFile,
     server: Server = DEFAULT_SERVER,
     key: Key = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Show where it stands until it ends.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show its state until it ends.")] = False,
     patience: Patience = None,
     json: Json = False,
 ) -> None:
-    """Queue a batch, all of it or nothing, and print its id."""
+    """Queue all compressions of a batch, or none, and print the batch's id."""
     from services.client import StillroomClient
 
     with StillroomClient(server) as client:
@@ -58,7 +58,7 @@ def submit(
 def list_batches(
     server: Server = DEFAULT_SERVER,
     label: Labels = None,
-    limit: Annotated[int, typer.Option(min=1, max=200, help="On a page.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="Entries of a page.")] = 50,
     after: After = None,
     json: Json = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Completion of ids in the shell, asked of the server with a short timeout.
+"""Completion of ids in the shell, by a request to the server with a short timeout.
 
 Loading the client's models would take longer than a person waits for a TAB, so this module sends its own request.
 """
@@ -33,7 +33,7 @@ def complete_evaluation(context: typer.Context, incomplete: str) -> list[tuple[s
 def _newest(
     context: typer.Context, kind: str, incomplete: str, words: Callable[[dict[str, Any]], str]
 ) -> list[tuple[str, str]]:
-    """List the ids that begin as typed, each with a description."""
+    """List the ids with the typed beginning, each with a description."""
     import httpx
 
     from services.network import route_to

@@ -1,4 +1,4 @@
-"""``stillroom compress``: one compression without a server, by the same store, controller and embedded Ray."""
+"""``stillroom compress``: one compression without a server, with the same store, controller and embedded Ray."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POLL_SECONDS = 2.0
 
 @reports_failures
 def compress(file: RequestFile, storage: Storage = None, json: Json = False) -> None:
-    """Compress without a server. Ctrl-C cancels; what was finished is kept and reused by the next run."""
+    """Compress without a server. Ctrl-C cancels; the next run reuses the finished steps."""
     from services.cli.reports import exit_code, print_document, tell_error
     from services.cli.signals import ending_in_order, stopping_on_signals
     from services.logs import configure_logs
@@ -64,7 +64,7 @@ def compress(file: RequestFile, storage: Storage = None, json: Json = False) -> 
 
 
 def _show_until_end(service: Service, job_id: str) -> JobDocument | None:
-    """Show the job until it has ended; None where the embedded Ray has failed for good before."""
+    """Show the job until it has ended; return None if the embedded Ray has failed for good."""
     from services.cli.progress_view import ProgressView
     from services.cli.waiting import Looks
 

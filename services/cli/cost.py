@@ -17,7 +17,7 @@ def cost(
     layers: Annotated[int, typer.Option(min=1, help="Depth.")],
     hidden: Annotated[int, typer.Option(min=1, help="Hidden size.")],
     heads: Annotated[int, typer.Option(min=1, help="Attention heads.")],
-    mlp_ratio: Annotated[float, typer.Option(min=0.01, help="Feed-forward width over hidden size.")] = 4.0,
+    mlp_ratio: Annotated[float, typer.Option(min=0.01, help="Feed-forward width divided by hidden size.")] = 4.0,
     sequence_length: Annotated[
         int | None,
         typer.Option(
@@ -29,7 +29,7 @@ def cost(
     head_width: Annotated[int | None, typer.Option(min=1, help="Width of a head; default: the teacher's.")] = None,
     json: Json = False,
 ) -> None:
-    """Count the costs of a student: exactly, and for bert-base by the paper's closed forms too."""
+    """Count the costs of a student exactly, and for bert-base also by the paper's closed forms."""
     from workloads.shapes.architecture import Architecture
     from workloads.shapes.costs import BYTES, paper_flops, paper_params, student_cost
     from workloads.shapes.teacher_files import named_shape
@@ -39,7 +39,7 @@ def cost(
 
     shape = named_shape(teacher)
     if layers > shape.layers:
-        raise InputError.of("layers", f"{teacher} has only {shape.layers} layers.", "Give no more than that.")
+        raise InputError.of("layers", f"{teacher} has only {shape.layers} layers.", "Use at most that.")
     sequence_length = sequence_length or default_length(shape.longest)
     if sequence_length > shape.longest:
         raise InputError([too_long("sequence_length", sequence_length, shape.longest)])

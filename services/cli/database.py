@@ -19,7 +19,7 @@ def service_database(storage: str | None, *, make: bool = False) -> Iterator[Eng
     """Open the database that `stillroom serve` uses with the same settings.
 
     Args:
-        storage: As given on the command line.
+        storage: The storage of the command line.
         make: Whether to create a missing database; only for verbs that add something.
 
     Raises:
@@ -46,7 +46,7 @@ def service_database(storage: str | None, *, make: bool = False) -> Iterator[Eng
 
 
 def _require(settings: Settings, place: Storage, state: Path) -> None:
-    """Refuse a storage that no service has used: its name is most likely mistyped."""
+    """Refuse a storage that no service has used; its name is probably mistyped."""
     from services.service import DATABASE_FILE
     from workloads.spec.errors import InputError
 

@@ -1,4 +1,4 @@
-"""``stillroom evaluate``: a student or a teacher on a labelled task."""
+"""``stillroom evaluate``: evaluations of a student or a teacher on a labelled task."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EvaluationFile = Annotated[
     Path, typer.Argument(metavar="FILE", help='JSON or YAML with "model" and "task"; - for standard input.')
 ]
 
-app = typer.Typer(name="evaluate", help="Score students and teachers on labelled tasks.", no_args_is_help=True)
+app = typer.Typer(name="evaluate", help="Evaluate students and teachers on labelled tasks.", no_args_is_help=True)
 
 
 @app.command()
@@ -54,9 +54,9 @@ def submit(
 @reports_failures
 def list_evaluations(
     server: Server = DEFAULT_SERVER,
-    compression: Annotated[str | None, typer.Option(help="Those of a compression's students.")] = None,
-    student: Annotated[str | None, typer.Option(help="Those of one student.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=200, help="On a page.")] = 50,
+    compression: Annotated[str | None, typer.Option(help="Only evaluations of this compression's students.")] = None,
+    student: Annotated[str | None, typer.Option(help="Only evaluations of this student.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="Entries of a page.")] = 50,
     after: After = None,
     json: Json = False,
 ) -> None:

@@ -16,11 +16,13 @@ def events(
     thing: ThingId,
     server: Server = DEFAULT_SERVER,
     after: After = "0-0",
-    follow: Annotated[bool, typer.Option("--follow", help="As they come, until the job has ended.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Print events as they happen, until the job has ended.")
+    ] = False,
     patience: Patience = None,
     json: Json = False,
 ) -> None:
-    """List the events of a job; with --json, one event a line."""
+    """List the events of a job; with --json, one event per line."""
     from services.cli.following import show_events
 
     show_events(server, thing, after, follow=follow, patience=patience, json=json)

@@ -34,9 +34,9 @@ class Failure:
 
     Attributes:
         exit_code: Exit code of the process.
-        message: In words.
-        remedy: A way to mend it.
-        code: The problem's code, where the server gave one.
+        message: The cause.
+        remedy: Advice to the user.
+        code: The problem's code, if the server gave one.
         errors: Findings about single fields.
     """
 
@@ -47,7 +47,7 @@ class Failure:
     errors: list[dict[str, Any]] = field(default_factory=list)
 
     def tell(self, *, json: bool) -> None:
-        """Print the failure on standard error, and with ``json`` on standard output too, in one line."""
+        """Print the failure on standard error, and with ``json`` also on standard output, in one line."""
         lines = [f"{error['field']}: {error['problem']} {error['remedy']}".rstrip() for error in self.errors]
         for line in lines or [f"{self.message} {self.remedy}".rstrip()]:
             typer.echo(clean(f"error: {line}"), err=True)
@@ -69,7 +69,7 @@ def tell_json(failure: Failure) -> None:
 
 
 def reports_failures(verb: Callable[P, R]) -> Callable[P, R]:
-    """Report errors that users can mend as a message instead of a traceback."""
+    """Report errors that users can fix as a message, without a traceback."""
 
     @wraps(verb)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -90,7 +90,7 @@ def reports_failures(verb: Callable[P, R]) -> Callable[P, R]:
 
 
 def _failure(error: Exception) -> Failure | None:
-    """The failure that an error is reported as; None for a programming error."""
+    """Give the failure that an error is reported as; None for a programming error."""
     from services.client.errors import ApiError, ServerUnreachableError
     from workloads.spec.errors import InputError
 

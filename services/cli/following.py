@@ -1,4 +1,4 @@
-"""Following a job of a server until it ends, and listing its events."""
+"""Following of a server's job until it ends, and lists of its events."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Place:
-    """Our place in a job's events."""
+    """Position in a job's events."""
 
     after: str
 
 
 def watch(server: str, thing: str, *, after: str, patience: float | None, json: bool) -> int:
-    """Show a job or a batch until it ends, then its outcome; in JSON a line for each event, and one for the outcome.
+    """Show a job or a batch until it ends, then its outcome; as JSON, a line per event and one for the outcome.
 
     Returns:
         The exit code: 0 if it succeeded, else 1.
@@ -56,7 +56,7 @@ def document_line(kind: Kind, document: Document) -> str:
 
 
 def show_events(server: str, job_id: str, after: str, *, follow: bool, patience: float | None, json: bool) -> None:
-    """Print a job's events, one a line: those so far, or all as they come."""
+    """Print a job's events, one per line: those so far, or all as they happen."""
     with StillroomClient(server) as client:
         past = client.past_events(job_id, after)
         with starting(client, patience, warn):
@@ -70,7 +70,7 @@ def show_events(server: str, job_id: str, after: str, *, follow: bool, patience:
 
 @contextmanager
 def going_on(command: str, after: str) -> Iterator[Place]:
-    """Print how to go on when following events fails or is interrupted."""
+    """Print how to continue if following fails or is interrupted."""
     place = Place(after)
     try:
         yield place

@@ -1,4 +1,4 @@
-"""The verbs that all kinds share, as functions of a kind: show, watch, events, cancel, resume, delete."""
+"""Verbs that all kinds share, as functions of a kind: show, watch, events, cancel, resume, delete."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from services.cli.kinds import BATCH, Kind, kind_of
 from services.cli.options import DEFAULT_SERVER, Json, Patience, Server
 from services.cli.outcomes import sure, tell_forgotten, tell_state
 
-After = Annotated[str, typer.Option(metavar="EVENT", help="Leave out the events up to one, such as 1-12.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+After = Annotated[str, typer.Option(metavar="EVENT", help="Only events after this one, such as 1-12.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Delete without asking.")]
 
 
 def add_job_verbs(app: typer.Typer, kind: Kind) -> None:

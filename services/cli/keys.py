@@ -18,7 +18,7 @@ app = typer.Typer(name="keys", help="Create, list and revoke API keys.", no_args
 
 
 class ScopeName(StrEnum):
-    """Scopes of a key: :class:`services.access.caller.Scope`, whose import would load the database's library."""
+    """Scopes of a key, equal to :class:`services.access.caller.Scope`, whose import would load SQLAlchemy."""
 
     READ = "read"
     SUBMIT = "submit"
@@ -28,7 +28,7 @@ class ScopeName(StrEnum):
 @app.command()
 @reports_failures
 def create(
-    tenant: Annotated[str, typer.Option(help="Tenant whose jobs the key sees and makes.")] = "local",
+    tenant: Annotated[str, typer.Option(help="Tenant that the key belongs to.")] = "local",
     scope: Annotated[
         list[ScopeName] | None,
         typer.Option(help="read, submit, or admin (all, of every tenant); several times. Default: read and submit."),
@@ -61,7 +61,7 @@ def create(
 @app.command("list")
 @reports_failures
 def listing(
-    tenant: Annotated[str | None, typer.Option(help="Those of this tenant.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only keys of this tenant.")] = None,
     storage: Storage = None,
     json: Json = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""The kinds of jobs, and batches: how each is read, changed and completed, by the prefix of its id."""
+"""Kinds of jobs, and batches, by the prefix of their ids: the calls that read and change them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Kind:
     """A kind of job, or batches.
 
     Attributes:
-        name: The kind in a word; the member of JSON lines that holds its document.
+        name: Name of the kind, and of the member with its document in JSON lines.
         prefix: Beginning of its ids.
         read: The client's method that reads one.
         suffix: Ending of the client's methods that change one.
         resume: The client's method that queues failed ones again.
-        forgets: Words for what is deleted with it.
+        forgets: Words for everything that is deleted with it.
         complete: Completes ids in a shell.
     """
 

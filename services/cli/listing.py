@@ -17,11 +17,11 @@ STATES = "queued, running, succeeded, failed, cancelling or cancelled"
 @reports_failures
 def list_compressions(
     server: Server = DEFAULT_SERVER,
-    status: Annotated[str | None, typer.Option(help=f"Those in a state: {STATES}.")] = None,
-    teacher: Annotated[str | None, typer.Option(help="Those of a teacher, as their requests name it.")] = None,
-    batch: Annotated[str | None, typer.Option(help="Those of a batch, bat_….")] = None,
+    status: Annotated[str | None, typer.Option(help=f"Only those in this state: {STATES}.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="Only those of this teacher, as in their requests.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Only those of this batch, bat_….")] = None,
     label: Labels = None,
-    limit: Annotated[int, typer.Option(min=1, max=200, help="On a page.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="Entries of a page.")] = 50,
     after: After = None,
     all_pages: All = False,
     json: Json = False,

@@ -15,8 +15,8 @@ from services.cli.options import DEFAULT_SERVER, Json, Server, ThingId
 @reports_failures
 def log(
     thing: ThingId,
-    attempt: Annotated[int | None, typer.Option(min=1, help="The attempt; default: the latest.")] = None,
-    lines: Annotated[int, typer.Option(min=1, max=2000, help="Number of lines at most.")] = 200,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Number of the attempt; default: the latest.")] = None,
+    lines: Annotated[int, typer.Option(min=1, max=2000, help="Most lines.")] = 200,
     server: Server = DEFAULT_SERVER,
     json: Json = False,
 ) -> None:

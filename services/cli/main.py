@@ -1,4 +1,4 @@
-"""``stillroom``: the verbs, one module each; a verb's imports are made when it runs, so that help is fast."""
+"""``stillroom``: the verbs, a module each. A verb's imports are inside its function, so that help is fast."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _UsageError: Any = typer.BadParameter.__mro__[1]  # typer does not export this c
 
 
 class _Verbs(TyperGroup):
-    """Verbs that report wrong usage in JSON too where ``--json`` is given."""
+    """Group of verbs that reports wrong usage also as JSON if ``--json`` is given."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 LEAST_DIGITS, MOST_DIGITS = 4, 10
-"""Significant digits of a loss, enough to tell the losses of a table apart."""
+"""Significant digits of a loss, enough to distinguish the losses of a table."""
 LEAST_OVER_BEST = 2
 """Significant digits of a distance to the best."""
 OVER_BEST = "over the best"
@@ -45,12 +45,12 @@ def shown(column: str, values: Sequence[Cell]) -> list[str]:
 
 
 def losses(values: Sequence[Cell]) -> list[str]:
-    """Format losses with at least four significant digits, and more where different ones would read the same."""
+    """Format losses with at least four significant digits, and with more if different losses would look equal."""
     return _apart(values, LEAST_DIGITS, lambda value, digits: f"{value:#.{digits}g}")
 
 
 def _apart(values: Sequence[Cell], digits: int, text: Callable[[float, int], str]) -> list[str]:
-    """Format floats with that many significant digits, and more where different ones would read the same."""
+    """Format floats with this many significant digits, and with more if different ones would look equal."""
     different = {value for value in values if isinstance(value, float)}
     while digits < MOST_DIGITS and len({text(value, digits) for value in different}) < len(different):
         digits += 1
@@ -74,7 +74,7 @@ def duration(seconds: float) -> str:
 
 
 def clean(text: str) -> str:
-    """Take control characters out of a text that came from a server: a terminal would obey them."""
+    """Remove control characters from a server's text, since a terminal would execute them."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 

@@ -1,4 +1,4 @@
-"""Parts that verbs share: confirmation, the new state of a job, and all pages of a list."""
+"""Common parts of verbs: confirmation, the new state of a job, all pages of a list."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def following_pages(page: P, fetch: Callable[[str], P]) -> Iterator[P]:
     """Yield the pages after one, to the end.
 
     Raises:
-        ApiError: A cursor comes twice, so the pages would never end.
+        ApiError: The server repeats a cursor, so the pages would never end.
     """
     from services.client.errors import not_understood
 
@@ -45,7 +45,7 @@ def sure(question: str, *, yes: bool) -> None:
     """Ask a person to confirm.
 
     Raises:
-        InputError: No terminal is there to ask at, and ``--yes`` is not given.
+        InputError: There is no terminal for the question, and ``--yes`` is not given.
     """
     import sys
 
@@ -60,7 +60,7 @@ def sure(question: str, *, yes: bool) -> None:
 
 
 def tell_state(found: JobDocument | BatchDocument | EvaluationDocument, *, json: bool) -> None:
-    """Print the state of a job or batch after a change was asked for."""
+    """Print the state of a job or batch after a request for a change."""
     typer.echo(found.model_dump_json(indent=1) if json else f"{found.id} is {found.status}.")
 
 

@@ -1,4 +1,4 @@
-"""The live view of a job's steps: a live table on a terminal, one line a change elsewhere."""
+"""Live view of a job's steps: a table on a terminal, else a line per change."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MARKS = {"pending": " ", "running": "…", "succeeded": "✓", "failed": "✗"}
 
 
 class ProgressView:
-    """Shows a job's steps on standard error."""
+    """View of a job's steps on standard error."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -58,7 +58,7 @@ class ProgressView:
             self._line(event_line(event))
 
     def show(self, job: Steps) -> None:
-        """Bring the view up to date."""
+        """Update the view."""
         if self._live:
             self._live.update(_table(job), refresh=True)
             return
@@ -84,7 +84,7 @@ class ProgressView:
 
 
 def headline(job: Steps) -> str:
-    """The state of a job in a sentence."""
+    """Describe the state of a job in a sentence."""
     number = getattr(job, "attempt", 0)
     attempt = f", attempt {number}" if number > 1 else ""
     reason = f": {job.reason}" if job.reason else ""
@@ -94,7 +94,7 @@ def headline(job: Steps) -> str:
 
 
 def notes(job: Steps) -> dict[str, str]:
-    """The steps' notes, each once, with the names of the steps that have it."""
+    """List the steps' notes, each once, with the names of its steps."""
     names = defaultdict[str, list[str]](list)
     for step in job.steps:
         if step.note:
@@ -103,7 +103,7 @@ def notes(job: Steps) -> dict[str, str]:
 
 
 def step_line(step: StepDocument) -> str:
-    """A step in words: its progress, its rate, and the age of its last report."""
+    """Describe a step: its progress, its rate, and the age of its last report."""
     rate = f"{amount(step.rate)} {step.unit}/s" if step.rate is not None else ""
     left = f"{_left(step)} left" if _left(step) else ""
     parts = ", ".join(part for part in (_done(step), rate, left, _silence(step)) if part)
@@ -111,12 +111,12 @@ def step_line(step: StepDocument) -> str:
 
 
 def event_line(event: EventEntry) -> str:
-    """An event as a line."""
+    """Format an event as a line."""
     return clean(f"{event.time}  {event.attempt}-{event.sequence}  {event.type}  {event.message}{_point(event)}")
 
 
 def _point(event: EventEntry) -> str:
-    """The numbers of a point of a curve."""
+    """Format the numbers of a point of a curve."""
     data = {key: value for key, value in event.data.items() if isinstance(value, int | float | str)}
     if event.type != "metrics" or not {"done", "total"} <= data.keys():
         return ""

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 @reports_failures
 def prune(
     storage: Storage = None,
-    older_than: Annotated[str, typer.Option(help="Keep what was used since, such as 12h or 7d; 15m at least.")] = "1d",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    older_than: Annotated[
+        str, typer.Option(help="Age, such as 12h or 7d, at least 15m; artefacts used more recently stay.")
+    ] = "1d",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
     json: Json = False,
 ) -> None:
     """Remove artefacts that no job needs any more, and lower their tenants' stored bytes.
@@ -35,7 +37,7 @@ def prune(
     with service_database(storage) as engine:
         settings = load_settings(storage=storage)
         place = Storage.open(settings.storage)
-        # With a database elsewhere, a mistyped storage would look as if all artefacts were gone.
+        # With a database elsewhere, a mistyped storage would seem to have no artefacts.
         if settings.database is not None and not place.exists("jobs"):
             raise InputError.of("--storage", f"{place.url} holds no jobs.", "Give the storage of this database.")
         found = prune(engine, place, since, dry_run=dry_run)

@@ -1,4 +1,4 @@
-"""Reports on jobs in words: state, results, reasons of failures; and the exit code."""
+"""Reports on jobs: state, results, reasons of failures; and the exit code."""
 
 from __future__ import annotations
 
@@ -91,12 +91,12 @@ def print_batch(found: BatchDocument) -> None:
 
 
 def counts_of(batch: BatchSummary) -> str:
-    """The numbers of a batch's compressions by state."""
+    """Describe the numbers of a batch's compressions by state."""
     return ", ".join(f"{batch.counts[status]} {status}" for status in JobStatus if status in batch.counts)
 
 
 def model_of(found: EvaluationDocument) -> str:
-    """The evaluated model: a student's id, or a teacher as the request names it."""
+    """Give the evaluated model: a student's id, or the teacher of the request."""
     model = found.model
     if model is None:
         return ""
@@ -111,7 +111,7 @@ def tell_error(error: ErrorDocument | None) -> None:
 
 
 def exit_code(found: Document) -> int:
-    """The exit code: 0 for a succeeded job, else 1."""
+    """Give the exit code: 0 for a succeeded job, else 1."""
     return 0 if found.status == "succeeded" else FAILED
 
 

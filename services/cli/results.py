@@ -23,7 +23,7 @@ def frontier(
     cost: Annotated[list[str] | None, typer.Option(help=f"{COSTS}; up to two.", show_default="flops")] = None,
     sequence_length: SequenceLength = None,
     latency_target: Annotated[
-        str | None, typer.Option(help="Where latency is meant; may be left out where only one was measured on.")
+        str | None, typer.Option(help="Latency target; optional if latency was measured on only one.")
     ] = None,
     latency_percentile: Annotated[str, typer.Option(help="p50 or p95.")] = "p50",
     json: Json = False,
@@ -50,13 +50,13 @@ def frontier(
 def candidates(
     job_id: JobId,
     server: Server = DEFAULT_SERVER,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="On a page.")] = 200,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Entries of a page.")] = 200,
     after: After = None,
     all_pages: All = False,
     sequence_length: SequenceLength = None,
     json: Json = False,
 ) -> None:
-    """List the scored candidates, and why candidates were dropped."""
+    """List the scored candidates, and why some were dropped."""
     from services.cli.tables import print_candidates
     from services.client import StillroomClient
 
@@ -79,9 +79,9 @@ def candidates(
 @reports_failures
 def selections(
     job_id: JobId,
-    selection: Annotated[str | None, typer.Argument(metavar="SELECTION", help="One of them, sel_….")] = None,
+    selection: Annotated[str | None, typer.Argument(metavar="SELECTION", help="Show only this one, sel_….")] = None,
     server: Server = DEFAULT_SERVER,
-    limit: Annotated[int, typer.Option(min=1, max=200, help="On a page.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="Entries of a page.")] = 50,
     after: After = None,
     json: Json = False,
 ) -> None:

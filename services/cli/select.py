@@ -17,11 +17,11 @@ def select(
     file: Annotated[Path, typer.Argument(metavar="FILE", help='JSON or YAML such as {"budgets": [...]}; - for stdin.')],
     server: Server = DEFAULT_SERVER,
     key: Key = None,
-    wait: Annotated[bool, typer.Option(help="Wait until the students' files are there.")] = True,
+    wait: Annotated[bool, typer.Option(help="Wait until the students' files exist.")] = True,
     patience: Patience = None,
     json: Json = False,
 ) -> None:
-    """Answer new budgets from a compression's scores; the students' files are made afterwards."""
+    """Answer new budgets from a compression's scores; a run then makes the students' files."""
     from services.cli.reports import tell_error
     from services.cli.tables import print_selection
     from services.cli.waiting import wait_for, waiting

@@ -1,4 +1,4 @@
-"""``stillroom serve``: the HTTP API, the controller and, unless told otherwise, an embedded Ray."""
+"""``stillroom serve``: the HTTP API, the controller and, by default, an embedded Ray."""
 
 from __future__ import annotations
 
@@ -29,10 +29,13 @@ def serve(
     ] = None,
     insecure_local: Annotated[
         bool | None,
-        typer.Option("--insecure-local", help="Ask for no key; for this machine alone, and for all who use it."),
+        typer.Option(
+            "--insecure-local",
+            help="Require no key; listens for this machine only, and all its users may do everything.",
+        ),
     ] = None,
 ) -> None:
-    """Serve the HTTP API to callers with a key (`stillroom keys`). Ctrl-C ends it and everything it started."""
+    """Serve the HTTP API to callers with a key (`stillroom keys`). Ctrl-C ends it and all processes that it started."""
     import uvicorn
 
     from services.api.app import create_app
@@ -60,7 +63,7 @@ def serve(
             )
             if not settings.insecure_local and not service.keys.all():
                 typer.echo(
-                    "Nobody has a key yet. Make the first, with the same settings: "
+                    "There are no keys yet. Create the first one, with the same settings: "
                     f"stillroom keys create --storage {shlex.quote(settings.storage)} (or serve with --insecure-local)",
                     err=True,
                 )
@@ -75,7 +78,7 @@ def serve(
 
 
 def _run(server: uvicorn.Server, listener: socket.socket) -> None:
-    """Serve until a signal; unlike uvicorn's ``run``, do not wait for request threads after that."""
+    """Serve until a signal. Unlike uvicorn's ``run``, do not wait for request threads then."""
     loop = (server.config.get_loop_factory() or asyncio.new_event_loop)()
     asyncio.set_event_loop(loop)
     try:
@@ -85,7 +88,7 @@ def _run(server: uvicorn.Server, listener: socket.socket) -> None:
 
 
 def _leave_threads() -> None:
-    """End the process while threads still work: Python would wait for them, and a request may take minutes."""
+    """End the process while threads still work. Python would wait for them, and a request may take minutes."""
     here = threading.current_thread()
     if any(one.is_alive() and not one.daemon for one in threading.enumerate() if one is not here):
         sys.stdout.flush()
@@ -94,7 +97,7 @@ def _leave_threads() -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Bind the port before anything is started, so that a port in use is reported at once."""
+    """Bind the port before anything is started, so that a used port is reported at once."""
     from workloads.spec.errors import InputError
 
     try:
@@ -102,5 +105,7 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise InputError.of(
-            "port", f"{host}:{port} cannot be listened on: {error}.", "Stop what uses it, or give another --port."
+            "port",
+            f"{host}:{port} cannot be listened on: {error}.",
+            "Stop the program that uses it, or give another --port.",
         ) from error

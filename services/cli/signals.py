@@ -1,4 +1,4 @@
-"""Signal handling: every signal ends a verb in order, and none interrupts the clean-up."""
+"""Signal handling: every signal ends a verb with its clean-up, which no further signal interrupts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def stopping_on_signals() -> Iterator[None]:
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """Ignore further signals: an impatient second Ctrl-C must not leave processes behind."""
+    """Ignore further signals, since a second Ctrl-C must not leave processes behind."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDING}
     try:
         yield

@@ -29,7 +29,7 @@ def submit(
     patience: Patience = None,
     json: Json = False,
 ) -> None:
-    """Submit a request and print the compression's id; with --watch, JSON is lines as of `stillroom watch`."""
+    """Submit a request and print the compression's id; with --watch, --json prints lines as `stillroom watch` does."""
     from services.client import StillroomClient
 
     with StillroomClient(server) as client:

@@ -1,4 +1,4 @@
-"""Tables: by rich on a terminal, tab-separated lines with plain numbers elsewhere."""
+"""Tables: by rich on a terminal, else as tab-separated lines with plain numbers."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ _CANDIDATE: dict[str, Callable[[CandidateEntry], Cell]] = {
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """Print a table, or nothing where there are no rows.
+    """Print a table, or nothing if there are no rows.
 
     Args:
         title: Text above the table.
@@ -171,13 +171,13 @@ def print_results(results: Sequence[BatchResult]) -> None:
 
 
 def teacher_of(job: JobDocument) -> str:
-    """The teacher as the request names it."""
+    """Give the teacher of the request."""
     teacher = job.request.get("teacher")
     return str(teacher.get("model", "")) if isinstance(teacher, dict) else ""
 
 
 def budgets_of(budgets: Any) -> str:
-    """The names of budgets; empty where the server's answer is malformed."""
+    """Give the names of budgets; empty if the server's answer is malformed."""
     found = budgets if isinstance(budgets, list) else []
     return ", ".join(str(one.get("name", "")) for one in found if isinstance(one, dict))
 
@@ -208,7 +208,7 @@ def _print_columns(title: str, columns: dict[str, Callable[[T], Cell]], entries:
 
 
 def _int8_error(exports: dict[str, Any]) -> float | None:
-    """The int8 error of the last hidden states, against the float32 file."""
+    """Give the int8 error of the last hidden states, relative to the float32 file."""
     report = exports.get("int8_report")
     error = report.get("hidden_error") if isinstance(report, dict) else None
     return float(error) if isinstance(error, int | float) else None

@@ -12,7 +12,9 @@ from services.cli.failures import reports_failures
 from services.cli.options import Json, Storage
 
 _NONE = "none"
-Limit = Annotated[str | None, typer.Option(metavar="NUMBER|none", help="none: as the service's settings say.")]
+Limit = Annotated[
+    str | None, typer.Option(metavar="NUMBER|none", help="A number, or none for the default of the service's settings.")
+]
 
 app = typer.Typer(name="tenants", help="Set and list the tenants' limits.", no_args_is_help=True)
 
@@ -20,7 +22,7 @@ app = typer.Typer(name="tenants", help="Set and list the tenants' limits.", no_a
 @app.command("set")
 @reports_failures
 def set_limits(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The tenant; made where there is none.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The tenant; created if it does not exist.")],
     max_running: Limit = None,
     max_unfinished: Limit = None,
     max_tokens: Limit = None,

@@ -1,4 +1,4 @@
-"""Progress of transfers: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of transfers: a bar on a terminal, else a line from time to time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LINE_SECONDS = 10.0
 
 
 class TransferView:
-    """Shows transfers on standard error."""
+    """View of transfers on standard error."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -42,7 +42,7 @@ class TransferView:
         self._console.print(text, markup=False)
 
     def of(self, name: str) -> Callable[[int, int | None], None]:
-        """Return the callback for one transfer: it takes the bytes received and the bytes in total."""
+        """Make the callback of one transfer, which takes the bytes received and in total."""
         task, told = self._bars.add_task(name, total=None), time.monotonic()
 
         def progress(done: int, total: int | None) -> None:

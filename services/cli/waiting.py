@@ -1,4 +1,4 @@
-"""Waiting for a server and for its jobs, with retries, and with a hint on how to look again."""
+"""Waits for a server and its jobs, with retries, and with a hint on how to continue."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ LOOK_SECONDS, MAX_LOOK_SECONDS = 0.5, 4.0
 
 
 class Looks:
-    """Computes poll intervals that grow with the wait, so that a long wait costs little.
+    """Poll intervals that grow with the wait, so that a long wait costs little.
 
     Args:
-        clock: Seconds, growing.
+        clock: A monotonic clock in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -44,7 +44,7 @@ class Looks:
 def starting(
     client: StillroomClient | AsyncStillroomClient, patience: float | None, on_retry: Callable[[str], None]
 ) -> Iterator[None]:
-    """Run the body, which checks that the job to follow exists; retry for longer after it.
+    """Run the body, which checks that the job to follow exists; after it, retry for longer.
 
     In the body, an unreachable server is retried only for as long as the user has set: it may never have been there,
     which is reported at once.
@@ -57,7 +57,7 @@ def starting(
 
 @contextmanager
 def waiting(command: str) -> Iterator[None]:
-    """Print how to look again when waiting fails or is interrupted."""
+    """Print how to continue if waiting fails or is interrupted."""
     from services.client import ServerUnreachableError
 
     try:
@@ -91,7 +91,7 @@ def wait_for(client: StillroomClient, read: Callable[[], Waited], patience: floa
 
 
 def wait_for_batch(client: StillroomClient, batch_id: str, patience: float | None) -> BatchDocument:
-    """Wait for the end of a batch, reporting its compressions as they begin and end."""
+    """Wait for the end of a batch, and report its compressions as they begin and end."""
     told, looks = dict[str, str](), Looks()
     with starting(client, patience, warn):
         found = client.batch(batch_id)

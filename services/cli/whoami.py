@@ -10,7 +10,7 @@ from services.cli.options import DEFAULT_SERVER, Json, Server
 
 @reports_failures
 def whoami(server: Server = DEFAULT_SERVER, json: Json = False) -> None:
-    """Show the tenant and scopes of STILLROOM_API_KEY, and how much of the quotas is used."""
+    """Show the tenant, scopes, quotas and usage of STILLROOM_API_KEY."""
     from services.cli.tables import print_table
     from services.client import StillroomClient
 

@@ -1,4 +1,4 @@
-"""The clients of the service's HTTP API, for the command line and for programs."""
+"""Clients of the service's HTTP API, for the command line and for programs."""
 
 from services.client.awaiting import AsyncStillroomClient
 from services.client.blocking import StillroomClient

@@ -6,7 +6,7 @@ from services.api.schemas import ErrorEntry, Problem
 
 
 class ServerUnreachableError(RuntimeError):
-    """The server does not answer; trying again may help."""
+    """The server does not answer; a later try may succeed."""
 
 
 class ApiError(RuntimeError):
@@ -27,6 +27,6 @@ class ApiError(RuntimeError):
 
 
 def not_understood(server: str, method: str, path: str, reason: str) -> ApiError:
-    """Build the error for an answer that no stillroom gives."""
+    """Make the error for an answer that stillroom does not give."""
     detail = f"{server} answers {method} {path} as no stillroom of this version does: {reason}."
     return ApiError(Problem(code="other", title="Unknown answer", status=200, detail=detail))

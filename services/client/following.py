@@ -1,4 +1,4 @@
-"""A job's events as they happen, across broken connections."""
+"""Following of a job's events as they happen, also over broken connections."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STREAM = "text/event-stream"
 SILENCE_SECONDS = 45.0
 """Silence after which a stream counts as broken; the service sends a heartbeat every 15 s."""
 BARREN_STREAMS = 2
-"""Number of short streams without events in a row after which a proxy is taken to hold them up."""
+"""Number of short streams without events in a row after which a proxy probably blocks streams."""
 LASTING_SECONDS = 10.0
 """Duration after which a stream counts as working, even without events."""
 LOOK_SECONDS = 60.0
@@ -56,14 +56,14 @@ class Following(Side):
 
     @SharedStream
     async def stream_events(self, job_id: str, after: str = "0-0") -> AsyncGenerator[EventEntry, None]:
-        """Yield the events of a job of any kind as they come, each once, until the job has ended.
+        """Yield the events of a job of any kind as they happen, each once, until the job has ended.
 
-        A broken connection is opened again and goes on after the last event. An unreachable server is waited for with
-        the client's patience. Where streams do not come through, the events are polled.
+        A broken connection is opened again after the last event. Unreachable servers are retried with the client's
+        patience. If streams are blocked, the events are polled.
 
         Raises:
-            ApiError: There is no such job, or no longer.
-            InputError: ``after`` is no event's place.
+            ApiError: There is no such job, or it was deleted.
+            InputError: ``after`` is not the place of an event.
             ServerUnreachableError: There is no answer.
         """
         async with aclosing(_followed(self._connection, *_calls_of(job_id), job_id, after)) as events:
@@ -75,7 +75,7 @@ class Following(Side):
         """Yield the events of a job of any kind so far, a page at a time.
 
         Raises:
-            ApiError: There is no such job, or ``after`` is no event's place.
+            ApiError: There is no such job, or ``after`` is not the place of an event.
             ServerUnreachableError: There is no answer.
         """
         async with aclosing(_past(self._connection, _calls_of(job_id)[1], job_id, after)) as events:
@@ -86,7 +86,7 @@ class Following(Side):
 async def _followed(
     connection: Connection, read: Call[[str], Any], page: Call[..., EventPage], job_id: str, after: str
 ) -> AsyncGenerator[EventEntry, None]:
-    """Follow a job that is read by one call, and its events by another."""
+    """Follow a job, with one call that reads it and another that reads its events."""
     last, barren = _place(after), 0
     while barren < BARREN_STREAMS:
         barren += 1

@@ -1,4 +1,4 @@
-"""The blocking side: coroutines run on an event loop in a thread of the client's own, and the caller waits."""
+"""Portal of the blocking client: coroutines run on an event loop in a thread of their own, and the caller waits."""
 
 from __future__ import annotations
 

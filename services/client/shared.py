@@ -1,4 +1,4 @@
-"""Methods written once, as coroutines: the blocking client runs them, the asynchronous client awaits them."""
+"""Methods of both clients, written once as coroutines: the blocking client runs them, the other one awaits them."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Side:
 
 
 class BlockingSide(Side):
-    """The client whose methods return when they are done."""
+    """Client whose methods block until they are done."""
 
     _portal: Portal
 
 
 class AwaitingSide(Side):
-    """The client whose methods are awaited."""
+    """Client whose methods are awaited."""
 
 
 class Shared(Generic[P, A]):

@@ -1,4 +1,4 @@
-"""The archive of a student as received, checked before it is unpacked."""
+"""Archives of students: checked on receipt, before they are unpacked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NONSENSE = (tarfile.TarError, ValueError, OverflowError, EOFError, RecursionErr
 
 
 class BadArchiveError(ValueError):
-    """The archive holds no sound student."""
+    """The archive is not a complete student."""
 
 
 def sound_student_id(student_id: str) -> str:
@@ -31,7 +31,7 @@ def sound_student_id(student_id: str) -> str:
 
 
 def check_archive(archive: Path, student_id: str) -> None:
-    """Check that an archive is whole and holds a student's folder and nothing else.
+    """Check that an archive is complete, and has a student's folder and nothing else.
 
     Raises:
         BadArchiveError: It does not.
@@ -56,7 +56,7 @@ def unpack(archive: Path, folder: Path) -> None:
     """Unpack an archive that was checked.
 
     Raises:
-        BadArchiveError: Its names lead out of the folder, or collide.
+        BadArchiveError: Names in it lead out of the folder, or collide.
     """
     try:
         with tarfile.open(archive, "r:") as tar:
