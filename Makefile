@@ -1,4 +1,4 @@
-# stillroom: what a newcomer and CI run. `make install` is repeated only when what is to be installed has changed.
+# stillroom: what a newcomer and CI run. `make install` runs again only if the dependencies have changed.
 #
 # PYTHON    the interpreter that .venv is made with (3.11 or newer)
 # PIP_ARGS  passed to pip; on Linux without a GPU: --extra-index-url https://download.pytorch.org/whl/cpu
@@ -26,13 +26,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e '.[dev,demo]'
 	@touch $@
 
-demo: $(STAMP)  ## Compress a real teacher over HTTP, in at most 10 minutes; Ctrl-C and again goes on.
+demo: $(STAMP)  ## Compress a real teacher over HTTP, in at most 10 minutes; the next run continues after Ctrl-C.
 	@$(BIN)/python demo/run.py
 
 # Four processes, since many tests wait for servers; one thread each, since torch's threads would wait for one another.
 PLAIN := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 4 --dist worksteal
 
-test: $(STAMP)  ## The fast lane, at most 10 minutes on 2 cores: side by side what can be, then what needs the machine alone.
+test: $(STAMP)  ## The fast lane, at most 10 minutes on 2 cores: in four processes, then the tests that need the machine alone.
 	$(PLAIN) -m "not slow and not soak and not alone"
 	$(BIN)/python -m pytest -m "alone and not slow and not soak"
 
@@ -40,7 +40,7 @@ test-all: $(STAMP)  ## The slow lane too, at most 60 minutes.
 	$(PLAIN) -m "not soak and not alone"
 	$(BIN)/python -m pytest -m "alone and not soak"
 
-soak: $(STAMP)  ## What shows itself only after many repetitions: kills, loads, every moment of a run.
+soak: $(STAMP)  ## Tests that need many repetitions: kills, loads, every moment of a run.
 	$(BIN)/python -m pytest -m soak
 
 lint: $(STAMP)  ## ruff, mypy and the import directions.
@@ -49,7 +49,7 @@ lint: $(STAMP)  ## ruff, mypy and the import directions.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(STAMP)  ## Every benchmark; a JSON a measure in benchmarks/results/.
+bench: $(STAMP)  ## Run all benchmarks; a JSON file for each in benchmarks/results/.
 	@set -e; for each in $(BENCHES:benchmarks/%.py=%); do echo "== $$each"; $(BIN)/python -m "benchmarks.$$each"; done
 
 clean:  ## Remove caches and the demo's storage; .venv stays.

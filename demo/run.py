@@ -1,6 +1,6 @@
 """The demo: start the service, submit a compression over HTTP, watch it, and show how to load a student.
 
-Ctrl-C stops the service and its Ray; run again, it goes on with what is unfinished.
+Ctrl-C stops the service and its Ray. The next run continues with the unfinished compression.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _run() -> int:
                 job = _find_or_submit(client, _request())
                 return _finish(_watch(service, client, job), time.monotonic() - began)
         except KeyboardInterrupt:
-            console.print("Stopped. Run it again to go on: what is finished is kept and reused.")
+            console.print("Stopped. Run it again to continue; finished stages are reused.")
             return INTERRUPTED
         except ServiceEndedError:
             console.print(f"The service has ended; the last lines of {LOG}:")
@@ -138,7 +138,7 @@ def _stop(service: subprocess.Popen[bytes]) -> None:
     try:
         service.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        console.print(f"It did not end in {STOP_SECONDS:.0f} s and is killed; see {LOG}.")
+        console.print(f"The service did not end in {STOP_SECONDS:.0f} s and is killed; see {LOG}.")
         service.kill()
         service.wait(KILL_SECONDS)
 
@@ -163,13 +163,15 @@ def _find_or_submit(client: StillroomClient, request: dict[str, Any]) -> JobDocu
     same = [job for one in client.page(limit=200).compressions if (job := client.get(one.id)).request == request]
     unfinished = [job for job in same if not job.status.is_terminal and job.status is not JobStatus.CANCELLING]
     if unfinished:
-        console.print(f"Going on with {unfinished[0].id}, which was not finished.")
+        console.print(f"Continuing with {unfinished[0].id}, which was not finished.")
         return unfinished[0]
     job = client.submit(request)
     console.print(f"Submitted {job.id}.")
     done = next((job for job in same if job.status is JobStatus.SUCCEEDED), None)
     if done is not None:
-        console.print(f"{done.id} has answered the same before, so everything is reused; `make clean` starts afresh.")
+        console.print(
+            f"{done.id} has answered the same request, so everything is reused; run `make clean` for a new start."
+        )
     return job
 
 
@@ -197,7 +199,7 @@ def _watch(service: subprocess.Popen[bytes], client: StillroomClient, job: JobDo
 def _finish(job: JobDocument, seconds: float) -> int:
     reused = [step.name for step in job.steps if step.reused]
     if reused:
-        console.print(f"Reused from before: {', '.join(reused)}.")
+        console.print(f"Reused stages: {', '.join(reused)}.")
     print_document(job)
     code = exit_code(job)
     if job.students:

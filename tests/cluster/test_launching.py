@@ -46,7 +46,7 @@ class FakeHandle:
 
 
 class Stage:
-    """A cluster that is told what is free, and a clock."""
+    """Simulated cluster, whose free resources and clock the test sets."""
 
     def __init__(self) -> None:
         self.now, self.free = 0.0, True

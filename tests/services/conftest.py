@@ -55,7 +55,7 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str) -> No
 
 @contextmanager
 def serving(service: Service, port: int = 0) -> Iterator[StillroomClient]:
-    """Serve an open service by a real uvicorn, on a free port where none is given."""
+    """Serve an open service by a real uvicorn, by default on a free port."""
     server = uvicorn.Server(uvicorn.Config(create_app(service), port=port, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -71,7 +71,7 @@ def serving(service: Service, port: int = 0) -> Iterator[StillroomClient]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_keys_asked_for() -> Iterator[None]:
-    """Turn keys off, here and in services that tests start as processes; the tests of keys turn them on."""
+    """Turn keys off, also in services that tests start as processes; the tests of keys turn them on."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STILLROOM_INSECURE_LOCAL", "true")
         yield
@@ -152,7 +152,7 @@ def make_request(text: Path) -> Callable[..., dict]:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    """A service without a Ray: it keeps jobs and starts none."""
+    """Service without Ray: it stores jobs and starts none."""
     service = Service(load_settings(storage=str(tmp_path / "storage"), ray_address="http://127.0.0.1:9"))
     service.start()
     yield service

@@ -41,8 +41,8 @@ def test_head_answers_as_get_does_without_its_body(http, jobs):
     unknown = http.head("/v1/compressions/cmp_no")
     assert (unknown.status_code, unknown.content) == (404, b"")
     stream = http.head(f"/v1/compressions/{job}/events", headers={"Accept": "text/event-stream"})
-    assert stream.headers["content-type"].startswith("text/event-stream")  # and is not waited for
-    assert http.get("/healthz").json() == {"status": "ok", "ray": None}  # the connection is in order
+    assert stream.headers["content-type"].startswith("text/event-stream")  # nothing waits for its body
+    assert http.get("/healthz").json() == {"status": "ok", "ray": None}  # the connection still works
 
 
 def test_head_is_counted_as_head_and_an_error_of_ours_has_no_body_either(http, client, service, monkeypatch):
@@ -140,7 +140,7 @@ def test_teachers_are_found_as_requests_name_them(client, service, make_request,
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "teachers" / "minilm"
     folder.mkdir(parents=True)
-    job = service.store.create(make_request() | {"teacher": {"model": str(folder)}})  # as it is kept
+    job = service.store.create(make_request() | {"teacher": {"model": str(folder)}})  # in the stored form
     client.submit(make_request())
     for name in ("teachers/minilm", "./teachers/minilm", str(folder)):
         assert [one.id for one in client.page(teacher=name).compressions] == [job.id]

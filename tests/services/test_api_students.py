@@ -27,7 +27,7 @@ def test_a_student_comes_whole_as_an_archive_and_file_by_file(client, http_clien
 
 @pytest.fixture(params=["files/sub/model.safetensors", "archive"])
 def whole(request, http_client, finished_job):
-    """A path that can be had in parts, and all that is there."""
+    """A path that supports ranges, and its whole content."""
     path = f"/v1/compressions/{finished_job.id}/students/stu_1/{request.param}"
     answer = http_client.get(path)
     assert answer.headers["accept-ranges"] == "bytes"

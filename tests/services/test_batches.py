@@ -22,7 +22,7 @@ def _orders(count):
 
 
 def _end(work, job_id, status):
-    """Bring a queued job to an end."""
+    """End a queued job."""
     job = work.begin_attempt(job_id)
     attempt = AttemptStatus.SUCCEEDED if status is S else AttemptStatus.FAILED
     error = None if status is S else ErrorDocument(code="internal", message="no")
@@ -40,7 +40,7 @@ def _bring(store, work, job_id, status):
 
 
 def _made(store, batches, work, statuses, **options):
-    """A batch whose jobs are in these states."""
+    """Make a batch whose jobs are in these states."""
     batch = batches.create(_orders(len(statuses)), **options)
     for member, status in zip(batches.members(batch.id), statuses, strict=True):
         _bring(store, work, member.id, status)

@@ -36,7 +36,7 @@ def http(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def batch(http, make_request):
-    """A batch of four that has ended, one of them failed, with all that was seen of it on the way."""
+    """An ended batch of four with one failure, and all of its observed states."""
     common = make_request(seconds=1)
     del common["teacher"]
     items = [{"teacher": {"model": f"someone/{n}"}} for n in range(4)]
@@ -48,7 +48,7 @@ def batch(http, make_request):
 
 
 def _follow(http, url):
-    """Every state of a batch that was seen until its end."""
+    """Collect the states of a batch until its end."""
     seen = []
 
     def ended():

@@ -43,7 +43,7 @@ def service(tmp_path):
 
 
 def _workers(service):
-    """Processes that do a job's work: its driver, and what its training is done by."""
+    """Find the processes of a job: its driver and its training workers."""
     found = []
     for process in marked_processes(HeadRecord.load(service.state).marker):
         try:
@@ -57,7 +57,7 @@ def _workers(service):
 
 
 def _free_cpus(service):
-    """CPUs that Ray could give to the next job, asked as a stranger."""
+    """Ask Ray, from another process, for the CPUs that the next job could have."""
     record = HeadRecord.load(service.state)
     program = f"import json, ray; ray.init({record.gcs_address!r}); print(json.dumps(ray.available_resources()))"
     environment = os.environ | {

@@ -173,7 +173,7 @@ def storage(tmp_path):
 
 
 class _Serve:
-    """A ``stillroom serve`` of its own process, on a port that stays the same."""
+    """``stillroom serve`` in its own process, on a constant port."""
 
     def __init__(self, storage, port, run_module=RUN_MODULE):
         self.log = storage.parent / "serve.log"
@@ -211,11 +211,11 @@ def test_a_killed_service_finds_its_run_again_and_ctrl_c_leaves_nothing(storage,
         wait_until(lambda: client.get(hanging.id).steps, 60, "the second run's start")
         serve.process.send_signal(signal.SIGINT)
         time.sleep(0.5)
-        serve.process.send_signal(signal.SIGINT)  # impatience does no harm
+        serve.process.send_signal(signal.SIGINT)  # a second Ctrl-C does no harm
         assert serve.process.wait(30) == 0
         assert marked_processes(record.marker) == []
         put = Path(record.temp_dir)
-        assert list(put.parent.glob(f"{put.name}*")) == []  # nor what its runs have put aside
+        assert list(put.parent.glob(f"{put.name}*")) == []  # nor the runs' local copies
 
     # A run ended by the service itself waits in the queue, and counts as no failure.
     from services.settings import load_settings
@@ -228,7 +228,7 @@ def test_a_killed_service_finds_its_run_again_and_ctrl_c_leaves_nothing(storage,
 
 
 class _Watcher:
-    """A ``stillroom watch --json`` of its own process, and what it has said so far."""
+    """``stillroom watch --json`` in its own process, with its output so far."""
 
     def __init__(self, folder, *arguments):
         self._said, self._words = folder / f"{len(list(folder.iterdir()))}.out", folder / "watch.err"

@@ -49,7 +49,7 @@ def test_a_student_is_unpacked_or_kept_as_a_tar(drive, client, student, tmp_path
 
 
 def _cut(answer):
-    """The answer as a connection gives it that breaks after a megabyte."""
+    """Give the answer of a connection that breaks after a megabyte."""
     return Answer(answer.status, answer.body[:1_000_000], answer.headers, len(answer.body))
 
 
@@ -100,7 +100,7 @@ def test_where_nothing_says_that_it_is_still_the_same_a_download_begins_anew(dri
 
 @pytest.fixture
 def unfinished(drive, script, client, student, tmp_path):
-    """The folder of a download that was given up after a megabyte, with an older one in its place."""
+    """Folder with an abandoned download of a megabyte, and an older copy of the student."""
     folder = tmp_path / "to"
     (folder / "stu_1").mkdir(parents=True)
     (folder / "stu_1" / "old").write_text("old")

@@ -33,7 +33,7 @@ def test_where_streams_do_not_come_through_events_are_asked_for(drive, script, c
     run = Run(service, service.store.create(make_request()).id)
     run.begin()
     run.tell("one")
-    server = script(through(client.server, lambda answer: answer))  # whatever is asked for, it gives JSON
+    server = script(through(client.server, lambda answer: answer))  # it answers with JSON, whatever the request accepts
 
     def later():
         time.sleep(1.5)

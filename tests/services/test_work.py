@@ -41,7 +41,7 @@ def _fail_once(work, job, wait=0.0, now=None):
 
 
 def _begin_all(work, limits):
-    """Begin until no more may."""
+    """Begin jobs until no more may begin."""
     begun = []
     while (job := work.start_next(limits)) is not None:
         begun.append(job)
@@ -93,7 +93,7 @@ def test_a_job_that_has_begun_goes_before_those_that_have_not_whosever_they_are(
     again = work.start_next(ONE)
     assert again.id == failing.id
     work.end_attempt(again.id, again.attempt, AttemptStatus.FAILED, "no", JobStatus.FAILED)
-    store.resume(again.id)  # by a person, who gets no place before others
+    store.resume(again.id)  # resumed by a person, so it does not go before others
     assert work.start_next(ONE).tenant == "a"
 
 
@@ -167,7 +167,9 @@ def test_a_job_that_is_cancelled_while_it_is_chosen_does_not_begin_and_the_next_
         with Sessions(engine).writing() as session:
             ask_for_end(find_row(session, first, lock=True))
             session.flush()
-            begun = pool.submit(work.start_next, MANY)  # sees it queued still, and has to wait for this transaction
+            begun = pool.submit(
+                work.start_next, MANY
+            )  # it still sees the job queued, and must wait for this transaction
             time.sleep(0.5)
             assert not begun.done()
         assert begun.result(10).id == second
@@ -176,7 +178,7 @@ def test_a_job_that_is_cancelled_while_it_is_chosen_does_not_begin_and_the_next_
 
 
 def _most_at_once(rows):
-    """The most that ran at the same time; an end at the time of a beginning comes before it."""
+    """Count the most jobs that ran at once; at equal times, ends come before starts."""
     times = [(row.started_at, 1) for row in rows] + [(row.finished_at, -1) for row in rows]
     running = most = 0
     for _, change in sorted(times):

@@ -17,7 +17,7 @@ ALL = (Scope.READ, Scope.SUBMIT)
 
 @dataclass(frozen=True)
 class Locked:
-    """A service that asks for keys, and its address."""
+    """Service that requires keys, with its address."""
 
     service: Service
     url: str

@@ -127,11 +127,11 @@ def test_what_belongs_to_another_tenant_is_not_there(locked, scene):
         place, nowhere = _filled(path, scene), _filled(path, {})
         answer = _ask(theirs, method, place)
         assert _code(answer) == (404, "not_found"), (method, path)
-        # Nor does the answer give away that there is such a thing.
+        # The answer does not reveal that the object exists.
         gone = _ask(theirs, method, nowhere).json()["detail"]
         assert gone.count(ANYTHING) <= 1
         assert re.sub(r"\b\w+_[0-9a-f]{16}\b", ANYTHING, answer.json()["detail"]) == gone, (method, path)
-        if method == "GET" and path.endswith("/log"):  # what has run nowhere has none; its owner is told so
+        if method == "GET" and path.endswith("/log"):  # a job that never ran has no log; its owner gets the reason
             job = place.split("/")[3]
             assert (
                 _ask(ours, method, place)
@@ -161,7 +161,7 @@ def test_an_administrator_sees_and_ends_everyones(locked, scene):
     assert plan["status"] == "cancelled"
     body = {"budgets": [{"name": "b", "max_params": 9_000_000}]}
     made = admin.post(f"/v1/compressions/{scene['job_id']}/selections", json=body).json()
-    assert locked.service.store.get(made["id"]).tenant == "ours"  # it goes where its compression is
+    assert locked.service.store.get(made["id"]).tenant == "ours"  # it belongs to the tenant of its compression
 
 
 def test_a_submission_belongs_to_the_keys_tenant(locked, make_request):
@@ -214,7 +214,7 @@ def test_a_stream_ends_when_its_key_is_revoked(locked, make_request):
         assert next(lines).startswith("retry")
         locked.service.keys.revoke(key.id)
         revoked = time.monotonic()
-        assert [line for line in lines if line.startswith("event")] == []  # not as at a job's end
+        assert [line for line in lines if line.startswith("event")] == []  # unlike at the end of a job
     assert time.monotonic() - revoked < 6
 
 

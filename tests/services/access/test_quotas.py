@@ -53,7 +53,7 @@ def test_tokens_are_those_of_all_jobs_that_were_accepted(store, usage):
     job = store.create({}, tenant="ours", tokens=60)
     with pytest.raises(QuotaExceededError, match="60 of 100 tokens"):
         store.create({}, tenant="ours", tokens=41)
-    store.request_cancel(job.id)  # it does not give them back: it may have trained already
+    store.request_cancel(job.id)  # its tokens stay counted, since it may have trained already
     with pytest.raises(QuotaExceededError):
         store.create({}, tenant="ours", tokens=41)
     store.create({}, tenant="ours", tokens=40)
@@ -101,7 +101,7 @@ def test_a_batch_is_made_whole_or_not_at_all(engine, usage):
     batches = BatchStore(engine, Quotas(DEFAULTS))
     with pytest.raises(QuotaExceededError) as caught:
         batches.create([Order({"teacher": {"model": "t"}}, None, 1)] * 4, tenant="ours")
-    assert not caught.value.passes  # it never will do
+    assert not caught.value.passes  # waiting would not help
     with pytest.raises(QuotaExceededError, match="tokens"):
         batches.create([Order({"teacher": {"model": "t"}}, None, 51)] * 2, tenant="ours")
     assert usage().unfinished == 0
@@ -150,7 +150,7 @@ def test_a_quota_is_told_as_a_problem_with_the_time_to_ask_again(make_locked, ma
     refused = client.post("/v1/compressions", json=make_request() | small)
     assert (refused.status_code, refused.json()["code"]) == (429, "quota_exceeded")
     assert refused.headers["retry-after"] == "60"
-    # Sent again it is the same job, and no other is asked for.
+    # The same request sent again is the same job, and no second one counts.
     again = client.post("/v1/compressions", json=make_request() | small, headers={"Idempotency-Key": "k"})
     assert again.json()["id"] == first.json()["id"]
     client.post(f"/v1/compressions/{first.json()['id']}/cancel")

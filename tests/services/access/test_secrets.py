@@ -79,7 +79,7 @@ def test_planted_secrets_are_found_nowhere(postgres, tmp_path, monkeypatch, make
             answers.append(client.post("/v1/compressions", json=wrong))
             answers.append(client.get("/metrics"))
             found = httpx.get(f"{address}/api/jobs/", headers={"Authorization": f"Bearer {token}"}).json()
-            # Ray adds the last words of a driver, and this one's are its own; see leaking_run.py.
+            # Ray's message contains the driver's last output, which has secrets here; see leaking_run.py.
             listing = json.dumps([{name: value for name, value in one.items() if name != "message"} for one in found])
             processes = [
                 " ".join(one.info["cmdline"] or []) for one in psutil.process_iter(["cmdline"])

@@ -12,8 +12,8 @@ def _me(locked, key):
 
 @pytest.fixture
 def asked(locked, monkeypatch):
-    """The keys that the database is asked for."""
-    locked.service.refusals = RateLimit(0.5)  # two at once, and one more in two seconds at the soonest
+    """Keys that are looked up in the database."""
+    locked.service.refusals = RateLimit(0.5)  # two at once, then one in two seconds
     found, check = [], locked.service.keys.check
     monkeypatch.setattr(locked.service.keys, "check", lambda text: found.append(text) or check(text))
     return found
@@ -34,7 +34,7 @@ def test_keys_that_were_good_are_asked_for_again_where_others_try_unknown_ones(l
     assert _me(locked, key).status_code == 200
     for n in range(4):
         _me(locked, f"nonsense {n}")
-    locked.service.key_checks._clock = lambda: 10**9  # what is remembered is too old
+    locked.service.key_checks._clock = lambda: 10**9  # the cached check has expired
     assert _me(locked, key).status_code == 200
     assert asked.count(key) == 2
 

@@ -56,7 +56,7 @@ def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
 
 @pytest.fixture
 def live_run(service, make_request) -> LiveRun:
-    """A compression that looks to the service as if it runs."""
+    """Compression that the service takes for a running one."""
     job = service.store.create(make_request(team="search"))
     service.work.begin_attempt(job.id)
     return LiveRun(service.storage, job.id)

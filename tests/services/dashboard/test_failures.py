@@ -11,7 +11,7 @@ DETAIL = "The storage does not answer: it is being moved."
 
 
 def _fail(page, pattern):
-    """Have a gateway in between answer in the service's stead."""
+    """Let a gateway answer in place of the service."""
     problem = {"code": "storage_unavailable", "title": "", "status": 503, "detail": DETAIL, "errors": []}
     page.route(
         pattern,

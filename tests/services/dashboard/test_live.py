@@ -111,7 +111,7 @@ def test_a_compression_that_is_not_there_is_said_to_be_so(client, open_page):
 
 @contextmanager
 def _served(storage: Path, port: int):
-    """The real command; killed at the end, as a machine that goes down would."""
+    """Run the real command, and kill it at the end, like a machine that loses power."""
     program = Path(sys.executable).with_name("stillroom")
     environment = os.environ | {"STILLROOM_INSECURE_LOCAL": "true"}
     command = [program, "serve", "--storage", storage, "--port", str(port), "--ray-address", "http://127.0.0.1:9"]

@@ -44,7 +44,7 @@ def job(client, service, make_request):
 
 
 def _visit(page, client, job):
-    """Every view, with everything that opens open."""
+    """Visit every view, with all collapsible parts open."""
     places = {
         "/compressions": "Compressions",
         f"/compressions/{job.id}": job.id,

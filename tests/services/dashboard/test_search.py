@@ -28,7 +28,7 @@ def _told(loss):
 
 
 def _best(cost, limit):
-    """The page's text on the best candidate within a limit, from the formula of the scores."""
+    """Give the page's text on the best candidate within a limit, from the formula of the losses."""
     within = [one for one in SHAPES if getattr(student_cost(SHAPE, one), cost) <= limit]
     return f"loss {_told(min(map(loss_of, within)))}"
 

@@ -22,7 +22,7 @@ def _fill(page, text):
 
 
 def _type_into(page, label, text):
-    """Go on with the Tab key to a field, and type."""
+    """Go to a field by the Tab key, and type."""
     for _ in range(60):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.labels?.[0]?.textContent ?? ''").startswith(label):

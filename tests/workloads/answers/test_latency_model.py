@@ -88,7 +88,7 @@ def test_the_fit_is_the_best_of_all_that_are_not_negative() -> None:
     found = np.array([model.milliseconds[name] for name in FEATURES])
     slope = rows.T @ (1 - rows @ found)
     scale = np.linalg.norm(rows, axis=0)
-    # The conditions of Kuhn and Tucker: flat where a unit is used, downhill only into the negative where it is not.
+    # The Karush-Kuhn-Tucker conditions: the gradient is 0 where a coefficient is positive, and not negative elsewhere.
     assert np.all(np.abs(slope / scale)[found > 0] < 1e-6)
     assert np.all((slope / scale)[found == 0] < 1e-6)
     assert (found == 0).any()
@@ -153,7 +153,7 @@ def test_candidates_whose_repeats_disagree_have_little_say_and_are_counted() -> 
     spaces = paper_spaces()
     chosen = candidates_to_measure(spaces, seed=3)
     measured = _measured(chosen, noise=0.01)
-    # Of twenty, eight were disturbed, and took up to four times as long.
+    # Eight of twenty measurements were disturbed, and took up to four times as long.
     disturbed = [
         one.model_copy(update={"p50_ms": one.p50_ms * (1.5 + number % 3), "agrees": False}) if number % 5 > 2 else one
         for number, one in enumerate(measured.samples)

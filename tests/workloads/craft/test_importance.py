@@ -73,7 +73,7 @@ def test_padding_does_not_count(teacher: Teacher) -> None:
 def test_rows_are_measured_a_few_at_once_and_heads_without_what_they_add(
     teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the sums over a whole batch, with what each head adds to the residual stream written out."""
+    """The reference sums over a whole batch, and computes each head's part of the residual stream."""
     batch, shape = batch_of(teacher), teacher.shape
     assert batch.mask_BL is not None
     monkeypatch.setattr(importance, "ROWS_AT_ONCE", 4)

@@ -82,7 +82,7 @@ class Formulas:
 
     def polish(self, trained: Trained, candidates: Sequence[Scored]) -> list[Polished]:
         self.polished = list(candidates)
-        # The last of them gains the most, so that polishing turns the order round.
+        # The last one gains most, so that polishing reverses the order.
         return [
             Polished(
                 replace(one, heldout_loss=one.heldout_loss - self.polish_gain * index),

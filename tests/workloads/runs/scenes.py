@@ -135,7 +135,7 @@ class Scene:
 
 @dataclass
 class House:
-    """Runner of whole compressions by real drivers.
+    """Runner of whole compressions with real drivers.
 
     Attributes:
         address: Address of the Ray that the drivers join.
@@ -257,7 +257,7 @@ def until(condition: Callable[[], Any], what: str, seconds: float = 30) -> None:
 
 
 def training_workers() -> list[psutil.Process]:
-    """The processes of Ray Train's workers below this test's own Ray."""
+    """Find the processes of Ray Train's workers of this test's Ray."""
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
@@ -270,7 +270,7 @@ def training_workers() -> list[psutil.Process]:
 
 @dataclass
 class Watch:
-    """The workers that were seen, by process id."""
+    """Observed workers, by process id."""
 
     seen: set[int] = field(default_factory=set)
 

@@ -21,7 +21,7 @@ from workloads.craft.teacher import open_teacher
 from workloads.shapes.architecture import Architecture, Layer
 from workloads.spec.budgets import LatencyTarget
 
-pytestmark = pytest.mark.alone  # it looks at times
+pytestmark = pytest.mark.alone  # it measures times
 
 _WARM_UPS, _RUNS = 2, 20
 
@@ -36,7 +36,7 @@ def folder(make_teacher: Callable[..., Path], tmp_path_factory: pytest.TempPathF
 
 
 def _slowed(folder: Path, before: Callable[[], None], layer: int = 1) -> PreTrainedModel:
-    """The model with something done before one of its layers."""
+    """Give the model with additional work before one of its layers."""
     model = load_model(folder)
     model.encoder.layer[layer].register_forward_pre_hook(lambda *_: before())
     return model
@@ -152,7 +152,7 @@ def test_compiled_code_is_what_runs_however_many_models_came_before(
     make_teacher: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = make_teacher(tmp_path, layers=1)
-    for number in range(10):  # PyTorch by itself gives up after eight of a class, without an error
+    for number in range(10):  # by default PyTorch stops compiling after eight models of a class, without an error
         compiled: set[bool] = set()
 
         def look(compiled: set[bool] = compiled) -> None:

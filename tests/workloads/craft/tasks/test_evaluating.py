@@ -93,7 +93,7 @@ def test_the_rows_scored_on_reach_neither_training_nor_the_choice(model: TaskMod
     sides = [texts_of(rows, model) for rows in (data.task.train, data.task.validation, data.scored)]
     assert not sides[0] & sides[1]
     assert not sides[2] & (sides[0] | sides[1])
-    # With every label of the rows scored on turned round, all but their scores stays.
+    # If all labels of the scored rows are inverted, only the scores change.
     labels = 1 - data.scored.labels_N
     other = EvaluationData(
         data.task,
@@ -249,7 +249,7 @@ def test_the_baseline_is_the_best_answer_on_the_training_rows(words: EvaluationR
     train, scored = np.array([0] * 6 + [1] * 4), np.array([0, 1, 1, 1])
     majority = constant_baseline(train, scored, "accuracy", (3, 7))
     assert (majority.answer, majority.score) == (3.0, 0.25)
-    # Of class 1 all rows are found: precision 3/4, recall 1.
+    # Class 1: all rows are found; precision 3/4, recall 1.
     always = constant_baseline(train, scored, "f1_binary", (3, 7))
     assert (always.answer, always.score) == (7.0, pytest.approx(2 * 0.75 / 1.75))
     assert constant_baseline(train, scored, "matthews", (3, 7)).score == 0.0

@@ -32,7 +32,7 @@ def make_spec(**changes: Any) -> TaskSpec:
 
 
 def word_task(rows: int = 400) -> TaskData:
-    """Whether ``fox`` occurs."""
+    """Task: whether ``fox`` occurs."""
     draw = random.Random(0)
     texts, labels = [], []
     for _ in range(rows):
@@ -45,7 +45,7 @@ def word_task(rows: int = 400) -> TaskData:
 
 
 def similarity_task(rows: int = 400) -> TaskData:
-    """How many of the second text's words are ``fox``."""
+    """Task: how many of the second text's words are ``fox``."""
     draw = random.Random(1)
     counts = [draw.randint(0, 5) for _ in range(rows)]
     first = [" ".join(draw.choices(WORDS, k=3)) for _ in counts]
@@ -128,7 +128,7 @@ def test_the_same_seed_gives_the_same_scores_and_another_others(open_one: Callab
     def run(seed: int) -> float:
         model = classifier(student_of(teacher), task, seed=seed)
         tuning = FineTuning(model, task, spec, seed=seed, device=CPU)
-        torch.rand(seed + 5)  # what else draws random numbers does not matter
+        torch.rand(seed + 5)  # other draws of random numbers do not matter
         return tuning.run_epoch().train_loss
 
     assert run(0) == run(0) != run(1)

@@ -22,7 +22,7 @@ def test_one_owner_holds_a_lease_until_it_is_given_back() -> None:
     assert table.take("stage", "a", 10)
     assert not table.take("stage", "b", 10)
     assert table.take("other", "b", 10)
-    table.give_back("stage", "b")  # not b's to give
+    table.give_back("stage", "b")  # b does not hold it
     assert not table.take("stage", "b", 10)
     table.give_back("stage", "a")
     assert table.take("stage", "b", 10)
@@ -47,7 +47,7 @@ def test_of_two_builders_the_second_waits_for_the_first_and_is_told(ray_cluster:
     order: list[str] = []
 
     def first() -> None:
-        # Held for longer than it lasts without a sign.
+        # Held for longer than it lasts without heartbeats.
         with lease(name, "a", expiry_seconds=1.0, beat_seconds=0.2):
             inside.set()
             assert told.wait(30)

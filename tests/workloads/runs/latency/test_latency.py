@@ -156,13 +156,13 @@ def test_it_is_measured_on_the_node_that_has_the_resource_and_not_twice(
     assert again.builder == "cmp_a-1"
     assert home.measure(_asked(resource=EDGE, runs=21), builder="cmp_b-1").builder == "cmp_b-1"
 
-    # On a node of another kind the same target is another measure.
+    # On another kind of node the same target is measured again.
     monkeypatch.setattr("workloads.runs.latency.latency.find_place", lambda *_: Place(edge, "another CPU", 1, {}))
     assert home.measure(asked, builder="cmp_c-1").builder == "cmp_c-1"
 
 
 def settle(home: Home, artifact: artifacts.Artifact) -> None:
-    """Make a measure one whose repeats agree, whatever this machine was busy with."""
+    """Make the repeats of a measure agree, however busy this machine was."""
     path = f"artifacts/latency/{artifact.fingerprint}/manifest.json"
     manifest = home.storage.read_json(path)
     manifest["summary"]["agrees"] = True
@@ -217,7 +217,7 @@ def test_two_are_never_measured_on_a_node_at_once(ray_cluster: str, home: Home) 
         done.set()
 
     thread = threading.Thread(target=measure)
-    # The same job's other measurement is one to wait for, too.
+    # It also waits for another measurement of the same job.
     with lease(f"latency-on-{place.node}", "cmp_a-1"):
         thread.start()
         assert waits.wait(30)

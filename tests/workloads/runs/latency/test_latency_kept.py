@@ -35,7 +35,7 @@ SPACES = [
 
 
 class Bench:
-    """A node: the time of a candidate's n-th repeat is that of ``noise``, and measures agree where ``agrees`` says."""
+    """Simulated node: ``noise`` gives the time of a candidate's n-th repeat, and ``agrees`` whether measures agree."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.storage = Storage.open(str(folder))

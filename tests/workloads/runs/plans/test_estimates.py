@@ -48,7 +48,7 @@ def request(*budgets: dict[str, Any], **more: Any) -> CompressionRequest:
 
 
 def forwards(start: float = 3.0) -> ForwardTimes:
-    """A forward takes a nanosecond a FLOP, getting ready 0.5 s."""
+    """Forward times of a nanosecond per FLOP, with a start of 0.5 s."""
     target = known_targets()["cpu-1"]
     flops = sorted(TEACHER.cost(one, 128).flops for space in SPACES for one in (space.smallest, space.largest))
     small, large = flops[0], flops[-1]
@@ -227,7 +227,7 @@ def test_a_plan_of_large_spaces_is_quick() -> None:
     names = ["one", "two"]
     training = Calibration(0.25, dict.fromkeys(names, 2.0))
     found = make_plan(subject, Measured(training, ScoringCalibration(0.1, dict.fromkeys(names, 0.1))))
-    assert time.process_time() - began < 0.5  # some 0.1 s where nothing else runs
+    assert time.process_time() - began < 0.5  # about 0.1 s on an idle machine
     assert all(0 < count < len(large[0]) for budget in found.budgets for count in budget.candidates.values())
     assert best and found.seconds > 0
 

@@ -67,7 +67,7 @@ class FakeTune:
         self._over = False
 
     def run(self, make_score: Callable[[], Score], steps: int = 20_000) -> None:
-        """Go on until the search has ended or failed."""
+        """Run until the search has ended or failed."""
         for _ in range(steps):
             self._add_trials()
             self._give_actors(make_score)

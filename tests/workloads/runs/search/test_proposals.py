@@ -99,7 +99,7 @@ def test_where_budgets_are_aimed_at_what_is_drawn_meets_one(searcher: str) -> No
 
 
 def _quality_lost(searcher: str, kind: str, seed: int) -> float:
-    """How much worse the answer to a budget is, with 120 of 528 candidates tried, than with all of them."""
+    """Give how much worse the answer to a budget is with 120 of 528 candidates than with all of them."""
     everything = [Candidate("wide", one) for one in RANGES[0]]
     limit = student_cost(SHAPE, random.Random(seed).choice(everything).architecture).params
     budget = Budget(name="b", max_params=int(limit * 1.1))

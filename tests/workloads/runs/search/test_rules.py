@@ -75,7 +75,7 @@ def test_a_dearer_candidate_goes_when_the_difference_on_the_same_rows_is_clear()
     scored = {0: rows, 1: clear, 2: unclear}
     axes = {0: (1, 1), 1: (1, 2), 2: (2, 1)}
     assert frontier_drops([0, 1, 2], axes, scored) == {1: 0}
-    # The other way about, the dearer ones are better and stay.
+    # In the other case the more expensive ones are better and stay.
     assert frontier_drops([0, 1, 2], axes, {number: -one for number, one in scored.items()}) == {}
 
 
@@ -149,7 +149,7 @@ def test_a_budget_that_limits_latency_too_halves_nothing() -> None:
     limits = {"max_params": 10**9, "max_latency_ms": 5, "latency_target": "cpu"}
     (whole,) = feasible_sets(CANDIDATES, SHAPE, [Budget.model_validate({"name": "fast"} | limits)])
     assert whole == Feasible(frozenset(CANDIDATES), halves=False)
-    # Better and cheaper candidates still outdo others.
+    # Candidates that are better and cheaper still replace others.
     scored = {number: np.full(4, float(number == 5)) + np.arange(4) for number in (0, 5)}
     assert budget_drops([0, 5], [whole], AXES, scored) == {5: 0}
     assert budget_drops([0, 5], [whole], AXES, {0: scored[5], 5: scored[0]}) == {}
