@@ -115,7 +115,7 @@ class Quotas:
         if quota.max_stored_bytes is not None and used.stored_bytes >= quota.max_stored_bytes:
             raise QuotaExceededError(
                 "max_stored_bytes",
-                f"The jobs of {tenant} have stored {used.stored_bytes:,} bytes, over the limit of "
+                f"The jobs of {tenant} have stored {used.stored_bytes:,} bytes; the limit is "
                 f"{quota.max_stored_bytes:,}. Delete jobs and ask an administrator to prune, or to raise the limit.",
             )
 

@@ -66,7 +66,7 @@ async def _identified(request: Request, service: Service, key: HTTPAuthorization
     if service.settings.insecure_local:
         return LOCAL
     if key is None:
-        raise _unauthorized("This needs a key. Send it in the header 'Authorization: Bearer <key>'.")
+        raise _unauthorized("This needs a key. Send it in the header 'Authorization', after the word 'Bearer'.")
     caller = service.key_checks.remembered(key.credentials) or await _checked(request, service, key.credentials)
     assert caller.key_id is not None
     wait = service.rate.take(caller.key_id)

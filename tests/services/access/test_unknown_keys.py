@@ -41,4 +41,4 @@ def test_keys_that_were_good_are_asked_for_again_where_others_try_unknown_ones(l
 
 def test_who_sends_no_key_is_told_how_to(locked):
     detail = httpx.get(f"{locked.url}/v1/me").json()["detail"]
-    assert detail == "This needs a key. Send it in the header 'Authorization: Bearer <key>'."
+    assert detail == "This needs a key. Send it in the header 'Authorization', after the word 'Bearer'."
