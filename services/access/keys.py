@@ -158,7 +158,7 @@ class KeyChecks:
 
     Args:
         store: The keys.
-        keep_seconds: How long a check is cached.
+        keep_seconds: Seconds that a check is cached.
         clock: Monotonic seconds.
     """
 

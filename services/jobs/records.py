@@ -94,7 +94,7 @@ class Job:
 
     Attributes:
         number: Position of the job in the order of creation.
-        kind: Which of these it is.
+        kind: Kind of the job.
         tenant: The tenant that owns the job.
         batch: Id of its batch, if it is part of one.
         parent: Id of the compression of a selection or an evaluation, or of the plan of a compression, if any.

@@ -1,4 +1,4 @@
-"""The record of the finished stages that an attempt stands on."""
+"""Record of the finished stages that an attempt uses."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _log = structlog.get_logger(__name__)
 
 
 class StageLog:
-    """The artefacts that an attempt has built or found, each once.
+    """Record of the artefacts that an attempt has built or found, each once.
 
     Args:
-        storage: Where they are.
+        storage: The storage of the artefacts.
         job: The job's id.
     """
 
@@ -40,7 +40,7 @@ class StageLog:
         """Give the fingerprints by stage.
 
         Args:
-            students: Of the students only these; None: all.
+            students: Fingerprints of the students to include; None for all.
         """
         kept = {
             stage: [one for one in found if stage != "student" or students is None or one in students]
@@ -49,9 +49,9 @@ class StageLog:
         return {stage: found for stage, found in kept.items() if found}
 
     def bytes_built(self) -> int | None:
-        """Bytes of the artefacts that the job has built itself, at any attempt; None where they cannot be counted."""
+        """Count the bytes of the artefacts that the job's attempts have built; None if they cannot be counted."""
         try:
             return artifacts.bytes_built(self._storage, self._stages, self._job)
-        except OSError as error:  # the work is worth more than the account of it
+        except OSError as error:  # a missing count must not fail the work
             _log.warning("stored_bytes_not_counted", error=str(error))
             return None
