@@ -140,7 +140,7 @@ class EvaluationRequest(Part):
         max_length=8,
         description="Learning rates that each seed tries; the best on the rows set aside is scored.",
     )
-    batch_size: int = Field(32, ge=1, le=4096)
+    batch_size: int = Field(32, ge=1, le=4096, description="Rows of a step.")
     sequence_length: int = Field(
         DEFAULT_LENGTH,
         ge=8,

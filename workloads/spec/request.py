@@ -133,12 +133,14 @@ class TrainingSpec(Part):
         le=MOST_BATCH,
         description="Blocks that a worker processes at once; null: its share of a step, or as many as fit its memory.",
     )
-    learning_rate: float = Field(1e-3, gt=0, le=1)
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    warmup_fraction: float = Field(0.05, ge=0, lt=1)
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Highest learning rate of AdamW.")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="Learning rate after the warm-up: linear or cosine down to zero, or constant."
+    )
+    warmup_fraction: float = Field(0.05, ge=0, lt=1, description="Share of the steps with linear warm-up.")
     weight_decay: float = Field(0.01, ge=0, le=10, description="Weight decay of AdamW, not on biases and LayerNorm.")
-    clip_norm: float = Field(1.0, gt=0, le=1e6)
-    dropout: float = Field(0.1, ge=0, lt=1)
+    clip_norm: float = Field(1.0, gt=0, le=1e6, description="Largest gradient norm; larger gradients are scaled down.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Probability of dropout in the SuperLMs.")
     random_subnets: int = Field(
         2, ge=0, le=16, description="Random subnets of a step, beside the smallest and largest."
     )
@@ -149,7 +151,7 @@ class TrainingSpec(Part):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 on devices that compute in it natively."
     )
-    checkpoint_every_steps: int = Field(200, ge=1, le=10**6)
+    checkpoint_every_steps: int = Field(200, ge=1, le=10**6, description="Steps between checkpoints.")
     max_failures: int = Field(
         2, ge=0, le=1000, description="Most restarts of a training run in one attempt, after a worker died."
     )
@@ -210,8 +212,10 @@ class CompressionRequest(Part):
     latency_targets: list[LatencyTarget] = Field(
         default_factory=list, max_length=64, description="Targets of this request, beside those of the service."
     )
-    budgets: list[Budget] = Field(min_length=1, max_length=64)
-    seed: int = Field(0, ge=0, lt=2**31)
+    budgets: list[Budget] = Field(
+        min_length=1, max_length=64, description="Limits on cost; a student is chosen for each budget that can be met."
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of all random choices.")
     labels: Labels = Field(default_factory=dict, description="Free labels, to find the job by.")
 
     @model_validator(mode="wrap")

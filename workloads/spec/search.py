@@ -93,9 +93,9 @@ class TaskSpec(Part):
         "label", description="Column of the label: whole numbers for classes, numbers for similarity."
     )
     metric: Metric = Field("accuracy", description="Metric of the score.")
-    epochs: int = Field(3, ge=1, le=100)
-    batch_size: int = Field(32, ge=1, le=4096)
-    learning_rate: float = Field(5e-5, gt=0, le=1)
+    epochs: int = Field(3, ge=1, le=100, description="Epochs of fine-tuning.")
+    batch_size: int = Field(32, ge=1, le=4096, description="Rows of a step.")
+    learning_rate: float = Field(5e-5, gt=0, le=1, description="Highest learning rate of AdamW.")
     sequence_length: int = Field(
         DEFAULT_LENGTH,
         ge=8,
@@ -122,7 +122,9 @@ class PolishSpec(Part):
     top_k: int = Field(
         1, ge=1, le=64, description="Number of candidates to polish for each budget; the best of them is chosen."
     )
-    learning_rate: float | None = Field(None, gt=0, le=1, description="Default: training.learning_rate.")
+    learning_rate: float | None = Field(
+        None, gt=0, le=1, description="Highest learning rate; default: training.learning_rate."
+    )
 
 
 class ExportSpec(Part):
