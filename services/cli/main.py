@@ -24,6 +24,7 @@ from services.cli import (
     plan,
     prune,
     results,
+    score,
     select,
     serve,
     show,
@@ -99,6 +100,7 @@ _VERBS: dict[str, dict[str, Callable[..., None]]] = {
     "Results": {
         "students": students.students,
         "download": download.download,
+        "score": score.score,
         "selections": results.selections,
         "frontier": results.frontier,
         "candidates": results.candidates,

@@ -7,6 +7,9 @@ from workloads.spec.budgets import LatencyTarget
 from workloads.spec.search import ExportSpec
 from workloads.storage.artifacts import Artifact, Key
 
+FILES_VERSION = 2
+"""Version of what a student's folder holds; 2 has :mod:`workloads.answers.heldout_record`."""
+
 
 def student_key(
     scores: Artifact,
@@ -26,6 +29,7 @@ def student_key(
         latency: Target and device of the latency on its card.
     """
     inputs = {
+        "files": FILES_VERSION,
         "scores": scores.fingerprint,
         "superlm": superlm.fingerprint,
         "architecture": architecture.to_json(),

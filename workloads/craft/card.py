@@ -20,6 +20,7 @@ RUNTIMES = {"eager": "PyTorch", "compiled": "torch.compile", "onnx": "ONNX Runti
 _CARD_CHARACTERS = 64 << 10
 """Most characters of a teacher's card that are read; its front matter comes first."""
 _FOLDER = "path/to/this/folder"
+_TAG = "stillroom"
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,25 @@ class CardFacts:
 
 def license_of(teacher_folder: Path) -> str | None:
     """Read the licence from the front matter of a teacher's model card; None if it has none."""
+    found = _front_matter_of(teacher_folder).get("license")
+    return found if isinstance(found, str) else None
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether the model card in a folder is that of a student."""
+    tags = _front_matter_of(folder).get("tags")
+    return isinstance(tags, list) and _TAG in tags
+
+
+def _front_matter_of(folder: Path) -> dict[str, Any]:
     try:
-        with (teacher_folder / "README.md").open(encoding="utf-8", errors="replace") as file:
+        with (folder / "README.md").open(encoding="utf-8", errors="replace") as file:
             text = file.read(_CARD_CHARACTERS)
         match = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
         header = yaml.safe_load(match.group(1)) if match else None
     except (OSError, RecursionError, ValueError, yaml.YAMLError):  # a card may hold anything; nothing depends on it
-        return None
-    found = header.get("license") if isinstance(header, dict) else None
-    return found if isinstance(found, str) else None
+        return {}
+    return header if isinstance(header, dict) else {}
 
 
 def load_lines(architecture: Architecture, folder: str, *, pooler: bool = True) -> list[str]:
@@ -249,7 +260,7 @@ def _table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _front_matter(facts: CardFacts) -> dict[str, Any]:
-    header: dict[str, Any] = {"library_name": "transformers", "tags": ["stillroom", "distillation", facts.family]}
+    header: dict[str, Any] = {"library_name": "transformers", "tags": [_TAG, "distillation", facts.family]}
     if facts.teacher_license is not None:
         header["license"] = facts.teacher_license
     if not teacher_files.is_path(facts.teacher):  # the hub accepts only its own ids here

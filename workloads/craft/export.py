@@ -23,8 +23,6 @@ from workloads.shapes import teacher_files
 from workloads.shapes.architecture import Architecture
 from workloads.shapes.parameters import LEARNED_MAPS, place_of
 
-PROJECTION_FILE = "projection.safetensors"
-_PROJECTION = "projection."
 _MODEL_FILES = ("configuration_stillroom.py", "modeling_stillroom.py")
 
 
@@ -55,8 +53,8 @@ def export_student(
         folder: A local folder, created if need be.
         teacher: Source of the configuration and the tokenizer's files.
         architecture: The student's shape.
-        weights: Canonical weights of the student, layers numbered from 0, float32. A learned output projection among
-            them (``projection.weight`` ``[H_teacher, H]``, ``projection.bias``) goes to ``projection.safetensors``.
+        weights: Canonical weights of the student, layers numbered from 0, float32. Each learned map among them goes to
+            a file of its own, such as ``projection.safetensors`` with ``weight`` ``[H_teacher, H]`` and ``bias``.
         card: Facts of its model card.
 
     Raises:
@@ -71,15 +69,18 @@ def export_student(
     for name in teacher_files.TOKENIZER_FILES:  # unchanged, so that they load wherever the teacher's tokenizer does
         if (teacher.folder / name).is_file():
             shutil.copyfile(teacher.folder / name, folder / name)
-    projection = {
-        name.removeprefix(_PROJECTION): tensor.detach().cpu().contiguous()
-        for name, tensor in weights.items()
-        if name.startswith(_PROJECTION)
-    }
-    if projection:
-        save_file(projection, folder / PROJECTION_FILE)
+    for part in LEARNED_MAPS:
+        own = {place_of(name).kind: weights[name] for name in part.parameters if name in weights}
+        if own:
+            tensors = {kind: tensor.detach().cpu().contiguous() for kind, tensor in own.items()}
+            save_file(tensors, folder / map_file(part.name))
     _check_loading(folder, student)
     (folder / "README.md").write_text(render(card), encoding="utf-8")
+
+
+def map_file(name: str) -> str:
+    """Name of the file that holds a learned map beside the student, with ``weight`` and ``bias``."""
+    return f"{name}.safetensors"
 
 
 def library_versions() -> dict[str, str]:

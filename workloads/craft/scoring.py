@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch import Tensor
 from workloads.craft.blocks import TokenRows
 from workloads.craft.objectives.objective import Counts, Objective
 from workloads.craft.objectives.relation import Relation
+from workloads.craft.objectives.term import LearnedMaps
 from workloads.craft.signals import Batch, Signals
 from workloads.craft.superlm import SuperLM
 from workloads.craft.teacher import Teacher
@@ -56,13 +58,17 @@ class Heldout:
     def read(cls, teacher: Teacher, objective: Objective, batches: Sequence[Batch]) -> Heldout:
         """Run the teacher on every batch, on the device of both; the signals are the same for every head order."""
         signals = [teacher.family.read(teacher.model, batch, objective.teacher_wants) for batch in batches]
+        return cls(tuple(batches), tuple(signals), cls.count(objective, batches))
+
+    @staticmethod
+    def count(objective: Objective, batches: Sequence[Batch]) -> Counts:
+        """Count all batches together."""
         counts = [objective.counts(batch) for batch in batches]
-        whole = Counts(
+        return Counts(
             sum(count.rows for count in counts),
             sum(count.tokens for count in counts),
             sum(count.pairs for count in counts),
         )
-        return cls(tuple(batches), tuple(signals), whole)
 
     def ordered(self, head_order: Sequence[int] | None) -> Heldout:
         """Return the same text and signals, for a SuperLM with this head order."""
@@ -76,6 +82,19 @@ class Heldout:
             if end > start and begin < stop:
                 assert start <= begin and end <= stop, (start, begin, end, stop)
                 yield batch, signals
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A student to score: a subnet of a SuperLM, or a model of its own.
+
+    Attributes:
+        read: Returns the signals of a batch that the objective wants.
+        maps: Its learned maps.
+    """
+
+    read: Callable[[Batch], Signals]
+    maps: LearnedMaps
 
 
 def rows_at_once(objective: Objective, length: int, most: int) -> int:
@@ -140,23 +159,43 @@ def score_rows(
         losses_SR = losses_on_device(superlm, architectures, objective, heldout, rows)
     finally:
         superlm.train(training)
-    return list(losses_SR.cpu().numpy().astype(np.float64) * heldout.counts.rows)  # the device is waited for once
+    return _as_losses(losses_SR, heldout)
 
 
-@torch.no_grad()
 def losses_on_device(
     superlm: SuperLM, architectures: Sequence[Architecture], objective: Objective, heldout: Heldout, rows: range
 ) -> Tensor:
     """Compute each row's share of each subnet's loss, ``[subnets, rows]``, on the SuperLM's device."""
-    device = superlm.flat.decay.device
+    subjects = [
+        Subject(functools.partial(superlm, architecture=one, wants=objective.student_wants(one)), superlm.learned_map)
+        for one in architectures
+    ]
+    return _shares(subjects, objective, heldout, rows, superlm.flat.decay.device)
+
+
+def score_subject(
+    subject: Subject, objective: Objective, heldout: Heldout, rows: range, device: torch.device
+) -> Losses:
+    """Compute the loss of a student on each of some held-out rows; see :func:`score_rows`."""
+    (losses,) = _as_losses(_shares([subject], objective, heldout, rows, device), heldout)
+    return losses
+
+
+def _as_losses(shares_SR: Tensor, heldout: Heldout) -> list[Losses]:
+    return list(shares_SR.cpu().numpy().astype(np.float64) * heldout.counts.rows)  # the device is waited for once
+
+
+@torch.no_grad()
+def _shares(
+    subjects: Sequence[Subject], objective: Objective, heldout: Heldout, rows: range, device: torch.device
+) -> Tensor:
     order = None if heldout.head_order is None else heldout.head_order.to(device)
-    shares: list[list[Tensor]] = [[] for _ in architectures]
+    shares: list[list[Tensor]] = [[] for _ in subjects]
     for batch, signals in heldout.between(rows.start, rows.stop):
         batch = batch.to(device)
         targets = objective.targets(signals.to(device), batch, order)
-        for architecture, share in zip(architectures, shares, strict=True):
-            given = superlm(batch, architecture, objective.student_wants(architecture))
-            share.append(objective.loss_rows(given, targets, batch, heldout.counts, superlm.learned_map))
+        for subject, share in zip(subjects, shares, strict=True):
+            share.append(objective.loss_rows(subject.read(batch), targets, batch, heldout.counts, subject.maps))
     return torch.stack([torch.cat(share) for share in shares])
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from workloads.answers.choosing import Scored
 from workloads.answers.exports import QuantisationReport
+from workloads.answers.heldout_record import HeldoutRecord, RelationLayers, TeacherRecord, TextRecord
 from workloads.answers.latency import LatencyMeasure
 from workloads.answers.scores_table import ScoredRow
 from workloads.craft.blocks import Blocks
@@ -26,6 +27,7 @@ from workloads.runs.attempt.run import Run
 from workloads.runs.drawing import PICTURE, draw_student
 from workloads.shapes.architecture import Architecture
 from workloads.shapes.costs import student_cost
+from workloads.shapes.parameters import LEARNED_MAPS, place_of
 from workloads.spec.request import CompressionRequest
 from workloads.storage import artifacts
 from workloads.storage.artifacts import Artifact, Key
@@ -42,7 +44,7 @@ class Origin:
 
     Attributes:
         stages: Its finished source stages, by stage; at least ``corpus`` and ``superlm``.
-        rows: The scores table, for the card's picture.
+        rows: The scores table, with the student's row.
     """
 
     request: CompressionRequest
@@ -50,6 +52,11 @@ class Origin:
     superlm: SuperLM
     stages: Mapping[str, Artifact]
     rows: Sequence[ScoredRow]
+
+    @property
+    def polished(self) -> bool:
+        """Whether the student was trained alone after the search."""
+        return self.stages["superlm"].stage == "polished"
 
 
 def build_student(
@@ -78,15 +85,15 @@ def build_student(
     storage, folder = run.storage, artifacts.build_folder(key, run.builder)
     weights = origin.superlm.extract(chosen.architecture)
     cost = student_cost(origin.teacher.shape, chosen.architecture)
-    counted = sum(tensor.numel() for name, tensor in weights.items() if not name.startswith("projection."))
+    counted = sum(tensor.numel() for name, tensor in weights.items() if place_of(name).part not in LEARNED_MAPS)
     assert counted == cost.params, (counted, cost)
     work.mkdir(parents=True, exist_ok=True)
     quantised = _export(storage, origin, chosen.architecture, weights, work)
-    polished = origin.stages["superlm"].stage == "polished"
-    picture = draw_student(origin.teacher.shape, origin.rows, chosen, polished=polished)
+    picture = draw_student(origin.teacher.shape, origin.rows, chosen, polished=origin.polished)
     (work / PICTURE).write_bytes(picture.png)
     card = _card(origin, chosen, quantised, picture.alt)
     export_student(work, origin.teacher, chosen.architecture, weights, card)
+    _record(origin, chosen).write(work)
     storage.upload(work, folder)
     if measure is not None:  # measured as exported; the card is written last
         card = replace(card, latency=measure(folder))
@@ -121,10 +128,49 @@ def _export(
     return measure_quantisation(work, heldout_batches(rows, origin.request.training.batch_size))
 
 
+def _record(origin: Origin, chosen: Scored) -> HeldoutRecord:
+    """Record how the student's held-out loss was measured: by the search, or after the polish."""
+    request, teacher, corpus = origin.request, origin.teacher, origin.stages["corpus"]
+    spec, scored = request.objective, _scored_rows(origin, chosen)
+    all_rows = max([scored, *(row.rows for row in origin.rows if row.rows is not None)])
+    heads = None if spec.relation is None else spec.relation_heads or teacher.shape.last_heads
+    layers = RelationLayers(teacher=teacher.shape.layers, student=len(chosen.architecture.layers))
+    return HeldoutRecord(
+        heldout_loss=chosen.heldout_loss,
+        spread=None if origin.polished else chosen.spread or None,
+        polished=origin.polished,
+        objective=spec.model_copy(update={"relation_heads": heads}),
+        relation_layers=None if spec.relation is None else layers,
+        teacher=TeacherRecord(
+            model=request.teacher.model, revision=request.teacher.revision, fingerprint=teacher.fingerprint
+        ),
+        text=TextRecord(
+            corpus=corpus.fingerprint,
+            rows=scored,
+            counted_rows=scored if origin.polished else all_rows,
+            sequence_length=corpus.summary["sequence_length"],
+            layout=corpus.summary["layout"],
+            documents=request.corpus.documents,
+            text_column=request.corpus.text_column,
+        ),
+        head_order=origin.stages["superlm"].summary["head_order"],
+    )
+
+
+def _scored_rows(origin: Origin, chosen: Scored) -> int:
+    """Return how many held-out rows the student's loss is the mean of."""
+    of_search = {(row.scored.subspace, row.scored.architecture): row.rows for row in origin.rows}
+    rows = None if origin.polished else of_search[chosen.subspace, chosen.architecture]
+    if rows is not None:
+        return rows
+    heldout: int = origin.stages["corpus"].summary["sides"]["heldout"]["rows"]
+    return min(origin.request.heldout_rows, heldout)
+
+
 def _card(origin: Origin, chosen: Scored, quantised: QuantisationReport | None, alt: str) -> CardFacts:
     request, shape = origin.request, origin.teacher.shape
     corpus, superlm = origin.stages["corpus"], origin.stages["superlm"]
-    polished = request.polish.tokens if request.polish is not None and superlm.stage == "polished" else None
+    polished = request.polish.tokens if request.polish is not None and origin.polished else None
     name = f"{request.teacher.model.rstrip('/').rpartition('/')[2]} {chosen.architecture.describe()}"
     return CardFacts(
         name=name,

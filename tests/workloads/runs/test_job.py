@@ -13,6 +13,7 @@ from transformers import AutoModel, AutoTokenizer
 from tests.teachers import SENTENCES
 from tests.workloads.runs.scenes import House
 from workloads.documents.job_folder import JobFolder, ResultDocument
+from workloads.runs.student_score import ScoreOptions, score_student
 from workloads.storage.artifacts import Key
 
 pytestmark = pytest.mark.ray
@@ -49,6 +50,16 @@ def test_the_student_loads_with_plain_transformers_and_costs_what_is_said(
     assert output.shape[-1] == student.architecture["hidden_size"]
     assert output.isfinite().all()
     assert f"{student.heldout_loss:.4f}" in (Path(folder) / "README.md").read_text()
+
+
+def test_the_loss_of_the_answer_is_measured_again_from_the_students_files(
+    house: House, twins: dict[str, ResultDocument], tmp_path: Path
+) -> None:
+    (student,) = twins["cmp_a"].students
+    found = score_student(Path(house.storage.path(student.files)), ScoreOptions(storage=house.storage), tmp_path)
+    assert found.heldout_loss == pytest.approx(student.heldout_loss, rel=1e-3)
+    assert found.recorded.heldout_loss == student.heldout_loss
+    assert "artifacts/teacher" in found.teacher
 
 
 def test_a_budget_that_nothing_meets_is_answered_with_the_nearest(twins: dict[str, ResultDocument]) -> None:

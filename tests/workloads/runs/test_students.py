@@ -40,8 +40,9 @@ def test_the_card_tells_the_latency_that_the_exported_student_had_before_it_coun
     request = parse_request(
         {"teacher": {"model": "t"}, "corpus": {"paths": ["c"]}, "budgets": [{"name": "b", "max_params": 1}]}
     )
-    corpus = artifacts.commit(storage, Key("corpus", {}), "b-1", {"sides": {"train": {"documents": 3}}})
-    superlm = artifacts.commit(storage, Key("superlm", {}), "b-1", {"tokens": 100})
+    text = {"sides": {"train": {"documents": 3}}, "sequence_length": 16, "layout": "packed"}
+    corpus = artifacts.commit(storage, Key("corpus", {}), "b-1", text)
+    superlm = artifacts.commit(storage, Key("superlm", {}), "b-1", {"tokens": 100, "head_order": None})
     scored = Scored(space.name, space.largest, 0.5)
     rows = [ScoredRow(scored, 4, 0, None), ScoredRow(Scored(space.name, space.smallest, 0.9), 4, 0, None)]
     origin = Origin(

@@ -20,6 +20,7 @@ from workloads.craft.superlm_files import load_superlm, wiring_of
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.methods.steps import POLISH
 from workloads.runs.attempt.run import Run
+from workloads.runs.student_score import ScoreOptions, score_student
 from workloads.runs.students import Origin, build_student
 from workloads.runs.training.checkpoints import Checkpoints
 from workloads.runs.training.polish import PolishJob, StudentId, polish_students, polished_key, score_polished
@@ -112,6 +113,10 @@ def test_the_saved_student_gives_what_its_polished_superlm_gives(bench: Bench, t
     key = student_key(scores, polished, job.architecture, bench.request().export)
     student = build_student(Run(storage, "cmp_a-1", Heard(storage, [])), origin, scored, key, tmp_path / "student")
     assert student.summary["heldout_loss"] == 1.0
+    loss = bench.score({job.id: polished})[job.id]
+    options = ScoreOptions(teacher=str(teacher.folder), storage=storage)
+    found = score_student(Path(storage.path(student.files)), options, tmp_path)
+    assert found.heldout_loss == pytest.approx(loss, rel=1e-3)
 
     batch = Batch(torch.randint(5, 60, (3, LENGTH)))
     with torch.no_grad():
