@@ -6,7 +6,7 @@ Light to import: it reads the rows of the scores table, not the models.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from workloads.shapes.architecture import Architecture
@@ -111,11 +111,12 @@ def choose(
     assert latency_of is not None or budget.max_latency_ms is None, budget
     within: list[tuple[tuple[float, float, int], Scored]] = []
     over: list[tuple[float, float, Miss]] = []
+    limits = budget.limits
     for candidate in candidates:
         cost = cost_of(candidate.architecture, budget.sequence_length)
         limits_latency = latency_of is not None and budget.max_latency_ms is not None
         latency_ms = latency_of(candidate.architecture, budget) if latency_of and limits_latency else None
-        broken = misses(cost, budget, latency_ms)
+        broken = _broken(cost, budget, limits, latency_ms)
         if broken:
             over.append((max(broken.values()), candidate.heldout_loss, Miss(candidate, broken, latency_ms)))
         else:
@@ -134,18 +135,22 @@ def rank(scored: Scored) -> tuple[float, float]:
 
 def misses(cost: Cost, budget: Budget, latency_ms: float | None = None) -> dict[str, float]:
     """Return cost divided by limit, for each broken limit."""
-    costs = {
-        "max_params": cost.params,
-        "max_params_without_embeddings": cost.params_without_embeddings,
-        "max_flops": cost.flops,
-        "max_weight_bytes": cost.weight_bytes(budget.weight_dtype),
-        "max_activation_bytes": cost.activation_bytes,
-        "max_latency_ms": latency_ms,
-    }
+    return _broken(cost, budget, budget.limits, latency_ms)
+
+
+def _broken(cost: Cost, budget: Budget, limits: Mapping[str, float], latency_ms: float | None) -> dict[str, float]:
     broken = {}
-    for name, limit in budget.limits.items():
-        value = costs[name]
+    for name, limit in limits.items():
+        value = latency_ms if name == "max_latency_ms" else _limited(cost, name, budget)
         assert value is not None, name
         if value > limit:
             broken[name] = value / limit
     return broken
+
+
+def _limited(cost: Cost, name: str, budget: Budget) -> int:
+    """The cost that a limit of a budget is set on."""
+    if name == "max_weight_bytes":
+        return cost.weight_bytes(budget.weight_dtype)
+    value: int = getattr(cost, name.removeprefix("max_"))
+    return value
