@@ -89,7 +89,8 @@ def _finding(item: dict[str, Any], field: str, root: type[BaseModel]) -> FieldEr
     kind, context, given = item["type"], item.get("ctx", {}), item["input"]
     if kind == "extra_forbidden":
         known = _fields_at(item["loc"][:-1], root)
-        close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
+        name = str(item["loc"][-1])
+        close = [one for one in known if name in one] or difflib.get_close_matches(name, known, n=1)
         hint = f"Did you mean {close[0]!r}?" if close else f"Known fields here: {', '.join(known)}."
         return FieldError(field, "This field is not known.", hint)
     if kind == "missing":

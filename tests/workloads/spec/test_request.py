@@ -35,6 +35,7 @@ def test_the_smallest_request_fills_in_the_defaults() -> None:
     [
         ({"trainig": {}}, "trainig", "Did you mean 'training'?"),
         ({"training": {"learning_rat": 1}}, "training.learning_rat", "Did you mean 'learning_rate'?"),
+        ({"training": {"tokens": 1}}, "training.tokens", "Did you mean 'tokens_per_superlm'?"),
         ({"budgets": [{"name": "a", "max_parms": 5}]}, "budgets.0.max_parms", "Did you mean 'max_params'?"),
         ({"corpus": {"paths": ["a"], "zzz": 1}}, "corpus.zzz", "Known fields here: paths"),
     ],
