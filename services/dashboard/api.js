@@ -5,9 +5,10 @@ import { askForKey, currentKey } from "./key.js";
 
 /** The service's refusal: a problem document. */
 export class Refusal extends Error {
-  constructor(problem, status) {
+  constructor(problem, status, retryAfter = null) {
     super(problem.detail ?? `The service answered ${status}.`);
     this.status = status;
+    this.retryAfter = retryAfter; // seconds
     this.code = problem.code ?? "other";
     this.errors = Array.isArray(problem.errors) ? problem.errors : [];
   }
@@ -54,7 +55,7 @@ async function refusal(answer) {
   } catch {
     // A proxy answered, not the service.
   }
-  return new Refusal(typeof problem === "object" && problem !== null ? problem : {}, answer.status);
+  return new Refusal(typeof problem === "object" && problem !== null ? problem : {}, answer.status, Number(answer.headers.get("Retry-After")) || null);
 }
 
 async function answered(path, options) {

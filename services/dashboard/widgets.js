@@ -1,9 +1,7 @@
 /** Small parts that many views use. */
 
-import { path, post, remove } from "./api.js";
 import { announce, freshId, h, replace } from "./dom.js";
 import { percent, taken } from "./format.js";
-import { go } from "./router.js";
 
 const ENDED = new Set(["succeeded", "failed", "cancelled", "partial", "empty"]);
 
@@ -132,39 +130,6 @@ export function actionButton(text, work, attributes = {}) {
     }),
   }, text);
   return h("span", { class: "action" }, button, problem);
-}
-
-/**
- * Buttons that cancel, resume and delete a job or batch; those that lose something ask for confirmation.
- *
- * @param {object} about the document `one` of `list`, its `noun`, the way to start it `again`, the texts shown before
- *   it is `cancelled` or `deleted`, and `wake` to read it again.
- */
-export function actions({ noun, one, list, wake, again = { verb: "resume", text: "Resume" }, cancelled, deleted }, ...more) {
-  const place = path(list, one.id);
-  const sure = (verb, detail) => confirm(`${verb} this ${noun}?`, detail, `${verb} the ${noun}`);
-  const cancel = async () => {
-    if (!(await sure("Cancel", cancelled))) return;
-    await post(`${place}/cancel`);
-    wake();
-  };
-  const begin = async () => {
-    await post(`${place}/${again.verb}`);
-    wake();
-  };
-  const forget = async () => {
-    if (!(await sure("Delete", deleted))) return;
-    await remove(place);
-    go(`/${list}`);
-  };
-  return h(
-    "div",
-    { class: "actions" },
-    ["queued", "running"].includes(one.status) && actionButton("Cancel", cancel, { class: "danger" }),
-    ["failed", "partial", "cancelled"].includes(one.status) && actionButton(again.text, begin, { class: "main" }),
-    more,
-    hasEnded(one.status) && actionButton("Delete", forget, { class: "danger" }),
-  );
 }
 
 /** Why a job has failed. */

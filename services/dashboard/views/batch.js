@@ -1,11 +1,12 @@
 /** One batch: each compression's state, and the results across teachers. */
 
+import { actions } from "../actions.js";
 import { get, getBlob, getIfThere, path } from "../api.js";
 import { save } from "../download.js";
 import { announce, h, replace, whenChanged } from "../dom.js";
 import { loss, shape, short, teacherName, trimmed, when } from "../format.js";
 import { poll } from "../poll.js";
-import { actionButton, actions, badge, facts, hasEnded, progressCell, section, table } from "../widgets.js";
+import { actionButton, badge, facts, hasEnded, progressCell, section, table } from "../widgets.js";
 import { countsText } from "./batches.js";
 
 export function batchView({ id }, _query, signal) {
@@ -51,9 +52,11 @@ function parts(batch, wake) {
         one: batch,
         list: "batches",
         wake,
-        again: { verb: "retry", text: "Retry what failed" },
-        cancelled: "Compressions that have succeeded stay; the others are cancelled.",
-        deleted: "Its compressions are deleted with it.",
+        again: "retry",
+        losses: {
+          cancel: "Compressions that have succeeded stay; the others are cancelled.",
+          delete: "Its compressions are deleted with it.",
+        },
       }, h("a", { class: "button", href: `#/compressions?batch=${encodeURIComponent(batch.id)}` }, "Its compressions")),
     ),
     section(

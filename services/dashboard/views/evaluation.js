@@ -1,10 +1,11 @@
 /** One evaluation: the progress of its seeds and their scores. */
 
+import { actions } from "../actions.js";
 import { get, path } from "../api.js";
 import { announce, h, replace, whenChanged } from "../dom.js";
 import { trimmed, when, whole } from "../format.js";
 import { poll } from "../poll.js";
-import { actions, badge, copyable, errorPart, facts, hasEnded, opens, section, table, took } from "../widgets.js";
+import { badge, copyable, errorPart, facts, hasEnded, opens, section, table, took } from "../widgets.js";
 import { modelLink, scoreText } from "./evaluations.js";
 import { logPart } from "./log.js";
 import { Steps } from "./steps.js";
@@ -54,8 +55,10 @@ function head(one, wake) {
       one,
       list: "evaluations",
       wake,
-      cancelled: "Seeds that have ended are kept: it can be resumed later.",
-      deleted: "Its record goes; the scores of its seeds stay for the same evaluation asked for again.",
+      losses: {
+        cancel: "Seeds that have ended are kept: it can be resumed later.",
+        delete: "Its record goes; the scores of its seeds stay for the same evaluation asked for again.",
+      },
     }),
   );
 }

@@ -1,8 +1,15 @@
 /** The head of a compression's page: its status, the reason for the status, and its labels. */
 
+import { actions } from "../actions.js";
 import { h } from "../dom.js";
 import { duration, short, when } from "../format.js";
-import { actions, badge, errorPart, facts, hasEnded, opens, table, took } from "../widgets.js";
+import { badge, errorPart, facts, hasEnded, opens, table, took } from "../widgets.js";
+
+/** What is lost when compressions are cancelled or deleted. */
+export const COMPRESSION_LOSSES = {
+  cancel: "What is finished is kept: it can be resumed later.",
+  delete: "The record, the selections, the students’ evaluations and their folders go. Students’ files stay in the storage, but the page finds them no more.",
+};
 
 export function head(job, wake) {
   const labels = Object.entries(job.request?.labels ?? {});
@@ -27,8 +34,7 @@ export function head(job, wake) {
       one: job,
       list: "compressions",
       wake,
-      cancelled: "What it has finished is kept: it can be resumed later.",
-      deleted: "Its record, its selections, its students’ evaluations and their folders go. Students’ files stay in the storage, but the page finds them no more.",
+      losses: COMPRESSION_LOSSES,
     }, h("a", { class: "button", href: `#/new?from=${encodeURIComponent(job.id)}` }, "Submit one like it")),
     job.attempts.length > 1 && opens("Attempts", attempts(job.attempts)),
   );

@@ -117,7 +117,7 @@ def test_students_show_costs_beside_the_teacher_s_how_to_load_them_and_what_was_
     edge = page.locator("[data-student=stu_one]")
     expect(edge).to_contain_text("teacher: ")
     small, large = loss_of(SHAPES[3]), loss_of(SHAPES[-1])
-    expect(edge).to_contain_text(f"{_told(small)} (+{100 * (small / large - 1):.2g} % over the best)")
+    expect(edge).to_contain_text(f"{_told(small)} (+{float(f'{100 * (small / large - 1):.2g}'):,.0f} % over the best)")
     expect(page.locator("[data-student=stu_two]")).to_contain_text(f"{_told(large)} (the best)")
     expect(edge).to_contain_text("4.2 ms, 95 % within 5.1 ms; 5 times as fast as the teacher")
     expect(edge).to_contain_text("on cpu-1: Some CPU, 1 thread, batch 1, 128 tokens, float32, eager")
