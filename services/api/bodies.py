@@ -12,6 +12,8 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
+from starlette.routing import Match
+from starlette.types import Scope
 
 from services.api.dependencies import CallerDep, identify
 from services.api.strict_json import parse
@@ -42,6 +44,18 @@ class JsonRoute(APIRoute):
             return await handler(sent)
 
         return handle
+
+
+class LiteralRoute(JsonRoute):
+    """A route of a path without parameters that the template of another route fits too, such as ``/{id}``.
+
+    The path is this route's alone: any method but its own gets 405 here, and not the other route's answer.
+    """
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Whether the path is this one, whatever the method."""
+        match, child = super().matches(scope)
+        return (Match.NONE if match is Match.NONE else Match.FULL), child
 
 
 class _JsonRequest(Request):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from services.api.bodies import JsonRoute, RequestKeyDep
+from services.api.bodies import JsonRoute, LiteralRoute, RequestKeyDep
 from services.api.dependencies import CallerDep, ServiceDep
 from services.api.jobs import PATHS, accepted, add_job_routes, followed
 from services.api.paging import PagingDep
@@ -16,7 +16,7 @@ from services.service import Service
 from workloads.spec.request import CompressionRequest
 
 router = APIRouter(prefix=PATHS["plan"], tags=["plans"], responses=RESPONSES, route_class=JsonRoute)
-asking = APIRouter(prefix=PATHS["compression"], tags=["plans"], responses=RESPONSES, route_class=JsonRoute)
+asking = APIRouter(prefix=PATHS["compression"], tags=["plans"], responses=RESPONSES, route_class=LiteralRoute)
 
 
 def _document(service: Service, job: Job) -> PlanJobDocument:

@@ -172,11 +172,8 @@ def methods_of(request: Request) -> list[str]:
     scope = {"type": "http", "path": request.url.path, "headers": [], "root_path": "", "method": request.method}
     fitting = [route for route in _single_routes(request.app.routes) if route.matches(scope)[0] is not Match.NONE]
     same = [route for route in fitting if getattr(route, "path", None) == getattr(fitting[0], "path", None)]
-    found = [
-        method
-        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
-        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in same)
-    ]
+    taken = {method for route in same for method in getattr(route, "methods", None) or ()}
+    found = [method for method in ("GET", "POST", "PUT", "PATCH", "DELETE") if method in taken]
     return ["HEAD", *found] if "GET" in found else found
 
 

@@ -1,5 +1,7 @@
 """Common behaviour of all routes: HEAD, Allow, unknown paths, and the kinds of jobs."""
 
+import re
+
 import httpx
 import pytest
 
@@ -71,6 +73,19 @@ def test_a_method_that_a_path_has_not_is_answered_with_those_that_it_has(http, p
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
     assert answer.headers["allow"] == methods
     assert methods in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "PUT", "PATCH"])
+def test_no_path_of_its_own_is_answered_as_the_id_of_a_job(http, method):
+    own = [path for path in http.get("/openapi.json").json()["paths"] if path.startswith("/v1/") and "{" not in path]
+    templates = [path for path in http.get("/openapi.json").json()["paths"] if re.search(r"\{\w+\}$", path)]
+    shadowed = [path for path in own if path.rpartition("/")[0] in {one.rpartition("/")[0] for one in templates}]
+    assert shadowed == ["/v1/compressions/plan"]
+    for path in shadowed:
+        answer = http.request(method, path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+        if method != "HEAD":
+            assert answer.json()["detail"] == f"{method} is not for {path}; POST may be."
 
 
 def test_a_slash_too_much_is_told_and_leads_nowhere_else(http):
