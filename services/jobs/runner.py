@@ -123,7 +123,7 @@ class Runner:
             self._lose_ray(job, f"Ray went away under the run, which ended with: {result.error.message}")
             return True
         if result is not None:
-            self._finish(job, result)
+            self._finish(job, result, ray)
             return True
         if ray is None:
             return False
@@ -141,8 +141,9 @@ class Runner:
         if found.status.is_terminal:
             result = self._read_result(job)  # it may have been written between the two questions
             if result is not None:
-                self._finish(job, result)
+                self._finish(job, result, ray)
             elif _RAY_DIED.search(found.message):
+                self._keep_log(job, ray)
                 self._lose_ray(job, f"Ray has lost the run: {found.message.strip().splitlines()[-1][:300]}")
             else:
                 self._lose(job, self._last_words(job, ray, found.status))
@@ -156,6 +157,8 @@ class Runner:
             return
         found = ray.get(attempt.submission_id)
         if found is None or found.status.is_terminal:
+            if found is not None:
+                self._keep_log(job, ray)
             self._end_cancelled(job)
         else:
             ray.stop(attempt.submission_id)
@@ -168,7 +171,7 @@ class Runner:
         result = self._read_result(job)
         # Errors of a driver that is being ended are a consequence, not a result.
         if result is not None and (result.error is None or result.error.code not in RETRIED_CODES):
-            self._finish(job, result)
+            self._finish(job, result, None)
             return
         self._store.end_attempt(
             job.id,
@@ -180,7 +183,7 @@ class Runner:
         )
         log.info("attempt_interrupted", job=job.id, attempt=job.attempt)
 
-    def _finish(self, job: Job, result: ResultDocument) -> None:
+    def _finish(self, job: Job, result: ResultDocument, ray: RayJobs | None) -> None:
         if result.status == "succeeded":
             self._store.end_attempt(
                 job.id,
@@ -194,6 +197,8 @@ class Runner:
             )
             log.info("job_succeeded", job=job.id, attempt=job.attempt, students=len(result.students))
             return
+        if ray is not None:
+            self._keep_log(job, ray)
         error = result.error or ErrorDocument(code="internal", message="The run failed and did not say why.")
         retry = error.code in RETRIED_CODES
         self._fail(job, AttemptStatus.FAILED, error, retry=retry, result=result)
@@ -278,18 +283,27 @@ class Runner:
         log.info("job_cancelled", job=job.id, attempt=job.attempt)
 
     def _last_words(self, job: Job, ray: RayJobs, status: str) -> str:
-        """Keep the driver's output in the attempt's folder and give its last line."""
-        attempt = job.latest
-        assert attempt is not None
-        path = self._folder(job).path(DRIVER_LOG, attempt.number)
-        try:
-            text = fetch_log(attempt, ray) or ""
-            self._storage.write_bytes(path, text.encode())
-        except (RayUnreachableError, OSError) as error:
-            log.warning("driver_log_not_kept", job=job.id, attempt=attempt.number, error=str(error))
+        """Keep the driver's output and give its last line."""
+        text = self._keep_log(job, ray)
+        if text is None:
             return f"The run ended without a result (Ray says {status})."
         last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it wrote nothing")
-        return f"The run ended without a result (Ray says {status}): {last[:300]} (all output: {path})"
+        return f"The run ended without a result (Ray says {status}): {last[:300]} (all output: {self._log_path(job)})"
+
+    def _keep_log(self, job: Job, ray: RayJobs) -> str | None:
+        """Keep the driver's output in the attempt's folder, for when Ray no longer has it; None if that fails."""
+        attempt = job.latest
+        assert attempt is not None
+        try:
+            text = fetch_log(attempt, ray) or ""
+            self._storage.write_bytes(self._log_path(job), text.encode())
+        except (RayUnreachableError, OSError) as error:
+            log.warning("driver_log_not_kept", job=job.id, attempt=attempt.number, error=str(error))
+            return None
+        return text
+
+    def _log_path(self, job: Job) -> str:
+        return self._folder(job).path(DRIVER_LOG, job.attempt)
 
     def _read_result(self, job: Job) -> ResultDocument | None:
         try:

@@ -4,6 +4,7 @@ import pytest
 
 from services.embedded.cluster import Readiness
 from services.jobs.documents import job_document
+from services.jobs.driver_log import read_log
 from services.jobs.ray_jobs import RayJob, RayJobStatus, RayUnreachableError
 from services.jobs.runner import RetryPolicy, Runner
 from services.jobs.states import AttemptStatus, JobStatus
@@ -98,3 +99,40 @@ def test_while_ray_is_away_a_job_says_so_in_plain_words(store, work, storage, st
     assert job_document(job, storage, Readiness("ready", "")).reason is None
     queued = store.create({})
     assert "waits for Ray" in job_document(queued, storage, Readiness(state, socket_error)).reason
+
+
+def _result(storage, job, code):
+    error = ErrorDocument(code=code, message="no")
+    JobFolder(storage, job.id).write_result(job.attempt, ResultDocument(status="failed", error=error))
+
+
+@pytest.mark.parametrize("code", ["internal", "invalid_input"])
+def test_the_log_of_an_attempt_that_told_why_it_failed_is_kept(store, work, runner, storage, code):
+    job = _begin(store, work)
+    _result(storage, job, code)
+    runner.follow(job, FakeRay(DRIVER))
+    job = store.get(job.id)
+    assert job.latest.status is AttemptStatus.FAILED
+    assert read_log(job, 1, 10, storage, None) == "Traceback\nValueError: no\n"
+
+
+def test_the_log_of_a_cancelled_attempt_and_of_one_that_ray_lost_is_kept(store, work, runner, storage):
+    cancelled, lost = _begin(store, work), _begin(store, work)
+    store.request_cancel(cancelled.id)
+    runner.cancel(store.get(cancelled.id), FakeRay(RayJob(RayJobStatus.STOPPED, "")))
+    runner.follow(lost, FakeRay(NODE))
+    for job, status in ((cancelled, AttemptStatus.CANCELLED), (lost, AttemptStatus.RAY_LOST)):
+        assert store.get(job.id).latest.status is status
+        assert "ValueError: no" in read_log(store.get(job.id), 1, 10, storage, None)
+
+
+def test_a_log_that_cannot_be_had_keeps_no_attempt_from_ending(store, work, runner, storage, monkeypatch):
+    job, ray = _begin(store, work), FakeRay(DRIVER)
+    _result(storage, job, "invalid_input")
+
+    def unreachable(_id):
+        raise RayUnreachableError("Connection refused")
+
+    monkeypatch.setattr(ray, "log_tail", unreachable)
+    runner.follow(job, ray)
+    assert store.get(job.id).status is JobStatus.FAILED

@@ -5,6 +5,7 @@ import { announce, h, replace, whenChanged } from "../dom.js";
 import { duration, trimmed, whole } from "../format.js";
 import { poll } from "../poll.js";
 import { badge, facts, hasEnded, section, table } from "../widgets.js";
+import { logPart } from "./log.js";
 import { Steps } from "./steps.js";
 
 export function planView({ id }, _query, signal) {
@@ -24,7 +25,7 @@ export class PlanPart {
     const steps = new Steps();
     const place = h("div");
     const draw = whenChanged((one) => replace(place, planPart(one)));
-    replace(this.node, place, steps.node);
+    replace(this.node, place, steps.node, logPart("plans", plan.id, this.signal));
     this.current = plan.id;
     const show = (one) => {
       draw({ ...one, steps: undefined });

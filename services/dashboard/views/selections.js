@@ -5,6 +5,7 @@ import { announce, h, replace, whenChanged } from "../dom.js";
 import { when } from "../format.js";
 import { poll } from "../poll.js";
 import { badge, hasEnded } from "../widgets.js";
+import { logPart } from "./log.js";
 import { infeasibleTable, studentCards } from "./students.js";
 
 export class SelectionList {
@@ -35,9 +36,9 @@ export class SelectionList {
   /** Show a selection, the newest first, and follow it. */
   add(selection) {
     if (!this.known.has(selection.id)) {
-      const node = h("li", { class: "selection", "data-selection": selection.id });
+      const node = h("div");
       this.known.set(selection.id, { node, draw: whenChanged((one) => replace(node, this.describe(one))), last: selection });
-      this.list.prepend(node);
+      this.list.prepend(h("li", { class: "selection", "data-selection": selection.id }, node, logPart("selections", selection.id, this.signal)));
     }
     const { node, draw } = this.known.get(selection.id);
     this.part.hidden = false;

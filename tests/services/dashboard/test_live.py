@@ -16,7 +16,7 @@ from services.jobs.states import AttemptStatus, JobStatus
 from services.service import Service
 from services.settings import load_settings
 from tests.services.conftest import wait_until
-from tests.services.dashboard.runs import LiveRun
+from tests.services.dashboard.runs import LiveRun, finished_with_students
 from workloads.storage.storage import Storage
 
 
@@ -71,6 +71,23 @@ def test_the_log_is_loaded_when_opened_and_on_request(client, service, finished_
     service.storage.write_bytes(f"jobs/{finished_job.id}/attempts/2/driver.log", b"<b>hello</b>\n")
     part.get_by_role("button", name="Refresh").click()
     expect(part.locator("pre")).to_have_text("<b>hello</b>")
+
+
+def test_plans_and_selections_have_their_log_too(client, service, make_request, open_page):
+    parent = finished_with_students(service, make_request())
+    plan = service.plan(make_request(other=1)).id
+    selection = service.store.create(parent.request, "selection", parent=parent.id).id
+    for job in (plan, selection):
+        service.work.begin_attempt(job)
+        service.storage.write_bytes(f"jobs/{job}/attempts/1/driver.log", f"{job} says hello\n".encode())
+        service.work.end_attempt(job, 1, AttemptStatus.FAILED, "It failed.", JobStatus.FAILED)
+    page = open_page(f"{client.server}/#/plans/{plan}")
+    page.locator("details.log summary").click()
+    expect(page.locator("details.log pre")).to_have_text(f"{plan} says hello")
+    page.goto(_url(client, parent.id))
+    part = page.locator(f"[data-selection={selection}] details.log")
+    part.locator("summary").click()
+    expect(part.locator("pre")).to_have_text(f"{selection} says hello")
 
 
 def test_the_list_says_how_ray_is(client, open_page):
