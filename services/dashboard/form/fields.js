@@ -13,6 +13,17 @@ export function parseNumber(text) {
   return Number(value.toPrecision(15));
 }
 
+/** Parse JSON; other text stays text, which the service reports. */
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+const BY_HAND = "set by hand; see it as JSON";
+
 const KINDS = {
   text: { read: (text) => text.trim() || undefined, write: (value) => (typeof value === "string" ? value : undefined) },
   number: {
@@ -29,6 +40,18 @@ const KINDS = {
   numbers: {
     read: (text) => (text.trim() ? text.trim().split(/[\s,;]+/).map(parseNumber) : undefined),
     write: (value) => (Array.isArray(value) ? value.join(", ") : undefined),
+  },
+  flag: {
+    read: (text) => (text ? text === "true" : undefined),
+    write: (value) => (typeof value === "boolean" ? String(value) : undefined),
+  },
+  nullable: {
+    read: (text) => (text === "null" ? null : text || undefined),
+    write: (value) => (value === null ? "null" : typeof value === "string" ? value : undefined),
+  },
+  json: {
+    read: (text) => (text.trim() ? parsed(text) : undefined),
+    write: (value) => (value && typeof value === "object" ? JSON.stringify(value) : undefined),
   },
   labels: {
     read: (text) => {
@@ -55,8 +78,9 @@ export class Field {
     this.pointer = pointer;
     this.label = label;
     this.kind = KINDS[kind];
+    this.choices = choices;
     this.id = freshId("field");
-    const many = kind === "lines" || kind === "labels";
+    const many = ["lines", "labels", "json"].includes(kind);
     const about = { id: this.id, "aria-describedby": hint ? `${this.id}-hint ${this.id}-problem` : `${this.id}-problem`, "aria-required": required ? "true" : null };
     this.input = choices
       ? h("select", about, choices.map(([value, text]) => h("option", { value }, text)))
@@ -79,9 +103,13 @@ export class Field {
     const value = valueAt(request, this.pointer);
     const text = this.kind.write(value);
     // Values that this field cannot show, such as training lengths by sub-space, stay unless something is typed.
-    this.other = value !== undefined && value !== null && text === undefined;
-    if (this.other) this.input.placeholder = "set by hand; see it as JSON";
     this.input.value = text ?? "";
+    const shown = text !== undefined && (!this.input.options || this.input.value === text);
+    this.other = value !== undefined && value !== null && !shown;
+    if (this.input.options) {
+      if (this.other) this.input.value = "";
+      this.input.options[0].textContent = this.other ? BY_HAND : this.choices[0][1];
+    } else if (this.other) this.input.placeholder = BY_HAND;
   }
 
   /** Write the typed value into a request. */

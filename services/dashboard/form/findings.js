@@ -11,10 +11,12 @@ export function placeOf(pointer, places) {
   return around[0] ?? places.find((one) => one.pointer.startsWith(`${pointer}/`)) ?? null;
 }
 
-/** Replace names of request fields in a message of the service by the form's labels. */
-export function inFormWords(text, places) {
+/** Replace names of request fields in a message of the service by the form's labels; of fields of one name, by the one beside `place`. */
+export function inFormWords(text, places, place) {
+  const parent = ({ pointer }) => pointer.slice(0, pointer.lastIndexOf("/"));
+  const far = (one) => Number(!place || parent(one) !== parent(place));
   let said = text;
-  for (const { pointer, label } of places) {
+  for (const { pointer, label } of [...places].sort((one, other) => far(one) - far(other))) {
     if (!label) continue;
     const path = pointer.slice(1).replaceAll("/", ".");
     const last = path.slice(path.lastIndexOf(".") + 1);
@@ -29,7 +31,7 @@ export function showFindings(error, places, summary) {
   const others = [];
   for (const finding of error.errors ?? []) {
     const place = placeOf(finding.pointer, places);
-    const text = inFormWords(`${finding.problem} ${finding.remedy}`, places);
+    const text = inFormWords(`${finding.problem} ${finding.remedy}`, places, place);
     if (place) byPlace.set(place, [...(byPlace.get(place) ?? []), text]);
     else others.push(`${finding.field}: ${text}`);
   }

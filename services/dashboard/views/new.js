@@ -26,13 +26,15 @@ async function ready(from, signal) {
   return { request: job ? withoutEmpty(job.request) : {}, targets: known?.latency_targets ?? [] };
 }
 
+const NULL_SAYS = new Set(["relation"]); // null is none there, and not the default
+
 /** A kept request has all fields; empty ones are left out. */
 function withoutEmpty(value) {
   if (Array.isArray(value)) return value.map(withoutEmpty);
   if (value === null || typeof value !== "object") return value;
   return Object.fromEntries(
     Object.entries(value)
-      .filter(([, one]) => one !== null && !(Array.isArray(one) && one.length === 0))
+      .filter(([name, one]) => (one !== null || NULL_SAYS.has(name)) && !(Array.isArray(one) && one.length === 0))
       .map(([name, one]) => [name, withoutEmpty(one)]),
   );
 }

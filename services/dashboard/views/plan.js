@@ -2,6 +2,7 @@
 
 import { get, path } from "../api.js";
 import { announce, h, replace, whenChanged } from "../dom.js";
+import { labelOf } from "../form/request-fields.js";
 import { duration, trimmed, whole } from "../format.js";
 import { poll } from "../poll.js";
 import { badge, facts, hasEnded, section, table } from "../widgets.js";
@@ -53,7 +54,7 @@ function planPart(one) {
     "The plan",
     h("p", { class: "state" }, badge(one.status), " ", h("a", { class: "small", href: `#/plans/${encodeURIComponent(one.id)}` }, one.id)),
     one.reason && h("p", { class: "reason" }, h("b", {}, "Why: "), one.reason),
-    one.error && h("p", { class: "problem" }, `${one.error.field ? `${one.error.field}: ` : ""}${one.error.message} ${one.error.remedy ?? ""}`),
+    one.error && h("p", { class: "problem" }, `${one.error.field ? `${labelOf(one.error.field)}: ` : ""}${one.error.message} ${one.error.remedy ?? ""}`),
     !one.plan && !hasEnded(one.status) && h("p", { class: "note" }, "A few real steps are measured; nothing is trained."),
     one.plan && found(one.plan),
   );
