@@ -17,6 +17,7 @@ import httpx
 from benchmarks.record import record
 from benchmarks.service_scene import Served, demo_request, serving
 from services.jobs.database import open_database
+from services.jobs.records import AttemptEnd
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.work import WorkStore
 from services.service import DATABASE_FILE
@@ -48,7 +49,7 @@ def _finished(served: Served, size: int) -> str:
     work = WorkStore(engine)
     work.begin_attempt(job_id)
     result = ResultDocument(status="succeeded", students=[student])
-    work.end_attempt(job_id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
+    work.end_attempt(job_id, 1, AttemptEnd(AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[]))
     engine.dispose()
     return job_id
 

@@ -30,7 +30,7 @@ from services.jobs.documents import JobDocument, job_document
 from services.jobs.driver_log import read_log
 from services.jobs.events import EventLog
 from services.jobs.ray_jobs import RayUnreachableError
-from services.jobs.records import Job, RequestKey
+from services.jobs.records import Job, NewJob, RequestKey
 from services.jobs.rows import Gate, Sessions
 from services.jobs.runner import RetryPolicy, Runner
 from services.jobs.store import JobStore
@@ -143,7 +143,9 @@ class Service:
         if (known := self._keyed(key)) is not None:
             return known
         order = self._order(self._accept(_parsed(request, parse_request)), caller)
-        made = self.store.create(order.request, tenant=caller.tenant, parent=order.plan, tokens=order.tokens, key=key)
+        made = self.store.create(
+            NewJob(order.request, tenant=caller.tenant, parent=order.plan, tokens=order.tokens), key=key
+        )
         return self._queue(made)
 
     def plan(
@@ -154,7 +156,7 @@ class Service:
             return known
         accepted = self._accept(_parsed(request, parse_request))
         kept = to_keep(accepted.request)
-        return self._queue(self.store.create(kept, "plan", tenant=caller.tenant, key=key))
+        return self._queue(self.store.create(NewJob(kept, "plan", tenant=caller.tenant), key=key))
 
     def evaluate(
         self, request: EvaluationRequest | JsonObject, key: RequestKey | None = None, *, caller: Caller = LOCAL
@@ -167,11 +169,13 @@ class Service:
             return known
         accepted = accept_evaluation(_parsed(request, parse_evaluation), self.store, self.settings.places, caller)
         made = self.store.create(
-            to_keep(accepted.request),
-            "evaluation",
-            tenant=accepted.tenant,
-            parent=accepted.compression,
-            tokens=accepted.tokens,
+            NewJob(
+                to_keep(accepted.request),
+                "evaluation",
+                tenant=accepted.tenant,
+                parent=accepted.compression,
+                tokens=accepted.tokens,
+            ),
             key=key,
         )
         return self._queue(made)
@@ -204,14 +208,16 @@ class Service:
         accepted = accept_selection(asked, compression, longest, self.settings.latency_targets)
         answer = self.selections.answer(compression, accepted, self.with_selections(compression))
         made = self.store.create(
-            to_keep(accepted),
-            "selection",
-            tenant=compression.tenant,
-            parent=compression.id,
-            scores=answer.known.trained.scores.fingerprint,
-            answer=answer.at_once,
-            result=answer.result if answer.made is not None else None,
-            tokens=accepted.polish_tokens if answer.made is None else 0,
+            NewJob(
+                to_keep(accepted),
+                "selection",
+                tenant=compression.tenant,
+                parent=compression.id,
+                scores=answer.known.trained.scores.fingerprint,
+                answer=answer.at_once,
+                result=answer.result if answer.made is not None else None,
+                tokens=accepted.polish_tokens if answer.made is None else 0,
+            ),
             key=key,
         )
         return made if made.status.is_terminal else self._queue(made)

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, aliased
 
 from services.access.quotas import Quotas
 from services.jobs import tags
-from services.jobs.records import RequestKey
+from services.jobs.records import NewJob, RequestKey
 from services.jobs.rows import Gate, Sessions, TransitionError, ask_for_end, find_row, now, send_back
 from services.jobs.states import LOCAL_TENANT, BatchStatus, JobStatus
 from services.jobs.store import MAX_PAGE, find_keyed_row, forget, make_once, new_id, new_row
@@ -143,9 +143,7 @@ class BatchStore:
             )
             session.add(batch)
             rows = [
-                new_row(
-                    order.request, "compression", tenant=tenant, parent=order.plan, batch=batch_id, tokens=order.tokens
-                )
+                new_row(NewJob(order.request, tenant=tenant, parent=order.plan, tokens=order.tokens), batch_id)
                 for order in orders
             ]
             for row in rows:

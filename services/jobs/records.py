@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from services.jobs.states import AttemptStatus, JobStatus
+from services.jobs.states import LOCAL_TENANT, AttemptStatus, JobStatus
 from workloads.documents.job_folder import JobKind, ResultDocument, StepDocument
 
 
@@ -26,6 +26,56 @@ class Attempt:
     submission_id: str
     started_at: datetime
     finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """How an attempt ended, and what follows.
+
+    Attributes:
+        status: The attempt's final state.
+        reason: Why it ended so, if that is not obvious.
+        then: The job's next state: queued, for another attempt, or a terminal one.
+        not_before: Time until which the next attempt waits.
+        result: The job's result, if ``then`` is terminal.
+        steps: The attempt's last steps, if ``then`` is terminal.
+        stored_bytes: Bytes that all of the job's attempts have stored, if known.
+    """
+
+    status: AttemptStatus
+    reason: str | None
+    then: JobStatus
+    _: KW_ONLY
+    not_before: datetime | None = None
+    result: ResultDocument | None = None
+    steps: Sequence[StepDocument] | None = None
+    stored_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to make.
+
+    Attributes:
+        request: The accepted request.
+        kind: Kind of the job; its id begins with the kind's prefix.
+        tenant: The tenant that owns the job.
+        parent: Id of the compression of a selection or an evaluation, or of the plan of a compression.
+        scores: Fingerprint of the scores table that answers a selection.
+        answer: Makes the immediate answer of a selection, from its id.
+        result: Makes the result of a job that needs no run, from its id; None if the job needs a run.
+        tokens: Number of tokens to train on.
+    """
+
+    request: dict[str, Any]
+    kind: JobKind = "compression"
+    _: KW_ONLY
+    tenant: str = LOCAL_TENANT
+    parent: str | None = None
+    scores: str | None = None
+    answer: Callable[[str], dict[str, Any]] | None = None
+    result: Callable[[str], ResultDocument] | None = None
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from services.jobs.driver_log import DRIVER_LOG, fetch_log
 from services.jobs.ray_jobs import RayJobs, RayUnreachableError
-from services.jobs.records import Job
+from services.jobs.records import AttemptEnd, Job
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.work import WorkStore
 from workloads.documents.job_folder import (
@@ -176,10 +176,12 @@ class Runner:
         self._store.end_attempt(
             job.id,
             job.attempt,
-            AttemptStatus.INTERRUPTED,
-            "The service was stopped.",
-            JobStatus.QUEUED,
-            stored_bytes=self._stored_bytes(job),
+            AttemptEnd(
+                AttemptStatus.INTERRUPTED,
+                "The service was stopped.",
+                JobStatus.QUEUED,
+                stored_bytes=self._stored_bytes(job),
+            ),
         )
         log.info("attempt_interrupted", job=job.id, attempt=job.attempt)
 
@@ -188,12 +190,14 @@ class Runner:
             self._store.end_attempt(
                 job.id,
                 job.attempt,
-                AttemptStatus.SUCCEEDED,
-                None,
-                JobStatus.SUCCEEDED,
-                result=result,
-                steps=self._steps(job, failed=False),
-                stored_bytes=self._stored_bytes(job, result),
+                AttemptEnd(
+                    AttemptStatus.SUCCEEDED,
+                    None,
+                    JobStatus.SUCCEEDED,
+                    result=result,
+                    steps=self._steps(job, failed=False),
+                    stored_bytes=self._stored_bytes(job, result),
+                ),
             )
             log.info("job_succeeded", job=job.id, attempt=job.attempt, students=len(result.students))
             return
@@ -224,11 +228,13 @@ class Runner:
         self._store.end_attempt(
             job.id,
             job.attempt,
-            AttemptStatus.RAY_LOST,
-            message,
-            JobStatus.QUEUED,
-            not_before=datetime.now(UTC) + self._policy.wait(losses),
-            stored_bytes=self._stored_bytes(job),
+            AttemptEnd(
+                AttemptStatus.RAY_LOST,
+                message,
+                JobStatus.QUEUED,
+                not_before=datetime.now(UTC) + self._policy.wait(losses),
+                stored_bytes=self._stored_bytes(job),
+            ),
         )
         log.warning("ray_lost", job=job.id, attempt=job.attempt, reason=message)
 
@@ -250,23 +256,27 @@ class Runner:
             self._store.end_attempt(
                 job.id,
                 job.attempt,
-                status,
-                error.message,
-                JobStatus.QUEUED,
-                not_before=datetime.now(UTC) + wait,
-                stored_bytes=self._stored_bytes(job, result),
+                AttemptEnd(
+                    status,
+                    error.message,
+                    JobStatus.QUEUED,
+                    not_before=datetime.now(UTC) + wait,
+                    stored_bytes=self._stored_bytes(job, result),
+                ),
             )
             log.warning("attempt_failed", job=job.id, attempt=job.attempt, error=error.message, retry_in=str(wait))
             return
         self._store.end_attempt(
             job.id,
             job.attempt,
-            status,
-            error.message,
-            JobStatus.FAILED,
-            result=ResultDocument(status="failed", error=error),
-            steps=self._steps(job, failed=True),
-            stored_bytes=self._stored_bytes(job, result),
+            AttemptEnd(
+                status,
+                error.message,
+                JobStatus.FAILED,
+                result=ResultDocument(status="failed", error=error),
+                steps=self._steps(job, failed=True),
+                stored_bytes=self._stored_bytes(job, result),
+            ),
         )
         log.warning("job_failed", job=job.id, attempt=job.attempt, code=error.code, error=error.message)
 
@@ -274,11 +284,13 @@ class Runner:
         self._store.end_attempt(
             job.id,
             job.attempt,
-            AttemptStatus.CANCELLED,
-            "It was cancelled by request.",
-            JobStatus.CANCELLED,
-            steps=self._steps(job, failed=True),
-            stored_bytes=self._stored_bytes(job),
+            AttemptEnd(
+                AttemptStatus.CANCELLED,
+                "It was cancelled by request.",
+                JobStatus.CANCELLED,
+                steps=self._steps(job, failed=True),
+                stored_bytes=self._stored_bytes(job),
+            ),
         )
         log.info("job_cancelled", job=job.id, attempt=job.attempt)
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, aliased
 
 from services.access.quotas import Quotas, remember_forgotten
 from services.jobs import summaries, tags
-from services.jobs.records import Job, JobFilter, JobSummary, RequestKey
+from services.jobs.records import Job, JobFilter, JobSummary, NewJob, RequestKey
 from services.jobs.rows import (
     PREFIXES,
     Gate,
@@ -31,7 +31,7 @@ from services.jobs.rows import (
 )
 from services.jobs.states import LOCAL_TENANT, AttemptStatus, JobStatus
 from services.jobs.tables import AttemptRow, BatchRow, JobRow, JobTagRow, RequestKeyRow
-from workloads.documents.job_folder import JobKind, ResultDocument
+from workloads.documents.job_folder import JobKind
 
 _Row = TypeVar("_Row", JobRow, BatchRow)
 _Made = TypeVar("_Made")
@@ -61,30 +61,11 @@ class JobStore:
         self._sessions = Sessions(engine, gate)
         self._quotas = quotas or Quotas()
 
-    def create(
-        self,
-        request: dict[str, Any],
-        kind: JobKind = "compression",
-        *,
-        tenant: str = LOCAL_TENANT,
-        parent: str | None = None,
-        scores: str | None = None,
-        answer: Callable[[str], dict[str, Any]] | None = None,
-        result: Callable[[str], ResultDocument] | None = None,
-        tokens: int = 0,
-        key: RequestKey | None = None,
-    ) -> Job:
+    def create(self, new: NewJob, *, key: RequestKey | None = None) -> Job:
         """Add a queued job, or a succeeded one that needs no run.
 
         Args:
-            request: The accepted request.
-            kind: Kind of the job; its id begins with the kind's prefix.
-            tenant: The tenant that owns the job.
-            parent: Id of the compression of a selection or an evaluation, or of the plan of a compression.
-            scores: Fingerprint of the scores table that answers a selection.
-            answer: Makes the immediate answer of a selection, from its id.
-            result: Makes the result of a job that needs no run, from its id; None if the job needs a run.
-            tokens: Number of tokens to train on.
+            new: The job.
             key: Idempotency key of the request; if it was sent before, the job made then is returned.
 
         Raises:
@@ -92,18 +73,18 @@ class JobStore:
             QuotaExceededError: A quota of the tenant would be exceeded.
             UnknownJobError: There is no such parent.
         """
-        row = new_row(request, kind, tenant=tenant, parent=parent, tokens=tokens)
-        row.scores, row.answer = scores, answer(row.id) if answer is not None else None
-        if result is not None:
+        row = new_row(new)
+        row.scores, row.answer = new.scores, None if new.answer is None else new.answer(row.id)
+        if new.result is not None:
             row.status, row.finished_at = JobStatus.SUCCEEDED, row.created_at
-            row.result, row.steps = result(row.id).model_dump(mode="json"), []
+            row.result, row.steps = new.result(row.id).model_dump(mode="json"), []
             row.summary = summaries.with_students(row.summary, row.result["students"])
 
         def make(session: Session) -> JobRow:
-            if parent is not None:
-                find_row(session, parent, tenant=tenant, lock=True)  # so that it is not deleted meanwhile
-            if result is None:  # a job without a run uses nothing that is limited
-                self._quotas.admit(session, tenant, tokens=tokens)
+            if new.parent is not None:
+                find_row(session, new.parent, tenant=new.tenant, lock=True)  # so that it is not deleted meanwhile
+            if new.result is None:  # a job without a run uses nothing that is limited
+                self._quotas.admit(session, new.tenant, tokens=new.tokens)
             session.add(row)
             return row
 
@@ -237,30 +218,22 @@ class JobStore:
             forget(session, [row], clear)
 
 
-def new_row(
-    request: dict[str, Any],
-    kind: JobKind,
-    *,
-    tenant: str,
-    parent: str | None = None,
-    batch: str | None = None,
-    tokens: int = 0,
-) -> JobRow:
+def new_row(new: NewJob, batch: str | None = None) -> JobRow:
     """Make the row of a queued job with a new id; it is not in the database yet."""
-    found_by = tags.digests(kind, tenant, tags.filters_of(request, batch, parent))
+    found_by = tags.digests(new.kind, new.tenant, tags.filters_of(new.request, batch, new.parent))
     return JobRow(
-        id=new_id(PREFIXES[kind]),
-        summary=summaries.of_request(request),
+        id=new_id(PREFIXES[new.kind]),
+        summary=summaries.of_request(new.request),
         tags=[JobTagRow(digest=digest) for digest in found_by],
-        kind=kind,
-        tenant=tenant,
+        kind=new.kind,
+        tenant=new.tenant,
         batch=batch,
-        parent=parent,
-        digest=digest_of(request),
+        parent=new.parent,
+        digest=digest_of(new.request),
         status=JobStatus.QUEUED,
-        request=request,
+        request=new.request,
         attempt=0,
-        tokens=tokens,
+        tokens=new.tokens,
         created_at=now(),
     )
 

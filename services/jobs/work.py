@@ -20,11 +20,10 @@ from sqlalchemy import ColumnElement, Engine, and_, func, or_, select, text, upd
 from sqlalchemy.orm import Session
 
 from services.jobs import summaries
-from services.jobs.records import Job
+from services.jobs.records import AttemptEnd, Job
 from services.jobs.rows import Sessions, TransitionError, find_row, job_of, move, now
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.tables import AttemptRow, BatchRow, JobRow, TenantRow
-from workloads.documents.job_folder import ResultDocument, StepDocument
 
 CLAIM_SECONDS = 30.0
 _RUNS = (JobStatus.RUNNING, JobStatus.CANCELLING)
@@ -175,56 +174,38 @@ class WorkStore:
                 current.status = AttemptStatus.RUNNING
             return job_of(row)
 
-    def end_attempt(
-        self,
-        job_id: str,
-        attempt: int,
-        status: AttemptStatus,
-        reason: str | None,
-        then: JobStatus,
-        *,
-        not_before: datetime | None = None,
-        result: ResultDocument | None = None,
-        steps: Sequence[StepDocument] | None = None,
-        stored_bytes: int | None = None,
-    ) -> Job:
+    def end_attempt(self, job_id: str, attempt: int, end: AttemptEnd) -> Job:
         """End the current attempt, move its job to the next state, and release the claim on it.
 
         Args:
             job_id: The job.
             attempt: Number of the attempt.
-            status: The attempt's final state.
-            reason: Why it ended so, if that is not obvious.
-            then: The job's next state: queued, for another attempt, or a terminal one.
-            not_before: Time until which the next attempt waits.
-            result: The job's result, if ``then`` is terminal.
-            steps: The attempt's last steps, if ``then`` is terminal.
-            stored_bytes: Bytes that all of the job's attempts have stored, if known.
+            end: How it ended, and what follows.
 
         Raises:
             ClaimLostError: Another service has taken over the job.
             TransitionError: Another attempt is current, or the job's state does not allow it.
         """
-        assert status.is_terminal
+        assert end.status.is_terminal
         with self._sessions.writing() as session:
             row = find_row(session, job_id, lock=True)
             current = row.attempts[-1] if row.attempts else None
             if current is None or current.number != attempt or AttemptStatus(current.status).is_terminal:
-                raise TransitionError(job_id, JobStatus(row.status), f"{then} by attempt {attempt}")
+                raise TransitionError(job_id, JobStatus(row.status), f"{end.then} by attempt {attempt}")
             self._require_claim(row)
             token = row.token
-            move(row, then)
-            current.status, current.reason, current.finished_at = status, reason, self._now()
-            row.reason, row.not_before = reason, not_before
-            if stored_bytes is not None:
+            move(row, end.then)
+            current.status, current.reason, current.finished_at = end.status, end.reason, self._now()
+            row.reason, row.not_before = end.reason, end.not_before
+            if end.stored_bytes is not None:
                 # An attempt that ended early may not have counted all artefacts of earlier attempts.
-                row.stored_bytes = max(row.stored_bytes, stored_bytes)
+                row.stored_bytes = max(row.stored_bytes, end.stored_bytes)
             row.owner, row.token, row.claimed_until = None, None, None
-            if then.is_terminal:
+            if end.then.is_terminal:
                 row.finished_at = current.finished_at
-                row.result = result.model_dump(mode="json") if result else None
+                row.result = end.result.model_dump(mode="json") if end.result else None
                 row.summary = summaries.with_students(row.summary, row.result["students"] if row.result else [])
-                row.steps = [step.model_dump(mode="json") for step in steps] if steps is not None else None
+                row.steps = None if end.steps is None else [step.model_dump(mode="json") for step in end.steps]
             session.flush()
             ended = job_of(row)
         with self._lock:  # another thread may have begun the job's next attempt already, with another token

@@ -18,7 +18,7 @@ from services.api.app import create_app
 from services.client import StillroomClient
 from services.jobs.batches import BatchStore
 from services.jobs.database import migrate, open_database
-from services.jobs.records import Job
+from services.jobs.records import AttemptEnd, Job, NewJob
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.store import JobStore
 from services.jobs.work import WorkStore
@@ -181,11 +181,11 @@ def http_client(client: StillroomClient) -> Iterator[httpx.Client]:
 @pytest.fixture
 def finished_job(service: Service, make_request: Callable[..., dict]) -> Job:
     """A job that has succeeded with one student at its second attempt."""
-    job = service.store.create(make_request())
+    job = service.store.create(NewJob(make_request()))
     folder = JobFolder(service.storage, job.id)
     service.work.begin_attempt(job.id)
     folder.write_events(1, [EventDocument(sequence=n, time="t", type="note", message=f"1-{n}") for n in (1, 2)])
-    service.work.end_attempt(job.id, 1, AttemptStatus.LOST, "It died.", JobStatus.QUEUED)
+    service.work.end_attempt(job.id, 1, AttemptEnd(AttemptStatus.LOST, "It died.", JobStatus.QUEUED))
     service.work.begin_attempt(job.id)
     folder.write_events(2, [EventDocument(sequence=1, time="t", type="note", message="2-1")])
     files = f"artifacts/student/abc/builds/{job.id}-2"
@@ -201,7 +201,7 @@ def finished_job(service: Service, make_request: Callable[..., dict]) -> Job:
     )
     steps = [StepDocument(name="train", status="succeeded", done=5, total=5, unit="steps")]
     return service.work.end_attempt(
-        job.id, 2, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=steps
+        job.id, 2, AttemptEnd(AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=steps)
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from services.jobs.records import Job
+from services.jobs.records import AttemptEnd, Job
 from services.jobs.states import AttemptStatus, JobStatus
 from services.service import Service
 from workloads.answers.latency import LatencySample, LatencySamples
@@ -124,5 +124,5 @@ def finished(
     artifacts = {"scores": [scores.fingerprint], **{one.stage: [one.fingerprint] for one in made}}
     result = ResultDocument(status="succeeded", artifacts=artifacts, students=list(students), seconds=90.0)
     return service.work.end_attempt(
-        job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[]
+        job.id, 1, AttemptEnd(AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
     )

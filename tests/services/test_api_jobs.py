@@ -2,6 +2,7 @@
 
 import pytest
 
+from services.jobs.records import NewJob
 from services.jobs.states import JobStatus
 from services.jobs.store import MAX_PAGE
 from workloads.documents.job_folder import JobFolder, ProgressDocument, StepDocument
@@ -46,7 +47,7 @@ def test_a_job_that_has_not_ended_is_not_deleted(client, http_client, make_reque
 
 
 def test_the_largest_page_too_says_what_follows_it(client, service):
-    ids = [service.store.create({"teacher": {"model": "a/b"}, "labels": {}}).id for _ in range(MAX_PAGE + 1)]
+    ids = [service.store.create(NewJob({"teacher": {"model": "a/b"}, "labels": {}})).id for _ in range(MAX_PAGE + 1)]
     first = client.page(limit=MAX_PAGE)
     assert [job.id for job in first.compressions] == ids[:0:-1]
     assert [job.id for job in client.page(limit=MAX_PAGE, after=first.next).compressions] == ids[:1]
@@ -126,7 +127,7 @@ def test_a_finished_job_shows_its_students_steps_and_attempts(client, service, f
 
 
 def test_a_running_job_shows_the_progress_of_its_attempt(client, service, make_request):
-    job = service.work.begin_attempt(service.store.create(make_request()).id)
+    job = service.work.begin_attempt(service.store.create(NewJob(make_request())).id)
     assert client.get(job.id).steps == []
     step = StepDocument(name="train", status="running", done=3, total=9, unit="steps", rate=1.5, seconds_left=4.0)
     JobFolder(service.storage, job.id).write_progress(1, ProgressDocument(updated_at="t", steps=[step]))

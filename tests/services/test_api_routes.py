@@ -7,6 +7,7 @@ import pytest
 
 from services.api.jobs import PATHS
 from services.client import ApiError
+from services.jobs.records import AttemptEnd, NewJob
 from services.jobs.states import AttemptStatus, JobStatus
 from tests.services.searched import finished
 from workloads.documents.job_folder import EventDocument, JobFolder
@@ -27,7 +28,7 @@ def jobs(service, client, make_request, tmp_path):
     task = {"kind": "single", "train": [str(rows)], "test": [str(rows)], "text_columns": ["text"]}
     return {
         "compression": service.submit(make_request(other=1)),
-        "selection": service.store.create(parent.request, "selection", parent=parent.id),
+        "selection": service.store.create(NewJob(parent.request, "selection", parent=parent.id)),
         "plan": service.plan(make_request(other=2)),
         "evaluation": service.evaluate({"model": {"teacher": {"model": "some/hub-model"}}, "task": task}),
     }
@@ -106,7 +107,7 @@ def test_every_kind_of_job_is_shown_followed_cancelled_resumed_and_forgotten(htt
     event = EventDocument(sequence=1, time="t", type="note", message="hello")
     JobFolder(service.storage, job.id).write_events(1, [event])
     assert http.delete(place).json()["code"] == "conflict"
-    service.work.end_attempt(job.id, 1, AttemptStatus.FAILED, None, JobStatus.FAILED)
+    service.work.end_attempt(job.id, 1, AttemptEnd(AttemptStatus.FAILED, None, JobStatus.FAILED))
     assert [one["message"] for one in http.get(f"{place}/events").json()["events"]] == ["hello"]
     shown = http.get(place)
     assert http.get(place, headers={"If-None-Match": shown.headers["etag"]}).status_code == 304
@@ -134,7 +135,7 @@ def test_plans_are_listed_and_one_that_is_forgotten_leaves_its_compression(clien
     assert [one.id for one in page.plans] == [other.id, plans[1].id]
     assert [one.id for one in client.plans(limit=2, after=page.next).plans] == [plans[0].id]
     service.work.begin_attempt(plans[0].id)
-    service.work.end_attempt(plans[0].id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED)
+    service.work.end_attempt(plans[0].id, 1, AttemptEnd(AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED))
     job = client.submit(request)
     assert service.store.get(job.id).parent == plans[0].id
     client.delete_plan(plans[0].id)
@@ -146,7 +147,7 @@ def test_the_client_follows_a_job_of_any_kind(client, service, jobs):
         service.work.begin_attempt(job.id)
         event = EventDocument(sequence=1, time="t", type="note", message=job.id)
         JobFolder(service.storage, job.id).write_events(1, [event])
-        service.work.end_attempt(job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED)
+        service.work.end_attempt(job.id, 1, AttemptEnd(AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED))
         assert [one.message for one in client.stream_events(job.id)] == [job.id]
         assert [one.message for one in client.past_events(job.id)] == [job.id]
 
@@ -155,7 +156,7 @@ def test_teachers_are_found_as_requests_name_them(client, service, make_request,
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "teachers" / "minilm"
     folder.mkdir(parents=True)
-    job = service.store.create(make_request() | {"teacher": {"model": str(folder)}})  # in the stored form
+    job = service.store.create(NewJob(make_request() | {"teacher": {"model": str(folder)}}))  # in the stored form
     client.submit(make_request())
     for name in ("teachers/minilm", "./teachers/minilm", str(folder)):
         assert [one.id for one in client.page(teacher=name).compressions] == [job.id]

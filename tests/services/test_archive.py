@@ -5,6 +5,7 @@ import tracemalloc
 import pytest
 
 from services.api.archive import FolderArchive
+from services.jobs.records import AttemptEnd
 from services.jobs.states import AttemptStatus, JobStatus
 from services.service import Service
 from services.settings import load_settings
@@ -82,7 +83,9 @@ def test_a_service_keeps_its_jobs_and_serves_students_on_s3(s3_server, make_requ
             sequence_length=128, heldout_loss=0.5, files=files,
         )  # fmt: skip
         result = ResultDocument(status="succeeded", students=[student])
-        service.work.end_attempt(job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result)
+        service.work.end_attempt(
+            job.id, 1, AttemptEnd(AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result)
+        )
         with serving(service) as client:
             assert client.students(job.id).students[0].files == f"s3://{s3_server.bucket}/service/{files}"
             folder = client.download(job.id, "stu_1", tmp_path / "fetched")

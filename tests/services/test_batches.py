@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from services.jobs.batches import Order, UnknownBatchError
-from services.jobs.records import JobFilter, RequestKey
+from services.jobs.records import AttemptEnd, JobFilter, NewJob, RequestKey
 from services.jobs.rows import TransitionError, UnknownJobError
 from services.jobs.states import AttemptStatus, BatchStatus, JobStatus
 from services.jobs.store import KeyReusedError
@@ -27,7 +27,7 @@ def _end(work, job_id, status):
     attempt = AttemptStatus.SUCCEEDED if status is S else AttemptStatus.FAILED
     error = None if status is S else ErrorDocument(code="internal", message="no")
     result = ResultDocument(status="succeeded" if status is S else "failed", error=error)
-    return work.end_attempt(job_id, job.attempt, attempt, None, status, result=result)
+    return work.end_attempt(job_id, job.attempt, AttemptEnd(attempt, None, status, result=result))
 
 
 def _bring(store, work, job_id, status):
@@ -97,7 +97,7 @@ def test_a_batch_of_a_plan_that_has_gone_is_not_made_nor_any_of_its_jobs(store, 
 
 
 def test_a_plan_is_the_parent_of_the_compression_that_it_was_made_for(store, batches):
-    plan = store.create({"teacher": {"model": "t"}}, "plan")
+    plan = store.create(NewJob({"teacher": {"model": "t"}}, "plan"))
     batch = batches.create([*_orders(1), Order({"teacher": {"model": "t"}}, plan=plan.id)])
     assert [job.parent for job in store.page(JobFilter(batch=batch.id))] == [plan.id, None]
 
@@ -141,7 +141,7 @@ def test_cancelling_ends_what_waits_asks_what_runs_and_leaves_what_has_ended(sto
     assert batches.request_cancel(batch).status == "cancelling"
     assert work.start_next(Limits(10)) is None
     (running,) = work.runs()
-    work.end_attempt(running.id, 1, AttemptStatus.CANCELLED, None, C)
+    work.end_attempt(running.id, 1, AttemptEnd(AttemptStatus.CANCELLED, None, C))
     assert batches.get(batch).status == "partial"
     with pytest.raises(TransitionError, match=f"{batch} is partial"):
         batches.request_cancel(batch)
@@ -176,7 +176,7 @@ def test_what_has_failed_is_retried_while_others_still_run(store, batches, work)
 def test_an_ended_batch_is_deleted_with_its_jobs_and_what_was_made_from_them(store, batches, work):
     batch, other = _made(store, batches, work, [S, F]), _made(store, batches, work, [S])
     members = [member.id for member in batches.members(batch)]
-    selection = store.create({"budgets": []}, "selection", parent=members[0])
+    selection = store.create(NewJob({"budgets": []}, "selection", parent=members[0]))
     with pytest.raises(TransitionError, match=selection.id):
         batches.delete(batch, lambda _: None)
     _end(work, selection.id, S)
@@ -225,7 +225,7 @@ def test_results_come_in_the_order_of_the_request_and_none_of_what_has_none(stor
 
 
 def test_batches_are_counted_by_where_they_stand(store, batches, work):
-    store.create({})
+    store.create(NewJob({}))
     for statuses in ([Q, Q], [S, F], [S, C], [S, S], [R, Q], [R, S]):
         _made(store, batches, work, statuses)
     assert batches.counts() == {

@@ -8,6 +8,7 @@ import pytest
 
 from services.intake.batch import MAX_COMPRESSIONS
 from services.jobs.batches import Order
+from services.jobs.records import AttemptEnd
 from services.jobs.states import AttemptStatus, JobStatus
 from tests.services.scripted_run import ARCHITECTURE
 from workloads.answers.latency import LatencyMeasure
@@ -72,7 +73,7 @@ def finish(service):
         job = service.work.begin_attempt(job_id)
         attempt = AttemptStatus.SUCCEEDED if status is JobStatus.SUCCEEDED else AttemptStatus.FAILED
         result = results[status].model_copy(update=changes)
-        service.work.end_attempt(job.id, job.attempt, attempt, None, status, result=result)
+        service.work.end_attempt(job.id, job.attempt, AttemptEnd(attempt, None, status, result=result))
         return student
 
     return end

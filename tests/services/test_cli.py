@@ -15,6 +15,7 @@ import pytest
 from services.client import ServerUnreachableError, StillroomClient
 from services.embedded.processes import marked_processes
 from services.embedded.record import HeadRecord
+from services.jobs.records import AttemptEnd
 from services.jobs.states import AttemptStatus, JobStatus
 from services.service import Service
 from tests.services.conftest import HERE, RUN_MODULE, wait_until
@@ -60,7 +61,9 @@ def _finish(service, job_id, files="artifacts/student/abc"):
         sequence_length=128, heldout_loss=0.5, files=files,
     )  # fmt: skip
     result = ResultDocument(status="succeeded", students=[student])
-    service.work.end_attempt(job_id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
+    service.work.end_attempt(
+        job_id, 1, AttemptEnd(AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
+    )
 
 
 def test_the_cost_of_the_papers_largest_student():
@@ -137,7 +140,7 @@ def test_watching_a_job_that_fails_ends_with_its_error(service, client, request_
     service.work.begin_attempt(job["id"])
     error = ErrorDocument(code="invalid_input", message="The corpus is empty.", field="corpus.paths", remedy="Fill it.")
     result = ResultDocument(status="failed", error=error)
-    service.work.end_attempt(job["id"], 1, AttemptStatus.FAILED, "x", JobStatus.FAILED, result=result)
+    service.work.end_attempt(job["id"], 1, AttemptEnd(AttemptStatus.FAILED, "x", JobStatus.FAILED, result=result))
     done = _stillroom("watch", job["id"], "--server", client.server)
     assert done.returncode == 1
     assert "error: corpus.paths: The corpus is empty. Fill it." in done.stderr

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from services.access.caller import Scope
+from services.jobs.records import AttemptEnd
 from services.jobs.states import AttemptStatus, JobStatus
 from services.service import Service
 from services.settings import load_settings
@@ -37,7 +38,7 @@ def batch_file(tmp_path, make_request):
 
 def _fail(service, job_id):
     service.work.begin_attempt(job_id)
-    service.work.end_attempt(job_id, 1, AttemptStatus.FAILED, "x", JobStatus.FAILED, steps=[])
+    service.work.end_attempt(job_id, 1, AttemptEnd(AttemptStatus.FAILED, "x", JobStatus.FAILED, steps=[]))
 
 
 def test_a_batch_is_submitted_shown_retried_and_its_results_read(client, service, stillroom, batch_file):
@@ -125,7 +126,9 @@ def test_an_evaluation_is_watched_and_its_events_listed(client, service, stillro
     run.tell("one")
     run.tell("two")
     result = ResultDocument(status="succeeded", evaluation=_result(0.5, 0.75))
-    service.work.end_attempt(run.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
+    service.work.end_attempt(
+        run.id, 1, AttemptEnd(AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
+    )
     watched = stillroom("evaluate", "watch", run.id, "--json")
     *told, end = [json.loads(line) for line in watched.stdout.splitlines()]
     assert [one["event"]["message"] for one in told] == ["one", "two"]

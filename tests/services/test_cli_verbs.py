@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from services.jobs.documents import EventEntry
+from services.jobs.records import AttemptEnd, NewJob
 from services.jobs.states import AttemptStatus, JobStatus
 from tests.services.clients import Answer
 from tests.services.conftest import serving
@@ -79,7 +80,7 @@ def test_a_compression_is_shown_cancelled_resumed_and_forgotten(client, stillroo
 
 
 def test_events_are_listed_a_line_each_and_followed_from_any_of_them(service, stillroom, make_request):
-    run = Run(service, service.store.create(make_request()).id)
+    run = Run(service, service.store.create(NewJob(make_request())).id)
     run.begin()
     for message in ("one", "two", "three"):
         run.tell(message)
@@ -156,7 +157,7 @@ def test_a_selection_is_found_again(service, stillroom, make_request, tmp_path):
 
 
 def test_watching_with_json_gives_events_and_the_end_a_line_each(service, stillroom, make_request):
-    run = Run(service, service.store.create(make_request()).id)
+    run = Run(service, service.store.create(NewJob(make_request())).id)
     run.begin()
     run.tell("one")
     run.end(AttemptStatus.FAILED, JobStatus.FAILED)
@@ -167,7 +168,7 @@ def test_watching_with_json_gives_events_and_the_end_a_line_each(service, stillr
 
 
 def _plan(service, make_request):
-    run = Run(service, service.store.create(make_request(), "plan").id)
+    run = Run(service, service.store.create(NewJob(make_request(), "plan")).id)
     run.begin()
     run.tell("one")
     step = PlanStepDocument(name="train-tiny", seconds=12.0, reused=False, basis="timed")
@@ -177,7 +178,9 @@ def _plan(service, make_request):
         calibration_seconds=1.0,
     )  # fmt: skip
     result = ResultDocument(status="succeeded", plan=plan)
-    service.work.end_attempt(run.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
+    service.work.end_attempt(
+        run.id, 1, AttemptEnd(AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
+    )
     return run.id
 
 
@@ -246,7 +249,7 @@ def test_what_is_no_student_ends_a_download_with_a_message_and_an_exit_code(scri
 
 
 def test_a_watcher_with_patience_waits_for_a_server_that_is_not_there_yet(service, make_request, unused_port):
-    run = Run(service, service.store.create(make_request()).id)
+    run = Run(service, service.store.create(NewJob(make_request())).id)
     run.begin()
     run.tell("one")
     run.end()
@@ -276,7 +279,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 def test_ctrl_c_on_a_watcher_says_how_to_go_on(client, service, make_request, tmp_path):
-    run = Run(service, service.store.create(make_request()).id)
+    run = Run(service, service.store.create(NewJob(make_request())).id)
     run.begin()
     run.tell("one")
     with (tmp_path / "out").open("w") as out:

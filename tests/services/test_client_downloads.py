@@ -3,6 +3,7 @@
 import pytest
 
 from services.client import ApiError, ServerUnreachableError
+from services.jobs.records import AttemptEnd, NewJob
 from services.jobs.states import AttemptStatus, JobStatus
 from tests.services.clients import Answer, through
 from workloads.documents.job_folder import ResultDocument, StudentDocument
@@ -12,7 +13,7 @@ from workloads.spec.errors import InputError
 @pytest.fixture
 def student(service, make_request):
     """A succeeded compression with a student of 3 MB."""
-    job = service.work.begin_attempt(service.store.create(make_request()).id)
+    job = service.work.begin_attempt(service.store.create(NewJob(make_request())).id)
     service.storage.write_bytes("artifacts/student/a/config.json", b"{}")
     service.storage.write_bytes("artifacts/student/a/sub/weights.bin", bytes(range(256)) * 12_000)
     shape = {"layers": 1, "hidden_size": 8, "intermediate_size": 16, "heads": 2, "head_width": 4, "source_layers": [0]}
@@ -21,7 +22,9 @@ def student(service, make_request):
         heldout_loss=0.5, files="artifacts/student/a",
     )  # fmt: skip
     result = ResultDocument(status="succeeded", students=[found])
-    service.work.end_attempt(job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
+    service.work.end_attempt(
+        job.id, 1, AttemptEnd(AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
+    )
     return job.id
 
 

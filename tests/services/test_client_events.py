@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from services.client import AsyncStillroomClient, place_of
+from services.jobs.records import NewJob
 from tests.services.clients import Answer, through
 from tests.services.test_event_stream import Run
 from workloads.spec.errors import InputError
@@ -15,7 +16,7 @@ from workloads.spec.errors import InputError
 
 @pytest.fixture
 def ended(service, make_request):
-    run = Run(service, service.store.create(make_request()).id)
+    run = Run(service, service.store.create(NewJob(make_request())).id)
     run.begin()
     for message in ("one", "two", "three"):
         run.tell(message)
@@ -30,7 +31,7 @@ def test_events_come_each_once_whichever_client_follows(drive, client, ended):
 
 
 def test_where_streams_do_not_come_through_events_are_asked_for(drive, script, client, service, make_request):
-    run = Run(service, service.store.create(make_request()).id)
+    run = Run(service, service.store.create(NewJob(make_request())).id)
     run.begin()
     run.tell("one")
     server = script(through(client.server, lambda answer: answer))  # it answers with JSON, whatever the request accepts
@@ -76,7 +77,7 @@ def test_a_message_that_is_cut_off_is_neither_lost_nor_given_twice(drive, script
 
 
 def test_leaving_a_stream_early_closes_its_connection(client, service, make_request):
-    run = Run(service, service.store.create(make_request()).id)
+    run = Run(service, service.store.create(NewJob(make_request())).id)
     run.begin()
     run.tell("one")
 

@@ -12,6 +12,7 @@ from services.embedded.cluster import Readiness
 from services.jobs import ray_jobs
 from services.jobs.driver_log import MOST_CHARACTERS, read_log
 from services.jobs.ray_jobs import RayJobs, RayUnreachableError
+from services.jobs.records import NewJob
 from tests.services.clients import Answer
 
 
@@ -82,7 +83,7 @@ def test_every_kind_of_job_has_a_log(client, service, ray, make_request):
     parent = service.submit(make_request())
     asks = {"selection": client.log_selection, "plan": client.log_plan, "evaluation": client.log_evaluation}
     for kind, ask in asks.items():
-        job = service.work.begin_attempt(service.store.create({}, kind, parent=parent.id).id)
+        job = service.work.begin_attempt(service.store.create(NewJob({}, kind, parent=parent.id)).id)
         ray.logs[job.latest.submission_id] = f"{kind}\n"
         assert ask(job.id).decode() == f"{kind}\n"
 

@@ -13,7 +13,7 @@ from services.access.caller import Caller, Scope
 from services.access.quotas import QuotaExceededError
 from services.access.tenants import TenantStore
 from services.client import ApiError
-from services.jobs.records import JobFilter
+from services.jobs.records import AttemptEnd, JobFilter
 from services.jobs.states import AttemptStatus, JobStatus
 from services.service import Service
 from services.settings import load_settings
@@ -42,11 +42,13 @@ def _end(service, job_id, result):
     service.work.end_attempt(
         job_id,
         1,
-        AttemptStatus.SUCCEEDED if succeeded else AttemptStatus.FAILED,
-        None,
-        JobStatus.SUCCEEDED if succeeded else JobStatus.FAILED,
-        result=result,
-        steps=[],
+        AttemptEnd(
+            AttemptStatus.SUCCEEDED if succeeded else AttemptStatus.FAILED,
+            None,
+            JobStatus.SUCCEEDED if succeeded else JobStatus.FAILED,
+            result=result,
+            steps=[],
+        ),
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from services.api.event_stream import EventStreams, wants_stream
 from services.client import ApiError
+from services.jobs.records import AttemptEnd, NewJob
 from services.jobs.states import AttemptStatus, JobStatus
 from tests.services.conftest import wait_until
 from workloads.documents.job_folder import EventDocument, JobFolder
@@ -35,12 +36,12 @@ class Run:
         self._folder.write_events(self.store.get(self.id).attempt, self._events)
 
     def end(self, attempt=AttemptStatus.SUCCEEDED, job=JobStatus.SUCCEEDED):
-        self.work.end_attempt(self.id, self.store.get(self.id).attempt, attempt, None, job)
+        self.work.end_attempt(self.id, self.store.get(self.id).attempt, AttemptEnd(attempt, None, job))
 
 
 @pytest.fixture
 def run(service, make_request):
-    run = Run(service, service.store.create(make_request()).id)
+    run = Run(service, service.store.create(NewJob(make_request())).id)
     run.begin()
     return run
 

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from services.jobs.events import EventLog
+from services.jobs.records import NewJob
 from workloads.documents.job_folder import EventDocument, JobFolder
 from workloads.storage.storage import Storage
 
@@ -16,7 +17,7 @@ def _events(count):
 @pytest.fixture
 def job(service, make_request):
     """A running job with 5 events at its first attempt."""
-    job = service.work.begin_attempt(service.store.create(make_request()).id)
+    job = service.work.begin_attempt(service.store.create(NewJob(make_request())).id)
     JobFolder(service.storage, job.id).write_events(1, _events(5))
     return job
 
@@ -69,7 +70,7 @@ def test_a_look_at_many_events_that_are_known_costs_next_to_nothing(service, job
 
 def test_events_of_jobs_that_nobody_asks_for_any_more_are_let_go(service, make_request):
     log = EventLog(service.storage, kept=8)
-    jobs = [service.work.begin_attempt(service.store.create(make_request()).id) for _ in range(4)]
+    jobs = [service.work.begin_attempt(service.store.create(NewJob(make_request())).id) for _ in range(4)]
     for job in jobs:
         JobFolder(service.storage, job.id).write_events(1, _events(5))
         assert len(log.after(job)) == 5

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import event, text
 
-from services.jobs.records import JobFilter
+from services.jobs.records import JobFilter, NewJob
 from services.jobs.states import JobStatus
 
 FILTERS = [
@@ -31,7 +31,7 @@ def statements(engine) -> Iterator[list]:
 @pytest.mark.parametrize("wanted", FILTERS, ids=str)
 def test_a_page_is_found_by_indexes_alone(engine, store, statements, wanted):
     for number in range(3):
-        store.create({"teacher": {"model": "b"}, "labels": {"x": "1", "n": str(number)}}, tenant="a")
+        store.create(NewJob({"teacher": {"model": "b"}, "labels": {"x": "1", "n": str(number)}}, tenant="a"))
     statements.clear()
     store.summaries(wanted, limit=2, before=3)
     asked = [one for one in statements if one[0].startswith("SELECT")]
@@ -44,10 +44,12 @@ def test_a_page_is_found_by_indexes_alone(engine, store, statements, wanted):
 
 def test_filters_hold_together_and_pages_lead_on(store):
     ids = [
-        store.create({"teacher": {"model": "bc"[n % 2]}, "labels": {"x": "1", "n": str(n)}}, tenant="at"[n // 4]).id
+        store.create(
+            NewJob({"teacher": {"model": "bc"[n % 2]}, "labels": {"x": "1", "n": str(n)}}, tenant="at"[n // 4])
+        ).id
         for n in range(8)
     ]
-    store.create({"teacher": {"model": "b"}, "labels": {"x": "1"}}, "plan", tenant="a")
+    store.create(NewJob({"teacher": {"model": "b"}, "labels": {"x": "1"}}, "plan", tenant="a"))
 
     def found(limit=50, before=None, **wanted):
         return [one.id for one in store.summaries(JobFilter(**wanted), limit=limit, before=before)]
@@ -88,7 +90,7 @@ def test_one_row_that_cannot_be_shown_breaks_no_list_and_is_shown_as_far_as_can_
     for kind in ("compression", "plan", "evaluation", "selection"):
         given = {"model": {"teacher": {"model": "a/b"}}, "task": task} if kind == "evaluation" else make_request()
         parent = finished_job.id if kind == "selection" else None
-        made = [service.store.create(given, kind, parent=parent).id for _ in range(len(SPOILS) + 1)]
+        made = [service.store.create(NewJob(given, kind, parent=parent)).id for _ in range(len(SPOILS) + 1)]
         for job_id, (column, value) in zip(made, SPOILS, strict=False):
             _spoil(service, job_id, column, value)
         page = http_client.get(f"/v1/compressions/{parent}/selections" if parent else f"/v1/{kind}s")

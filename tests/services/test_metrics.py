@@ -5,6 +5,7 @@ import pytest
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
+from services.jobs.records import AttemptEnd, NewJob
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.store import PREFIXES
 
@@ -38,10 +39,10 @@ def _requests(samples, name="stillroom_http_requests_total"):
 def test_jobs_and_attempts_are_counted_by_how_they_stand(scrape, service, make_request):
     store, work = service.store, service.work
     for _ in range(2):
-        store.create(make_request())
-    store.create(make_request(), "plan")
-    job = work.begin_attempt(store.create(make_request()).id)
-    work.end_attempt(job.id, 1, AttemptStatus.LOST, "gone", JobStatus.QUEUED)
+        store.create(NewJob(make_request()))
+    store.create(NewJob(make_request(), "plan"))
+    job = work.begin_attempt(store.create(NewJob(make_request())).id)
+    work.end_attempt(job.id, 1, AttemptEnd(AttemptStatus.LOST, "gone", JobStatus.QUEUED))
     work.begin_attempt(job.id)
     samples = scrape()
     told = _by(samples, "stillroom_jobs", "kind", "status")

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from services.jobs.batches import BatchStore
 from services.jobs.database import migrate, open_database
 from services.jobs.migrations import versions
-from services.jobs.records import JobFilter, RequestKey
+from services.jobs.records import JobFilter, NewJob, RequestKey
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.store import JobStore
 from services.jobs.tables import Base
@@ -94,7 +94,7 @@ def test_jobs_of_the_first_version_go_on_in_the_newest(engine):
     assert work.begin_attempt("cmp_queued").latest.submission_id == "cmp_queued-1"
     assert store.resume("cmp_failed").failures == 0
     assert work.begin_attempt("cmp_failed").attempt == 3
-    made = store.create(REQUEST, key=RequestKey("/here", "k", "digest"))
+    made = store.create(NewJob(REQUEST), key=RequestKey("/here", "k", "digest"))
     assert [one.id for one in store.page()] == [made.id, "cmp_queued", "cmp_failed"]  # numbers go on, none is reused
 
 

@@ -6,6 +6,7 @@ from services.embedded.cluster import Readiness
 from services.jobs.documents import job_document
 from services.jobs.driver_log import read_log
 from services.jobs.ray_jobs import RayJob, RayJobStatus, RayUnreachableError
+from services.jobs.records import NewJob
 from services.jobs.runner import RetryPolicy, Runner
 from services.jobs.states import AttemptStatus, JobStatus
 from workloads.documents.job_folder import ErrorDocument, JobFolder, ResultDocument
@@ -42,7 +43,7 @@ def runner(work, storage):
 
 
 def _begin(store, work, job=None):
-    job = work.begin_attempt(job.id if job else store.create({}).id)
+    job = work.begin_attempt(job.id if job else store.create(NewJob({})).id)
     return work.mark_submitted(job.id, job.attempt)
 
 
@@ -97,7 +98,7 @@ def test_while_ray_is_away_a_job_says_so_in_plain_words(store, work, storage, st
     job = _begin(store, work)
     assert "the state of the run is unknown" in job_document(job, storage, Readiness(state, socket_error)).reason
     assert job_document(job, storage, Readiness("ready", "")).reason is None
-    queued = store.create({})
+    queued = store.create(NewJob({}))
     assert "waits for Ray" in job_document(queued, storage, Readiness(state, socket_error)).reason
 
 

@@ -15,6 +15,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from services.jobs.records import AttemptEnd
 from services.jobs.states import AttemptStatus, JobStatus
 from tests.services.scripted_run import ARCHITECTURE
 from tests.services.searched import finished, make_search
@@ -47,7 +48,9 @@ def known(service, client, make_request, tmp_path):
     other = service.work.begin_attempt(client.submit(make_request()).id)
     scores = make_search(service.storage)
     result = ResultDocument(status="succeeded", students=[student], artifacts={"scores": [scores.fingerprint]})
-    service.work.end_attempt(other.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
+    service.work.end_attempt(
+        other.id, 1, AttemptEnd(AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
+    )
     selection = client.select(job.id, {"budgets": [{"name": "any", "max_params": 10**9}]})
     batch = client.submit_batch({"common": make_request(), "compressions": [{}, {"seed": 2}]})
     rows = tmp_path / "rows.jsonl"

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from services.access.quotas import QuotaExceededError, Quotas, give_back
 from services.access.tenants import Quota, TenantStore
 from services.cli.main import app
+from services.jobs.records import AttemptEnd, NewJob
 from services.jobs.rows import Sessions
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.store import JobStore
@@ -77,7 +78,9 @@ def _succeed(work, storage, job, made):
     result = ResultDocument(status="succeeded", students=[student], artifacts=used)
     stored = artifacts.bytes_built(storage, used, job.id)
     work.begin_attempt(job.id)
-    work.end_attempt(job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, stored_bytes=stored)
+    work.end_attempt(
+        job.id, 1, AttemptEnd(AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, stored_bytes=stored)
+    )
 
 
 @pytest.fixture
@@ -85,7 +88,7 @@ def compress(storage, store, work):
     """A finished compression of a tenant, which has built a corpus of its own and a student from it."""
 
     def make(tenant, corpus_bytes=600, student_bytes=400, corpus=None):
-        job = store.create({}, tenant=tenant)
+        job = store.create(NewJob({}, tenant=tenant))
         corpus = corpus or _build(storage, "corpus", {"of": job.id}, job, corpus_bytes)
         student = _build(storage, "student", {"corpus": corpus.fingerprint, "of": job.id}, job, student_bytes)
         _succeed(work, storage, job, [corpus, student])
@@ -103,11 +106,11 @@ def test_a_tenant_at_its_storage_quota_gets_below_it_by_deleting_and_pruning(eng
     other, *others = compress("theirs")
     _age(storage)
     with pytest.raises(QuotaExceededError):
-        store.create({}, tenant="ours")
+        store.create(NewJob({}, tenant="ours"))
     assert prune(engine, storage, DAY).removed == ()
     _delete(store, storage, job)
     with pytest.raises(QuotaExceededError, match="prune"):
-        store.create({}, tenant="ours")
+        store.create(NewJob({}, tenant="ours"))
 
     seen = prune(engine, storage, DAY, dry_run=True)
     assert (usage("ours"), storage.exists(corpus.files)) == (1000, True)
@@ -116,7 +119,7 @@ def test_a_tenant_at_its_storage_quota_gets_below_it_by_deleting_and_pruning(eng
     assert (done.removed, done.given_back, done.kept) == (seen.removed, seen.given_back, seen.kept)
     assert (done.given_back, done.kept, done.bytes > 1000) == ({"ours": 1000}, 2, True)
     assert (usage("ours"), usage("theirs")) == (0, 1000)
-    store.create({}, tenant="ours")
+    store.create(NewJob({}, tenant="ours"))
     assert all(storage.exists(one.files) for one in others) and store.get(other.id)
 
 
@@ -155,7 +158,7 @@ def test_what_a_running_attempt_may_have_found_stays_however_long_it_runs(
 ):
     job, corpus, student = compress("ours")
     _delete(store, storage, job)
-    running = store.create({}, tenant="theirs")
+    running = store.create(NewJob({}, tenant="theirs"))
     work.begin_attempt(running.id)
     with Session(engine) as session, session.begin():
         session.execute(update(AttemptRow).values(started_at=datetime.now(UTC) - timedelta(hours=50)))
@@ -166,7 +169,7 @@ def test_what_a_running_attempt_may_have_found_stays_however_long_it_runs(
     os.utime(mark, (then, then))
     assert [one.path for one in prune(engine, storage, DAY).removed] == [_place(student)]
     assert usage("ours") == 600
-    work.end_attempt(running.id, 1, AttemptStatus.FAILED, None, JobStatus.FAILED)
+    work.end_attempt(running.id, 1, AttemptEnd(AttemptStatus.FAILED, None, JobStatus.FAILED))
     assert [one.path for one in prune(engine, storage, DAY).removed] == [_place(corpus)]
     assert usage("ours") == 0
 
@@ -176,11 +179,11 @@ def test_what_a_selection_an_evaluation_and_a_failed_job_need_stays(engine, stor
     scores = _build(storage, "scores", {"corpus": corpus.fingerprint}, job, 10)
     plan = _build(storage, "teacher", {"files": "x"}, job, 10)
     _delete(store, storage, job)
-    selection = store.create({}, "selection", scores=scores.fingerprint)
-    evaluation = store.create({"files": student.files}, "evaluation")
-    failed = store.create({})
+    selection = store.create(NewJob({}, "selection", scores=scores.fingerprint))
+    evaluation = store.create(NewJob({"files": student.files}, "evaluation"))
+    failed = store.create(NewJob({}))
     work.begin_attempt(failed.id)
-    work.end_attempt(failed.id, 1, AttemptStatus.FAILED, None, JobStatus.FAILED)
+    work.end_attempt(failed.id, 1, AttemptEnd(AttemptStatus.FAILED, None, JobStatus.FAILED))
     half = _build(storage, "superlm", {}, failed, 10)
     _age(storage)
     assert [one.path for one in prune(engine, storage, DAY).removed] == [_place(plan)]
@@ -237,7 +240,7 @@ def run(storage):
 def test_the_verb_prunes_beside_a_service_that_runs(run, storage):
     service = Service(load_settings(storage=storage.url, ray_address="http://127.0.0.1:9"))
     try:
-        job = service.store.create({}, tenant="ours")
+        job = service.store.create(NewJob({}, tenant="ours"))
         _succeed(service.work, storage, job, [_build(storage, "student", {}, job, 100)])
         service.delete(job.id)
         _age(storage)
@@ -269,7 +272,7 @@ def test_the_verb_prunes_an_object_store(s3_server, tmp_path, monkeypatch):
     storage = Storage.open(s3_server.url("pruned"))
     service = Service(load_settings(storage=storage.url, ray_address="http://127.0.0.1:9"))
     try:
-        job = service.store.create({}, tenant="ours")
+        job = service.store.create(NewJob({}, tenant="ours"))
         built = _build(storage, "student", {}, job, 100)
         _succeed(service.work, storage, job, [built])
         service.delete(job.id)
@@ -290,8 +293,8 @@ def test_the_tenants_own_limit_is_asked_after_pruning_as_before(engine, store, s
     TenantStore(engine).set("ours", {"max_stored_bytes": 500})
     job, *_ = compress("ours", corpus_bytes=300, student_bytes=200)
     with pytest.raises(QuotaExceededError):
-        store.create({}, tenant="ours")
+        store.create(NewJob({}, tenant="ours"))
     _delete(store, storage, job)
     _age(storage)
     prune(engine, storage, DAY)
-    store.create({}, tenant="ours")
+    store.create(NewJob({}, tenant="ours"))

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from services.jobs.batches import Order
+from services.jobs.records import AttemptEnd, NewJob
 from services.jobs.rows import Sessions, TransitionError, ask_for_end, find_row
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.tables import AttemptRow, JobRow, TenantRow
@@ -24,7 +25,7 @@ MANY = Limits(100)
 
 
 def _queue(store, tenant, count):
-    return [store.create({"n": n}, tenant=tenant).id for n in range(count)]
+    return [store.create(NewJob({"n": n}, tenant=tenant)).id for n in range(count)]
 
 
 def _batch(batches, count, **options):
@@ -32,12 +33,12 @@ def _batch(batches, count, **options):
 
 
 def _succeed(work, job):
-    work.end_attempt(job.id, job.attempt, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED)
+    work.end_attempt(job.id, job.attempt, AttemptEnd(AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED))
 
 
 def _fail_once(work, job, wait=0.0, now=None):
     later = (now or datetime.now(UTC)) + timedelta(seconds=wait)
-    work.end_attempt(job.id, job.attempt, AttemptStatus.FAILED, "no", JobStatus.QUEUED, not_before=later)
+    work.end_attempt(job.id, job.attempt, AttemptEnd(AttemptStatus.FAILED, "no", JobStatus.QUEUED, not_before=later))
 
 
 def _begin_all(work, limits):
@@ -89,10 +90,10 @@ def test_a_job_that_has_begun_goes_before_those_that_have_not_whosever_they_are(
         again = work.start_next(ONE)
         assert (again.id, again.attempt) == (failing.id, failing.attempt + 1)
         failing = again
-    work.end_attempt(failing.id, failing.attempt, AttemptStatus.INTERRUPTED, "stopped", JobStatus.QUEUED)
+    work.end_attempt(failing.id, failing.attempt, AttemptEnd(AttemptStatus.INTERRUPTED, "stopped", JobStatus.QUEUED))
     again = work.start_next(ONE)
     assert again.id == failing.id
-    work.end_attempt(again.id, again.attempt, AttemptStatus.FAILED, "no", JobStatus.FAILED)
+    work.end_attempt(again.id, again.attempt, AttemptEnd(AttemptStatus.FAILED, "no", JobStatus.FAILED))
     store.resume(again.id)  # resumed by a person, so it does not go before others
     assert work.start_next(ONE).tenant == "a"
 
@@ -122,7 +123,7 @@ def test_one_that_is_being_cancelled_still_has_its_place(store, batches, work):
     job = work.start_next(MANY)
     store.request_cancel(job.id)
     assert work.start_next(MANY) is None
-    work.end_attempt(job.id, 1, AttemptStatus.CANCELLED, None, JobStatus.CANCELLED)
+    work.end_attempt(job.id, 1, AttemptEnd(AttemptStatus.CANCELLED, None, JobStatus.CANCELLED))
     assert work.start_next(MANY) is not None
 
 
@@ -214,7 +215,7 @@ def test_two_services_at_once_keep_to_all_limits_and_begin_each_job_once(engine,
             try:
                 _succeed(mine, job)
             except TransitionError:  # it was cancelled meanwhile
-                mine.end_attempt(job.id, job.attempt, AttemptStatus.CANCELLED, None, JobStatus.CANCELLED)
+                mine.end_attempt(job.id, job.attempt, AttemptEnd(AttemptStatus.CANCELLED, None, JobStatus.CANCELLED))
 
     def cancel():
         for job_id in cancelled:

@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 
 from services.access.caller import Caller, Scope
 from services.api.app import bare_app
+from services.jobs.records import AttemptEnd
 from services.jobs.states import AttemptStatus, JobStatus
 from tests.services.searched import make_search
 from workloads.documents.job_folder import EventDocument, JobFolder, ResultDocument, StudentDocument
@@ -74,7 +75,7 @@ def scene(locked, make_request, tmp_path):
         pictures={"frontier.png": "jobs/frontier.png"},
     )
     job = service.work.end_attempt(
-        job.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[]
+        job.id, 1, AttemptEnd(AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
     )
     model = {"compression": job.id, "student": "stu_1"}
     rows = tmp_path / "rows.jsonl"

@@ -7,6 +7,7 @@ import pytest
 from services.access.quotas import QuotaExceededError, Quotas
 from services.access.tenants import Quota, TenantStore
 from services.jobs.batches import BatchStore, Order
+from services.jobs.records import AttemptEnd, NewJob
 from services.jobs.rows import Sessions
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.store import JobStore
@@ -34,64 +35,64 @@ def _end(engine, job, stored_bytes=None, status=JobStatus.SUCCEEDED):
     work = WorkStore(engine)
     work.begin_attempt(job.id)
     attempt = AttemptStatus.SUCCEEDED if status is JobStatus.SUCCEEDED else AttemptStatus.FAILED
-    return work.end_attempt(job.id, 1, attempt, None, status, stored_bytes=stored_bytes)
+    return work.end_attempt(job.id, 1, AttemptEnd(attempt, None, status, stored_bytes=stored_bytes))
 
 
 def test_unfinished_jobs_of_any_kind_count_and_ended_ones_do_not(store, engine):
-    jobs = [store.create({}, kind, tenant="ours") for kind in ("compression", "plan", "evaluation")]
+    jobs = [store.create(NewJob({}, kind, tenant="ours")) for kind in ("compression", "plan", "evaluation")]
     with pytest.raises(QuotaExceededError) as caught:
-        store.create({}, tenant="ours")
+        store.create(NewJob({}, tenant="ours"))
     assert (caught.value.quota, caught.value.passes) == ("max_unfinished", True)
-    store.create({}, tenant="theirs")
+    store.create(NewJob({}, tenant="theirs"))
     _end(engine, jobs[0])
     store.request_cancel(jobs[1].id)
     for _ in range(2):
-        store.create({}, tenant="ours")
+        store.create(NewJob({}, tenant="ours"))
 
 
 def test_tokens_are_those_of_all_jobs_that_were_accepted(store, usage):
-    job = store.create({}, tenant="ours", tokens=60)
+    job = store.create(NewJob({}, tenant="ours", tokens=60))
     with pytest.raises(QuotaExceededError, match="60 of 100 tokens"):
-        store.create({}, tenant="ours", tokens=41)
+        store.create(NewJob({}, tenant="ours", tokens=41))
     store.request_cancel(job.id)  # its tokens stay counted, since it may have trained already
     with pytest.raises(QuotaExceededError):
-        store.create({}, tenant="ours", tokens=41)
-    store.create({}, tenant="ours", tokens=40)
-    store.create({}, tenant="ours")
+        store.create(NewJob({}, tenant="ours", tokens=41))
+    store.create(NewJob({}, tenant="ours", tokens=40))
+    store.create(NewJob({}, tenant="ours"))
     assert usage().tokens == 100
 
 
 def test_stored_bytes_are_those_that_runs_report(store, engine, usage):
-    _end(engine, store.create({}, tenant="ours"), stored_bytes=999)
-    _end(engine, store.create({}, tenant="ours"), stored_bytes=1)
+    _end(engine, store.create(NewJob({}, tenant="ours")), stored_bytes=999)
+    _end(engine, store.create(NewJob({}, tenant="ours")), stored_bytes=1)
     assert usage().stored_bytes == 1000
     with pytest.raises(QuotaExceededError, match="1,000 bytes"):
-        store.create({}, tenant="ours")
+        store.create(NewJob({}, tenant="ours"))
 
 
 def test_an_attempt_that_came_by_less_does_not_lower_what_is_stored(store, engine, usage):
-    job, work = store.create({}, tenant="ours"), WorkStore(engine)
+    job, work = store.create(NewJob({}, tenant="ours")), WorkStore(engine)
     for attempt, stored in ((1, 500), (2, 20), (3, None)):
         work.begin_attempt(job.id)
-        work.end_attempt(job.id, attempt, AttemptStatus.FAILED, None, JobStatus.QUEUED, stored_bytes=stored)
+        work.end_attempt(job.id, attempt, AttemptEnd(AttemptStatus.FAILED, None, JobStatus.QUEUED, stored_bytes=stored))
     assert usage().stored_bytes == 500
 
 
 def test_deleting_gives_back_no_tokens_and_no_bytes(store, engine, usage):
-    job = store.create({}, tenant="ours", tokens=70)
+    job = store.create(NewJob({}, tenant="ours", tokens=70))
     _end(engine, job, stored_bytes=300)
     before = usage()
     store.delete(job.id, lambda _: None)
     assert (usage().tokens, usage().stored_bytes) == (before.tokens, before.stored_bytes) == (70, 300)
     with pytest.raises(QuotaExceededError):
-        store.create({}, tenant="ours", tokens=31)
+        store.create(NewJob({}, tenant="ours", tokens=31))
 
 
 def test_resuming_needs_room_among_the_unfinished(store, engine):
-    failed = store.create({}, tenant="ours")
+    failed = store.create(NewJob({}, tenant="ours"))
     _end(engine, failed, status=JobStatus.FAILED)
     for _ in range(3):
-        store.create({}, tenant="ours")
+        store.create(NewJob({}, tenant="ours"))
     with pytest.raises(QuotaExceededError):
         store.resume(failed.id)
     assert store.get(failed.id).status is JobStatus.FAILED
@@ -114,7 +115,7 @@ def test_parallel_submissions_do_not_pass_together(engine, usage):
 
     def submit(number):
         try:
-            store.create({"n": number}, tenant="ours", tokens=10)
+            store.create(NewJob({"n": number}, tenant="ours", tokens=10))
         except QuotaExceededError:
             return False
         return True
@@ -127,11 +128,11 @@ def test_parallel_submissions_do_not_pass_together(engine, usage):
 def test_limits_of_its_own_go_before_the_defaults(store, engine):
     tenants = TenantStore(engine)
     tenants.set("ours", {"max_unfinished": 1, "max_tokens": 500})
-    store.create({}, tenant="ours", tokens=400)
+    store.create(NewJob({}, tenant="ours", tokens=400))
     with pytest.raises(QuotaExceededError):
-        store.create({}, tenant="ours")
+        store.create(NewJob({}, tenant="ours"))
     tenants.set("ours", {"max_unfinished": None})
-    store.create({}, tenant="ours", tokens=100)
+    store.create(NewJob({}, tenant="ours", tokens=100))
     own = tenants.all()[0].own
     assert (own.max_unfinished, own.max_tokens, own.max_running) == (None, 500, None)
 

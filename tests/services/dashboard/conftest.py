@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from services.jobs.records import NewJob
 from tests.machine import missing
 from tests.services.dashboard.runs import LiveRun
 
@@ -57,6 +58,6 @@ def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
 @pytest.fixture
 def live_run(service, make_request) -> LiveRun:
     """Compression that the service takes for a running one."""
-    job = service.store.create(make_request(team="search"))
+    job = service.store.create(NewJob(make_request(team="search")))
     service.work.begin_attempt(job.id)
     return LiveRun(service.storage, job.id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.jobs.records import Job
+from services.jobs.records import AttemptEnd, Job, NewJob
 from services.jobs.states import AttemptStatus, JobStatus
 from services.service import Service
 from tests.services.searched import SHAPE, SPACES, loss_of, make_search
@@ -80,7 +80,7 @@ def student(service: Service, name: str, budget: str, architecture: Architecture
 
 def finished_with_students(service: Service, request: dict[str, Any]) -> Job:
     """Make a succeeded compression with scores, a teacher, students and a budget that no candidate meets."""
-    return finish_with_students(service, service.store.create(request).id)
+    return finish_with_students(service, service.store.create(NewJob(request)).id)
 
 
 def finish_with_students(service: Service, job: str) -> Job:
@@ -108,7 +108,7 @@ def finish_with_students(service: Service, job: str) -> Job:
     LiveRun(service.storage, job).trained(500)
     steps = [StepDocument(name="train-tiny", status="succeeded", done=TOTAL, total=TOTAL, unit="tokens")]
     return service.work.end_attempt(
-        job, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=steps
+        job, 1, AttemptEnd(AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=steps)
     )
 
 
@@ -122,9 +122,16 @@ def make_files(service: Service, selection: str) -> StudentDocument:
     ready = pending.model_copy(update={"status": "ready", "files": files})
     service.work.begin_attempt(selection)
     service.work.end_attempt(
-        selection, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED,
-        result=ResultDocument(status="succeeded", students=[ready]), steps=[],
-    )  # fmt: skip
+        selection,
+        1,
+        AttemptEnd(
+            AttemptStatus.SUCCEEDED,
+            None,
+            JobStatus.SUCCEEDED,
+            result=ResultDocument(status="succeeded", students=[ready]),
+            steps=[],
+        ),
+    )
     return ready
 
 

@@ -3,6 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
+from services.jobs.records import AttemptEnd
 from services.jobs.states import AttemptStatus, JobStatus
 from tests.services.dashboard.runs import finished_with_students
 from workloads.documents.job_folder import JobFolder, ProgressDocument, ResultDocument, StepDocument, now
@@ -61,9 +62,16 @@ def test_a_student_is_evaluated_from_its_card_and_followed_to_its_scores(
     JobFolder(service.storage, evaluation.id).write_progress(1, ProgressDocument(updated_at=now(), steps=steps))
     expect(page.locator("[data-step=seed-0] .numbers")).to_have_text("50 %, 3 of 6 steps")
     service.work.end_attempt(
-        evaluation.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED,
-        result=ResultDocument(status="succeeded", evaluation=_result((0.8, 0.9))), steps=[],
-    )  # fmt: skip
+        evaluation.id,
+        1,
+        AttemptEnd(
+            AttemptStatus.SUCCEEDED,
+            None,
+            JobStatus.SUCCEEDED,
+            result=ResultDocument(status="succeeded", evaluation=_result((0.8, 0.9))),
+            steps=[],
+        ),
+    )
     expect(page.get_by_text("accuracy 0.85 ± 0.071")).to_be_visible()
     expect(page.get_by_role("row", name="1 0.9 accuracy 0.9")).to_be_visible()
     page.get_by_role("link", name="stu_one").click()

@@ -2,6 +2,7 @@
 
 from playwright.sync_api import expect
 
+from services.jobs.records import AttemptEnd, NewJob
 from services.jobs.states import AttemptStatus, JobStatus
 from tests.services.dashboard.runs import finished_with_students
 
@@ -75,8 +76,8 @@ def test_what_the_api_says_stays_text_whatever_it_looks_like(client, service, te
         "budgets": [{"name": "edge", "max_params": 1}],
         "labels": {"note": attack},
     }
-    job = service.work.begin_attempt(service.store.create(request).id)
-    service.work.end_attempt(job.id, 1, AttemptStatus.FAILED, attack, JobStatus.FAILED)
+    job = service.work.begin_attempt(service.store.create(NewJob(request)).id)
+    service.work.end_attempt(job.id, 1, AttemptEnd(AttemptStatus.FAILED, attack, JobStatus.FAILED))
     page = open_page(client.server)
     expect(page.locator(".label")).to_have_text(f"note: {attack}")
     expect(page.locator(".reason")).to_have_text(attack)

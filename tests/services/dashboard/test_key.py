@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from services.access.caller import Scope
+from services.jobs.records import NewJob
 from services.service import Service
 from services.settings import load_settings
 from tests.services.conftest import serving
@@ -59,7 +60,7 @@ def test_a_key_is_asked_for_once_and_kept_for_the_tab_alone(server, key, open_pa
 
 
 def test_progress_comes_live_with_a_key_too(server, keyed, key, make_request, open_page):
-    job = keyed.work.begin_attempt(keyed.store.create(make_request()).id)
+    job = keyed.work.begin_attempt(keyed.store.create(NewJob(make_request())).id)
     run = LiveRun(keyed.storage, job.id)
     page = open_page(f"{server}/#/compressions/{job.id}")
     _give(page, key)

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
+from services.jobs.records import AttemptEnd, NewJob
 from services.jobs.states import AttemptStatus, JobStatus
 from services.service import Service
 from services.settings import load_settings
@@ -54,7 +55,7 @@ def test_a_later_attempt_draws_on_from_its_checkpoint(client, service, live_run,
     for done in (100, 400, 800):
         live_run.trained(done)
     page = open_page(_url(client, live_run.id))
-    service.work.end_attempt(live_run.id, 1, AttemptStatus.LOST, "The node went away.", JobStatus.QUEUED)
+    service.work.end_attempt(live_run.id, 1, AttemptEnd(AttemptStatus.LOST, "The node went away.", JobStatus.QUEUED))
     service.work.begin_attempt(live_run.id)
     LiveRun(service.storage, live_run.id, attempt=2).trained(500)
     expect(page.get_by_role("img", name="Loss of tiny")).to_have_accessible_name(
@@ -76,11 +77,11 @@ def test_the_log_is_loaded_when_opened_and_on_request(client, service, finished_
 def test_plans_and_selections_have_their_log_too(client, service, make_request, open_page):
     parent = finished_with_students(service, make_request())
     plan = service.plan(make_request(other=1)).id
-    selection = service.store.create(parent.request, "selection", parent=parent.id).id
+    selection = service.store.create(NewJob(parent.request, "selection", parent=parent.id)).id
     for job in (plan, selection):
         service.work.begin_attempt(job)
         service.storage.write_bytes(f"jobs/{job}/attempts/1/driver.log", f"{job} says hello\n".encode())
-        service.work.end_attempt(job, 1, AttemptStatus.FAILED, "It failed.", JobStatus.FAILED)
+        service.work.end_attempt(job, 1, AttemptEnd(AttemptStatus.FAILED, "It failed.", JobStatus.FAILED))
     page = open_page(f"{client.server}/#/plans/{plan}")
     page.locator("details.log summary").click()
     expect(page.locator("details.log pre")).to_have_text(f"{plan} says hello")
@@ -98,7 +99,9 @@ def test_the_list_says_how_ray_is(client, open_page):
 
 def test_the_reason_stands_apart_from_the_status_and_names_field_and_remedy(client, service, live_run, open_page):
     page = open_page(_url(client, live_run.id))
-    service.work.end_attempt(live_run.id, 1, AttemptStatus.FAILED, "The corpus holds no text.", JobStatus.FAILED)
+    service.work.end_attempt(
+        live_run.id, 1, AttemptEnd(AttemptStatus.FAILED, "The corpus holds no text.", JobStatus.FAILED)
+    )
     expect(page.locator(".head .badge")).to_have_text("failed")
     expect(page.locator(".head .reason")).to_have_text("Why: The corpus holds no text.")
     expect(page.locator("#live")).to_have_text(f"{live_run.id} is failed.")
@@ -152,7 +155,7 @@ def _answers(port):
 def storage_with_a_run(tmp_path, make_request):
     folder = tmp_path / "storage"
     service = Service(load_settings(storage=str(folder), ray_address="http://127.0.0.1:9"))
-    job = service.store.create(make_request())
+    job = service.store.create(NewJob(make_request()))
     service.work.begin_attempt(job.id)
     service.close()
     return folder, LiveRun(Storage.open(str(folder)), job.id)

@@ -3,6 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
+from services.jobs.records import AttemptEnd, NewJob
 from services.jobs.states import AttemptStatus, JobStatus
 from tests.services.dashboard.runs import finish_with_students, finished_with_students
 
@@ -38,8 +39,10 @@ def job(client, service, make_request):
     words = {f"label-{number}": "a-long-value-" * 4 for number in range(3)}
     long = make_request(**words)
     long["teacher"]["model"] = f"{'/folder' * 30}/model-{'x' * 200}"
-    failed = service.work.begin_attempt(service.store.create(long).id)
-    service.work.end_attempt(failed.id, 1, AttemptStatus.FAILED, f"ValueError: {'unbreakable' * 30}", JobStatus.FAILED)
+    failed = service.work.begin_attempt(service.store.create(NewJob(long)).id)
+    service.work.end_attempt(
+        failed.id, 1, AttemptEnd(AttemptStatus.FAILED, f"ValueError: {'unbreakable' * 30}", JobStatus.FAILED)
+    )
     return finished_with_students(service, make_request(**words))
 
 

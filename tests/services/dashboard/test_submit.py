@@ -5,7 +5,7 @@ import json
 import pytest
 from playwright.sync_api import expect
 
-from services.jobs.records import JobFilter
+from services.jobs.records import AttemptEnd, JobFilter
 from services.jobs.states import AttemptStatus, JobStatus
 from workloads.documents.job_folder import PlanBudgetDocument, PlanDocument, PlanStepDocument, ResultDocument
 
@@ -79,6 +79,50 @@ def test_an_error_names_the_form_s_fields_by_their_labels(page, text):
     problem = page.locator(".budget .problem").last
     expect(problem).to_contain_text("“Most latency in ms” means nothing without the place it is measured on.")
     expect(problem).to_contain_text("Set “… measured on”")
+
+
+def test_of_fields_with_one_name_the_one_beside_the_error_is_named(page):
+    said = page.evaluate(
+        """async () => {
+            const { inFormWords } = await import("/static/form/findings.js");
+            const places = [
+              { pointer: "/training/learning_rate", label: "Learning rate" },
+              { pointer: "/polish/tokens", label: "Polish for" },
+              { pointer: "/polish/learning_rate", label: "Learning rate of the polish" },
+            ];
+            return inFormWords("Leave out 'learning_rate'.", places, places[1]);
+        }"""
+    )
+    assert said == "Leave out “Learning rate of the polish”."
+
+
+def test_rarely_used_fields_are_sent_and_come_back_from_text(client, page, text):
+    _fill(page, text)
+    for group in ("Objective", "More of the training", "Proxy task", "Polish and export"):
+        page.locator("summary", has_text=group).click()
+    page.get_by_label("Relation loss").select_option("none")
+    page.get_by_label("Output term", exact=True).select_option("pooled")
+    page.get_by_label("Ranges of one’s own").fill(
+        '[{"name": "tiny", "layers": [2], "hidden_sizes": [64], "mlp_ratios": [4]}]'
+    )
+    page.get_by_label("ONNX", exact=True).select_option("yes")
+    page.get_by_label("Epochs").fill("2")
+    page.get_by_label("Epochs").fill("")  # an emptied part is no part
+    page.get_by_role("button", name="Write it as JSON").click()
+    raw = page.get_by_label("The request as JSON")
+    request = json.loads(raw.input_value())
+    assert request["objective"] == {"relation": None, "output": {"kind": "pooled"}}
+    assert request["export"] == {"onnx": True} and "proxy_task" not in request
+    page.get_by_role("button", name="Back to the form").click()
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator(".head .badge")).to_have_text("queued")
+    first = client.get(client.page().compressions[0].id).request
+    assert first["objective"]["relation"] is None and first["subspaces"]["spaces"][0]["layers"] == [2]
+    page.get_by_role("link", name="Submit one like it").click()
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator(".head .badge")).to_have_text("queued")
+    page.wait_for_function("id => !location.hash.includes(id)", arg=client.page().compressions[1].id)
+    assert client.get(client.page().compressions[0].id).request == first
 
 
 def test_every_limit_of_a_budget_has_a_place_in_the_form(client, page, text):
@@ -175,9 +219,16 @@ def test_a_plan_says_which_sub_spaces_meet_which_budgets_and_how_long_it_takes(s
     )  # fmt: skip
     service.work.begin_attempt(plan.id)
     service.work.end_attempt(
-        plan.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED,
-        result=ResultDocument(status="succeeded", plan=document), steps=[],
-    )  # fmt: skip
+        plan.id,
+        1,
+        AttemptEnd(
+            AttemptStatus.SUCCEEDED,
+            None,
+            JobStatus.SUCCEEDED,
+            result=ResultDocument(status="succeeded", plan=document),
+            steps=[],
+        ),
+    )
     expect(page.get_by_text("2 h 30 min")).to_be_visible()
     expect(page.get_by_text("5 on 2 CPU cores")).to_be_visible()
     expect(page.get_by_role("row", name="small 12 of 12 0 of 30 yes")).to_be_visible()

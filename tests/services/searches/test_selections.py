@@ -7,6 +7,7 @@ import pytest
 
 from services.access.quotas import QuotaExceededError
 from services.client import ApiError
+from services.jobs.records import AttemptEnd, NewJob
 from services.jobs.states import AttemptStatus, JobStatus
 from services.jobs.store import MAX_PAGE
 from services.jobs.work import Limits
@@ -57,11 +58,18 @@ def test_the_students_of_many_selections_are_all_found(client, service, searched
     ready = found.students[0].model_copy(update={"status": "ready", "files": "artifacts/student/s/builds/b"})
     service.work.begin_attempt(found.id)
     service.work.end_attempt(
-        found.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED,
-        result=ResultDocument(status="succeeded", students=[ready]), steps=[],
-    )  # fmt: skip
+        found.id,
+        1,
+        AttemptEnd(
+            AttemptStatus.SUCCEEDED,
+            None,
+            JobStatus.SUCCEEDED,
+            result=ResultDocument(status="succeeded", students=[ready]),
+            steps=[],
+        ),
+    )
     for _ in range(MAX_PAGE + 1):
-        service.store.create({}, "selection", parent=searched_job.id)
+        service.store.create(NewJob({}, "selection", parent=searched_job.id))
     assert client.student(searched_job.id, ready.id).id == ready.id
 
 
@@ -147,9 +155,12 @@ def test_each_budget_is_answered_by_itself_and_one_that_waits_for_measuring_is_n
     assert (found.unanswered, found.provisional, found.status) == (["b"], True, JobStatus.QUEUED)
     service.work.begin_attempt(found.id)
     service.work.end_attempt(
-        found.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED,
-        result=ResultDocument(status="succeeded"), steps=[],
-    )  # fmt: skip
+        found.id,
+        1,
+        AttemptEnd(
+            AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=ResultDocument(status="succeeded"), steps=[]
+        ),
+    )
     assert client.selection(found.id).unanswered == []
 
 
@@ -248,9 +259,16 @@ def test_the_runs_answer_takes_the_place_of_the_first_and_its_files_are_had_unde
     )
     service.work.begin_attempt(found.id)
     service.work.end_attempt(
-        found.id, 1, AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED,
-        result=ResultDocument(status="succeeded", students=[ready]), steps=[],
-    )  # fmt: skip
+        found.id,
+        1,
+        AttemptEnd(
+            AttemptStatus.SUCCEEDED,
+            None,
+            JobStatus.SUCCEEDED,
+            result=ResultDocument(status="succeeded", students=[ready]),
+            steps=[],
+        ),
+    )
     (student,) = client.selection(found.id).students
     assert student.status == "ready"
     assert [file.path for file in client.student(searched_job.id, student.id).contents] == ["config.json"]
