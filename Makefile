@@ -1,6 +1,7 @@
 # stillroom: what a newcomer and CI run. `make install` runs again only if the dependencies have changed.
 #
 # PYTHON    the interpreter that .venv is made with (3.11 or newer)
+# DATA      folder with corpus/ and tasks/ for bench-quality; else as benchmarks/quality has it
 # PIP_ARGS  passed to pip; on Linux without a GPU: --extra-index-url https://download.pytorch.org/whl/cpu
 
 PYTHON   ?= $(shell command -v python3.11 || command -v python3)
@@ -12,10 +13,10 @@ STAMP    := $(VENV)/.installed
 BENCHES  := $(shell grep -l '__name__ == "__main__"' benchmarks/*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all soak lint bench clean
+.PHONY: help install demo test test-all soak lint bench bench-quality clean
 
 help:  ## Show the targets.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 install: $(STAMP)  ## Make .venv and install everything pinned.
 
@@ -51,6 +52,10 @@ lint: $(STAMP)  ## ruff, mypy and the import directions.
 
 bench: $(STAMP)  ## Run all benchmarks; a JSON file for each in benchmarks/results/.
 	@set -e; for each in $(BENCHES:benchmarks/%.py=%); do echo "== $$each"; $(BIN)/python -m "benchmarks.$$each"; done
+
+bench-quality: $(STAMP)  ## Quality of students on real tasks, at most 2 hours; Ctrl-C and again goes on. DATA: folder of text and tasks.
+	@$(BIN)/python -m benchmarks.quality --profile two-cores $(if $(DATA),--data $(DATA))
+	@$(BIN)/python -m benchmarks.quality report
 
 clean:  ## Remove caches and the demo's storage; .venv stays.
 	rm -rf .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info/__pycache__

@@ -219,6 +219,19 @@ def evaluate_seed(
     Raises:
         InputError: Fine-tuning diverged with every learning rate.
     """
+    return evaluate_rows(base, data, request, seed, device, report, epoch_report)[0]
+
+
+def evaluate_rows(
+    base: PreTrainedModel,
+    data: EvaluationData,
+    request: EvaluationRequest,
+    seed: int,
+    device: torch.device,
+    report: Report = lambda done, total: None,
+    epoch_report: EpochReport = lambda done, total, metrics: None,
+) -> tuple[SeedScore, Values]:
+    """Do what :func:`evaluate_seed` does, and give the answer to each row scored on as well: ``[M]``."""
     begun, done, total = time.monotonic(), 0, steps_in_all(request, data)
     best: _Best | None = None
 
@@ -247,8 +260,9 @@ def evaluate_seed(
             "learning_rates", f"Fine-tuning diverged with each of them (seed {seed}).", "Use smaller learning rates."
         )
     tuning.model.load_state_dict(best.state)
-    found = scores(tuning.predict(data.scored), data.scored.labels_N.astype(np.float64), len(data.classes))
-    return SeedScore(
+    answers_M = tuning.predict(data.scored)
+    found = scores(answers_M, data.scored.labels_N.astype(np.float64), len(data.classes))
+    score = SeedScore(
         seed=seed,
         score=found[main_score(request, data.classes)],
         epoch=best.epoch,
@@ -258,6 +272,7 @@ def evaluate_seed(
         device=device.type,
         seconds=round(time.monotonic() - begun, 3),
     )
+    return score, answers_M
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,145 @@
+"""Profiles: the settings of the bench, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from benchmarks.quality.statistics import AVERAGED
+
+STUDENTS = ("chosen", "alone", "hand-made", "truncated", "random")
+BASELINES = (*STUDENTS, "random weights", "autotinybert", "equal bill", "distillation seeds")
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """Question 1: the loss inside a SuperLM over the loss alone, by length.
+
+    Attributes:
+        lengths: Lengths in tokens, each with the number of shapes of a sub-space.
+        decay: Share of each length in which the rate falls to zero; before it is constant, so that lengths share it.
+    """
+
+    lengths: tuple[tuple[int, int], ...]
+    decay: float = 0.2
+
+
+@dataclass(frozen=True)
+class Predicting:
+    """Question 2: whether the score inside a SuperLM predicts the loss alone and the task average.
+
+    Attributes:
+        tokens: Length of the SuperLMs and of the students alone; one of the lengths of question 1.
+        fractions: Centres of the bands, as shares of the teacher's multiply-accumulates.
+        width: Half the width of a band, as a share of its centre.
+        per_band: Shapes of a band, at most.
+    """
+
+    tokens: int
+    fractions: tuple[float, ...]
+    width: float = 0.15
+    per_band: int = 14
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Settings of a run of the bench.
+
+    Attributes:
+        name: Name on the command line.
+        what: What it is for.
+        teacher: Name of the teacher.
+        data: Name of the data; made-up tasks are no rows of the real ones.
+        corpus: File of the corpus, in the data's folder ``corpus``.
+        sequence_length: Tokens of a row of text.
+        batch_size: Rows of a step.
+        heldout_rows: Held-out rows that losses are measured on.
+        objective: Fields of :class:`ObjectiveSpec`.
+        training: Fields of :class:`TrainingSpec`.
+        subspaces: Number of the product's default sub-spaces.
+        tokens: Length of every distillation, SuperLMs included.
+        fractions: Budgets, as shares of the teacher's multiply-accumulates.
+        roles: Models to make for each budget.
+        tasks: Tasks to fine-tune on.
+        tuning: Fields of :class:`EvaluationRequest`, and ``train_rows``.
+        teacher_rates: Fine-tuning rates of the teacher, which is not short of training as students are.
+        seeds: Seeds of fine-tuning.
+        bills: Numbers of budgets that the SuperLMs' and the search's CPU-seconds are divided by, for equal bills.
+        sharing: Settings of question 1, if it is asked.
+        predicting: Settings of question 2, if it is asked.
+    """
+
+    name: str
+    what: str
+    teacher: str = "minilm"
+    data: str = "glue"
+    corpus: str = "en_train.parquet"
+    sequence_length: int = 64
+    batch_size: int = 32
+    heldout_rows: int = 128
+    objective: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=lambda: {"learning_rate": 2e-3, "dropout": 0.0})
+    subspaces: int = 3
+    tokens: int = 200_000
+    fractions: tuple[float, ...] = (1 / 4, 1 / 8)
+    roles: tuple[str, ...] = STUDENTS
+    tasks: tuple[str, ...] = AVERAGED
+    tuning: dict[str, Any] = field(
+        default_factory=lambda: {
+            "train_rows": 1000,
+            "epochs": 2,
+            "learning_rates": [5e-4],
+            "batch_size": 32,
+            "sequence_length": 128,
+        }
+    )
+    teacher_rates: tuple[float, ...] = (1e-4,)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    bills: tuple[int, ...] = (3, 27)
+    sharing: Sharing | None = None
+    predicting: Predicting | None = None
+
+
+_TWO_CORES = Profile("two-cores", "the chosen student against its baselines, within 2 hours on two idle cores")
+_SMOKE = Profile(
+    "smoke",
+    "every kind of piece with a tiny random teacher and made-up tasks, in seconds; its figures mean nothing",
+    teacher="tiny",
+    data="made-up",
+    corpus="train.parquet",
+    sequence_length=16,
+    batch_size=4,
+    heldout_rows=8,
+    training={"learning_rate": 1e-3, "dropout": 0.0},
+    subspaces=2,
+    tokens=4 * 16 * 4,
+    fractions=(1 / 2,),
+    roles=BASELINES,
+    tuning={"train_rows": 24, "epochs": 1, "learning_rates": [1e-3], "batch_size": 16, "sequence_length": 16},
+    seeds=(0,),
+    sharing=Sharing(((128, 1), (256, 2)), decay=0.25),
+    predicting=Predicting(256, (1 / 2,), width=0.3, per_band=2),
+)
+PROFILES = {
+    one.name: one
+    for one in (
+        _SMOKE,
+        _TWO_CORES,
+        replace(
+            _TWO_CORES,
+            name="baselines",
+            what="two-cores with every baseline, equal bills, three distillation seeds, and CoLA beside the average",
+            roles=BASELINES,
+            tasks=(*AVERAGED, "cola"),
+        ),
+        replace(
+            _TWO_CORES,
+            name="questions",
+            what="what sharing costs by length, and whether the score predicts, in pieces of at most an hour",
+            roles=(),
+            seeds=(0,),
+            sharing=Sharing(((50_000, 8), (200_000, 8), (800_000, 3))),
+            predicting=Predicting(200_000, (1 / 8, 1 / 6, 1 / 4, 3 / 8)),
+        ),
+    )
+}

@@ -1,0 +1,72 @@
+"""The questions about sharing and about the score, as lists of pieces. Light to import."""
+
+from __future__ import annotations
+
+from benchmarks.quality.pieces import Piece
+from benchmarks.quality.plan import Entry, Planner, Predicted, Sharing
+from benchmarks.quality.shapes import in_band, macs_of, spread
+from workloads.shapes.architecture import Architecture
+from workloads.shapes.search_space import ListedSpace
+
+_TOGETHER = 4
+"""Shapes that are distilled alone over one teacher's forward, so that a piece stays short."""
+
+
+def add_sharing(planner: Planner) -> None:
+    """Ask what sharing costs: losses of shapes inside the SuperLM and alone, at several lengths.
+
+    The shapes of a sub-space alone are members of one training, which changes nothing but the teacher's forward.
+    """
+    question = planner.profile.sharing
+    if question is None:
+        return
+    for tokens, count in question.lengths:
+        superlms = _superlms(planner, tokens)
+        for space in planner.spaces:
+            shapes = spread(planner.shape, space, count)
+            for start in range(0, len(shapes), _TOGETHER):
+                part = tuple(shapes[start : start + _TOGETHER])
+                title = f"{space.name}, shapes {start + 1} to {start + len(part)}, {tokens} tokens"
+                inside = planner.inside(superlms, [(space.name, one) for one in part], f"inside: {title}")
+                alone = _alone(planner, part, tokens, f"alone: {title}")
+                planner.plan.sharing.append(Sharing(space.name, tokens, part, inside, alone))
+
+
+def add_predicting(planner: Planner) -> None:
+    """Ask whether the score predicts: the losses inside, the losses alone and the task averages within bands."""
+    question = planner.profile.predicting
+    if question is None:
+        return
+    superlms = _superlms(planner, question.tokens)
+    whole = macs_of(planner.shape, planner.shape.architecture)
+    for fraction in question.fractions:
+        drawn = in_band(planner.shape, planner.spaces, fraction * whole, question.width, question.per_band)
+        if not drawn:
+            continue
+        inside = planner.inside(superlms, drawn, f"inside: band {fraction:.3g}")
+        for start in range(0, len(drawn), _TOGETHER):
+            part = drawn[start : start + _TOGETHER]
+            title = f"alone: band {fraction:.3g}, shapes {start + 1} to {start + len(part)}"
+            alone = _alone(planner, [one for _, one in part], question.tokens, title)
+            for place, (space, one) in enumerate(part, start=start):
+                entry = _entry(planner, superlms, space, one, fraction)
+                planner.plan.predicting.append(Predicted(fraction, entry, inside, place, alone))
+
+
+def member_of(one: Architecture) -> str:
+    """Name of a shape among those that are distilled alone together."""
+    return f"{one.describe()}, of {'-'.join(map(str, one.labels))}"
+
+
+def _superlms(planner: Planner, tokens: int) -> Piece:
+    decay = planner.profile.sharing.decay if planner.profile.sharing else 0.0
+    return planner.distil(f"SuperLMs, {tokens} tokens", planner.spaces, tokens, decay=decay)
+
+
+def _alone(planner: Planner, shapes: tuple[Architecture, ...] | list[Architecture], tokens: int, name: str) -> Piece:
+    decay = planner.profile.sharing.decay if planner.profile.sharing else 0.0
+    return planner.distil(name, [ListedSpace(member_of(one), (one,)) for one in shapes], tokens, decay=decay)
+
+
+def _entry(planner: Planner, superlms: Piece, space: str, one: Architecture, fraction: float) -> Entry:
+    return planner.entry(f"band: {one.describe()}", fraction, superlms, one, member=space, shown=False)

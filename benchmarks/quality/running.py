@@ -1,0 +1,181 @@
+"""Running a profile: pieces side by side, each in a process of its own thread, each appended once it is done."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.quality.pieces import Piece
+from benchmarks.quality.planning import deciding, only_named, plan_of
+from benchmarks.quality.profiles import Profile
+from benchmarks.quality.rows import Row, Rows, append_rows, read_rows
+
+if TYPE_CHECKING:
+    from benchmarks.quality.making import Maker
+    from benchmarks.quality.scene import Places
+
+Say = Callable[[str], None]
+_SAY_SECONDS = 20.0
+"""Least seconds between two lines about one piece."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a run does, and for how long.
+
+    Attributes:
+        only: Part of the names of the pieces to run, with what they need; None for all.
+        hours: No piece is begun that would end later, by its estimate; None for no limit.
+        jobs: Pieces at a time, each with one thread; with 1 it runs in this process.
+    """
+
+    only: str | None = None
+    hours: float | None = None
+    jobs: int = 1
+
+
+@dataclass
+class _Pace:
+    """Time left, from the estimates of pieces and how far they were off so far."""
+
+    estimated: float = 0.0
+    taken: float = 0.0
+    begun: float = field(default_factory=time.monotonic)
+
+    def note(self, piece: Piece, row: Row) -> None:
+        self.estimated += piece.seconds
+        self.taken += row.wall_seconds
+
+    def seconds(self, pieces: list[Piece], jobs: int) -> float:
+        factor = self.taken / self.estimated if self.estimated > 60 else 1.0
+        return factor * sum(piece.seconds for piece in pieces) / jobs
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.begun
+
+
+def run(profile: Profile, places: Places, results: Path, limits: Limits, say: Say) -> bool:
+    """Run the pieces that have no row yet, and tell whether all that were asked for are there.
+
+    Raises:
+        LookupError: No piece has a name such as ``limits.only``.
+    """
+    pace, running = _Pace(), dict[Future[Row], Piece]()
+    with _workers(profile, places, limits.jobs) as submit:
+        while True:
+            rows = read_rows(results)
+            plan = plan_of(profile, rows)
+            wanted = only_named(plan.pieces.values(), limits.only)
+            if not wanted and plan.later:  # what it names may come after these
+                wanted = deciding(plan.pieces.values())
+            missing = [piece for piece in wanted if piece.fingerprint not in rows]
+            if not wanted or (not missing and not only_named(wanted, limits.only)):
+                raise LookupError(f"No piece of {profile.name} has {limits.only!r} in its name; see --list.")
+            busy = {piece.fingerprint for piece in running.values()}
+            for piece in missing:
+                if len(running) == limits.jobs or not _in_time(piece, pace, limits):
+                    break
+                if piece.fingerprint not in busy and all(need.fingerprint in rows for need in piece.needs):
+                    say(f"begins: {piece.name} (about {told(pace.seconds([piece], 1))})")
+                    running[submit(piece, _needed(piece, rows))] = piece
+            if not running:
+                return not missing
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                piece, row = running.pop(future), future.result()
+                append_rows(results, [row])
+                pace.note(piece, row)
+                left = [one for one in missing if one.fingerprint != piece.fingerprint]
+                more = " and what they decide" if plan.later else ""
+                say(
+                    f"{len(wanted) - len(left)} of {len(wanted)} pieces{more}: {piece.name} took "
+                    f"{told(row.wall_seconds)}; about {told(pace.seconds(left, limits.jobs))} left"
+                )
+
+
+def told(seconds: float) -> str:
+    """Tell a time in words."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+class Reporter:
+    """Tells how far a piece is, with its rate and the time left, every so many seconds."""
+
+    def __init__(self, name: str, say: Say) -> None:
+        self._name, self._say = name, say
+        self._last = time.monotonic()
+        self._first: tuple[float, int, str] | None = None
+
+    def __call__(self, done: int, total: int, unit: str) -> None:
+        """Take what is done, of how much, in which unit."""
+        now = time.monotonic()
+        if self._first is None or self._first[2] != unit or done < self._first[1]:
+            self._first = (now, done, unit)
+        if now - self._last < _SAY_SECONDS or done == self._first[1]:
+            return
+        self._last = now
+        rate = (done - self._first[1]) / (now - self._first[0])
+        self._say(f"  {self._name}: {done} of {total} {unit}, {rate:.2g} a second, {told((total - done) / rate)} left")
+
+
+def _in_time(piece: Piece, pace: _Pace, limits: Limits) -> bool:
+    return limits.hours is None or pace.elapsed + pace.seconds([piece], 1) <= 3600 * limits.hours
+
+
+def _needed(piece: Piece, rows: Rows) -> dict[str, Row]:
+    found = {}
+    for need in piece.needs:
+        found[need.fingerprint] = rows[need.fingerprint]
+        found |= _needed(need, rows)
+    return found
+
+
+@contextlib.contextmanager
+def _workers(profile: Profile, places: Places, jobs: int) -> Iterator[Callable[[Piece, dict[str, Row]], Future[Row]]]:
+    if jobs == 1:
+        _open(places, profile.name)
+
+        def here(piece: Piece, rows: dict[str, Row]) -> Future[Row]:
+            future: Future[Row] = Future()
+            future.set_result(_run(piece, rows))
+            return future
+
+        yield here
+        return
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    with ProcessPoolExecutor(jobs, context, initializer=_open, initargs=(places, profile.name)) as pool:
+        try:
+            yield lambda piece, rows: pool.submit(_run, piece, rows)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+_process: dict[str, Any] = {}
+"""The maker of this process."""
+
+
+def _open(places: Places, profile: str) -> None:
+    import torch
+    from transformers.utils import logging
+
+    from benchmarks.quality.making import Maker
+
+    logging.disable_progress_bar()
+    torch.set_num_threads(1)  # threads that wait for one another would count as CPU-seconds
+    _process["maker"] = Maker(places, profile)
+
+
+def _run(piece: Piece, rows: dict[str, Row]) -> Row:
+    from benchmarks.quality.talking import say
+
+    maker: Maker = _process["maker"]
+    return maker.make(piece, rows, Reporter(piece.name, say))

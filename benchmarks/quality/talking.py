@@ -1,0 +1,12 @@
+"""Lines for the person who runs the bench."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+
+def say(line: str) -> None:
+    """Write a line with the time of day; one write a line, since several processes share the terminal."""
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+    sys.stderr.flush()
