@@ -21,11 +21,19 @@ _GLANCE_SECONDS = 0.05
 
 
 class NoRoomYetError(RuntimeError):
-    """The room was lost before the worker started: other work took it, or a node left."""
+    """The room was lost: other work took it before the workers started, or a node left as planned."""
 
 
 class LostError(RuntimeError):
-    """The worker was lost, for example with its node; its work did not fail."""
+    """A worker was lost or failed in a way that a restart may mend.
+
+    Attributes:
+        failure: Raised if there are no restarts left.
+    """
+
+    def __init__(self, failure: BaseException) -> None:
+        super().__init__(failure)
+        self.failure = failure
 
 
 class Work(Protocol):
@@ -34,7 +42,7 @@ class Work(Protocol):
     Attributes:
         names: Names for reports of its waiting.
         needs: Needs of each worker.
-        retries: Most restarts after lost workers.
+        retries: Most restarts after a :class:`LostError`.
     """
 
     @property
@@ -124,11 +132,11 @@ class Launch:
             if ended and not self._may_try_again(failure):
                 self._handle = None
                 if failure is not None:
-                    raise failure
+                    raise failure.failure if isinstance(failure, LostError) else failure
                 return True
             if ended:
                 self._tried = self._fruitless
-                self._handle, self._room, self._works = None, self._launcher.reserve(self.work), False
+                self._handle, self._room = None, self._launcher.reserve(self.work)
         if self._fruitless > START_SECONDS:
             raise not_started(self.work.needs)
         return False
@@ -160,6 +168,7 @@ class Launch:
             return
         self._tell(None)
         self._room = None
+        self._works = False  # also drops late news of the worker before
         self._began, self._handle = self._clock(), self._launcher.start(self.work, room)
 
     def _tell(self, why: str | None) -> None:

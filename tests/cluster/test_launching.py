@@ -134,13 +134,29 @@ def test_a_lost_worker_is_replaced_as_often_as_the_work_says(stage: Stage, retri
     launch.go_on()
     for _ in range(retries):
         launch.works()
-        stage.handles[-1].end = (True, LostError("gone"))
+        stage.handles[-1].end = (True, LostError(OSError("gone")))
         assert not launch.go_on()
         assert not launch.go_on()
-    stage.handles[-1].end = (True, LostError("gone"))
-    with pytest.raises(LostError):
+    stage.handles[-1].end = (True, LostError(OSError("gone")))
+    with pytest.raises(OSError, match="gone"):
         launch.go_on()
     assert len(stage.handles) == 1 + retries
+
+
+def test_a_restart_that_has_room_and_does_not_start_is_given_up(stage: Stage) -> None:
+    launch = stage.launch(Job(retries=1))
+    launch.go_on()
+    launch.works()
+    stage.now += 100 * START_SECONDS
+    stage.handles[-1].end = (True, LostError(OSError("gone")))
+    assert not launch.go_on()
+    launch.works()  # late news of the worker that was lost
+    assert not launch.go_on()
+    stage.now += START_SECONDS - 1
+    assert not launch.go_on()
+    stage.now += 2
+    with pytest.raises(NotStartedError):
+        launch.go_on()
 
 
 def test_a_failure_of_the_work_is_raised_at_once(stage: Stage) -> None:

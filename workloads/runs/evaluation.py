@@ -252,7 +252,7 @@ class _SeedTask:
         except ray.exceptions.RayTaskError as error:  # raised by the task
             return True, error
         except ray.exceptions.RayError as error:  # a loss of its worker or node
-            return True, LostError(str(error))
+            return True, LostError(error)
         return True, None
 
     def cancel(self) -> None:

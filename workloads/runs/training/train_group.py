@@ -80,7 +80,7 @@ class GroupJob:
 
     @property
     def retries(self) -> int:
-        """Most restarts of the group after its worker died during the start."""
+        """Most restarts of the group after a worker's death."""
         return self.request.training.max_failures
 
 
@@ -110,7 +110,7 @@ class Progress:
 
 
 def run_group(job: GroupJob, queue: Any) -> BaseException | None:
-    """Run a group to its end, and return the failure that ended it, None if there was none.
+    """Run a group from its last checkpoint, and give the failure that ended it, None if there was none.
 
     Args:
         job: The group's settings.
@@ -128,8 +128,8 @@ def run_group(job: GroupJob, queue: Any) -> BaseException | None:
             name="train",
             storage_path=storage.path(own),
             storage_filesystem=storage.filesystem,
-            # The caller waits for a group that cannot start; Ray Train alone would retry without limit.
-            failure_config=FailureConfig(max_failures=training.max_failures, controller_failure_limit=0),
+            # The caller restarts the group: it waits for room and bounds each start, which Ray Train does not.
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
         ),
     )
     try:
@@ -142,17 +142,23 @@ def run_group(job: GroupJob, queue: Any) -> BaseException | None:
 
 
 def _cause(error: Any) -> BaseException:
-    start = getattr(error, "controller_failure", None)
-    if isinstance(start, WorkerGroupStartupTimeoutError):
-        return NoRoomYetError(str(start))
-    if isinstance(start, WorkerGroupStartupFailedError):
-        return LostError(str(start))
-    failures = list(getattr(error, "worker_failures", {}).values())
+    """Give the failure below Ray Train's error, as one that a restart may mend unless an input is at fault."""
+    if isinstance(error, ray.train.PreemptionError):
+        return NoRoomYetError(str(error))
+    if (start := getattr(error, "controller_failure", None)) is not None:
+        if isinstance(start, WorkerGroupStartupTimeoutError):
+            return NoRoomYetError(str(start))
+        if isinstance(start, WorkerGroupStartupFailedError):
+            return LostError(RuntimeError(str(start)))
+        return RuntimeError(str(start))
+    failures = [getattr(one, "_base_exc", one) for one in error.worker_failures.values()]  # below Ray's wrapper
     for failure in failures:
-        inner = getattr(failure, "_base_exc", failure)  # Ray wraps a worker's error
-        if isinstance(inner, InputError | OSError):
-            return inner
-    return RuntimeError(str(failures[0]) if failures else str(error))
+        if isinstance(failure, InputError):
+            return failure
+    for failure in failures:
+        if isinstance(failure, OSError):
+            return LostError(failure)
+    return LostError(RuntimeError(str(next(iter(error.worker_failures.values()), error))))
 
 
 def _read_failure(storage: Storage, job: GroupJob) -> BaseException | None:
