@@ -73,7 +73,9 @@ def run(text: Path, storage: Path) -> dict[str, Any]:
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
     import ray
 
-    from workloads.runs.corpus import prepare_corpus
+    from workloads.craft.text.tokenizer import Tokenizer
+    from workloads.runs.attempt.run import News
+    from workloads.runs.corpus import plan_corpus, prepare_corpus
     from workloads.spec.request import CorpusSpec
     from workloads.storage.storage import Storage
 
@@ -97,16 +99,9 @@ def run(text: Path, storage: Path) -> dict[str, Any]:
         sampler = threading.Thread(target=sample)
         sampler.start()
         start = time.monotonic()
-        artifact = prepare_corpus(
-            Storage.open(str(storage)),
-            CorpusSpec(paths=[str(text)], documents="paragraph"),
-            tokenizer_folder=model,
-            sequence_length=128,
-            layout="packed",
-            batch_size=32,
-            builder="benchmark-1",
-            progress=lambda done, total, unit: None,
-        )
+        spec = CorpusSpec(paths=[str(text)], documents="paragraph")
+        plan = plan_corpus(spec, Tokenizer.load(model), 128, "packed")
+        artifact = prepare_corpus(Storage.open(str(storage)), plan, 32, "benchmark-1", News.unheard())
         seconds = time.monotonic() - start
         stop.set()
         sampler.join()

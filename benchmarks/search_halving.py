@@ -87,7 +87,7 @@ class Searches:
 
         started = time.process_time()
         progress = Progress(JobFolder(self.scene.storage, "cmp_benchmark"), 1)
-        news = News(lambda done, total: None, lambda why: None)
+        news = News.unheard()
         artifact = search_candidates(Run(self.scene.storage, "benchmark-1", progress), self.inputs(aim), news)
         seconds = time.process_time() - started + artifact.summary["cpu_seconds"]
         rows = read_scores(self.scene.storage, artifact)

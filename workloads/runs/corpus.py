@@ -8,12 +8,8 @@ Ray Data's workers would take longer than the work.
 from __future__ import annotations
 
 import contextlib
-import json
-import logging
-import os
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -21,19 +17,20 @@ import structlog
 from workloads.craft.text import hub
 from workloads.craft.text.fingerprint import corpus_fingerprint, order_by_content
 from workloads.craft.text.packing import Layout
-from workloads.craft.text.shards import SIDES, Shard
+from workloads.craft.text.shards import SIDES
 from workloads.craft.text.sources import list_sources
 from workloads.craft.text.splits import HubPiece, Split, plan_splits
-from workloads.craft.text.tokenise import HASHES, Recipe, SideStats, SplitStats, tokenise_split
+from workloads.craft.text.tokenise import HASHES, Recipe, SideStats, SplitStats
 from workloads.craft.text.tokenizer import Tokenizer
-from workloads.spec.errors import FieldError, InputError
+from workloads.runs.attempt.run import News
+from workloads.runs.splits_on_ray import SplitWork, tokenise_on_ray
+from workloads.spec.errors import InputError
 from workloads.spec.request import CorpusSpec
 from workloads.storage import artifacts
 from workloads.storage.artifacts import Artifact, Key
 from workloads.storage.places import confined
 from workloads.storage.storage import Storage
 
-Progress = Callable[[int, int | None, str], None]
 DIRECT_BYTES = 4 << 20
 """Size in bytes below which a corpus is tokenised in this process."""
 
@@ -94,62 +91,56 @@ def plan_corpus(spec: CorpusSpec, tokenizer: Tokenizer, sequence_length: int, la
     return CorpusPlan(Key("corpus", inputs), splits, recipe, tokenizer)
 
 
-def build_corpus(storage: Storage, plan: CorpusPlan, builder: str, progress: Progress) -> Artifact:
+def build_corpus(storage: Storage, plan: CorpusPlan, builder: str, news: News) -> Artifact:
     """Tokenise a corpus and commit it; :func:`prepare_corpus` first looks for an existing one.
 
     The hash of its text decides whether a document is held out, with probability ``heldout_fraction``. If all of a few
     documents fall on one side, a second pass moves the bound to just include the smallest hash, or exclude the
     largest. So two different documents always give both sides.
 
+    Args:
+        storage: The storage of artefacts; the cluster's nodes must reach it.
+        plan: The plan.
+        builder: Names the job and attempt.
+        news: Hears of the bytes done and in all (None where unknown), and of waits for a CPU.
+
     Raises:
-        InputError: A file cannot be read, or there are fewer than two different documents; nothing is committed.
+        InputError: A file cannot be read, there are fewer than two different documents, or no node that is up has a
+            CPU; nothing is committed.
+        NotStartedError: There is a free CPU, and Ray starts nothing with it.
         OSError: The storage cannot be written; nothing is committed.
     """
     folder = artifacts.build_folder(plan.key, builder)
     recipe = plan.recipe
     try:
-        stats = _run(storage, folder, plan, recipe, progress)
+        stats = _run(storage, folder, plan, recipe, news)
         if (threshold := _better_threshold(stats, recipe)) is not None:
             _log.info("all documents fell on one side; splitting again", documents=_documents(stats))
             storage.remove(folder)
             recipe = replace(recipe, threshold=threshold)
-            stats = _run(storage, folder, plan, recipe, progress)
+            stats = _run(storage, folder, plan, recipe, news)
     except BaseException:
         _remove_quietly(storage, folder)
         raise
     return artifacts.commit(storage, plan.key, builder, _summary(plan, recipe, stats))
 
 
-def prepare_corpus(
-    storage: Storage,
-    spec: CorpusSpec,
-    *,
-    tokenizer_folder: Path,
-    sequence_length: int,
-    layout: Layout,
-    batch_size: int,
-    builder: str,
-    progress: Progress,
-) -> Artifact:
+def prepare_corpus(storage: Storage, plan: CorpusPlan, batch_size: int, builder: str, news: News) -> Artifact:
     """Give the corpus as token blocks, built by this call or an earlier one (then its ``builder`` differs).
 
     Args:
-        storage: The storage of artefacts; the cluster's nodes must reach it.
-        spec: The corpus.
-        tokenizer_folder: The teacher's folder on this machine; workers do not need it.
-        sequence_length: Tokens of a row, special ones included.
-        layout: ``packed`` rows, or ``documents``: one a row, padded.
+        storage: See :func:`build_corpus`.
+        plan: The plan.
         batch_size: Rows of a training step; a corpus must hold at least one.
         builder: Names the job and attempt.
-        progress: Called with bytes done, bytes in all (None where unknown) and ``"bytes"``.
+        news: See :func:`build_corpus`.
 
     Raises:
         InputError: The corpus is empty, unreadable, too short for a batch, or has too few documents to hold out any.
         OSError: The storage cannot be written.
     """
-    plan = plan_corpus(spec, Tokenizer.load(tokenizer_folder), sequence_length, layout)
-    artifact = artifacts.find(storage, plan.key) or build_corpus(storage, plan, builder, progress)
-    check_corpus(artifact, spec, batch_size)
+    artifact = artifacts.find(storage, plan.key) or build_corpus(storage, plan, builder, news)
+    check_corpus(artifact, plan.recipe.spec, batch_size)
     return artifact
 
 
@@ -173,87 +164,24 @@ def check_corpus(artifact: Artifact, spec: CorpusSpec, batch_size: int) -> None:
         )
 
 
-def _run(storage: Storage, folder: str, plan: CorpusPlan, recipe: Recipe, progress: Progress) -> list[SplitStats]:
-    direct = plan.size is not None and plan.size < DIRECT_BYTES
-    work = _in_process if direct else _on_ray
+def _run(storage: Storage, folder: str, plan: CorpusPlan, recipe: Recipe, news: News) -> list[SplitStats]:
+    work = SplitWork(storage, folder, recipe, plan.tokenizer)
     stats: list[SplitStats] = []
     done = 0
-    progress(0, plan.size, "bytes")
-    with contextlib.closing(work(storage, folder, plan, recipe)) as outcomes:
+    news.advance(0, plan.size)
+    with contextlib.closing(_outcomes(work, plan, news)) as outcomes:
         for found in outcomes:
             stats.append(found)
             done += found.size
-            progress(done, plan.size, "bytes")
+            news.advance(done, plan.size)
     return stats
 
 
-def _in_process(storage: Storage, folder: str, plan: CorpusPlan, recipe: Recipe) -> Generator[SplitStats, None, None]:
-    for split in plan.splits:
-        yield tokenise_split(storage, folder, split, recipe, plan.tokenizer)
-
-
-def _on_ray(storage: Storage, folder: str, plan: CorpusPlan, recipe: Recipe) -> Generator[SplitStats, None, None]:
-    import ray
-    import ray.data
-
-    assert ray.is_initialized(), "The caller connects to Ray."
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # "Progress bars disabled"
-    task = _SplitTask(storage.url, folder, recipe, ray.put(plan.tokenizer))
-    items = [{"split": split.to_json()} for split in plan.splits]
-    # One block per split, so one task each, scheduled when a CPU on any node is free.
-    dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(task, num_cpus=1)
-    # No prefetching: it would delay a split's result, or error, until the next one's. Closing cancels the rest.
-    tables = iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
-    with contextlib.closing(tables):
-        for table in tables:
-            for text in table["outcome"].to_pylist():
-                yield _stats_of(json.loads(text))
-
-
-@dataclass(frozen=True)
-class _SplitTask:
-    """Task of one split on a worker.
-
-    Errors that a retry cannot fix are returned, not raised. So Ray neither retries nor prints a trace, and the driver
-    gets the original error.
-    """
-
-    storage_url: str
-    folder: str
-    recipe: Recipe
-    tokenizer: Any  # an object ref; workers of a node share one copy
-
-    def __call__(self, row: dict[str, str]) -> dict[str, str]:
-        import ray
-
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a task has one CPU
-        storage = Storage.open(self.storage_url)
-        try:
-            split = Split.from_json(row["split"])
-            stats = tokenise_split(storage, self.folder, split, self.recipe, ray.get(self.tokenizer))
-        except InputError as error:
-            outcome: dict[str, Any] = {"input_errors": [[e.field, e.problem, e.remedy] for e in error.errors]}
-        except OSError as error:
-            outcome = {"os_error": [error.errno, error.strerror or str(error)]}
-        else:
-            outcome = asdict(stats)
-        return {"outcome": json.dumps(outcome)}
-
-
-def _stats_of(outcome: dict[str, Any]) -> SplitStats:
-    if errors := outcome.get("input_errors"):
-        raise InputError([FieldError(*error) for error in errors])
-    if os_error := outcome.get("os_error"):
-        raise OSError(*os_error)
-    sides = {
-        side: SideStats(found["documents"], found["bytes"], [Shard(**shard) for shard in found["shards"]])
-        for side, found in outcome["sides"].items()
-    }
-    return SplitStats(**{**outcome, "sides": sides})
+def _outcomes(work: SplitWork, plan: CorpusPlan, news: News) -> Generator[SplitStats, None, None]:
+    if plan.size is None or plan.size >= DIRECT_BYTES:
+        yield from tokenise_on_ray(work, plan.splits, _field(plan.recipe.spec), news.wait)
+    else:
+        yield from map(work.do, plan.splits)
 
 
 def _documents(stats: list[SplitStats]) -> int:

@@ -40,6 +40,7 @@ from workloads.craft.tasks.encoding import EncodedTask, encode_task
 from workloads.craft.tasks.finetuning import FineTuning, classifier
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.runs.attempt.room import most_at_once
+from workloads.runs.attempt.room_watch import RoomWatch
 from workloads.runs.attempt.run import News, Run
 from workloads.runs.attempt.start_watch import StartWatch
 from workloads.runs.attempt.tuning import lean_tune
@@ -236,7 +237,7 @@ def _run(shared: _Shared, folder: Path, records: _Records, news: News) -> list[t
     """Fine-tune all candidates, and give their scores by epoch, in the candidates' order."""
     total, needs = len(shared.candidates), candidate_needs(shared.gpu)
     watcher = _Watcher(shared, records, news.advance)
-    starts = StartWatch(needs, news.wait)
+    starts = StartWatch(RoomWatch(needs, news.wait))
     concurrent = most_at_once("proxy_task", needs)
     at_once = min(concurrent, total)
     news.advance(0, total)

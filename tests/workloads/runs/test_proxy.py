@@ -92,10 +92,10 @@ class Desk:
 
     def score(
         self, request: CompressionRequest, candidates: list[Scored], builder: str, stop_after: int | None = None
-    ) -> tuple[Artifact, list[tuple[int, int]]]:
-        seen: list[tuple[int, int]] = []
+    ) -> tuple[Artifact, list[tuple[int, int | None]]]:
+        seen: list[tuple[int, int | None]] = []
 
-        def progress(done: int, total: int) -> None:
+        def progress(done: int, total: int | None) -> None:
             seen.append((done, total))
             if done == stop_after:
                 raise KeyboardInterrupt
@@ -232,7 +232,7 @@ def test_a_candidate_whose_own_weights_diverge_is_told_by_its_field(desk: Desk, 
     with pytest.raises(InputError) as caught:
         score_on_task(
             desk.run("cmp_5-1"), desk.request(epochs=1), desk.teacher_stage, Entrants([one, one], superlms),
-            News(lambda *_: None, lambda _: None),
+            News.unheard(),
         )  # fmt: skip
     assert caught.value.errors[0].field == "proxy_task.learning_rate"
 

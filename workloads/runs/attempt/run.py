@@ -54,12 +54,17 @@ class News:
     """Listeners of a stage.
 
     Attributes:
-        advance: Called with units done and units in all.
+        advance: Called with units done and units in all, None if unknown.
         wait: Called with the reason and start of a wait, and with None at its end.
     """
 
-    advance: Callable[[int, int], None]
+    advance: Callable[[int, int | None], None]
     wait: Callable[[str | None], None]
+
+    @classmethod
+    def unheard(cls) -> News:
+        """Make listeners that do nothing."""
+        return cls(lambda done, total: None, lambda why: None)
 
     @classmethod
     def of_step(cls, progress: Progress, step: str) -> News:

@@ -31,6 +31,7 @@ from workloads.craft.blocks import Blocks
 from workloads.craft.objectives.objective import objective_for
 from workloads.craft.scoring import Heldout, heldout_batches, rows_at_once
 from workloads.craft.teacher import open_teacher
+from workloads.runs.attempt.room_watch import RoomWatch
 from workloads.runs.attempt.run import News, Run
 from workloads.runs.attempt.start_watch import StartWatch
 from workloads.runs.attempt.tuning import lean_tune
@@ -216,7 +217,7 @@ def run_on_tune(
     """Run the search to its end, and give the actors' CPU-seconds."""
     searcher = LotSearcher(board, proposer, actors.count)
     scheduler = RungScheduler(board, searcher, results.add)
-    starts = StartWatch(actors.needs, on_wait)
+    starts = StartWatch(RoomWatch(actors.needs, on_wait))
     trainable = tune.with_resources(
         tune.with_parameters(ScoreLots, shared=shared),
         {"cpu": actors.needs["CPU"], "gpu": actors.needs.get("GPU", 0)},

@@ -132,7 +132,7 @@ class StoredAnswering(AnsweringStages):
         made = list(superlms)
         if self._request.proxy_task is not None:  # polishing has changed the weights, so score them again
 
-            def tell(done: int, total: int) -> None:
+            def tell(done: int, total: int | None) -> None:
                 self._progress.note(POLISH, f"on the proxy task once more: {done} of {total}")
 
             news = News(tell, functools.partial(self._progress.wait, POLISH))

@@ -116,11 +116,8 @@ class StoredTraining(TrainingStages):
         request = self.request
         plan = self.corpus_plan(teacher)
 
-        def report(done: int, total: int | None, unit: str) -> None:
-            self._progress.advance(CORPUS, done, total)
-
         def build() -> Artifact:
-            return build_corpus(self._storage, plan, self._builder, report)
+            return build_corpus(self._storage, plan, self._builder, News.of_step(self._progress, CORPUS))
 
         artifact = self._cache.get_or_build(CORPUS, plan.key, build)
         check_corpus(artifact, request.corpus, request.training.batch_size)

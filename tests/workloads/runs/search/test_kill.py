@@ -47,7 +47,7 @@ def _search(storage: Storage, request: CompressionRequest, builder: str) -> Arti
         SPACES,
         {"wide": Artifact(**stage["superlm"])},
     )
-    news = News(lambda done, total: None, lambda why: None)
+    news = News.unheard()
     return search_candidates(Run(storage, builder, Heard(storage, [])), inputs, news)
 
 

@@ -25,8 +25,9 @@ from workloads.craft.signals import Batch
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import load_superlm, save_superlm, wiring_of
 from workloads.craft.teacher import Teacher, open_teacher
+from workloads.craft.text.tokenizer import Tokenizer
 from workloads.runs.attempt.run import News, Run
-from workloads.runs.corpus import prepare_corpus
+from workloads.runs.corpus import plan_corpus, prepare_corpus
 from workloads.runs.search import results
 from workloads.runs.search.board import Aim, Board, Work
 from workloads.runs.search.proposals import Exhaustive
@@ -72,8 +73,8 @@ class Stage:
     def aim(self) -> Aim:
         return Aim(self.request.search, self.teacher.shape)
 
-    def search(self, builder: str = "cmp_1-1") -> tuple[Artifact, list[tuple[int, int]]]:
-        seen: list[tuple[int, int]] = []
+    def search(self, builder: str = "cmp_1-1") -> tuple[Artifact, list[tuple[int, int | None]]]:
+        seen: list[tuple[int, int | None]] = []
         news = News(lambda done, total: seen.append((done, total)), lambda why: None)
         return search_candidates(Run(self.storage, builder, Heard(self.storage, [])), self.inputs, news), seen
 
@@ -87,16 +88,9 @@ def stage(make_teacher: Callable[..., Path], tmp_path: Path) -> Stage:
     teacher = open_teacher(make_teacher(tmp_path / "storage" / "teacher"))
     text = tmp_path / "text.txt"
     text.write_text("\n".join(f"{number} {line}" for number in range(40) for line in SENTENCES))
-    corpus = prepare_corpus(
-        storage,
-        CorpusSpec(paths=[str(text)], documents="line", heldout_fraction=0.3),
-        tokenizer_folder=teacher.folder,
-        sequence_length=16,
-        layout="packed",
-        batch_size=4,
-        builder="cmp_1-1",
-        progress=lambda done, total, unit: None,
-    )
+    spec = CorpusSpec(paths=[str(text)], documents="line", heldout_fraction=0.3)
+    plan = plan_corpus(spec, Tokenizer.load(teacher.folder), 16, "packed")
+    corpus = prepare_corpus(storage, plan, 4, "cmp_1-1", News.unheard())
     request = parse_request(
         {
             "teacher": {"model": "teacher"},
