@@ -1,4 +1,4 @@
-"""Number formats that a device computes in."""
+"""Setting of PyTorch in a worker: threads, and the number formats that its device computes in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ def autocast(device: torch.device, low: bool) -> contextlib.AbstractContextManag
     return torch.autocast(device.type, torch.bfloat16) if low else contextlib.nullcontext()
 
 
-def allow_tf32() -> None:
-    """Let this process's float32 matrix products use TF32 on CUDA; elsewhere nothing changes."""
+def set_up_torch(threads: int) -> None:
+    """Set the number of threads, and let float32 matrix products use TF32 on CUDA.
+
+    Every process that trains or scores on a worker calls it once. The one that measures latency does not: it measures
+    what a student's users get, with PyTorch's own settings.
+    """
+    torch.set_num_threads(max(1, threads))
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from cluster.launching import Launches, LostError
 from cluster.room import Reservation, options_in
+from workloads.craft.precision import set_up_torch
 from workloads.craft.tasks.data import task_fingerprint
 from workloads.craft.tasks.evaluating import EvaluationData, TaskModel, evaluate_seed, f1_average, prepare
 from workloads.craft.teacher import fetch_teacher
@@ -330,7 +331,7 @@ def _show(report: _Report, progress: Progress) -> None:
 def _evaluate_seed(
     shared: _Shared, weights: dict[str, Any], rows: EvaluationData, seed: int, reports: Any
 ) -> SeedScore:
-    torch.set_num_threads(shared.cpus)
+    set_up_torch(shared.cpus)
     base = shared.model
     base.load_state_dict({name: torch.tensor(array) for name, array in weights.items()}, assign=True)
     told, last = 0.0, None

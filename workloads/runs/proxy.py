@@ -33,7 +33,7 @@ from workloads.answers.scores_table import TASK_FILE, read_task_table
 from workloads.answers.trained import TeacherStage
 from workloads.craft import superlm_files
 from workloads.craft.export import build_student
-from workloads.craft.precision import allow_tf32
+from workloads.craft.precision import set_up_torch
 from workloads.craft.superlm import SuperLM
 from workloads.craft.tasks.data import read_task, task_fingerprint
 from workloads.craft.tasks.encoding import EncodedTask, encode_task
@@ -318,8 +318,7 @@ class _FineTuneCandidate(tune.Trainable):  # type: ignore[misc]
     """Trainable that fine-tunes a candidate, one epoch per step; its actor is reused for the next candidate."""
 
     def setup(self, config: dict[str, Any], shared: _Shared) -> None:
-        torch.set_num_threads(CPUS)
-        allow_tf32()
+        set_up_torch(CPUS)
         self._shared = shared
         self.reset_config(config)
 

@@ -26,6 +26,7 @@ from workloads.craft.calibration import (
     calibrate_task,
 )
 from workloads.craft.polishing import single_student_space
+from workloads.craft.precision import set_up_torch
 from workloads.craft.tasks.data import read_task
 from workloads.craft.tasks.encoding import encode_task
 from workloads.craft.teacher import Teacher, open_teacher
@@ -168,8 +169,8 @@ def _calibrate_task(
 
 
 def _take(needs: Needs) -> torch.device:
-    """Set the number of threads to the worker's CPUs, and give its device."""
-    torch.set_num_threads(max(1, int(needs["CPU"])))
+    """Use what a worker of these needs has: its CPUs as threads, and its GPU."""
+    set_up_torch(int(needs["CPU"]))
     return torch.device("cuda") if needs.get("GPU") else torch.device("cpu")
 
 

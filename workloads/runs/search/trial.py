@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from cluster.sizing import Cluster, worker_needs
 from workloads.craft.objectives.objective import Objective
+from workloads.craft.precision import set_up_torch
 from workloads.craft.scoring import Heldout, Losses, score_rows
 from workloads.craft.superlm import SuperLM, Wiring
 from workloads.runs.attempt.room import most_at_once
@@ -87,7 +88,7 @@ class Scorer:
     """
 
     def __init__(self, shared: Shared, device: torch.device, get: Callable[[Any], Any] = ray.get) -> None:
-        torch.set_num_threads(CPUS)
+        set_up_torch(CPUS)
         self._shared = shared
         self._device, self._get = device, get
         self._heldout: Heldout | None = None

@@ -25,7 +25,7 @@ from cluster.sizing import worker_needs
 from workloads.craft.blocks import Blocks
 from workloads.craft.importance import Order, importance_order
 from workloads.craft.objectives.objective import objective_for
-from workloads.craft.precision import allow_tf32
+from workloads.craft.precision import set_up_torch
 from workloads.craft.signals import Batch
 from workloads.craft.superlm import Wiring
 from workloads.craft.superlm_files import Built, build_superlm, continue_superlm, save_superlm, wiring_of
@@ -177,8 +177,7 @@ def _failure_path(job: GroupJob) -> str:
 
 def _worker(config: dict[str, Any]) -> None:
     job: GroupJob = config["job"]
-    torch.set_num_threads(max(1, job.cpus))
-    allow_tf32()
+    set_up_torch(job.cpus)
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     if rank == 0:

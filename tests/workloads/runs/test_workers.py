@@ -1,0 +1,52 @@
+"""Workers of every kind set PyTorch up alike before they compute; the one that measures latency leaves it as it is."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from workloads.craft.latency.cores import held_to_cores
+from workloads.runs import evaluation, proxy
+from workloads.runs.plans import planning
+from workloads.runs.search import trial
+from workloads.runs.training import train_group
+
+_Anything: Any = SimpleNamespace(cpus=1, reset_config=lambda config: True)
+WORKERS: dict[str, Callable[[], object]] = {
+    "training and polish": lambda: train_group._worker({"job": _Anything}),
+    "search": lambda: trial.Scorer(_Anything, torch.device("cpu")),
+    "proxy task": lambda: proxy._FineTuneCandidate.setup(_Anything, {"candidate": 0}, _Anything),
+    "evaluation": lambda: evaluation._evaluate_seed(_Anything, {}, _Anything, 0, _Anything),
+    "calibration": lambda: planning._take({"CPU": 1.0, "GPU": 1.0}),
+}
+
+
+@pytest.fixture(autouse=True)
+def _cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """PyTorch as it starts on a machine with a GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)
+
+
+@pytest.mark.parametrize("start", WORKERS.values(), ids=WORKERS)
+def test_a_worker_on_a_gpu_multiplies_in_tf32(start: Callable[[], object]) -> None:
+    with contextlib.suppress(Exception):  # there is no work for it
+        start()
+    assert torch.get_float32_matmul_precision() == "high"
+    assert torch.get_num_threads() == 1
+
+
+def test_a_measurement_of_latency_leaves_precision_as_users_have_it() -> None:
+    with held_to_cores(1):
+        assert torch.get_float32_matmul_precision() == "highest"
