@@ -23,7 +23,7 @@ from workloads.craft.signals import Batch
 from workloads.craft.superlm_files import build_superlm
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.craft.text.tokenizer import Tokenizer
-from workloads.craft.training import GroupTrainer, Member
+from workloads.craft.training import GroupTrainer, Member, Worker
 from workloads.documents.job_folder import JobFolder
 from workloads.runs.attempt.progress import Progress
 from workloads.runs.attempt.run import News, Run
@@ -79,8 +79,8 @@ class DemoScene:
         for space in spaces:
             built = build_superlm(self.teacher, space, order=order)
             members[space.name] = Member(space, built.superlm, built.head_order, steps)
-        device = torch.device("cpu")
-        return GroupTrainer(self.teacher, members, self.objective, self.training(steps), seed=SEED, device=device)
+        worker = Worker(torch.device("cpu"))
+        return GroupTrainer(self.teacher, members, self.objective, self.training(steps), seed=SEED, worker=worker)
 
     def batches(self) -> Iterator[Batch]:
         """Yield the training batches from the first."""

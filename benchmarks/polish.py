@@ -41,7 +41,7 @@ from workloads.craft.polishing import single_student_space
 from workloads.craft.scoring import Heldout, heldout_batches, score
 from workloads.craft.signals import Batch
 from workloads.craft.superlm_files import build_superlm, continue_superlm, save_superlm, wiring_of
-from workloads.craft.training import GroupTrainer, Member
+from workloads.craft.training import GroupTrainer, Member, Worker
 from workloads.shapes.architecture import Architecture
 from workloads.shapes.costs import student_cost
 
@@ -97,7 +97,7 @@ class Bench:
         training = training.model_copy(update={"learning_rate": training.learning_rate * rate})
         trainer = GroupTrainer(
             self.scene.teacher, {"x": member}, self.scene.objective, training, seed=self.seed,
-            device=torch.device("cpu"),
+            worker=Worker(torch.device("cpu")),
         )  # fmt: skip
         seconds = []
         blocks = Blocks.open(self.scene.storage, self.scene.corpus, "train")

@@ -20,7 +20,7 @@ from workloads.craft.superlm_files import build_superlm, wiring_of
 from workloads.craft.tasks.encoding import EncodedRows, EncodedTask
 from workloads.craft.tasks.finetuning import FineTuning, classifier
 from workloads.craft.teacher import Teacher
-from workloads.craft.training import GroupTrainer, Member
+from workloads.craft.training import GroupTrainer, Member, Worker
 from workloads.shapes.architecture import Architecture, TeacherShape
 from workloads.shapes.costs import student_cost
 from workloads.shapes.search_space import Space
@@ -91,10 +91,11 @@ def calibrate(
     batch = _batch(teacher, objective, request, rows)
     teacher_seconds = _teacher_seconds(teacher, objective, batch, device)
     steps: dict[str, float] = {}
+    worker = Worker(device)
     for space in spaces:
         built = build_superlm(teacher, space, order=None, maps=objective.maps)
         member = Member(space, built.superlm.to(device), None, STEPS + 1)
-        trainer = GroupTrainer(teacher, {space.name: member}, objective, training, seed=request.seed, device=device)
+        trainer = GroupTrainer(teacher, {space.name: member}, objective, training, seed=request.seed, worker=worker)
         steps[space.name] = _step_seconds(trainer, space, batch, request, teacher_seconds)
     return Calibration(teacher_seconds, steps)
 
@@ -143,8 +144,7 @@ def _teacher_seconds(teacher: Teacher, objective: Objective, batch: Batch, devic
 
 def calibrate_task(
     teacher: Teacher,
-    space: Space,
-    architecture: Architecture,
+    candidate: tuple[Space, Architecture],
     task: EncodedTask,
     spec: TaskSpec,
     *,
@@ -154,14 +154,14 @@ def calibrate_task(
     """Time a few steps of fine-tuning an untrained candidate on random rows of the task.
 
     Args:
-        teacher: The opened teacher.
-        space: The candidate's sub-space.
-        architecture: The candidate.
+        teacher: Opened.
+        candidate: Its sub-space and its architecture.
         task: Tokens and labels.
         spec: Settings of the task.
         seed: Seed of the random rows and of fine-tuning.
         device: The device that fine-tunes.
     """
+    space, architecture = candidate
     draw = np.random.default_rng(seed)
     few = replace(
         task,
@@ -206,7 +206,7 @@ def _step_seconds(
     trainer.step(0, batch)
     ratios = []
     for step in range(1, STEPS + 1):
-        took = _seconds(functools.partial(trainer.step, step, batch), trainer.device)
+        took = _seconds(functools.partial(trainer.step, step, batch), trainer.worker.device)
         ratios.append(max(took - teacher_seconds, 0.0) / _drawn_flops(space, request, shape, step))
     subnets = 1 if len(space) == 1 else 2 + request.training.random_subnets
     return sum(ratios) / len(ratios) * _mean_flops(space, request, shape) * subnets

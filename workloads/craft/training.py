@@ -47,6 +47,21 @@ class Member:
         self.superlm.flat.zero_grad()
 
 
+@dataclass(frozen=True)
+class Worker:
+    """One of the data-parallel workers of a group.
+
+    Attributes:
+        device: The device that it trains on.
+        rank: Its number, from 0.
+        world: Number of workers.
+    """
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+
+
 class GroupTrainer:
     """Trains the members of a group, step by step.
 
@@ -54,14 +69,12 @@ class GroupTrainer:
     the number of workers and the micro-batches change them by no more than the rounding of sums.
 
     Args:
-        teacher: The opened teacher, on ``device``.
-        members: The SuperLMs by name of their sub-space.
-        objective: The objective that they are trained on.
+        teacher: Opened, on the worker's device.
+        members: Started SuperLMs, by name.
+        objective: What they are trained to match.
         training: Learning rate, schedule, sandwich and so on.
-        seed: Seed of subnet draws and dropout.
-        device: Device of the teacher and the SuperLMs.
-        rank: Index of this worker, from 0.
-        world: Number of data-parallel workers.
+        seed: Of subnet draws and dropout.
+        worker: This worker.
     """
 
     def __init__(
@@ -72,12 +85,11 @@ class GroupTrainer:
         training: TrainingSpec,
         *,
         seed: int,
-        device: torch.device,
-        rank: int = 0,
-        world: int = 1,
+        worker: Worker,
     ) -> None:
         self.teacher, self.members, self.objective, self.training = teacher, dict(members), objective, training
-        self.seed, self.device, self.rank, self.world = seed, device, rank, world
+        self.seed, self.worker = seed, worker
+        device = worker.device
         self.low_precision = training.precision == "bfloat16" or (training.precision == "auto" and has_bfloat16(device))
         self.optimizers = {name: _optimizer(member.superlm, training) for name, member in self.members.items()}
         self._diverged = {name: torch.zeros((), dtype=torch.bool, device=device) for name in self.members}
@@ -147,16 +159,16 @@ class GroupTrainer:
         """Process this worker's rows in micro-batches; halve these while one does not fit the device's memory."""
         counts = self.objective.counts(batch)
         group = self.objective.group
-        share = share_of_rows(len(batch.input_ids_BL), self.rank, self.world, group)
+        share = share_of_rows(len(batch.input_ids_BL), self.worker.rank, self.worker.world, group)
         while True:
             at_once = _whole_groups(self._rows_at_once or len(share), group)
-            losses = {name: torch.zeros(len(ones), device=self.device) for name, ones in subnets.items()}
+            losses = {name: torch.zeros(len(ones), device=self.worker.device) for name, ones in subnets.items()}
             for name in subnets:
                 self.members[name].superlm.flat.zero_grad()
             try:
                 for start in range(share.start, share.stop, at_once):
                     rows = range(start, min(start + at_once, share.stop))
-                    self._add_rows(step, batch.rows(rows).to(self.device), rows, counts, subnets, losses)
+                    self._add_rows(step, batch.rows(rows).to(self.worker.device), rows, counts, subnets, losses)
                 return losses
             except torch.OutOfMemoryError:
                 if at_once == group:
@@ -194,7 +206,7 @@ class GroupTrainer:
 
     def _dropout(self, key: DropoutKey, architecture: Architecture, rows: range) -> Dropout | None:
         probability = self.training.dropout
-        return Dropout(probability, key, rows, len(architecture.layers), self.device) if probability else None
+        return Dropout(probability, key, rows, len(architecture.layers), self.worker.device) if probability else None
 
     def _maps(self, superlm: SuperLM) -> LearnedMaps:
         def apply(name: str, x: Tensor) -> Tensor:
@@ -209,7 +221,7 @@ class GroupTrainer:
         grads = []
         for flat in flats:
             assert flat.grad is not None
-            if self.world > 1:
+            if self.worker.world > 1:
                 dist.all_reduce(flat.grad)
             grads.append(flat.grad)
         norm = torch.nn.utils.get_total_norm(grads)
@@ -223,7 +235,7 @@ class GroupTrainer:
         optimizer.step()
 
     def _autocast(self) -> contextlib.AbstractContextManager[None]:
-        return autocast(self.device, self.low_precision)
+        return autocast(self.worker.device, self.low_precision)
 
 
 def learning_rate(training: TrainingSpec, step: int, steps: int) -> float:

@@ -23,7 +23,7 @@ from cluster.launching import Launches, LostError
 from cluster.room import Reservation, options_in
 from workloads.craft.precision import set_up_torch
 from workloads.craft.tasks.data import task_fingerprint
-from workloads.craft.tasks.evaluating import EvaluationData, TaskModel, evaluate_seed, f1_average, prepare
+from workloads.craft.tasks.evaluating import EvaluationData, Reports, TaskModel, evaluate_seed, f1_average, prepare
 from workloads.craft.teacher import fetch_teacher
 from workloads.runs.attempt.leases import lease
 from workloads.runs.attempt.progress import Progress
@@ -347,6 +347,6 @@ def _evaluate_seed(
         last = reports.add.remote(_Report(seed, done, total, metrics))
 
     device = torch.device("cuda" if shared.gpu else "cpu")
-    score = evaluate_seed(base, rows, shared.request, seed, device, report, epoch_report)
-    ray.get(last)  # so that no report arrives after the end of its seed
+    score = evaluate_seed(base, rows, shared.request, seed, device, Reports(report, epoch_report))
+    ray.get(last)  # so that no report of a seed comes after its end
     return score

@@ -53,7 +53,7 @@ def test_an_epoch_of_fine_tuning_is_told_from_some_of_its_rows(
         )  # fmt: skip
         task = encode_task(read_task(spec), spec, teacher.tokenizer, teacher.shape)
         space = relative_spaces(teacher.shape, 2)[0]
-        found = calibrate_task(teacher, space, space.largest, task, spec, seed=0, device=CPU)
+        found = calibrate_task(teacher, (space, space.largest), task, spec, seed=0, device=CPU)
         assert found.architecture == space.largest
         return found.epoch_seconds
 

@@ -19,7 +19,7 @@ from workloads.craft.objectives.objective import Objective, objective_for
 from workloads.craft.signals import Batch
 from workloads.craft.superlm_files import build_superlm
 from workloads.craft.teacher import Teacher, open_teacher
-from workloads.craft.training import GroupTrainer, Member
+from workloads.craft.training import GroupTrainer, Member, Worker
 from workloads.shapes.search_space import ProductSpace
 from workloads.spec.request import ObjectiveSpec, TrainingSpec
 
@@ -58,7 +58,7 @@ def trainer_of(
         space = replace(SPACES[name], name=renamed + name)
         built = build_superlm(teacher, space, order=None, maps=made.maps)
         members[space.name] = Member(space, built.superlm, built.head_order, (lengths or {}).get(name, steps))
-    return GroupTrainer(teacher, members, made, spec, seed=seed, device=torch.device("cpu"), rank=rank, world=world)
+    return GroupTrainer(teacher, members, made, spec, seed=seed, worker=Worker(torch.device("cpu"), rank, world))
 
 
 def batch_of(step: int, layout: str = "packed", padding: int = 0) -> Batch:

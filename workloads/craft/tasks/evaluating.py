@@ -41,6 +41,23 @@ EpochReport = Callable[[int, int, dict[str, float]], None]
 """Callback after each epoch with the same numbers, and with its loss and its score on the rows set aside."""
 
 
+def _unheard(*_: object) -> None:
+    """Listen to nothing."""
+
+
+@dataclass(frozen=True)
+class Reports:
+    """Listeners of a fine-tuning.
+
+    Attributes:
+        step: Called at the beginning and after every step.
+        epoch: Called after every epoch.
+    """
+
+    step: Report = _unheard
+    epoch: EpochReport = _unheard
+
+
 @dataclass(frozen=True)
 class TaskModel:
     """A saved teacher or student that is to be evaluated on tasks."""
@@ -202,8 +219,7 @@ def evaluate_seed(
     request: EvaluationRequest,
     seed: int,
     device: torch.device,
-    report: Report = lambda done, total: None,
-    epoch_report: EpochReport = lambda done, total, metrics: None,
+    reports: Reports = Reports(),
 ) -> SeedScore:
     """Fine-tune the model with each learning rate, and score the best epoch of all.
 
@@ -213,8 +229,7 @@ def evaluate_seed(
         request: Epochs, learning rates, batch size and metric.
         seed: Seed of the head's initial values, of dropout and of the order of rows.
         device: The device to train on.
-        report: Called at the beginning and after every step.
-        epoch_report: Called after every epoch.
+        reports: Listeners.
 
     Raises:
         InputError: Fine-tuning diverged with every learning rate.
@@ -238,9 +253,9 @@ def evaluate_rows(
     def stepped() -> None:
         nonlocal done
         done += 1
-        report(done, total)
+        reports.step(done, total)
 
-    report(done, total)
+    reports.step(done, total)
     for number, rate in enumerate(request.learning_rates, start=1):
         spec = request.task_spec().model_copy(update={"learning_rate": rate})
         tuning = FineTuning(
@@ -251,7 +266,7 @@ def evaluate_rows(
             if not math.isfinite(epoch.train_loss):
                 break
             metrics = {"set_aside_score": epoch.score, "train_loss": epoch.train_loss, "learning_rate": rate}
-            epoch_report(done, total, metrics)
+            reports.epoch(done, total, metrics)
             if best is None or epoch.score > best.score:
                 best = _Best(epoch.score, epoch.epoch, rate, _copy(tuning.model))
         done = number * total // len(request.learning_rates)

@@ -165,7 +165,7 @@ def _calibrate_task(
     assert spec is not None
     with _opened(storage_url, teacher_files) as teacher:
         task = encode_task(read_task(spec), spec, teacher.tokenizer, teacher.shape)
-        return calibrate_task(teacher, *candidate, task, spec, seed=request.seed, device=device)
+        return calibrate_task(teacher, candidate, task, spec, seed=request.seed, device=device)
 
 
 def _take(needs: Needs) -> torch.device:

@@ -30,7 +30,7 @@ from workloads.craft.signals import Batch
 from workloads.craft.superlm import Wiring
 from workloads.craft.superlm_files import Built, build_superlm, continue_superlm, save_superlm, wiring_of
 from workloads.craft.teacher import Teacher, open_teacher
-from workloads.craft.training import GroupTrainer, Member, learning_rate
+from workloads.craft.training import GroupTrainer, Member, Worker, learning_rate
 from workloads.runs.training.checkpoints import Checkpoints, CheckpointWriter, ray_folder, remove_older_ray_folders
 from workloads.shapes.search_space import Space
 from workloads.shapes.teacher_files import FIELD
@@ -179,36 +179,47 @@ def _worker(config: dict[str, Any]) -> None:
     job: GroupJob = config["job"]
     set_up_torch(job.cpus)
     context = ray.train.get_context()
-    rank, world = context.get_world_rank(), context.get_world_size()
-    if rank == 0:
+    worker = Worker(ray.train.torch.get_device(), context.get_world_rank(), context.get_world_size())
+    if worker.rank == 0:
         config["queue"].put_nowait(Started(job.names))
     storage = Storage.open(job.storage)
     checkpoints = Checkpoints(storage, job.checkpoints, job.builder)
     try:
         with tempfile.TemporaryDirectory() as temporary:
             teacher = open_teacher(storage.fetch(job.teacher_files, Path(temporary)))
-            trainer, start, last = _start(job, teacher, storage, checkpoints, rank, world)
-            losses = _train(job, trainer, storage, checkpoints, start, last, config["queue"])
-    except InputError as error:  # all workers compute the same losses and raise it together, so none waits for another
-        _write_failure(job, rank, storage, error)
+            begun = _start(job, teacher, storage, checkpoints, worker)
+            losses = _train(job, begun, storage, checkpoints, config["queue"])
+    except InputError as error:  # all workers read and compute the same, so none waits for one that is gone
+        _write_failure(job, worker.rank, storage, error)
         return
-    if rank == 0:
-        _write_superlms(job, trainer, storage, losses)
-    _barrier(world)
+    if worker.rank == 0:
+        _write_superlms(job, begun.trainer, storage, losses)
+    _barrier(worker.world)
 
 
-def _start(
-    job: GroupJob, teacher: Teacher, storage: Storage, checkpoints: Checkpoints, rank: int, world: int
-) -> tuple[GroupTrainer, int, dict[str, Loss]]:
-    """Build the trainer in the state of the last committed checkpoint, the same on all workers."""
-    request, training = job.request, job.request.training
-    device = ray.train.torch.get_device()
+@dataclass(frozen=True)
+class _Begun:
+    """A training as it stood at its last committed checkpoint.
+
+    Attributes:
+        step: The next step.
+        losses: The last losses, by SuperLM; empty before the first step.
+    """
+
+    trainer: GroupTrainer
+    step: int
+    losses: dict[str, Loss]
+
+
+def _start(job: GroupJob, teacher: Teacher, storage: Storage, checkpoints: Checkpoints, worker: Worker) -> _Begun:
+    """Build the trainer as it stood at the last committed checkpoint, the same on all workers."""
+    request, training, device = job.request, job.request.training, worker.device
     objective = objective_for(request.objective, teacher.shape)
-    found = _from_first(checkpoints.latest(), world)
+    found = _from_first(checkpoints.latest(), worker.world)
     state = checkpoints.load(found[1]) if found else None
     teacher.model.to(device)
     ordered = request.orders_by_importance and state is None and len(job.origins) < len(job.spaces)
-    order = _order(job, teacher, storage, rank, world) if ordered else None
+    order = _order(job, teacher, storage, worker) if ordered else None
     members = {}
     for space in job.spaces:
         if (origin := job.origins.get(space.name)) is None:
@@ -218,23 +229,21 @@ def _start(
         head_order = built.head_order if state is None else state.get(f"{space.name}/head_order")
         head_order = None if head_order is None else head_order.to(device)
         members[space.name] = Member(space, built.superlm.to(device), head_order, training.steps_for(space.name))
-    trainer = GroupTrainer(
-        teacher, members, objective, training, seed=request.seed, device=device, rank=rank, world=world
-    )
+    trainer = GroupTrainer(teacher, members, objective, training, seed=request.seed, worker=worker)
     if state is not None:
         trainer.load_state(state)
     marks = {name: (state or {}).get(f"{name}/last_loss") for name in members}
     last = {name: Loss(*mark.tolist()) for name, mark in marks.items() if mark is not None}
-    return trainer, found[0] if found else 0, last
+    return _Begun(trainer, found[0] if found else 0, last)
 
 
-def _order(job: GroupJob, teacher: Teacher, storage: Storage, rank: int, world: int) -> Order:
-    """Measure the importance on the first worker, and give its order to the others."""
+def _order(job: GroupJob, teacher: Teacher, storage: Storage, worker: Worker) -> Order:
+    """Measure the importance on the first worker; the others take its order."""
     order = None
-    if rank == 0:
+    if worker.rank == 0:
         with closing(_batches(job, storage, 0)) as batches:
             order = importance_order(teacher, itertools.islice(batches, _CALIBRATION_BATCHES))
-    agreed: Order = _from_first(order, world)
+    agreed: Order = _from_first(order, worker.world)
     return agreed
 
 
@@ -245,25 +254,18 @@ def _continue(origin: Artifact, space: Space, storage: Storage, wiring: Wiring) 
     return Built(superlm, None if order is None else torch.tensor(order))
 
 
-def _train(
-    job: GroupJob,
-    trainer: GroupTrainer,
-    storage: Storage,
-    checkpoints: Checkpoints,
-    start: int,
-    last: dict[str, Loss],
-    queue: Any,
-) -> dict[str, Loss]:
-    """Train from step ``start`` to the end, and give the last losses.
+def _train(job: GroupJob, begun: _Begun, storage: Storage, checkpoints: Checkpoints, queue: Any) -> dict[str, Loss]:
+    """Train to the end, and give the last losses.
 
     Raises:
         InputError: The training diverged.
         OSError: A checkpoint could not be written.
     """
     every = job.request.training.checkpoint_every_steps
-    sent = 0.0
-    with closing(_batches(job, storage, start)) as batches, CheckpointWriter(checkpoints) as writer:
-        for step in range(start, trainer.steps):
+    trainer, last, sent = begun.trainer, dict(begun.losses), 0.0
+    first = trainer.worker.rank == 0
+    with closing(_batches(job, storage, begun.step)) as batches, CheckpointWriter(checkpoints) as writer:
+        for step in range(begun.step, trainer.steps):
             shares = trainer.step(step, next(batches))
             ends = any(member.steps == step + 1 for member in trainer.members.values())
             keeps = (step + 1) % every == 0 and step + 1 < trainer.steps
@@ -272,10 +274,10 @@ def _train(
                 last |= _losses(trainer, shares, step)
                 if not all(math.isfinite(loss.largest + loss.smallest) for loss in last.values()):
                     raise _divergence(job, step)
-                if trainer.rank == 0 and (ends or time.monotonic() - sent > 0.5):
+                if first and (ends or time.monotonic() - sent > 0.5):
                     sent = time.monotonic()
                     queue.put_nowait_batch([_progress(job, trainer, step + 1, last)])
-            if keeps and trainer.rank == 0:
+            if keeps and first:
                 writer.save(step + 1, _full_state(trainer, last))
     return last
 
@@ -300,7 +302,7 @@ def _batches(job: GroupJob, storage: Storage, start: int) -> Any:
 def _losses(trainer: GroupTrainer, shares: dict[str, Tensor], step: int) -> dict[str, Loss]:
     losses = {}
     for name, share in shares.items():
-        if trainer.world > 1:
+        if trainer.worker.world > 1:
             dist.all_reduce(share)
         values = share.tolist()
         rate = learning_rate(trainer.training, step, trainer.members[name].steps)
@@ -336,6 +338,7 @@ def _write_failure(job: GroupJob, rank: int, storage: Storage, error: InputError
 
 def _write_superlms(job: GroupJob, trainer: GroupTrainer, storage: Storage, losses: dict[str, Loss]) -> None:
     per_step = job.request.training.batch_size * job.request.training.sequence_length
+    worker = trainer.worker
     for name, member in trainer.members.items():
         origin = job.origins.get(name)
         before = 0 if origin is None else origin.summary["tokens"]
@@ -347,7 +350,7 @@ def _write_superlms(job: GroupJob, trainer: GroupTrainer, storage: Storage, loss
             "tokens": before + member.steps * per_step,
             "final_loss": {"largest": losses[name].largest, "smallest": losses[name].smallest},
             "head_order": None if member.head_order is None else member.head_order.tolist(),
-            "device": f"{trainer.device.type} x {trainer.world}, {torch.get_num_threads()} threads",
+            "device": f"{worker.device.type} x {worker.world}, {torch.get_num_threads()} threads",
         }
         storage.write_json(f"{job.outputs[name]}/summary.json", summary)
 

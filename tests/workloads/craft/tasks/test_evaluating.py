@@ -18,6 +18,7 @@ from workloads.craft.tasks.data import LabelledRows
 from workloads.craft.tasks.encoding import EncodedRows
 from workloads.craft.tasks.evaluating import (
     EvaluationData,
+    Reports,
     TaskModel,
     constant_baseline,
     evaluate_seed,
@@ -125,7 +126,7 @@ def test_the_rows_scored_on_are_read_once_by_the_epoch_that_did_best_on_those_se
     def keep(done: int, total: int, metrics: dict[str, float]) -> None:
         told.append(metrics["set_aside_score"])
 
-    found = evaluate_seed(model.model, data, asked, 0, CPU, epoch_report=keep)
+    found = evaluate_seed(model.model, data, asked, 0, CPU, Reports(epoch=keep))
     assert [name for name, _ in read] == ["set aside"] * 6 + ["scored"]
     best = told.index(max(told))
     assert (found.epoch, found.learning_rate) == (best % 3 + 1, asked.learning_rates[best // 3])
@@ -144,7 +145,7 @@ def test_seeds_differ_and_each_repeats_exactly(model: TaskModel, words: Evaluati
         def keep(done: int, total: int, metrics: dict[str, float]) -> None:
             losses.append(metrics["train_loss"])
 
-        return evaluate_seed(model.model, data, words, seed, CPU, epoch_report=keep).model_dump(exclude={"seconds"})
+        return evaluate_seed(model.model, data, words, seed, CPU, Reports(epoch=keep)).model_dump(exclude={"seconds"})
 
     one, again, other = ended(0), ended(0), ended(1)
     assert (one, told[0]) == (again, told[1])
@@ -154,7 +155,7 @@ def test_seeds_differ_and_each_repeats_exactly(model: TaskModel, words: Evaluati
 def test_every_step_is_told(model: TaskModel, words: EvaluationRequest) -> None:
     told: list[tuple[int, int]] = []
     short = words.model_copy(update={"epochs": 1, "learning_rates": [1e-3, 1e-4]})
-    evaluate_seed(model.model, prepare(short, model), short, 0, CPU, lambda *now: told.append(now))
+    evaluate_seed(model.model, prepare(short, model), short, 0, CPU, Reports(lambda *now: told.append(now)))
     assert told == [(done, 2 * 23) for done in range(2 * 23 + 1)]
 
 
