@@ -18,7 +18,7 @@ from workloads.shapes.teacher_tokenizer import TOKENIZER_FILES, check_tokenizer
 from workloads.shapes.teacher_weights import EncoderTensors, check_weights, shape_from
 from workloads.spec.errors import InputError
 from workloads.spec.request import TeacherSpec
-from workloads.storage.places import EVERYWHERE, Places
+from workloads.storage.places import EVERYWHERE, Places, local_path
 
 __all__ = [
     "CONFIG", "FAMILIES", "FIELD", "TOKENIZER_FILES", "WEIGHTS", "WEIGHTS_INDEX", "check_teacher", "encoder_of",
@@ -131,7 +131,7 @@ def named_shape(name_or_folder: str) -> TeacherShape:
             f"{name_or_folder!r} is neither a known teacher nor a folder.",
             f"Use {', '.join(_NAMED)}, or a folder.",
         )
-    return shape_of(Path(name_or_folder).expanduser())
+    return shape_of(local_path(name_or_folder, FIELD))
 
 
 def fingerprint(folder: Path) -> str:

@@ -170,6 +170,20 @@ def _is_there(path: str) -> bool:
         return False
 
 
+def local_path(text: str, field: str) -> Path:
+    """Give a local path as an absolute one, with ``~`` expanded.
+
+    Raises:
+        InputError: ``~`` stands for a home that there is not.
+    """
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        user = text.partition("/")[0].removeprefix("~")
+        why = f"there is no user {user!r} with a home" if user else "this process's user has no home"
+        raise InputError.of(field, f"{text!r} begins with ~, and {why}.", "Write the whole path.") from error
+
+
 def root_of(text: str) -> str:
     """Normalise a root: an absolute folder, or a prefix of a bucket.
 
@@ -178,7 +192,11 @@ def root_of(text: str) -> str:
     """
     scheme, mark, rest = text.partition("://")
     if not mark:
-        return str(Path(text).expanduser().absolute())
+        try:
+            return str(local_path(text, "root"))
+        except InputError as error:
+            found = error.errors[0]
+            raise ValueError(f"{found.problem} {found.remedy}") from error
     place = rest.partition("?")[0].rstrip("/")
     if scheme not in BUCKETS or not place or "@" in place or _AMBIGUOUS.search(place) or _WILD.search(place):
         raise ValueError(f"{text!r} is not a root. Use a folder, s3://bucket/prefix or gs://bucket/prefix.")

@@ -17,7 +17,7 @@ from pyarrow import fs as pafs
 
 from workloads.spec.errors import InputError
 from workloads.storage.outages import cannot_use
-from workloads.storage.places import EVERYWHERE, Places
+from workloads.storage.places import EVERYWHERE, Places, local_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,10 @@ class Storage:
         places.require(url, "storage")
         if "://" not in url:
             try:
-                path = str(Path(url).expanduser().resolve())
-            except (ValueError, RuntimeError, OSError) as error:  # a NUL, an unknown user, links in a circle
+                path = str(local_path(url, "storage").resolve())
+            except InputError:
+                raise
+            except (ValueError, RuntimeError, OSError) as error:  # a NUL, links in a circle
                 problem = f"{url!r} cannot be a path: {error}."
                 raise InputError.of(
                     "storage", problem, "Use a folder, s3://bucket/path or gs://bucket/path."

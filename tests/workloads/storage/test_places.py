@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from pyarrow import fs as pafs
 
+from workloads.craft.text.sources import open_filesystem
+from workloads.shapes.teacher_files import named_shape
 from workloads.spec.errors import InputError
 from workloads.storage.places import EVERYWHERE, OutsideError, Places, confine, confined, root_of
+from workloads.storage.storage import Storage
 
 LOCAL = pafs.LocalFileSystem()
 
@@ -196,6 +199,31 @@ def test_roots_are_kept_absolute(tmp_path, monkeypatch):
     assert [root_of(one) for one in ("x", "~/y", "/z", "s3://b/p?scheme=http")] == [
         f"{tmp_path}/x", "/home/of-somebody/y", "/z", "s3://b/p?scheme=http"
     ]  # fmt: skip
+
+
+@pytest.fixture(params=["~/x", "~nobody-of-this-name/x"])
+def homeless(request, monkeypatch):
+    """A path below a home that there is not."""
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    return request.param
+
+
+@pytest.mark.parametrize(
+    ("read", "field"),
+    [(Storage.open, "storage"), (named_shape, "teacher.model"), (open_filesystem, "corpus.paths")],
+    ids=["storage", "teacher", "corpus"],
+)
+def test_a_home_that_there_is_not_is_told_with_the_remedy(homeless, read, field):
+    with pytest.raises(InputError) as caught:
+        read(homeless)
+    (found,) = caught.value.errors
+    assert (found.field, found.remedy) == (field, "Write the whole path.")
+    assert homeless in found.problem
+
+
+def test_a_root_below_a_home_that_there_is_not_is_told_with_the_remedy(homeless):
+    with pytest.raises(ValueError, match=r"begins with ~.*\. Write the whole path\."):
+        root_of(homeless)
 
 
 def test_a_process_is_confined_as_a_whole(places):

@@ -23,7 +23,7 @@ from workloads.spec.errors import InputError
 from workloads.spec.request import ENDINGS, OTHER_ENDING, CorpusSpec
 from workloads.storage.globs import is_wild, parse_glob
 from workloads.storage.outages import cannot_use
-from workloads.storage.places import OutsideError, Places, confined
+from workloads.storage.places import OutsideError, Places, confined, local_path
 from workloads.storage.walking import Bounds, FoundFile, files_of_folder, files_of_glob, kind_of
 
 Kind = Literal["text", "jsonl", "parquet", "arrow"]
@@ -112,7 +112,7 @@ def open_filesystem(url: str) -> tuple[pafs.FileSystem, str]:
         InputError: The URL is invalid.
     """
     if "://" not in url:
-        return pafs.LocalFileSystem(), str(Path(url).expanduser().absolute())
+        return pafs.LocalFileSystem(), str(local_path(url, "corpus.paths"))
     scheme, _, rest = url.partition("://")
     place, mark, options = rest.partition("?")
     if scheme == "file":
