@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +18,26 @@ from services.jobs.rows import UnknownJobError
 from services.jobs.store import JobStore
 from services.jobs.students import find_student
 from workloads.documents.job_folder import StudentDocument
+from workloads.shapes.architecture import TeacherShape
 from workloads.shapes.teacher_files import check_teacher, is_path
 from workloads.spec.errors import FieldError, InputError
-from workloads.spec.evaluation import TASK, AcceptedEvaluation, EvaluationRequest, EvaluationTask, renamed
+from workloads.spec.evaluation import (
+    TASK,
+    AcceptedEvaluation,
+    EvaluationRequest,
+    EvaluationTask,
+    renamed,
+    with_fitting_length,
+)
 from workloads.spec.json_text import parse_json
 from workloads.storage.places import Places
 from workloads.storage.walking import kind_of
 
 _LONGEST_LINE = 1 << 20
-"""Most characters of a line to read for the names of columns."""
+"""Characters of a line that are read for the names of columns."""
+_MOST_BYTES, _MOST_SECONDS = 256 << 20, 1.0
+"""Limits up to which rows are counted while a request waits for its answer."""
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +74,13 @@ def accept_evaluation(asked: EvaluationRequest, jobs: JobStore, places: Places, 
     compression, student = None, None
     try:
         if asked.model.teacher is not None:
-            check_teacher(asked.model.teacher, places)
+            shape = check_teacher(asked.model.teacher, places)
+            longest = None if shape is None else shape.longest
         else:
             compression, student = _student(asked, jobs, caller)
+            longest = _longest(compression)
+        if longest is not None:  # else the run sets and checks the length
+            asked = with_fitting_length(asked, longest)
     except InputError as error:
         findings.extend(renamed(error, "teacher", "model.teacher").errors)
     findings.extend(task_findings(asked.task, places))
@@ -79,18 +96,21 @@ def accept_evaluation(asked: EvaluationRequest, jobs: JobStore, places: Places, 
 
 
 def _tokens(asked: EvaluationRequest, limited: bool) -> int:
-    """Upper bound of the tokens to train on; if a quota limits them, files in buckets need a limit of rows."""
+    """Upper bound of the tokens trained on; where a quota limits them, rows that are not counted need a limit."""
     task = asked.task
-    known = [path for path in task.train if "://" not in path]
-    rows = sum(_most_rows(Path(path)) for path in known)
-    if task.max_train_rows is not None and (rows > task.max_train_rows or len(known) < len(task.train)):
+    local = [Path(path) for path in task.train if "://" not in path]
+    found = _count_rows(local, task.max_train_rows)
+    rows, counted = found.most, found.counted and len(local) == len(task.train)
+    if task.max_train_rows is not None and (rows > task.max_train_rows or not counted):
         rows = task.max_train_rows
-    elif len(known) < len(task.train) and limited:
-        raise InputError.of(
-            f"{TASK}.max_train_rows",
-            "Your quota limits tokens to train on, and the number of rows of files in buckets is unknown.",
-            "Set max_train_rows.",
+    elif not counted and limited:
+        why = (
+            f"Rows are counted in the first {_MOST_BYTES >> 20} MiB of the files, and no longer than "
+            f"{_MOST_SECONDS:g} s"
+            if len(local) == len(task.train)
+            else "The files in buckets have an unknown number of rows"
         )
+        raise InputError.of(f"{TASK}.max_train_rows", f"{why}, and tokens to train on are limited.", "Set it.")
     return asked.training_tokens(rows)
 
 
@@ -111,6 +131,15 @@ def _student(asked: EvaluationRequest, jobs: JobStore, caller: Caller) -> tuple[
             "Give the id of a student whose files are ready, of the compression or of a selection from it.",
         )
     return compression, student
+
+
+def _longest(compression: Job) -> int | None:
+    """Tokens that a compression's teacher, and so each student, reads; None where an older version did not keep it."""
+    teacher = None if compression.result is None else compression.result.teacher
+    try:
+        return None if teacher is None else TeacherShape.from_json(teacher.shape).longest
+    except (KeyError, TypeError):
+        return None
 
 
 def with_absolute_paths(asked: EvaluationRequest) -> EvaluationRequest:
@@ -161,17 +190,50 @@ def _no_column(field: str, name: str, path: str, columns: Sequence[str]) -> Fiel
     return FieldError(f"{TASK}.{field}", f"{path} has no column {name!r}.", remedy)
 
 
-def _most_rows(path: Path) -> int:
-    """Upper bound of a file's rows; a row of a CSV file may contain line breaks."""
-    if path.suffix.lower() == ".parquet":
-        return int(pq.read_metadata(path).num_rows)
-    breaks, last = 0, b"\n"
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows of files.
+
+    Attributes:
+        most: An upper bound of those that were counted, with an estimate by size of those that were not.
+        counted: Whether no more is needed to know the bound.
+    """
+
+    most: int
+    counted: bool
+
+
+def _count_rows(paths: Sequence[Path], enough: int | None) -> _Rows:
+    """Count the rows of files up to ``enough``, within the bounds of what is read at submission."""
+    until = time.monotonic() + _MOST_SECONDS
+    rows = lines = read = size = 0
+    for path in paths:
+        left = None if enough is None else enough - rows - lines
+        if left is not None and left <= 0:
+            break
+        if path.suffix.lower() == ".parquet":
+            rows += int(pq.read_metadata(path).num_rows)
+            continue
+        found, done = _count_lines(path, _MOST_BYTES - read, until, left)
+        lines, read, size = lines + found, read + done, size + path.stat().st_size
+    if read >= size or (enough is not None and rows + lines >= enough):
+        return _Rows(rows + lines, True)
+    return _Rows(rows + math.ceil(lines * size / max(1, read)), False)
+
+
+def _count_lines(path: Path, most: int, until: float, enough: int | None) -> tuple[int, int]:
+    """Give an upper bound of the rows of a file, and the bytes that were read: in CSV a row may contain line breaks."""
+    header = path.suffix.lower() == ".csv"
+    breaks, read, last = 0, 0, b"\n"
     with path.open("rb") as file:
-        while piece := file.read(1 << 20):
+        while read < most and time.monotonic() < until and (enough is None or breaks - header < enough):
+            if not (piece := file.read(_PIECE)):
+                break
+            read += len(piece)
             breaks += piece.count(b"\n") + piece.count(b"\r") - piece.count(b"\r\n")
             last = piece[-1:]
     rows = breaks + (last not in b"\r\n")
-    return rows - 1 if rows and path.suffix.lower() == ".csv" else rows
+    return (rows - 1 if rows and header else rows), read
 
 
 def _columns(path: Path) -> list[str]:

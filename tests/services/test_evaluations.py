@@ -13,14 +13,17 @@ from services.access.caller import Caller, Scope
 from services.access.quotas import QuotaExceededError
 from services.access.tenants import TenantStore
 from services.client import ApiError
-from services.jobs.records import AttemptEnd, JobFilter
+from services.intake import evaluation
+from services.jobs.records import JobFilter
 from services.jobs.states import AttemptStatus, JobStatus
 from services.service import Service
 from services.settings import load_settings
 from tests.services.conftest import serving, wait_until
 from tests.services.searched import finished
 from tests.services.test_event_stream import Run
-from workloads.documents.job_folder import JobFolder, ResultDocument, StudentDocument
+from tests.teacher_files import CONFIG, expected_shapes, write_teacher, write_weights
+from workloads.documents.job_folder import JobFolder, ResultDocument, StudentDocument, TeacherDocument
+from workloads.shapes.teacher_files import shape_of
 from workloads.spec.errors import InputError
 from workloads.spec.evaluation import BaselineDocument, EvaluationResult, SeedScore, parse_accepted
 
@@ -280,6 +283,61 @@ def test_rows_that_cannot_be_counted_are_to_be_limited_where_tokens_are(service,
         service.evaluate(request_of(task=elsewhere | {"max_train_rows": 100}))
     service.evaluate(request_of(task=elsewhere | {"max_train_rows": 10}))
     assert service.standing("local")[1].tokens == before + 10 * 3 * 2 * 128
+
+
+def test_large_files_are_counted_no_further_than_is_needed(service, request_of, task, tmp_path, monkeypatch):
+    def tokens(**changes):
+        before = service.standing("local")[1].tokens
+        service.evaluate(request_of(task=task | changes, seeds=[0], epochs=1, sequence_length=16))
+        return service.standing("local")[1].tokens - before
+
+    read = []
+    row = b'{"sentence": "abc", "label": 1}\n'
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.jsonl").write_bytes(row * 8)
+    files = [str(tmp_path / f"{name}.jsonl") for name in ("one", "two")]
+    monkeypatch.setattr(evaluation, "_PIECE", len(row))
+    plain = evaluation._count_lines
+    monkeypatch.setattr(evaluation, "_count_lines", lambda *given: read.append(plain(*given)) or read[-1])
+    assert tokens(train=files) == 16 * 16
+    read.clear()
+    assert tokens(train=files, max_train_rows=3) == 3 * 16
+    assert read == [(3, 3 * len(row))], "it read on"
+
+    monkeypatch.setattr(evaluation, "_MOST_BYTES", 12 * len(row))
+    read.clear()
+    assert tokens(train=files) == 16 * 16, "the rest is estimated by its size"
+    assert sum(done for _, done in read) == 12 * len(row)
+    assert tokens(train=files, max_train_rows=14) == 14 * 16
+    TenantStore(service.engine).set("local", {"max_tokens": 10**9})
+    with pytest.raises(InputError, match="Rows are counted in the first") as caught:
+        tokens(train=files)
+    assert [(one.field, one.remedy) for one in caught.value.errors] == [("task.max_train_rows", "Set it.")]
+    assert tokens(train=files, max_train_rows=14) == 14 * 16
+
+    monkeypatch.setattr(evaluation, "_MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(evaluation, "_MOST_SECONDS", -1.0)
+    with pytest.raises(InputError, match="Rows are counted"):
+        tokens(train=files)
+
+
+def test_a_length_that_is_left_out_is_shown_as_the_model_reads(client, service, request_of, make_request, tmp_path):
+    positions = {"max_position_embeddings": 64}
+    short = write_teacher(tmp_path / "short", **positions)
+    write_weights(short / "model.safetensors", expected_shapes(CONFIG | positions))
+    made = client.evaluate(request_of(model={"teacher": {"model": str(short)}}))
+    assert made.request["sequence_length"] == 64
+    pointer = _findings(client, request_of(model={"teacher": {"model": str(short)}}, sequence_length=65))
+    assert pointer == {"/sequence_length": "The model reads at most 64 tokens, not 65."}
+    of_hub = client.evaluate(request_of(model={"teacher": {"model": "someone/some-hub-model"}}))
+    assert "sequence_length" not in of_hub.request, "not known before it is fetched"
+
+    teacher = TeacherDocument(fingerprint="t", shape=shape_of(short).to_json(), params=1, flops=1, sequence_length=64)
+    job = service.submit(make_request())
+    _end(service, job.id, ResultDocument(status="succeeded", students=[_student("stu_2")], teacher=teacher))
+    student = {"compression": job.id, "student": "stu_2"}
+    assert client.evaluate(request_of(model=student)).request["sequence_length"] == 64
+    assert "/sequence_length" in _findings(client, request_of(model=student, sequence_length=65))
 
 
 def test_a_deleted_compression_takes_the_evaluations_of_its_students_with_it(client, service, request_of, compression):

@@ -31,7 +31,15 @@ from workloads.runs.attempt.room import share_for
 from workloads.runs.attempt.run import Run
 from workloads.shapes import teacher_files
 from workloads.spec.errors import InputError
-from workloads.spec.evaluation import TASK, AcceptedEvaluation, EvaluationRequest, EvaluationResult, SeedScore, renamed
+from workloads.spec.evaluation import (
+    TASK,
+    AcceptedEvaluation,
+    EvaluationRequest,
+    EvaluationResult,
+    SeedScore,
+    renamed,
+    with_fitting_length,
+)
 from workloads.storage import artifacts
 from workloads.storage.artifacts import Artifact, Key
 from workloads.storage.places import confined
@@ -76,6 +84,7 @@ def evaluate(
     assert ray.is_initialized(), "The caller connects to Ray."
     progress.start(MODEL)
     folder = _model_folder(storage, request, work)
+    request = _with_length(request, folder)
     fingerprint = teacher_files.fingerprint(folder)
     keys, whole = _keys(request, fingerprint)
     progress.finish(MODEL)
@@ -114,6 +123,15 @@ def _model_folder(storage: Storage, request: AcceptedEvaluation, work: Path) -> 
         return fetch_teacher(spec, work / "model")
     except InputError as error:
         raise renamed(error, "teacher", "model.teacher") from error
+
+
+def _with_length(request: AcceptedEvaluation, folder: Path) -> AcceptedEvaluation:
+    """Set the length that the request left open, for the model in a folder."""
+    try:
+        longest = teacher_files.shape_of(folder).longest
+    except InputError as error:
+        raise renamed(error, "teacher", "model.teacher") from error
+    return with_fitting_length(request, longest)
 
 
 def _keys(request: AcceptedEvaluation, fingerprint: str) -> tuple[dict[int, Key], Key]:
@@ -176,6 +194,7 @@ def _result(
         train_rows=len(data.task.train),
         set_aside_rows=len(data.task.validation),
         rows_in_training=data.rows_in_training,
+        sequence_length=request.sequence_length,
         params=params,
         fingerprint=fingerprint,
         seconds=round(math.fsum(one.seconds for one in seeds), 3),

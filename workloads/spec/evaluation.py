@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from workloads.spec.errors import InputError
 from workloads.spec.parsing import parse_as
-from workloads.spec.part import DEFAULT_LENGTH, MOST_FILES, MOST_LENGTH, MOST_ROWS, Labels, Location, Name, Part, Word
+from workloads.spec.part import (
+    DEFAULT_LENGTH,
+    LEAST_LENGTH,
+    MOST_FILES,
+    MOST_LENGTH,
+    MOST_ROWS,
+    Labels,
+    Location,
+    Name,
+    Part,
+    Word,
+    with_length,
+)
 from workloads.spec.request import TeacherSpec
 from workloads.spec.search import TASK_FILES, Metric, TaskSpec
 
@@ -143,7 +155,7 @@ class EvaluationRequest(Part):
     batch_size: int = Field(32, ge=1, le=4096, description="Rows of a step.")
     sequence_length: int = Field(
         DEFAULT_LENGTH,
-        ge=8,
+        ge=LEAST_LENGTH,
         le=MOST_LENGTH,
         description="Tokens of a row; longer texts are cut. Default: 128, or the model's longest input if shorter.",
     )
@@ -209,6 +221,25 @@ def parse_accepted(data: Any) -> AcceptedEvaluation:
     return parse_as(AcceptedEvaluation, data, "model and task")
 
 
+_E = TypeVar("_E", bound=EvaluationRequest)
+
+
+def with_fitting_length(request: _E, longest: int) -> _E:
+    """Set the ``sequence_length`` that was not given, for a model that reads ``longest`` tokens.
+
+    Raises:
+        InputError: The one given is over ``longest``.
+    """
+    request = with_length(request, longest)
+    if request.sequence_length > longest:
+        raise InputError.of(
+            "sequence_length",
+            f"The model reads at most {longest} tokens, not {request.sequence_length}.",
+            f"Use at most {longest}.",
+        )
+    return request
+
+
 def renamed(error: InputError, old: str, new: str) -> InputError:
     """Return the same findings, with ``old`` replaced by ``new`` in the names of fields at or below it."""
 
@@ -263,6 +294,9 @@ class EvaluationResult(_Document):
     rows: int = Field(description="Rows scored on.")
     train_rows: int = Field(description="Rows trained on, without those set aside.")
     set_aside_rows: int = Field(description="Training rows that epoch and learning rate were chosen on.")
+    sequence_length: int | None = Field(
+        None, description="Tokens that longer texts were cut to; null where an older version scored it."
+    )
     rows_in_training: int = Field(description="Rows scored on whose texts are among the training rows too.")
     params: int = Field(description="Parameters of the model, without the task's head.")
     fingerprint: str = Field(description="Hash of the model's files.")

@@ -17,6 +17,7 @@ from workloads.spec.errors import FieldError, InputError
 from workloads.spec.parsing import parse_as
 from workloads.spec.part import (
     DEFAULT_LENGTH,
+    LEAST_LENGTH,
     MOST_BATCH,
     MOST_FILES,
     MOST_LENGTH,
@@ -122,7 +123,7 @@ class TrainingSpec(Part):
     )
     sequence_length: int = Field(
         DEFAULT_LENGTH,
-        ge=8,
+        ge=LEAST_LENGTH,
         le=MOST_LENGTH,
         description="Tokens of a training block; default: 128, or the teacher's longest input if that is shorter.",
     )
@@ -158,16 +159,16 @@ class TrainingSpec(Part):
 
     @model_validator(mode="after")
     def _sizes(self) -> TrainingSpec:
-        tokens = self.tokens_per_superlm
-        named = {"": tokens} if isinstance(tokens, int) else {f".{name}": value for name, value in tokens.items()}
-        findings = [
-            _less_than_a_step(f"tokens_per_superlm{name}", value, self)
-            for name, value in named.items()
-            if value < self.step_tokens
-        ]
-        if findings:
+        if findings := self.step_findings():
             raise InputError(findings)
         return self
+
+    def step_findings(self, prefix: str = "") -> list[FieldError]:
+        """Give the findings about lengths of less than one step, with fields that begin with ``prefix``."""
+        tokens = self.tokens_per_superlm
+        named = {"": tokens} if isinstance(tokens, int) else {f".{name}": value for name, value in tokens.items()}
+        found = (_less_than_a_step(f"{prefix}tokens_per_superlm{name}", value, self) for name, value in named.items())
+        return [finding for finding in found if finding is not None]
 
     @property
     def step_tokens(self) -> int:
@@ -184,11 +185,15 @@ class TrainingSpec(Part):
         return self.tokens_for(name) // self.step_tokens
 
 
-def _less_than_a_step(field: str, tokens: int, training: TrainingSpec) -> FieldError:
-    step = f"{training.batch_size} x {training.sequence_length}"
-    return FieldError(
-        field, f"{tokens} is less than one step of {step} tokens.", f"Give at least {training.step_tokens}."
-    )
+def _less_than_a_step(field: str, tokens: int, training: TrainingSpec) -> FieldError | None:
+    # A length that is not given follows from what the teacher reads; until that is known, any may come.
+    known = "sequence_length" in training.model_fields_set
+    length = training.sequence_length if known else LEAST_LENGTH
+    least = training.batch_size * length
+    if tokens >= least:
+        return None
+    step = f"{training.batch_size} x {length}"
+    return FieldError(field, f"{tokens} is less than one step of {step} tokens.", f"Give at least {least}.")
 
 
 class CompressionRequest(Part):
@@ -243,6 +248,16 @@ class CompressionRequest(Part):
         """Return the findings about the method's own parts, alone and together with the common ones."""
         return []
 
+    def step_findings(self) -> list[FieldError]:
+        """Give the findings about trainings of less than one step."""
+        return [*self.training.step_findings("training."), *self._polish_step_findings()]
+
+    def _polish_step_findings(self) -> list[FieldError]:
+        if self.polish is None:
+            return []
+        finding = _less_than_a_step("polish.tokens", self.polish.tokens, self.training)
+        return [] if finding is None else [finding]
+
     @property
     def heldout_rows(self) -> int:
         """Number of held-out rows that a student's loss is measured on."""
@@ -271,8 +286,7 @@ class CompressionRequest(Part):
                     FieldError(field, f"Two of '{field}' are named {doubled[0]!r}.", "Give each a name of its own.")
                 )
         findings += self.own_findings()
-        if self.polish is not None and self.polish.tokens < self.training.step_tokens:
-            findings.append(_less_than_a_step("polish.tokens", self.polish.tokens, self.training))
+        findings += self._polish_step_findings()
         if findings:
             raise InputError(findings)
         return self

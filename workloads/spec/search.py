@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from workloads.spec.part import (
     DEFAULT_LENGTH,
+    LEAST_LENGTH,
     MOST_FILES,
     MOST_HELDOUT_ROWS,
     MOST_LENGTH,
@@ -98,7 +99,7 @@ class TaskSpec(Part):
     learning_rate: float = Field(5e-5, gt=0, le=1, description="Highest learning rate of AdamW.")
     sequence_length: int = Field(
         DEFAULT_LENGTH,
-        ge=8,
+        ge=LEAST_LENGTH,
         le=MOST_LENGTH,
         description="Tokens of a row; longer texts are cut. Default: 128, or the model's longest input if shorter.",
     )

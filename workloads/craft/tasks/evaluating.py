@@ -32,8 +32,7 @@ from workloads.craft.tasks.metrics import Values, scores
 from workloads.craft.teacher import open_teacher
 from workloads.craft.text.tokenizer import open_tokenizer
 from workloads.spec.errors import InputError
-from workloads.spec.evaluation import TASK, BaselineDocument, EvaluationRequest, SeedScore, renamed
-from workloads.spec.part import with_length
+from workloads.spec.evaluation import TASK, BaselineDocument, EvaluationRequest, SeedScore, renamed, with_fitting_length
 
 Report = Callable[[int, int], None]
 """Callback with the number of steps done and of all steps."""
@@ -112,13 +111,7 @@ def prepare(request: EvaluationRequest, model: TaskModel) -> EvaluationData:
         InputError: The files cannot be used, there are too few training rows, or ``sequence_length`` is over the
             model's longest input.
     """
-    request = with_length(request, model.longest)
-    if request.sequence_length > model.longest:
-        raise InputError.of(
-            "sequence_length",
-            f"The model reads at most {model.longest} tokens, not {request.sequence_length}.",
-            f"Use at most {model.longest}.",
-        )
+    request = with_fitting_length(request, model.longest)
     try:
         data = read_task(request.task_spec(), TASK)
     except InputError as error:
