@@ -12,7 +12,7 @@ from workloads.shapes.architecture import TeacherShape
 from workloads.shapes.search_space import Space
 from workloads.shapes.spaces import spaces_for
 from workloads.spec.autodistil import AutoDistilRequest
-from workloads.spec.errors import FieldError, InputError
+from workloads.spec.errors import InputError
 from workloads.spec.search import MOST_CANDIDATES
 
 
@@ -36,9 +36,6 @@ class AutoDistil:
                 f"The sub-spaces hold {count:,} candidates; 'exhaustive' scores at most {MOST_CANDIDATES:,}.",
                 "Use the searcher 'random' or 'evolutionary' with a number of 'candidates', or smaller sub-spaces.",
             )
-        findings = _relation_heads(request, shape, spaces)
-        if findings:
-            raise InputError(findings)
         return spaces
 
     def steps(self, request: AutoDistilRequest) -> list[str]:
@@ -65,17 +62,6 @@ def autodistil(stages: TrainingStages) -> Trained:
     superlms = stages.train(teacher, corpus, spaces)
     scores = stages.search(teacher, corpus, spaces, superlms)
     return Trained(teacher, corpus, tuple(spaces), superlms, scores)
-
-
-def _relation_heads(request: AutoDistilRequest, shape: TeacherShape, spaces: Sequence[Space]) -> list[FieldError]:
-    heads = request.objective.relation_heads or shape.last_heads
-    lasts = {space.name: space.smallest.layers[-1] for space in spaces}
-    widths = {name: layer.heads * layer.head_width for name, layer in lasts.items()}
-    name, width = min(widths.items(), key=lambda item: item[1], default=("", heads))
-    if request.objective.relation is None or heads <= width:
-        return []
-    problem = f"{heads} relation heads cannot split the narrowest student of {name!r}, {width} wide."
-    return [FieldError("objective.relation_heads", problem, f"Use at most {width}.")]
 
 
 register_method(AutoDistil())

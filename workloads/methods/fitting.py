@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from workloads.methods.method import method_of
-from workloads.shapes.architecture import TeacherShape
-from workloads.shapes.search_space import Space
+from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.shapes.search_space import Space, members_or_draws
 from workloads.spec.errors import FieldError, InputError
 from workloads.spec.lengths import length_findings, too_long, with_lengths
 from workloads.spec.request import CompressionRequest
@@ -26,10 +28,39 @@ def fitting_spaces(request: CompressionRequest, shape: TeacherShape) -> list[Spa
     if request.training.sequence_length > shape.longest:
         findings.append(too_long("training.sequence_length", request.training.sequence_length, shape.longest))
     findings += length_findings(request, shape.longest)
+    findings += request.step_findings()
     try:
         spaces.extend(method_of(request).fit(request, shape))
     except InputError as error:
         findings += error.errors
+    findings += _relation_findings(request, shape, spaces)
     if findings:
         raise InputError(findings)
     return spaces
+
+
+def _relation_findings(request: CompressionRequest, shape: TeacherShape, spaces: Sequence[Space]) -> list[FieldError]:
+    """Give the findings about relations that the last layer of the teacher or of a student cannot give."""
+    if request.objective.relation is None:
+        return []
+    heads = request.objective.relation_heads or shape.last_heads
+    if not shape.last_heads:
+        return [_no_relations("The teacher's last layer has")]
+    widths = {space.name: min(map(_last_width, (space.smallest, *members_or_draws(space)))) for space in spaces}
+    name, width = min(widths.items(), key=lambda item: item[1], default=("", heads))
+    if not width:
+        return [_no_relations(f"The last layers of some students of {name!r} have")]
+    if heads <= width:
+        return []
+    problem = f"{heads} relation heads cannot split the narrowest student of {name!r}, {width} wide."
+    return [FieldError("objective.relation_heads", problem, f"Use at most {width}.")]
+
+
+def _no_relations(whose: str) -> FieldError:
+    problem = f"{whose} no heads, and so no relations."
+    return FieldError("objective.relation", problem, "Set it to null and give an 'output'.")
+
+
+def _last_width(architecture: Architecture) -> int:
+    last = architecture.layers[-1]
+    return last.heads * last.head_width

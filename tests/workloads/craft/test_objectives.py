@@ -269,3 +269,14 @@ def test_relation_heads_are_those_of_the_teachers_last_layer_and_split_no_more_t
     headless = replace(SHAPE, architecture=Architecture(12, (Layer(6, 2, 48, 0), Layer(0, 2, 48, 1))))
     with pytest.raises(InputError, match="last layer has no heads"):
         objective_for(ObjectiveSpec(), headless)
+
+
+def test_ordered_heads_are_refused_where_relations_of_another_layer_are_read() -> None:
+    loss = RelationLoss("kl", 4, "spread")
+    last, both = Objective((Relation("values", loss, 6),)), Objective(tuple(Relation("keys", loss, n) for n in (2, 6)))
+    last.check_order(6)
+    with pytest.raises(InputError, match="relations of layers 2;") as refused:
+        both.check_order(6)
+    (found,) = refused.value.errors
+    assert found.field == "subspaces.importance"
+    assert "Set it to false" in found.remedy

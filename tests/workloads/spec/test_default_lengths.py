@@ -74,3 +74,35 @@ def test_an_evaluations_length_waits_too() -> None:
     assert with_length(parse_accepted(kept), 64).sequence_length == 64
     given = parse_evaluation(EVALUATION | {"sequence_length": 128}).accepted(None)
     assert with_length(parse_accepted(to_keep(given)), 64).sequence_length == 128
+
+
+STEP = 32 * 64
+SHORT: list[tuple[str, dict[str, Any]]] = [
+    ("training.tokens_per_superlm", {"training": {"tokens_per_superlm": STEP}}),
+    (
+        "training.tokens_per_superlm.base",
+        {"training": {"tokens_per_superlm": {"tiny": 10**6, "small": 10**6, "base": STEP}}},
+    ),
+    ("polish.tokens", {"polish": {"tokens": STEP}}),
+]
+
+
+@pytest.mark.parametrize(("field", "changes"), SHORT, ids=[field for field, _ in SHORT])
+def test_a_training_of_a_step_is_judged_by_the_teachers_own_length(field: str, changes: dict[str, Any]) -> None:
+    request = parse_request(REQUEST | changes)
+    assert fitting_spaces(request, shape_reading(64))
+    with pytest.raises(InputError) as refused:
+        fitting_spaces(request, shape_reading(65))
+    assert [found.field for found in refused.value.errors] == [field]
+    assert "32 x 65 tokens" in refused.value.errors[0].problem
+    assert refused.value.errors[0].remedy == "Give at least 2080."
+
+
+@pytest.mark.parametrize(("field", "changes"), SHORT, ids=[field for field, _ in SHORT])
+def test_a_training_of_no_step_is_refused_before_the_teacher_is_known(field: str, changes: dict[str, Any]) -> None:
+    part = field.partition(".")[0]
+    for fewer in ({"batch_size": 257}, {"sequence_length": 65}):  # of eight tokens at least; of as many as are given
+        given = changes | {"training": {**changes.get("training", {}), **fewer}}
+        with pytest.raises(InputError) as refused:
+            parse_request(REQUEST | given)
+        assert [found.field.partition(".")[0] for found in refused.value.errors] == [part]

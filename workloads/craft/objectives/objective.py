@@ -51,6 +51,25 @@ class Objective:
         """The signals that the terms need of the teacher."""
         return _union(term.teacher_wants() for term in self.terms)
 
+    def check_order(self, layers: int) -> None:
+        """Refuse relations that cannot be read once a teacher's heads are ordered by importance.
+
+        A SuperLM keeps the order of the last layer's heads alone.
+
+        Args:
+            layers: How many layers the teacher has.
+
+        Raises:
+            InputError: A term reads relations of another layer.
+        """
+        if others := sorted(self.teacher_wants.relations - {layers}):
+            raise InputError.of(
+                "subspaces.importance",
+                f"Heads are ordered by importance, and the objective reads relations of layers "
+                f"{', '.join(map(str, others))}; only those of the last layer can be read in that order.",
+                "Set it to false, or use relations of the last layer alone.",
+            )
+
     def student_wants(self, architecture: Architecture) -> Wants:
         """Return the signals that the terms need of a student."""
         return _union(term.student_wants(len(architecture.layers)) for term in self.terms)

@@ -126,7 +126,7 @@ class Relation:
         """Return the teacher's relation, with its dimensions in ``head_order`` if that is not None."""
         x_BLA = getattr(teacher, self.of)[self.teacher_layer]
         if head_order is not None:
-            assert self.teacher_layer == teacher.layers, "the order is that of the last layer's heads"
+            assert self.teacher_layer == teacher.layers, "see Objective.check_order"
             x_BLA = x_BLA[..., head_order]
         return self.loss.target(x_BLA, batch.mask_BL)
 

@@ -96,6 +96,9 @@ class StoredTraining(TrainingStages):
         """
         spaces = fitting_spaces(self.request, teacher.shape)
         # Check now what would otherwise end the run hours later.
+        objective = objective_for(self.request.objective, teacher.shape)
+        if self.request.orders_by_importance:
+            objective.check_order(teacher.shape.layers)
         share_for(WORKERS_FIELD, workers=self.request.training.workers)
         for budget in self.request.budgets:
             if budget.latency_target is not None:
