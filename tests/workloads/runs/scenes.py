@@ -98,7 +98,7 @@ class Scene:
     def request(self, **training: Any) -> CompressionRequest:
         base = {
             "tokens_per_superlm": STEPS * LENGTH * BATCH, "sequence_length": LENGTH, "batch_size": BATCH,
-            "dropout": 0.0, "max_failures": 0, **training,
+            "max_failures": 0, **training,
         }  # fmt: skip
         return parse_request(
             {

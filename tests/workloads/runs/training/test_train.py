@@ -52,10 +52,11 @@ def test_two_workers_give_the_weights_of_one(scene: Scene) -> None:
 def test_a_run_continued_from_a_checkpoint_ends_with_the_same_weights(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = {name: scene.weights(artifact) for name, artifact in scene.train(scene.request(), "cmp_a-1")[0].items()}
-    scene.forget(scene.request())
+    plain = scene.request(dropout=0.0)
+    whole = {name: scene.weights(artifact) for name, artifact in scene.train(plain, "cmp_a-1")[0].items()}
+    scene.forget(plain)
     # A storage whose checkpoints of a first attempt were kept: its end is taken away, as a kill would.
-    request = scene.request(checkpoint_every_steps=4)
+    request = scene.request(checkpoint_every_steps=4, dropout=0.0)
     cleared: list[str] = []
     real = Storage.remove
     monkeypatch.setattr(
