@@ -151,14 +151,15 @@ def _cause(error: Any) -> BaseException:
         if isinstance(start, WorkerGroupStartupFailedError):
             return LostError(RuntimeError(str(start)))
         return RuntimeError(str(start))
-    failures = [getattr(one, "_base_exc", one) for one in error.worker_failures.values()]  # below Ray's wrapper
+    workers = list(getattr(error, "worker_failures", {}).values())
+    failures = [getattr(one, "_base_exc", one) for one in workers]  # below Ray's wrapper
     for failure in failures:
         if isinstance(failure, InputError):
             return failure
     for failure in failures:
         if isinstance(failure, OSError):
             return LostError(failure)
-    return LostError(RuntimeError(str(next(iter(error.worker_failures.values()), error))))
+    return LostError(RuntimeError(str(workers[0] if workers else error)))
 
 
 def _read_failure(storage: Storage, job: GroupJob) -> BaseException | None:
