@@ -367,5 +367,5 @@ def _evaluate_seed(
 
     device = torch.device("cuda" if shared.gpu else "cpu")
     score = evaluate_seed(base, rows, shared.request, seed, device, Reports(report, epoch_report))
-    ray.get(last)  # so that no report of a seed comes after its end
+    ray.get(last)  # so that no report arrives after the end of its seed
     return score

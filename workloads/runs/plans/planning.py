@@ -169,7 +169,7 @@ def _calibrate_task(
 
 
 def _take(needs: Needs) -> torch.device:
-    """Use what a worker of these needs has: its CPUs as threads, and its GPU."""
+    """Set PyTorch up for the worker's CPUs, and give its device."""
     set_up_torch(int(needs["CPU"]))
     return torch.device("cuda") if needs.get("GPU") else torch.device("cpu")
 

@@ -190,7 +190,7 @@ def _worker(config: dict[str, Any]) -> None:
             teacher = open_teacher(storage.fetch(job.teacher_files, Path(temporary)))
             begun = _start(job, teacher, storage, checkpoints, worker)
             losses = _train(job, begun, storage, checkpoints, config["queue"])
-    except InputError as error:  # all workers read and compute the same, so none waits for one that is gone
+    except InputError as error:  # all workers compute the same losses and raise it together, so none waits for another
         _write_failure(job, worker.rank, storage, error)
         return
     if worker.rank == 0:
@@ -213,7 +213,7 @@ class _Begun:
 
 
 def _start(job: GroupJob, teacher: Teacher, storage: Storage, checkpoints: Checkpoints, worker: Worker) -> _Begun:
-    """Build the trainer as it stood at the last committed checkpoint, the same on all workers."""
+    """Build the trainer in the state of the last committed checkpoint, the same on all workers."""
     request, training, device = job.request, job.request.training, worker.device
     objective = objective_for(request.objective, teacher.shape)
     found = _from_first(checkpoints.latest(), worker.world)
@@ -239,7 +239,7 @@ def _start(job: GroupJob, teacher: Teacher, storage: Storage, checkpoints: Check
 
 
 def _order(job: GroupJob, teacher: Teacher, storage: Storage, worker: Worker) -> Order:
-    """Measure the importance on the first worker; the others take its order."""
+    """Measure the importance on the first worker, and give its order to the others."""
     order = None
     if worker.rank == 0:
         with closing(_batches(job, storage, 0)) as batches:
