@@ -154,7 +154,7 @@ def calibrate_task(
     """Time a few steps of fine-tuning an untrained candidate on random rows of the task.
 
     Args:
-        teacher: Opened.
+        teacher: The opened teacher.
         candidate: Its sub-space and its architecture.
         task: Tokens and labels.
         spec: Settings of the task.

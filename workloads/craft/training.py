@@ -69,11 +69,11 @@ class GroupTrainer:
     the number of workers and the micro-batches change them by no more than the rounding of sums.
 
     Args:
-        teacher: Opened, on the worker's device.
-        members: Started SuperLMs, by name.
-        objective: What they are trained to match.
+        teacher: The opened teacher, on the worker's device.
+        members: The SuperLMs by name of their sub-space.
+        objective: The objective that they are trained on.
         training: Learning rate, schedule, sandwich and so on.
-        seed: Of subnet draws and dropout.
+        seed: Seed of subnet draws and dropout.
         worker: This worker.
     """
 

@@ -19,7 +19,7 @@ Labels = Annotated[dict[Name, Annotated[str, Field(max_length=1000)]], Field(max
 """Free labels by name."""
 
 DEFAULT_LENGTH = 128
-"""Tokens of a sequence where a request does not say, and the model reads as many."""
+"""Default length of a sequence in tokens, unless the model's longest input is shorter."""
 LEAST_LENGTH, MOST_LENGTH = 8, 4096
 """Bounds of the tokens of a sequence."""
 MOST_TOKENS = 10**13
