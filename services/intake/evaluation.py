@@ -34,7 +34,7 @@ from workloads.storage.places import Places
 from workloads.storage.walking import kind_of
 
 _LONGEST_LINE = 1 << 20
-"""Characters of a line that are read for the names of columns."""
+"""Most characters of a line to read for the names of columns."""
 _MOST_BYTES, _MOST_SECONDS = 256 << 20, 1.0
 """Limits up to which rows are counted while a request waits for its answer."""
 _PIECE = 1 << 20
@@ -96,7 +96,7 @@ def accept_evaluation(asked: EvaluationRequest, jobs: JobStore, places: Places, 
 
 
 def _tokens(asked: EvaluationRequest, limited: bool) -> int:
-    """Upper bound of the tokens trained on; where a quota limits them, rows that are not counted need a limit."""
+    """Upper bound of the tokens to train on; if a quota limits them, rows that are not counted need a limit."""
     task = asked.task
     local = [Path(path) for path in task.train if "://" not in path]
     found = _count_rows(local, task.max_train_rows)
@@ -105,12 +105,13 @@ def _tokens(asked: EvaluationRequest, limited: bool) -> int:
         rows = task.max_train_rows
     elif not counted and limited:
         why = (
-            f"Rows are counted in the first {_MOST_BYTES >> 20} MiB of the files, and no longer than "
-            f"{_MOST_SECONDS:g} s"
+            f"rows are counted only in the first {_MOST_BYTES >> 20} MiB of files, for at most {_MOST_SECONDS:g} s"
             if len(local) == len(task.train)
-            else "The files in buckets have an unknown number of rows"
+            else "the number of rows of files in buckets is unknown"
         )
-        raise InputError.of(f"{TASK}.max_train_rows", f"{why}, and tokens to train on are limited.", "Set it.")
+        raise InputError.of(
+            f"{TASK}.max_train_rows", f"Your quota limits tokens to train on, and {why}.", "Set max_train_rows."
+        )
     return asked.training_tokens(rows)
 
 

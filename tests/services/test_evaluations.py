@@ -310,14 +310,14 @@ def test_large_files_are_counted_no_further_than_is_needed(service, request_of, 
     assert sum(done for _, done in read) == 12 * len(row)
     assert tokens(train=files, max_train_rows=14) == 14 * 16
     TenantStore(service.engine).set("local", {"max_tokens": 10**9})
-    with pytest.raises(InputError, match="Rows are counted in the first") as caught:
+    with pytest.raises(InputError, match="rows are counted only in the first") as caught:
         tokens(train=files)
-    assert [(one.field, one.remedy) for one in caught.value.errors] == [("task.max_train_rows", "Set it.")]
+    assert [(one.field, one.remedy) for one in caught.value.errors] == [("task.max_train_rows", "Set max_train_rows.")]
     assert tokens(train=files, max_train_rows=14) == 14 * 16
 
     monkeypatch.setattr(evaluation, "_MOST_BYTES", 1 << 20)
     monkeypatch.setattr(evaluation, "_MOST_SECONDS", -1.0)
-    with pytest.raises(InputError, match="Rows are counted"):
+    with pytest.raises(InputError, match="rows are counted"):
         tokens(train=files)
 
 

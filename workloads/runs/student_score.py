@@ -22,6 +22,7 @@ from workloads.answers.heldout_record import FIELD, FILE, HeldoutRecord
 from workloads.craft.blocks import Blocks, TokenRows
 from workloads.craft.card import is_ours
 from workloads.craft.objectives.objective import Objective, objective_for
+from workloads.craft.precision import set_up_torch
 from workloads.craft.saved_student import SavedStudent, open_student
 from workloads.craft.scoring import Heldout, Losses, heldout_batches, rows_at_once
 from workloads.craft.teacher import Teacher, fetch_teacher, open_teacher
@@ -264,6 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, required=True, help=f"local folder for temporary files and {ANSWER}")
     given = parser.parse_args(arguments)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    set_up_torch(torch.get_num_threads())  # as the search did, so that its number can come out again
     try:
         storage = None if given.storage is None else Storage.open(given.storage)
         options = ScoreOptions(given.teacher, tuple(given.text), storage, given.rows)

@@ -24,8 +24,9 @@ from workloads.craft.objectives.objective import objective_for
 from workloads.craft.scoring import Heldout, heldout_batches, score_rows
 from workloads.craft.superlm_files import build_superlm
 from workloads.craft.teacher import Teacher, open_teacher
-from workloads.runs.attempt.run import Run
-from workloads.runs.corpus import prepare_corpus
+from workloads.craft.text.tokenizer import Tokenizer
+from workloads.runs.attempt.run import News, Run
+from workloads.runs.corpus import plan_corpus, prepare_corpus
 from workloads.runs.student_score import ScoreOptions, main, score_student
 from workloads.runs.students import Origin, build_student
 from workloads.shapes.architecture import Architecture
@@ -103,10 +104,8 @@ def deliver(
     request = _request(folder, objective or {})
     storage = Storage.open(str(folder / "storage"))
     target = objective_for(request.objective, teacher.shape)
-    corpus = prepare_corpus(
-        storage, request.corpus, tokenizer_folder=teacher.folder, sequence_length=LENGTH, layout=target.layout,
-        batch_size=8, builder="cmp_a-1", progress=lambda *_: None,
-    )  # fmt: skip
+    plan = plan_corpus(request.corpus, Tokenizer.load(teacher.folder), LENGTH, target.layout)
+    corpus = prepare_corpus(storage, plan, 8, "cmp_a-1", News.unheard())
     batches = heldout_batches(Blocks.open(storage, corpus, "heldout").read(range(ROWS)), 5, [rows])
     built = build_superlm(teacher, space, order=importance_order(teacher, batches), maps=target.maps)
     assert built.head_order is not None and built.head_order.tolist() != sorted(built.head_order.tolist())

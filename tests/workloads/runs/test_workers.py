@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from workloads.craft.latency.cores import held_to_cores
-from workloads.runs import evaluation, proxy
+from workloads.runs import evaluation, proxy, student_score
 from workloads.runs.plans import planning
 from workloads.runs.search import trial
 from workloads.runs.training import train_group
@@ -45,6 +46,11 @@ def test_a_worker_on_a_gpu_multiplies_in_tf32(start: Callable[[], object]) -> No
         start()
     assert torch.get_float32_matmul_precision() == "high"
     assert torch.get_num_threads() == 1
+
+
+def test_a_student_is_scored_again_as_the_search_scored_it(tmp_path: Path) -> None:
+    student_score.main([str(tmp_path / "nowhere"), "--work", str(tmp_path)])
+    assert torch.get_float32_matmul_precision() == "high"
 
 
 def test_a_measurement_of_latency_leaves_precision_as_users_have_it() -> None:
