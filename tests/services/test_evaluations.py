@@ -14,7 +14,7 @@ from services.access.quotas import QuotaExceededError
 from services.access.tenants import TenantStore
 from services.client import ApiError
 from services.intake import evaluation
-from services.jobs.records import JobFilter
+from services.jobs.records import AttemptEnd, JobFilter
 from services.jobs.states import AttemptStatus, JobStatus
 from services.service import Service
 from services.settings import load_settings

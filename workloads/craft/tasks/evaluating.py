@@ -227,7 +227,7 @@ def evaluate_seed(
     Raises:
         InputError: Fine-tuning diverged with every learning rate.
     """
-    return evaluate_rows(base, data, request, seed, device, report, epoch_report)[0]
+    return evaluate_rows(base, data, request, seed, device, reports)[0]
 
 
 def evaluate_rows(
@@ -236,8 +236,7 @@ def evaluate_rows(
     request: EvaluationRequest,
     seed: int,
     device: torch.device,
-    report: Report = lambda done, total: None,
-    epoch_report: EpochReport = lambda done, total, metrics: None,
+    reports: Reports = Reports(),
 ) -> tuple[SeedScore, Values]:
     """Do what :func:`evaluate_seed` does, and give the answer to each row scored on as well: ``[M]``."""
     begun, done, total = time.monotonic(), 0, steps_in_all(request, data)
