@@ -113,7 +113,5 @@ def _tell(score: StudentScore) -> None:
 
 
 def _of(loss: LossDocument) -> str:
-    from services.cli.numbers import losses
-
-    spread = "" if loss.spread is None else f" ± {losses([loss.spread])[0]}"
+    spread = "" if loss.spread is None else f" ± {loss.spread:#.2g}"
     return f"{spread}, {loss.rows:,} rows"

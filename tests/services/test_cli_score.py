@@ -50,7 +50,7 @@ def test_the_loss_stands_beside_the_recorded_one(program):
     done = _run("student")
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
-        "loss      0.5771 ± 0.003100, 96 rows of 128 tokens",
+        "loss      0.5771 ± 0.0031, 96 rows of 128 tokens",
         "recorded  0.5770, 96 rows",
         "ratio     1.0002",
         "text      the compression's held-out text: /data",
