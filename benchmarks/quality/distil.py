@@ -28,7 +28,7 @@ from workloads.craft.objectives.objective import Objective
 from workloads.craft.scoring import score
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import build_superlm, load_superlm, save_superlm, wiring_of
-from workloads.craft.training import GroupTrainer, Member
+from workloads.craft.training import GroupTrainer, Member, Worker
 from workloads.shapes.parameters import place_of
 from workloads.shapes.search_space import Space, space_from_json
 from workloads.spec.request import TrainingSpec
@@ -152,7 +152,8 @@ class Distillation:
 
     def _trainer(self, training: TrainingSpec, steps: int, seed: int) -> GroupTrainer:
         scene, members = self.scene, self._members(steps)
-        return GroupTrainer(scene.teacher, members, self._objective(), training, seed=seed, device=scene.device)
+        worker = Worker(scene.device)
+        return GroupTrainer(scene.teacher, members, self._objective(), training, seed=seed, worker=worker)
 
     def _members(self, steps: int) -> dict[str, Member]:
         scene, objective, members = self.scene, self._objective(), {}

@@ -22,6 +22,7 @@ from workloads.craft.scoring import Heldout, heldout_batches, rows_at_once
 from workloads.craft.signals import Batch
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.craft.text.tokenizer import Tokenizer
+from workloads.runs.attempt.run import News
 from workloads.runs.corpus import DIRECT_BYTES, plan_corpus, prepare_corpus
 from workloads.spec.request import CorpusSpec, ObjectiveSpec
 from workloads.storage.artifacts import Artifact, find
@@ -131,13 +132,4 @@ class Scene:
             return found
         small = plan.size is not None and plan.size < DIRECT_BYTES
         with contextlib.nullcontext() if small else local_ray():  # the product tokenises larger corpora on Ray
-            return prepare_corpus(
-                self.storage,
-                spec,
-                tokenizer_folder=self.teacher.folder,
-                sequence_length=self.length,
-                layout=self.objective.layout,
-                batch_size=self.batch_size,
-                builder="quality-1",
-                progress=lambda *_: None,
-            )
+            return prepare_corpus(self.storage, plan, self.batch_size, "quality-1", News.unheard())

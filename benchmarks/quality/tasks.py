@@ -18,7 +18,7 @@ from benchmarks.quality.rows import Values
 from workloads.craft.objectives.output import pool
 from workloads.craft.tasks.data import read_task
 from workloads.craft.tasks.encoding import EncodedRows, encode_rows
-from workloads.craft.tasks.evaluating import TaskModel, evaluate_rows, prepare
+from workloads.craft.tasks.evaluating import Reports, TaskModel, evaluate_rows, prepare
 from workloads.spec.evaluation import EvaluationRequest
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -65,7 +65,7 @@ def tune(
     """Fine-tune and score with one seed; give the scores, and the answers to the validation rows ``[M]``."""
     data = prepare(request, model)
     score, answers_M = evaluate_rows(
-        model.model, data, request, seed, device, lambda done, total: report(done, total, "steps")
+        model.model, data, request, seed, device, Reports(lambda done, total: report(done, total, "steps"))
     )
     return score.model_dump(), answers_M.astype(np.float32)
 
