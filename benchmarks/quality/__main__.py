@@ -50,8 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         places = Places(given.work, given.data, given.teachers)
     limits = Limits(given.only, given.hours, given.jobs)
-    complete = run(profile, places, results, limits, say)
-    say("all pieces are there" if complete else "stopped for lack of time; run it again to go on")
+    try:
+        complete = run(profile, places, results, limits, say)
+    except KeyboardInterrupt:
+        say("interrupted; finished pieces are kept, and the same command goes on")
+        return 130
+    except (LookupError, RuntimeError) as error:
+        say(str(error))
+        return 1
+    say("all pieces are there" if complete else "stopped for lack of time; the same command goes on")
     return 0
 
 

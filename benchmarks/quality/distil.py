@@ -182,7 +182,8 @@ class Distillation:
         return None
 
     def _state(self, found: Artifact) -> Mapping[str, Tensor]:
-        return load_file(Path(self.scene.storage.path(found.files)) / _STATE)
+        state: dict[str, Tensor] = load_file(Path(self.scene.storage.path(found.files)) / _STATE)
+        return state
 
     def _save_trunk(self, trainer: GroupTrainer, steps: int, cpu_seconds: float) -> None:
         storage, key, builder = self.scene.storage, self._trunk_key(steps), f"quality-{uuid.uuid4().hex[:8]}"

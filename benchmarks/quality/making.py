@@ -128,8 +128,8 @@ class Maker:
         return self._scenes[piece.fingerprint]
 
     def _check_labels(self, piece: Piece, rows: Rows) -> None:
-        here = tasks.labels_of(piece.inputs["task"], self._places.data)
-        if not np.array_equal(here, rows[piece.fingerprint].values):
+        here, there = tasks.labels_of(piece.inputs["task"], self._places.data), rows[piece.fingerprint].values
+        if there is None or not np.array_equal(here, there):
             raise ValueError(
                 f"The validation rows of {piece.inputs['task']} are not those that the rows were made with."
             )

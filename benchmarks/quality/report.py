@@ -16,13 +16,14 @@ from benchmarks.quality.planning import plan_of
 from benchmarks.quality.profiles import PROFILES, Profile
 from benchmarks.quality.questions import member_of
 from benchmarks.quality.rows import Row, Rows
-from benchmarks.quality.shapes import cost_of
+from benchmarks.quality.shapes import EQUAL, cost_of, is_equal
 from benchmarks.quality.statistics import AVERAGED, Answers, average, difference, plain, points, tau_in_bands
 from workloads.craft.pictures import Picture
 from workloads.shapes.architecture import TeacherShape
 
 NOTE = (
-    "Multiply-accumulates (MACs) of 128 tokens. Scores are points on the validation rows: SST-2 and RTE accuracy, MRPC "
+    f"Multiply-accumulates (MACs) of 128 tokens; ≠ marks those that differ from the chosen student's by more than "
+    f"{EQUAL:.0%}. Scores are points on the validation rows: SST-2 and RTE accuracy, MRPC "
     "the mean of accuracy and F1, STS-B Spearman, CoLA Matthews; ± is the standard deviation over seeds of "
     "fine-tuning. The average is that of SST-2, MRPC, RTE and STS-B. Differences are paired by seed; their 90 % "
     "intervals come from a bootstrap over validation rows. *STS-B untuned* is Spearman's correlation of the cosines of "
@@ -151,7 +152,7 @@ class _Report:
         cost = cost_of(self._shape, entry.architecture)
         answers = self._answers(entry)
         cells: list[object] = [entry.role, entry.architecture.describe()]
-        cells += [f"{cost.flops / 1e6:,.0f}", f"{cost.params / 1e6:.1f}", f"{entry.distil.inputs['tokens']:,}"]
+        cells += [self._macs(entry, chosen), f"{cost.params / 1e6:.1f}", f"{entry.distil.inputs['tokens']:,}"]
         loss = self._loss(entry)
         cells.append("–" if loss is None else _short(loss))
         cells += [_spread(plain(task, answers[task])) if task in answers else "–" for task in self._profile.tasks]
@@ -162,6 +163,11 @@ class _Report:
         paid = [self._rows.get(piece.fingerprint) for piece in entry.paid]
         cells.append("–" if any(row is None for row in paid) else f"{sum(_paid(row) for row in paid if row):,.0f}")
         return _line(cells)
+
+    def _macs(self, entry: Entry, chosen: Entry | None) -> str:
+        macs = cost_of(self._shape, entry.architecture).flops
+        unequal = chosen is not None and not is_equal(macs, cost_of(self._shape, chosen.architecture).flops)
+        return f"{macs / 1e6:,.0f}{' ≠' if unequal else ''}"
 
     def _goals(self, teachers: Sequence[Entry], entries: Sequence[Entry], chosen: Entry | None) -> list[str]:
         ours = None if chosen is None else self._average(chosen)

@@ -7,6 +7,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from benchmarks.quality.scene import Places
 
 Say = Callable[[str], None]
+MOST_FAILURES = 3
+"""After so many failed pieces none is begun any more."""
 _SAY_SECONDS = 20.0
 """Least seconds between two lines about one piece."""
 
@@ -64,10 +67,14 @@ class _Pace:
 def run(profile: Profile, places: Places, results: Path, limits: Limits, say: Say) -> bool:
     """Run the pieces that have no row yet, and tell whether all that were asked for are there.
 
+    A piece that fails keeps no other from running, unless that needs it.
+
     Raises:
         LookupError: No piece has a name such as ``limits.only``.
+        RuntimeError: Pieces failed; the others have their rows.
     """
     pace, running = _Pace(), dict[Future[Row], Piece]()
+    failed: dict[str, BaseException] = {}
     with _workers(profile, places, limits.jobs) as submit:
         while True:
             rows = read_rows(results)
@@ -78,17 +85,27 @@ def run(profile: Profile, places: Places, results: Path, limits: Limits, say: Sa
             missing = [piece for piece in wanted if piece.fingerprint not in rows]
             if not wanted or (not missing and not only_named(wanted, limits.only)):
                 raise LookupError(f"No piece of {profile.name} has {limits.only!r} in its name; see --list.")
-            busy = {piece.fingerprint for piece in running.values()}
+            begun = {piece.fingerprint for piece in running.values()} | set(failed)
             for piece in missing:
-                if len(running) == limits.jobs or not _in_time(piece, pace, limits):
+                if len(running) == limits.jobs or len(failed) >= MOST_FAILURES or not _in_time(piece, pace, limits):
                     break
-                if piece.fingerprint not in busy and all(need.fingerprint in rows for need in piece.needs):
+                if piece.fingerprint not in begun and all(need.fingerprint in rows for need in piece.needs):
                     say(f"begins: {piece.name} (about {told(pace.seconds([piece], 1))})")
                     running[submit(piece, _needed(piece, rows))] = piece
             if not running:
+                if failed:
+                    told_of = "; ".join(f"{plan.pieces[one].name}: {error}" for one, error in failed.items())
+                    raise RuntimeError(f"Pieces failed: {told_of}") from list(failed.values())[-1]
                 return not missing
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                piece, row = running.pop(future), future.result()
+                piece, error = running.pop(future), future.exception()
+                if error is not None:
+                    if not isinstance(error, Exception) or isinstance(error, BrokenProcessPool):
+                        raise error
+                    say(f"failed: {piece.name}: {error}")
+                    failed[piece.fingerprint] = error
+                    continue
+                row = future.result()
                 append_rows(results, [row])
                 pace.note(piece, row)
                 left = [one for one in missing if one.fingerprint != piece.fingerprint]
@@ -145,7 +162,10 @@ def _workers(profile: Profile, places: Places, jobs: int) -> Iterator[Callable[[
 
         def here(piece: Piece, rows: dict[str, Row]) -> Future[Row]:
             future: Future[Row] = Future()
-            future.set_result(_run(piece, rows))
+            try:
+                future.set_result(_run(piece, rows))
+            except Exception as error:
+                future.set_exception(error)
             return future
 
         yield here

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import importlib.util
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from benchmarks.demo_scene import local_ray
 from workloads.craft.blocks import Blocks
 from workloads.craft.importance import Order, importance_order
 from workloads.craft.objectives.objective import Objective, objective_for
@@ -119,17 +118,18 @@ class Scene:
         """Held-out rows of the corpus, at most as many as models are scored on."""
         return min(self._heldout_rows, Blocks.open(self.storage, self.corpus, "heldout").rows)
 
-    def batches(self, seed: int, first: int) -> Iterator[Batch]:
+    def batches(self, seed: int, first: int) -> Generator[Batch, None, None]:
         """Yield training batches in the order of a seed, from the number ``first``, without end."""
         blocks = Blocks.open(self.storage, self.corpus, "train")
-        with closing(blocks.batches(seed, self.batch_size, first)) as source:
-            for rows in source:
-                yield Batch(torch.as_tensor(rows.input_ids), None if rows.mask is None else torch.as_tensor(rows.mask))
+        for rows in blocks.batches(seed, self.batch_size, first):
+            yield Batch(torch.as_tensor(rows.input_ids), None if rows.mask is None else torch.as_tensor(rows.mask))
 
     def _prepare(self, spec: CorpusSpec) -> Artifact:
         plan = plan_corpus(spec, Tokenizer.load(self.teacher.folder), self.length, self.objective.layout)
         if (found := find(self.storage, plan.key)) is not None:
             return found
+        from benchmarks.demo_scene import local_ray  # of Ray, which a machine that has the corpus need not have
+
         small = plan.size is not None and plan.size < DIRECT_BYTES
         with contextlib.nullcontext() if small else local_ray():  # the product tokenises larger corpora on Ray
             return prepare_corpus(self.storage, plan, self.batch_size, "quality-1", News.unheard())

@@ -64,10 +64,10 @@ def points(task: str, predicted_N: Array, labels_N: Array, counts_DN: Array) -> 
     if task == "mrpc":
         named = 2 * right[1] + wrong[0] + wrong[1]
         f1 = np.divide(2 * right[1], named, out=np.zeros_like(named), where=named > 0)
-        return 50 * (accuracy + f1)
+        return np.asarray(50 * (accuracy + f1))
     if task == "cola":
-        return 100 * _matthews(right, wrong)
-    return 100 * accuracy
+        return np.asarray(100 * _matthews(right, wrong))
+    return np.asarray(100 * accuracy)
 
 
 def plain(task: str, answers: Answers) -> Array:

@@ -79,14 +79,15 @@ def similarities(model: TaskModel, request: EvaluationRequest, device: torch.dev
     for texts in sides.texts:
         one = replace(sides, texts=(texts,))
         pooled.append(_pooled(model, encode_rows(one, request.sequence_length, model.tokenizer, types), device))
-    return torch.nn.functional.cosine_similarity(*pooled).cpu().numpy().astype(np.float32)
+    first_MH, second_MH = pooled
+    return torch.nn.functional.cosine_similarity(first_MH, second_MH).cpu().numpy().astype(np.float32)
 
 
 def _pooled(model: TaskModel, rows: EncodedRows, device: torch.device) -> Tensor:
     module = model.model.to(device).eval()
-    pooled_BH = torch.empty(len(rows), module.config.hidden_size)
+    pooled_MH = torch.empty(len(rows), module.config.hidden_size)
     for part in rows.by_length(_ROWS_AT_ONCE):
         batch = rows.batch(part, model.tokenizer.pad_token_id)[0].to(device)
         output_BLH = module(input_ids=batch.input_ids_BL, attention_mask=batch.mask_BL).last_hidden_state
-        pooled_BH[torch.from_numpy(part)] = pool(output_BLH.float(), batch.mask_BL).cpu()
-    return pooled_BH
+        pooled_MH[torch.from_numpy(part)] = pool(output_BLH.float(), batch.mask_BL).cpu()
+    return pooled_MH

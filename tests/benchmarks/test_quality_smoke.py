@@ -79,8 +79,34 @@ def test_an_interrupted_run_goes_on_and_runs_no_piece_again(tmp_path):
     table = pq.read_table(path)
     pq.write_table(table.slice(1), path)
     append_rows(tmp_path / "odd.parquet", [row for row in rows.values() if row is not task])
-    with pytest.raises(ValueError, match="validation rows of rte"):
+    with pytest.raises(RuntimeError, match="validation rows of rte"):
         run(FEW, places, tmp_path / "odd.parquet", Limits(), ended.append)
+
+
+def test_a_piece_that_fails_keeps_no_other_from_running(tmp_path):
+    places, results = made_up_places(tmp_path), tmp_path / "rows.parquet"
+    (places.data / "tasks" / "stsb" / "train.parquet").unlink()
+    told: list[str] = []
+    with pytest.raises(RuntimeError, match="labels of stsb"):
+        run(FEW, places, results, Limits(), told.append)
+    names = {row.name for row in read_rows(results).values()}
+    assert {"chosen at 0.5: rte, seed 0", "teacher: rte, seed 0"} <= names
+    assert not any("stsb" in name for name in names)
+    assert sum(line.startswith("failed: ") for line in told) == 1
+
+
+@pytest.mark.slow
+def test_pieces_run_side_by_side(tmp_path):
+    places, results = made_up_places(tmp_path), tmp_path / "rows.parquet"
+    assert run(FEW, places, results, Limits(jobs=2), lambda line: None)
+    alone = tmp_path / "alone.parquet"
+    shutil.rmtree(tmp_path / "artifacts")
+    assert run(FEW, places, alone, Limits(), lambda line: None)
+    both = read_rows(results), read_rows(alone)
+    assert set(both[0]) == set(both[1])
+    for name, row in both[0].items():
+        if row.values is not None:
+            assert np.allclose(row.values, both[1][name].values, atol=1e-4), row.name
 
 
 def test_no_piece_begins_that_would_end_too_late(tmp_path):
