@@ -20,7 +20,7 @@ def alive() -> Health:
     return Health(status="ok")
 
 
-@router.get("/readyz", responses={503: {"model": Health}})
+@router.get("/readyz", responses={503: {"model": Health, "description": "Jobs cannot be stored or run now."}})
 def ready(service: ServiceDep, response: Response) -> Health:
     """Readiness: whether jobs can be stored and run; 503 while they cannot."""
     service.store.page(limit=1)

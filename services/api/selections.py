@@ -32,7 +32,11 @@ router = APIRouter(tags=["selections"], responses=RESPONSES, route_class=JsonRou
 _COMPRESSION = f"{PATHS['compression']}/{{job_id}}"
 SequenceLength = Annotated[
     int,
-    Query(ge=1, le=4096, description="Tokens that flops are counted at; default: 128, or the teacher's longest input."),
+    Query(
+        ge=1,
+        le=4096,
+        description="Tokens that flops are counted at, at most the teacher's longest input; default: 128, or that.",
+    ),
 ]
 CostName = Literal["params", "params_without_embeddings", "flops", "weight_bytes", "activation_bytes", "latency"]
 
@@ -92,7 +96,10 @@ def frontier(
     cost: Annotated[list[CostName] | None, Query(description="One or two costs.", max_length=2)] = None,
     sequence_length: SequenceLength | None = None,
     latency_target: Annotated[
-        str | None, Query(description="Latency target; optional if latency was measured on a single target.")
+        str | None,
+        Query(
+            description="Latency target, for `cost=latency` only; optional if latency was measured on a single target."
+        ),
     ] = None,
     latency_percentile: Percentile = "p50",
 ) -> FrontierDocument:

@@ -1,4 +1,7 @@
-"""Random requests to the API: every answer agrees with its OpenAPI document, and none is an internal error."""
+"""Random requests to the API: every answer agrees with its OpenAPI document, and none is an internal error.
+
+Requests that are not random stand in test_schemathesis_coverage.py.
+"""
 
 import copy
 import json
@@ -15,11 +18,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from services.jobs.records import AttemptEnd
-from services.jobs.states import AttemptStatus, JobStatus
-from tests.services.scripted_run import ARCHITECTURE
-from tests.services.searched import finished, make_search
-from workloads.documents.job_folder import ResultDocument, StudentDocument
+from tests.services.things import make_things
 
 pytestmark = pytest.mark.slow
 
@@ -36,41 +35,8 @@ HOW = settings(
 
 
 @pytest.fixture
-def known(service, client, make_request, tmp_path):
-    """Ids of things that are there, by the name of their path parameter."""
-    job = finished(service, make_request())
-    folder = "artifacts/student/abc/builds/one"
-    service.storage.write_bytes(f"{folder}/config.json", b"{}")
-    student = StudentDocument(
-        id="stu_1", budget="edge", subspace="tiny", architecture=ARCHITECTURE, params=1, flops=1,
-        sequence_length=128, heldout_loss=0.25, files=folder,
-    )  # fmt: skip
-    other = service.work.begin_attempt(client.submit(make_request()).id)
-    scores = make_search(service.storage)
-    result = ResultDocument(status="succeeded", students=[student], artifacts={"scores": [scores.fingerprint]})
-    service.work.end_attempt(
-        other.id, 1, AttemptEnd(AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
-    )
-    selection = client.select(job.id, {"budgets": [{"name": "any", "max_params": 10**9}]})
-    batch = client.submit_batch({"common": make_request(), "compressions": [{}, {"seed": 2}]})
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text("".join(json.dumps({"text": f"row {n}", "label": n % 2}) + "\n" for n in range(8)))
-    task = {"kind": "single", "train": [str(rows)], "test": [str(rows)], "text_columns": ["text"], "metric": "accuracy"}
-    asked = {"model": {"compression": other.id, "student": "stu_1"}, "task": task}
-    evaluation = httpx.post(f"{client.server}/v1/evaluations", json=asked)
-    assert evaluation.status_code == 202, evaluation.text
-    return {
-        "job_id": other.id,
-        "student_id": "stu_1",
-        "path": "config.json",
-        "name": "frontier.png",
-        "selection_id": selection.id,
-        "plan_id": client.plan(make_request()).id,
-        "batch_id": batch.id,
-        "evaluation_id": evaluation.json()["id"],
-        "job_id to cancel": client.submit(make_request()).id,
-        "job_id to resume": client.cancel(client.submit(make_request()).id).id,
-    }
+def known(service, make_request, tmp_path):
+    return make_things(service, make_request, tmp_path)
 
 
 def _keeps_to_the_document(operation, known, reached):

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from workloads.spec.part import DEFAULT_LENGTH, MOST_LENGTH, Name, Part, Word
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 MOST_PARAMS, MOST_BYTES = 10**15, 10**15
+LIMITS = (
+    "max_params",
+    "max_params_without_embeddings",
+    "max_flops",
+    "max_weight_bytes",
+    "max_activation_bytes",
+    "max_latency_ms",
+)
+"""The fields of a budget that limit something."""
 
 
 class LatencyTarget(Part):
@@ -47,6 +56,12 @@ class LatencyTarget(Part):
 
 class Budget(Part):
     """Limits on the cost of a student; all hold at once."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [{"required": [limit], "properties": {limit: {"not": {"type": "null"}}}} for limit in LIMITS]
+        }
+    )
 
     name: Name
     max_params: int | None = Field(None, gt=0, le=MOST_PARAMS, description="Parameters, embeddings included.")
@@ -94,14 +109,3 @@ class Budget(Part):
     def limits(self) -> dict[str, float]:
         """The limits that are set, by field name."""
         return {name: value for name in LIMITS if (value := getattr(self, name)) is not None}
-
-
-LIMITS = (
-    "max_params",
-    "max_params_without_embeddings",
-    "max_flops",
-    "max_weight_bytes",
-    "max_activation_bytes",
-    "max_latency_ms",
-)
-"""The fields of a budget that limit something."""

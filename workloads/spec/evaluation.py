@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -35,9 +36,19 @@ def _with_known_ending(url: str) -> str:
     return url
 
 
-TaskFile = Annotated[Location, AfterValidator(_with_known_ending)]
+def _ending_pattern(endings: Sequence[str]) -> str:
+    """Write the rule of :func:`_with_known_ending` as a pattern for schemas, which have no flag for the case."""
+    either = "|".join(
+        "".join(f"[{one}{one.upper()}]" if one.isalpha() else f"\\{one}" for one in end) for end in endings
+    )
+    return rf"^[^?]*({either})(\?[\s\S]*)?$"
+
+
+_KNOWN_ENDING: dict[str, Any] = {"pattern": _ending_pattern(TASK_FILES)}
+TaskFile = Annotated[Location, AfterValidator(_with_known_ending), Field(json_schema_extra=_KNOWN_ENDING)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
+_EACH_ONCE: dict[str, Any] = {"uniqueItems": True}
 
 
 class EvaluatedModel(Part):
@@ -144,6 +155,7 @@ class EvaluationRequest(Part):
         min_length=1,
         max_length=20,
         description="The model is fine-tuned once for each seed, which decides head, dropout and order of rows.",
+        json_schema_extra=_EACH_ONCE,
     )
     epochs: int = Field(3, ge=1, le=100, description="Epochs of fine-tuning; the best on the rows set aside is scored.")
     learning_rates: list[LearningRate] = Field(
@@ -151,6 +163,7 @@ class EvaluationRequest(Part):
         min_length=1,
         max_length=8,
         description="Learning rates that each seed tries; the best on the rows set aside is scored.",
+        json_schema_extra=_EACH_ONCE,
     )
     batch_size: int = Field(32, ge=1, le=4096, description="Rows of a step.")
     sequence_length: int = Field(
@@ -250,7 +263,7 @@ def renamed(error: InputError, old: str, new: str) -> InputError:
 
 
 class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 class SeedScore(_Document):

@@ -41,7 +41,7 @@ _PLAIN = (bool, int, float)
 class Part(BaseModel):
     """A part of a request: unknown fields are refused, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -53,11 +53,13 @@ class Part(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        # Python takes true for 1, and so would pydantic.
-        if _holds_truth(value) and info.field_name is not None:
+        # Python takes true for 1, and so would pydantic, which also takes 0, "no" and "f" for false.
+        if info.field_name is not None and (isinstance(value, (*_PLAIN, str)) or _holds_truth(value)):
             kinds = [kind for kind in _kinds(cls.model_fields[info.field_name].annotation) if kind in _PLAIN]
-            if kinds and bool not in kinds:
+            if kinds and bool not in kinds and _holds_truth(value):
                 raise ValueError("true and false are not numbers. Use a number.")
+            if bool in kinds and not isinstance(value, bool):
+                raise ValueError("It is neither true nor false. Use true or false.")
         return _with_whole_numbers(value)
 
 

@@ -93,6 +93,16 @@ def test_true_and_false_are_no_numbers(changes: dict[str, Any], field: str) -> N
     assert (found.field, found.remedy) == (field, "Use a number.")
 
 
+@pytest.mark.parametrize("value", [0, 1, 1.0, "true", "no", "0"])
+def test_a_switch_is_true_or_false_and_nothing_like_it(value: object) -> None:
+    for changes, field in (
+        ({"export": {"onnx": value}}, "export.onnx"),
+        ({"subspaces": {"importance": value}}, "subspaces.importance"),
+    ):
+        (found,) = refusal(**changes).errors
+        assert (found.field, found.remedy) == (field, "Use true or false.")
+
+
 def test_a_switch_may_be_true() -> None:
     request = parse_request({**SMALLEST, "export": {"onnx": True, "int8": False}, "subspaces": {"importance": True}})
     assert request.export.onnx and request.subspaces.importance
