@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from services.cli.failures import FAILED, reports_failures
-from services.cli.options import DEFAULT_SERVER, JobId, Json, Server
+from services.cli.options import DEFAULT_SERVER, JobId, Json, MaxBytes, Server
 
 
 @reports_failures
@@ -20,6 +20,7 @@ def download(
     to: Annotated[Path, typer.Option(help="Folder to put them in.")] = Path(),
     extract: Annotated[bool, typer.Option("--extract", help="A folder each instead of a tar.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Fetch also what is there already.")] = False,
+    max_bytes: MaxBytes = None,
     json: Json = False,
 ) -> None:
     """Download a compression's students. Each appears when it is complete; run the command again to go on."""
@@ -28,7 +29,7 @@ def download(
     from services.client.student_archive import sound_student_id
 
     done = []
-    with StillroomClient(server) as client, TransferView() as view:
+    with StillroomClient(server, max_download_bytes=max_bytes) as client, TransferView() as view:
         wanted = [student] if student else [one.id for one in client.students(job_id).students if one.status == "ready"]
         for one in wanted:
             place = to / (sound_student_id(one) if extract else f"{sound_student_id(one)}.tar")

@@ -52,6 +52,10 @@ Patience = Annotated[
         f"default: {DEFAULT_PATIENCE:.0f} once it has answered.",
     ),
 ]
+MaxBytes = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="BYTES", help="Size of the longest student that is taken.", show_default="64 GiB"),
+]
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from services.cli.failures import FAILED, reports_failures
-from services.cli.options import DEFAULT_SERVER, JobId, Json, Server
+from services.cli.options import DEFAULT_SERVER, JobId, Json, MaxBytes, Server
 
 
 @reports_failures
@@ -16,13 +16,14 @@ def students(
     job_id: JobId,
     server: Server = DEFAULT_SERVER,
     download: Annotated[Path | None, typer.Option(help="Fetch every student into a folder below this one.")] = None,
+    max_bytes: MaxBytes = None,
     json: Json = False,
 ) -> None:
     """List and download the students of a compression."""
     from services.cli.tables import print_students
     from services.client import StillroomClient
 
-    with StillroomClient(server) as client:
+    with StillroomClient(server, max_download_bytes=max_bytes) as client:
         found = client.students(job_id)
         if download is not None:
             places = {student.id: client.download(job_id, student.id, download) for student in found.students}

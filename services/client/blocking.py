@@ -21,6 +21,7 @@ class StillroomClient(BlockingSide, Calls, Following, Downloads):
         timeout: Seconds to wait for an answer.
         api_key: The caller's key; None: ``STILLROOM_API_KEY``, if that is set.
         patience: Seconds to go on asking a server that does not answer or is busy, where asking twice does no harm.
+        max_download_bytes: Size of the longest file or archive of a student that is taken; None: 64 GiB.
 
     Example:
         >>> with StillroomClient("http://127.0.0.1:8000") as client:
@@ -28,9 +29,15 @@ class StillroomClient(BlockingSide, Calls, Following, Downloads):
     """
 
     def __init__(
-        self, server: str, timeout: float = 30.0, *, api_key: str | None = None, patience: float = PATIENCE_SECONDS
+        self,
+        server: str,
+        timeout: float = 30.0,
+        *,
+        api_key: str | None = None,
+        patience: float = PATIENCE_SECONDS,
+        max_download_bytes: int | None = None,
     ) -> None:
-        self._connection = Connection(server, api_key, timeout, patience)
+        self._connection = Connection(server, api_key, timeout, patience, max_download_bytes)
         self._portal = Portal()
 
     def __enter__(self) -> Self:

@@ -40,6 +40,7 @@ class Call(Shared[P, A]):
         path: Path with the names of its parameters in braces.
         answer: Type of the answer: a document's model, bytes, or nothing.
         keyed: Whether it carries an Idempotency-Key, so that it can be sent again.
+        download: Whether the answer is a student's file or archive, so that it may be longer than a document.
     """
 
     def __init__(
@@ -51,9 +52,10 @@ class Call(Shared[P, A]):
         *,
         keyed: bool,
         accepted: Sequence[int],
+        download: bool,
     ) -> None:
         self.method, self.path, self.answer, self.keyed = method, path, answer, keyed
-        self._build, self._accepted = build, frozenset(accepted)
+        self._build, self._accepted, self._download = build, frozenset(accepted), download
 
         async def work(client: Any, /, *args: P.args, **kwargs: P.kwargs) -> A:
             return await self.ask(client._connection, *args, **kwargs)
@@ -89,12 +91,18 @@ class Call(Shared[P, A]):
             body=given.body,
             repeatable=self.keyed or self.method == "GET",
             accepted=self._accepted,
-            most_bytes=None if self.answer is bytes else MAX_DOCUMENT_BYTES,
+            most_bytes=None if self._download else MAX_DOCUMENT_BYTES,
         )
 
 
 def call(
-    method: str, path: str, answer: type[A], *, keyed: bool = False, accepted: Sequence[int] = ()
+    method: str,
+    path: str,
+    answer: type[A],
+    *,
+    keyed: bool = False,
+    accepted: Sequence[int] = (),
+    download: bool = False,
 ) -> Callable[[Callable[Concatenate[Any, P], Given]], Call[P, A]]:
     """Make a call from a function that returns its content; see :class:`Call`."""
-    return lambda build: Call(build, method, path, answer, keyed=keyed, accepted=accepted)
+    return lambda build: Call(build, method, path, answer, keyed=keyed, accepted=accepted, download=download)

@@ -214,12 +214,12 @@ class Calls(Side):
         """Read one student and its files."""
         return Given({"job_id": job_id, "student_id": student_id})
 
-    @call("GET", "/v1/compressions/{job_id}/students/{student_id}/files/{path}", bytes)
+    @call("GET", "/v1/compressions/{job_id}/students/{student_id}/files/{path}", bytes, download=True)
     def file(self, job_id: str, student_id: str, path: str) -> Given:
         """Fetch one file of a student, such as ``config.json``."""
         return Given({"job_id": job_id, "student_id": student_id, "path": path})
 
-    @call("GET", "/v1/compressions/{job_id}/students/{student_id}/archive", bytes)
+    @call("GET", "/v1/compressions/{job_id}/students/{student_id}/archive", bytes, download=True)
     def archive(self, job_id: str, student_id: str) -> Given:
         """Fetch a student's folder as a tar, into memory; ``download`` has it on disk."""
         return Given({"job_id": job_id, "student_id": student_id})

@@ -6,7 +6,7 @@ import math
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,7 +28,11 @@ AWAY = frozenset({429, 502, 503})
 PATIENCE_SECONDS = 3.0
 PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.25, 5.0
 MAX_DOCUMENT_BYTES = 64 << 20
-"""Longest document that a stillroom sends; only files may be longer."""
+"""Longest document that a stillroom sends; only files of students may be longer."""
+MAX_DOWNLOAD_BYTES = 64 << 30
+"""Longest file of a student, or archive of its files, unless the caller sets another bound."""
+SLOW_SECONDS, SLOW_BYTES = 60.0, 1024
+"""An answer of which fewer bytes come in such a time counts as broken off."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Message:
         body: JSON-like, or None.
         repeatable: Whether the request is idempotent, so that it may be sent again.
         accepted: Error statuses that count as answers.
-        most_bytes: Size of the longest answer that is read into memory; None for no limit.
+        most_bytes: Size of the longest answer that is read; None for the connection's bound on downloads.
     """
 
     method: str
@@ -77,6 +81,7 @@ class Connection:
         api_key: The caller's key; None: ``STILLROOM_API_KEY``.
         timeout: Seconds to wait for an answer.
         patience: Seconds to go on asking a server that does not answer or is busy.
+        max_download_bytes: Size of the longest download; None: :data:`MAX_DOWNLOAD_BYTES`.
 
     Attributes:
         on_retry: Called with the reason before a message is sent again.
@@ -85,8 +90,11 @@ class Connection:
         InputError: The key is malformed, or the environment's proxy or certificates cannot be used.
     """
 
-    def __init__(self, server: str, api_key: str | None, timeout: float, patience: float) -> None:
+    def __init__(
+        self, server: str, api_key: str | None, timeout: float, patience: float, max_download_bytes: int | None
+    ) -> None:
         self.server = server.rstrip("/")
+        self._max_download_bytes = MAX_DOWNLOAD_BYTES if max_download_bytes is None else max_download_bytes
         self.patience = patience
         self.on_retry: Callable[[str], None] = lambda _: None
         self._timeout = timeout
@@ -135,7 +143,42 @@ class Connection:
     def unreachable(self, error: httpx.TransportError) -> ServerUnreachableError:
         """Word a broken connection for people."""
         reason = str(error) or type(error).__name__
+        if isinstance(error, httpx.TimeoutException) and not str(error):
+            reason = f"it was silent for {self._timeout:g} s, which is the client's timeout"
         return ServerUnreachableError(f"{self.server} does not answer: {reason}.{self._route.note}")
+
+    async def read(self, answer: httpx.Response, message: Message, begin: int = 0) -> AsyncGenerator[bytes, None]:
+        """Yield the pieces of an answer's body, within bounds of its length and of its slowness.
+
+        Args:
+            answer: An open answer.
+            message: The request that it answers.
+            begin: Bytes that an earlier answer has given.
+
+        Raises:
+            ApiError: It is too long.
+            httpx.TransportError: It breaks off, or is too slow.
+        """
+        most = self._max_download_bytes if message.most_bytes is None else message.most_bytes
+        done, marked, since = begin, begin, time.monotonic()
+        async for piece in answer.aiter_bytes():
+            done += len(piece)
+            if done > most:
+                raise not_understood(self.server, message.method, message.path, self._too_long(message))
+            now = time.monotonic()
+            if now - since > SLOW_SECONDS:
+                if done - marked < SLOW_BYTES:
+                    raise httpx.ReadTimeout(f"it sent {done - marked} bytes in {now - since:.0f} s")
+                marked, since = done, now
+            yield piece
+
+    def _too_long(self, message: Message) -> str:
+        if message.most_bytes is not None:
+            return f"it is longer than {message.most_bytes >> 20} MiB"
+        return (
+            f"it is longer than {self._max_download_bytes:,} bytes. "
+            "If a student may be so large, set max_download_bytes of the client, or --max-bytes of the command"
+        )
 
     async def _send(self, message: Message, silence: float, *, whole: bool) -> Answer | httpx.Response:
         request, began, tries = self._request(message, silence), time.monotonic(), 0
@@ -167,11 +210,8 @@ class Connection:
     async def _whole(self, found: httpx.Response, message: Message) -> Answer:
         content = bytearray()
         try:
-            async for piece in found.aiter_bytes():
+            async for piece in self.read(found, message):
                 content += piece
-                if message.most_bytes is not None and len(content) > message.most_bytes:
-                    reason = f"it is longer than {message.most_bytes >> 20} MiB"
-                    raise not_understood(self.server, message.method, message.path, reason)
         except httpx.DecodingError as error:
             raise not_understood(self.server, message.method, message.path, str(error)) from error
         finally:

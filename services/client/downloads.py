@@ -16,7 +16,7 @@ import httpx
 
 from services.client.calls import Calls
 from services.client.connection import Connection, Message
-from services.client.errors import not_understood
+from services.client.errors import ApiError, not_understood
 from services.client.shared import Shared, Side
 from services.client.student_archive import BadArchiveError, check_archive, sound_student_id, unpack
 
@@ -137,11 +137,14 @@ async def _fetch(connection: Connection, message: Message, part: _PartialDownloa
                 tag = _TAG.fullmatch(answer.headers.get("ETag", ""))
                 part.tag = tag[1] if tag is not None else None
                 with part.file.open("ab" if done else "wb") as out:
-                    async for piece in answer.aiter_bytes():
+                    async for piece in connection.read(answer, message, done):
                         done += out.write(piece)
                         if progress is not None:
                             progress(done, total)
             return
+        except ApiError:
+            part.tag = None  # too long: nobody would go on with it
+            raise
         except httpx.TransportError as error:  # a missing part counts as an empty one
             broken = connection.unreachable(error)
             tries = 1 if part.bytes > furthest else tries + 1

@@ -1,12 +1,14 @@
 """Both clients against broken or hostile servers: each call ends with a message, and only students are accepted."""
 
+import contextlib
 import io
 import tarfile
 import time
+from pathlib import Path
 
 import pytest
 
-from services.client import ApiError, ServerUnreachableError, following
+from services.client import ApiError, ServerUnreachableError, call, connection, following
 from tests.services.clients import Answer
 from workloads.spec.errors import InputError
 
@@ -171,3 +173,68 @@ def test_a_server_that_hangs_up_for_ever_comes_to_an_end(drive, script, tmp_path
     server = script(Answer(hang_up=True))
     with pytest.raises(ServerUnreachableError):
         drive(server.url, lambda client: client.download("cmp_1", "stu_1", tmp_path), patience=0.1)
+
+
+def _endless(piece, every=0.0):
+    """A body without a length and without an end, as a hostile server sends it; tests end with the client's hang-up."""
+
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                time.sleep(every)
+        return Answer(hang_up=True)
+
+    return answer
+
+
+DOWNLOADS = [
+    lambda folder: lambda client: client.download("cmp_1", "stu_1", folder),
+    lambda _: lambda client: client.archive("cmp_1", "stu_1"),
+    lambda _: lambda client: client.file("cmp_1", "stu_1", "config.json"),
+]
+
+
+@pytest.mark.parametrize("ask", DOWNLOADS, ids=["download", "archive", "file"])
+def test_an_endless_download_ends_at_its_bound_and_the_setting_is_told(drive, script, tmp_path, ask):
+    server = script(_endless(b"x" * 10_000))
+    with pytest.raises(ApiError, match=r"longer than 1,000,000 bytes.*max_download_bytes.*--max-bytes"):
+        drive(server.url, ask(tmp_path), max_download_bytes=1_000_000)
+    assert len(server.requests) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+ANSWERS = [
+    lambda client: client.get("cmp_1"),
+    lambda client: client.page(),
+    lambda client: client.picture("cmp_1", "frontier.png"),
+    lambda client: client.log("cmp_1"),
+    lambda client: client.past_events("cmp_1"),
+]
+
+
+@pytest.mark.parametrize("ask", ANSWERS, ids=["a job", "a list", "a picture", "a log", "events"])
+def test_an_endless_answer_ends_at_the_length_that_a_document_may_have(drive, script, monkeypatch, ask):
+    monkeypatch.setattr(call, "MAX_DOCUMENT_BYTES", 1 << 20)
+    with pytest.raises(ApiError, match="longer than 1 MiB"):
+        drive(script(_endless(b"x" * 10_000)).url, ask)
+
+
+@pytest.mark.parametrize("ask", [ANSWERS[0], DOWNLOADS[0](Path())], ids=["a job", "a download"])
+def test_a_silent_server_is_told_with_the_timeout(drive, script, monkeypatch, tmp_path, ask):
+    monkeypatch.chdir(tmp_path)
+    server = script(_endless(b"x", every=3))
+    with pytest.raises(ServerUnreachableError, match=r"silent for 0.2 s, which is the client's timeout"):
+        drive(server.url, ask, timeout=0.2, patience=0)
+
+
+@pytest.mark.parametrize("ask", [ANSWERS[0], DOWNLOADS[0](Path())], ids=["a job", "a download"])
+def test_an_answer_that_comes_a_byte_at_a_time_for_ever_breaks_off(drive, script, monkeypatch, tmp_path, ask):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(connection, "SLOW_SECONDS", 0.3)
+    server = script(_endless(b"x", every=0.02))
+    with pytest.raises(ServerUnreachableError, match=r"sent \d+ bytes in \d+ s"):
+        drive(server.url, ask, patience=0)
