@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from services.access.caller import Scope
 from services.jobs.documents import (
@@ -23,14 +23,19 @@ from workloads.spec.budgets import LatencyTarget
 from workloads.spec.search import Metric
 
 
-class JobPage(BaseModel):
+class _Document(BaseModel):
+    # The command line imports all of these and uses few.
+    model_config = ConfigDict(defer_build=True)
+
+
+class JobPage(_Document):
     """Compressions, newest first."""
 
     compressions: list[CompressionSummary]
     next: str | None = Field(None, description="Give it as `after` for the next page; null at the end.")
 
 
-class EventPage(BaseModel):
+class EventPage(_Document):
     """Events, oldest first."""
 
     events: list[EventEntry]
@@ -38,28 +43,28 @@ class EventPage(BaseModel):
     last: str = Field(description="Place of the last event returned; as `after` it gets all later events.")
 
 
-class StudentList(BaseModel):
+class StudentList(_Document):
     """The students of a job."""
 
     students: list[ShownStudent]
     infeasible: list[InfeasibleDocument]
 
 
-class SelectionPage(BaseModel):
+class SelectionPage(_Document):
     """Selections, newest first."""
 
     selections: list[SelectionDocument]
     next: str | None = Field(None, description="Give it as `after` for the next page; null at the end.")
 
 
-class PlanPage(BaseModel):
+class PlanPage(_Document):
     """Plans, newest first."""
 
     plans: list[PlanJobDocument]
     next: str | None = Field(None, description="Give it as `after` for the next page; null at the end.")
 
 
-class EvaluationPage(BaseModel):
+class EvaluationPage(_Document):
     """Evaluations, newest first."""
 
     evaluations: list[EvaluationDocument]
@@ -86,7 +91,7 @@ class FrontierPoint(ScoredPoint):
     latency_predicted: bool | None = Field(None, description="Whether latency_ms is predicted, not measured.")
 
 
-class FrontierLatency(BaseModel):
+class FrontierLatency(_Document):
     """The latency's target and percentile, and the quality of its predictions."""
 
     target: LatencyTarget
@@ -104,20 +109,20 @@ class CandidateEntry(ScoredPoint):
     dropped_by: str | None = Field(description="Reason why it was dropped; null if it may be chosen as a student.")
 
 
-class CandidatePage(BaseModel):
+class CandidatePage(_Document):
     """Scored candidates, in the order of the sub-spaces."""
 
     candidates: list[CandidateEntry]
     next: str | None = Field(None, description="Give it as `after` for the next page; null at the end.")
 
 
-class LatencyTargetList(BaseModel):
+class LatencyTargetList(_Document):
     """Latency targets."""
 
     latency_targets: list[LatencyTarget]
 
 
-class FrontierDocument(BaseModel):
+class FrontierDocument(_Document):
     """The Pareto front of held-out loss against one or two costs, the cheapest first."""
 
     costs: list[str]
@@ -127,14 +132,14 @@ class FrontierDocument(BaseModel):
     points: list[FrontierPoint]
 
 
-class StudentFile(BaseModel):
+class StudentFile(_Document):
     """A file of a student."""
 
     path: str
     bytes: int
 
 
-class StudentEvaluation(BaseModel):
+class StudentEvaluation(_Document):
     """Summary of an evaluation of a student."""
 
     id: str
@@ -154,21 +159,21 @@ class StudentDetail(StudentDocument):
     archive: str = Field(description="Path of the student's tar archive in the API.")
 
 
-class Health(BaseModel):
+class Health(_Document):
     """Whether the service answers, and whether runs can be started."""
 
     status: str
     ray: RayDocument | None = None
 
 
-class ResourceAmount(BaseModel):
+class ResourceAmount(_Document):
     """Amount of a resource."""
 
     total: float
     free: float | None = Field(description="Amount that is neither in use nor reserved; null if Ray does not give it.")
 
 
-class ClusterNode(BaseModel):
+class ClusterNode(_Document):
     """A live node of Ray."""
 
     id: str
@@ -178,7 +183,7 @@ class ClusterNode(BaseModel):
     memory_bytes: ResourceAmount
 
 
-class ClusterDocument(BaseModel):
+class ClusterDocument(_Document):
     """The Ray cluster that runs use; without nodes and sums while Ray does not answer."""
 
     ray: RayDocument
@@ -188,7 +193,7 @@ class ClusterDocument(BaseModel):
     memory_bytes: ResourceAmount | None = None
 
 
-class QuotaDocument(BaseModel):
+class QuotaDocument(_Document):
     """Limits of a tenant; null for no limit."""
 
     max_running: int | None = Field(description="Jobs that run at the same time; more of them wait.")
@@ -199,7 +204,7 @@ class QuotaDocument(BaseModel):
     )
 
 
-class UsageDocument(BaseModel):
+class UsageDocument(_Document):
     """Usage of a tenant."""
 
     running: int
@@ -208,7 +213,7 @@ class UsageDocument(BaseModel):
     stored_bytes: int
 
 
-class MeDocument(BaseModel):
+class MeDocument(_Document):
     """The caller's identity, quotas and usage."""
 
     tenant: str
@@ -218,7 +223,7 @@ class MeDocument(BaseModel):
     usage: UsageDocument
 
 
-class ErrorEntry(BaseModel):
+class ErrorEntry(_Document):
     """One finding about a request."""
 
     field: str = Field(description="Dotted path of the field, or the parameter's name.")
@@ -229,7 +234,7 @@ class ErrorEntry(BaseModel):
     remedy: str
 
 
-class Problem(BaseModel):
+class Problem(_Document):
     """A problem document (RFC 9457)."""
 
     type: str = "about:blank"

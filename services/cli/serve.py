@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shlex
 import socket
@@ -79,6 +78,8 @@ def serve(
 
 def _run(server: uvicorn.Server, listener: socket.socket) -> None:
     """Serve until a signal. Unlike uvicorn's ``run``, do not wait for request threads then."""
+    import asyncio
+
     loop = (server.config.get_loop_factory() or asyncio.new_event_loop)()
     asyncio.set_event_loop(loop)
     try:

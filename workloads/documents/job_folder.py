@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # clients read the documents alone, without the storage's lib
 
 
 class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 _D = TypeVar("_D", bound=_Document)

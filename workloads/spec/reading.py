@@ -22,8 +22,10 @@ def load_text(text: str) -> Any:
     """
     try:
         return json.loads(text) if text.lstrip().startswith("{") else yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UnreadableTextError(str(error).strip() or "it is nested too deeply") from error
+    except RecursionError as error:
+        raise UnreadableTextError("it is nested too deeply") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise UnreadableTextError(str(error).strip() or "it is neither JSON nor YAML") from error
 
 
 class _Loader(yaml.SafeLoader):

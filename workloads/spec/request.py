@@ -28,7 +28,6 @@ from workloads.spec.part import (
     Part,
     Word,
 )
-from workloads.spec.reading import UnreadableTextError, load_text
 from workloads.spec.search import ExportSpec, PolishSpec, ProxyTaskSpec
 
 ENDINGS = (".txt", ".jsonl", ".json", ".parquet")
@@ -322,6 +321,8 @@ def parse_request_text(text: str) -> CompressionRequest:
     Raises:
         InputError: The text is neither, or a field is wrong.
     """
+    from workloads.spec.reading import UnreadableTextError, load_text  # YAML is dear to import, and few parse text
+
     try:
         return parse_request(load_text(text))
     except UnreadableTextError as error:
