@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from services.cli.failures import reports_failures
+from services.cli.numbers import Cell
 from services.cli.options import DEFAULT_SERVER, Json, Server
 
 if TYPE_CHECKING:
@@ -33,5 +34,10 @@ def cluster(server: Server = DEFAULT_SERVER, json: Json = False) -> None:
     print_table("Nodes", columns, rows)
 
 
-def _cells(amount: ResourceAmount) -> tuple[str, str]:
-    return "?" if amount.free is None else f"{amount.free:.12g}", f"{amount.total:.12g}"
+def _cells(amount: ResourceAmount) -> tuple[Cell, Cell]:
+    return "?" if amount.free is None else _whole(amount.free), _whole(amount.total)
+
+
+def _whole(number: float) -> Cell:
+    """Write whole numbers as integers, with all digits: bytes go beyond what a float is shown with."""
+    return int(number) if number.is_integer() else number

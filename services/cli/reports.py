@@ -116,13 +116,17 @@ def exit_code(found: Document) -> int:
 
 
 def _print_estimate(plan: PlanDocument) -> None:
+    _say(f"candidates: {', '.join(f'{name} {count}' for name, count in plan.candidates.items())}")
     for budget in plan.budgets:
         counts = ", ".join(f"{name} {count}" for name, count in budget.candidates.items())
         note = f" ({budget.note})" if budget.note else ""
         _say(f"budget {budget.budget}: {counts if budget.feasible else 'no candidate'}{note}")
     for step in plan.steps:
         _say(f"{step.name:<14} {'reused' if step.reused else f'{step.seconds:.0f} s':>8}  {step.basis}")
-    _say(f"in all {plan.seconds:.0f} s, {plan.device_hours:.3g} {plan.device} hours")
+    _say(
+        f"in all {plan.seconds:.0f} s, {plan.device_hours:.3g} {plan.device} hours; "
+        f"the calibration took {plan.calibration_seconds:.0f} s"
+    )
 
 
 def _times(found: Steps) -> list[str]:

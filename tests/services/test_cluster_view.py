@@ -83,6 +83,7 @@ def test_the_api_shows_nodes_and_sums_and_says_so_where_ray_is_away(client, serv
             ["head", "3", "4"],
             ["worker", "1", "4"],
         ]
+        assert all(set(cell) <= set("0123456789") for cell in printed.stdout.splitlines()[-1].split("\t")[6:])
         monkeypatch.setattr(service, "cluster_view", ClusterView(lambda: ray))
         silent = client.cluster()
     assert (silent.ray.state, silent.nodes) == ("unavailable", [])
