@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+import structlog
 import uvicorn
 from sqlalchemy import Engine
 
@@ -28,6 +29,7 @@ from tests import postgres as postgres_server
 from tests.machine import missing
 from tests.services.clients import Awaiting, Blocking, Scripted, scripting
 from tests.services.searched import finished
+from tests.services.verbs import Done, on_server, run_here
 from workloads.documents.job_folder import (
     EventDocument,
     InfeasibleDocument,
@@ -75,6 +77,17 @@ def _no_keys_asked_for() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STILLROOM_INSECURE_LOCAL", "true")
         yield
+
+
+@pytest.fixture(autouse=True)
+def _plain_tracebacks() -> Iterator[None]:
+    """Log errors as the service does; structlog's default formats all local variables, which takes seconds."""
+    structlog.reset_defaults()
+    *others, _ = structlog.get_config()["processors"]
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*others, console])
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
@@ -163,6 +176,12 @@ def service(tmp_path: Path) -> Iterator[Service]:
 def client(service: Service) -> Iterator[StillroomClient]:
     with serving(service) as client:
         yield client
+
+
+@pytest.fixture
+def stillroom(client: StillroomClient) -> Callable[..., Done]:
+    """`stillroom(*arguments)` runs a verb on the test's server, in this process."""
+    return on_server(run_here, client.server)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,9 +18,9 @@ from services.jobs.records import AttemptEnd
 from services.jobs.states import AttemptStatus, JobStatus
 from services.service import Service
 from tests.services.conftest import HERE, RUN_MODULE, wait_until
+from tests.services.verbs import STILLROOM, run_here
 from workloads.documents.job_folder import ErrorDocument, ResultDocument, StudentDocument
 
-STILLROOM = str(Path(sys.executable).parent / "stillroom")
 SMALL_RAY = {"STILLROOM_RAY_CPUS": "2", "STILLROOM_RAY_OBJECT_STORE_BYTES": str(100 << 20)}
 ENVIRONMENT = (
     os.environ
@@ -67,7 +66,7 @@ def _finish(service, job_id, files="artifacts/student/abc"):
 
 
 def test_the_cost_of_the_papers_largest_student():
-    done = _stillroom(
+    done = run_here(
         *[
             "cost",
             "--teacher",
@@ -93,21 +92,21 @@ def test_the_cost_of_the_papers_largest_student():
 
 def test_the_papers_forms_stand_for_the_teacher_that_they_mean_alone():
     shape = ["--layers", "3", "--hidden", "128", "--heads", "4"]
-    assert "paper's forms" in _stillroom("cost", "--teacher", "bert-base", *shape).stdout
-    told = _stillroom("cost", "--teacher", "minilm-l6", *shape).stdout
+    assert "paper's forms" in run_here("cost", "--teacher", "bert-base", *shape).stdout
+    told = run_here("cost", "--teacher", "minilm-l6", *shape).stdout
     assert "paper" not in told and "float16" in told and "activations" in told
 
 
 def test_a_length_that_the_teacher_cannot_read_has_no_cost():
     shape = ["--layers", "3", "--hidden", "128", "--heads", "4", "--sequence-length"]
-    done = _stillroom("cost", "--teacher", "minilm-l6", *shape, "513")
+    done = run_here("cost", "--teacher", "minilm-l6", *shape, "513")
     assert done.returncode == 2 and "Use at most 512" in done.stderr
-    assert _stillroom("cost", "--teacher", "roberta-base", *shape, "512").returncode == 0
-    assert _stillroom("cost", "--teacher", "roberta-base", *shape, "513").returncode == 2
+    assert run_here("cost", "--teacher", "roberta-base", *shape, "512").returncode == 0
+    assert run_here("cost", "--teacher", "roberta-base", *shape, "513").returncode == 2
 
 
 def test_the_cost_of_an_unknown_teacher_is_told_with_the_remedy():
-    done = _stillroom(*["cost", "--teacher", "berd-base", "--layers", "1", "--hidden", "64", "--heads", "1"])
+    done = run_here(*["cost", "--teacher", "berd-base", "--layers", "1", "--hidden", "64", "--heads", "1"])
     assert done.returncode == 2
     assert "bert-base" in done.stderr
     assert "Traceback" not in done.stderr
@@ -136,24 +135,24 @@ def test_a_job_is_submitted_watched_and_its_student_fetched(service, client, req
 
 
 def test_watching_a_job_that_fails_ends_with_its_error(service, client, request_file):
-    job = json.loads(_stillroom("submit", request_file(), "--server", client.server, "--json").stdout)
+    job = json.loads(run_here("submit", request_file(), "--server", client.server, "--json").stdout)
     service.work.begin_attempt(job["id"])
     error = ErrorDocument(code="invalid_input", message="The corpus is empty.", field="corpus.paths", remedy="Fill it.")
     result = ResultDocument(status="failed", error=error)
     service.work.end_attempt(job["id"], 1, AttemptEnd(AttemptStatus.FAILED, "x", JobStatus.FAILED, result=result))
-    done = _stillroom("watch", job["id"], "--server", client.server)
+    done = run_here("watch", job["id"], "--server", client.server)
     assert done.returncode == 1
     assert "error: corpus.paths: The corpus is empty. Fill it." in done.stderr
 
 
 def test_a_request_that_is_refused_is_told_by_field_and_remedy(client, request_file, tmp_path):
-    done = _stillroom("submit", request_file(), "--server", "http://127.0.0.1:9")
+    done = run_here("submit", request_file(), "--server", "http://127.0.0.1:9")
     assert (done.returncode, "stillroom serve" in done.stderr) == (4, True)
     bad = tmp_path / "bad.yaml"
     bad.write_text(
         "teacher: {model: /nowhere/teacher}\ncorpus: {paths: [x.txt]}\nbudgets: [{name: a, max_params: 1}]\n"
     )
-    done = _stillroom("submit", str(bad), "--server", client.server)
+    done = run_here("submit", str(bad), "--server", client.server)
     assert done.returncode == 2
     assert "error: teacher.model:" in done.stderr
     assert "error: corpus.paths.0:" in done.stderr

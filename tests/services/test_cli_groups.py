@@ -13,17 +13,12 @@ from services.service import Service
 from services.settings import load_settings
 from tests.services.conftest import serving
 from tests.services.test_cli import _finish
-from tests.services.test_cli_verbs import runner
 from tests.services.test_evaluations import _end, _result
 from tests.services.test_event_stream import Run
+from tests.services.verbs import on_server, run_here, run_process
 from workloads.documents.job_folder import ErrorDocument, ResultDocument
 
 TEACHERS = ("someone/one", "someone/two")
-
-
-@pytest.fixture
-def stillroom(client):
-    return runner(client.server)
 
 
 @pytest.fixture
@@ -151,11 +146,13 @@ def test_a_server_that_asks_for_keys_is_told_who_asks_by_the_environment(tmp_pat
     try:
         _, key = service.keys.create("acme", [Scope.READ])
         with serving(service) as client:
-            stranger = runner(client.server, STILLROOM_API_KEY="")("list", "--json")
+            stranger = on_server(run_here, client.server, STILLROOM_API_KEY="")("list", "--json")
             error = json.loads(stranger.stdout)["error"]
             assert (stranger.returncode, error["code"]) == (3, "unauthorized")
             assert "STILLROOM_API_KEY" in error["remedy"]
-            known = runner(client.server, STILLROOM_API_KEY=key)
+            known = on_server(run_here, client.server, STILLROOM_API_KEY=key)
+            process = on_server(run_process, client.server, STILLROOM_API_KEY=key)
+            assert json.loads(process("whoami", "--json").stdout)["tenant"] == "acme"
             assert json.loads(known("whoami", "--json").stdout)["tenant"] == "acme"
             assert known("whoami").stderr.startswith("acme, key ")
             assert json.loads(known("list", "--json").stdout)["compressions"] == []

@@ -14,7 +14,8 @@ from services.embedded.processes import marked_processes
 from services.embedded.record import HeadRecord
 from services.jobs.ray_jobs import RayJobs
 from tests.services.clients import Answer
-from tests.services.test_cli import ENVIRONMENT, STILLROOM
+from tests.services.test_cli import ENVIRONMENT
+from tests.services.verbs import STILLROOM
 
 NAMES = ("queue", "datasets", "cluster", "workloads", "services", "random", "typing", "ray", "torch")
 
