@@ -2,8 +2,11 @@
 
 ``tests/services/old`` was written by the service of commit 3a6bee2 (database at r0008, artefacts of schema 2): a
 finished compression with a student, a selection, a failed and a batched compression, a plan and an evaluation.
+``tests/services/old_run`` is what a whole compression of that commit left, from the teacher to the student, without the
+pictures of the job.
 """
 
+import contextlib
 import io
 import shutil
 import sqlite3
@@ -13,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from transformers import AutoModel, AutoTokenizer
 
 from services.jobs.rows import now
 from services.jobs.sweep import prune
@@ -20,8 +24,8 @@ from services.service import Service
 from services.settings import load_settings
 from tests.services.conftest import serving
 
-OLD = Path(__file__).parent / "old"
-JOB = "cmp_d6dec75b18d14e39"
+OLD, OLD_RUN = Path(__file__).parent / "old", Path(__file__).parent / "old_run"
+JOB, RUN = "cmp_d6dec75b18d14e39", "cmp_145dad73cab04311"
 KINDS = {
     "compressions": {JOB},
     "plans": {"pln_671ce5df45ed4d2b"},
@@ -30,18 +34,25 @@ KINDS = {
 }
 
 
-@pytest.fixture
-def old(tmp_path):
-    """The old storage, opened by this version."""
-    storage = tmp_path / "storage"
-    shutil.copytree(OLD, storage, ignore=shutil.ignore_patterns("jobs.sql"))
+@contextlib.contextmanager
+def opened(recorded, storage):
+    """An old storage, opened by this version."""
+    shutil.copytree(recorded, storage, ignore=shutil.ignore_patterns("jobs.sql"))
     (storage / "service").mkdir()
     with sqlite3.connect(storage / "service" / "jobs.sqlite") as connection:
-        connection.executescript((OLD / "jobs.sql").read_text())
+        connection.executescript((recorded / "jobs.sql").read_text())
     connection.close()
     service = Service(load_settings(storage=str(storage), ray_address="http://127.0.0.1:9"))
-    yield service
-    service.close()
+    try:
+        yield service
+    finally:
+        service.close()
+
+
+@pytest.fixture
+def old(tmp_path):
+    with opened(OLD, tmp_path / "storage") as service:
+        yield service
 
 
 @pytest.fixture
@@ -73,14 +84,18 @@ def test_its_jobs_are_listed_filtered_shown_and_downloaded(http):
 
 
 def test_new_budgets_on_its_scores_are_answered_or_refused_with_the_remedy(http):
-    here = f"/v1/compressions/{JOB}"
+    new = [{"name": "new", "max_params": 9_000_000}]
+    assert_answered_or_refused_with_the_remedy(http, f"/v1/compressions/{JOB}", new)
+
+
+def assert_answered_or_refused_with_the_remedy(http, compression, budgets):
     answers = [
-        http.post(f"{here}/selections", json={"budgets": [{"name": "new", "max_params": 9_000_000}]}),
-        http.get(f"{here}/frontier"),
-        http.get(f"{here}/candidates"),
+        http.post(f"{compression}/selections", json={"budgets": budgets}),
+        http.get(f"{compression}/frontier"),
+        http.get(f"{compression}/candidates"),
     ]
     for answer in answers:
-        if answer.status_code not in {200, 201}:
+        if answer.status_code not in {200, 201, 202}:
             (error,) = answer.json()["errors"]
             assert (answer.status_code, error["field"]) == (422, "compression")
             assert "Submit the compression again" in error["remedy"]
@@ -111,6 +126,31 @@ def test_scores_that_cannot_be_read_are_refused_with_the_remedy(old, http, place
         (error,) = answer.json()["errors"]
         assert (answer.status_code, error["field"]) == (422, "compression"), answer.text
         assert "Submit the compression again" in error["remedy"]
+
+
+def test_a_whole_compression_of_it_is_shown_downloaded_and_asked_new_budgets(tmp_path):
+    with (
+        opened(OLD_RUN, tmp_path / "storage") as service,
+        serving(service) as client,
+        httpx.Client(base_url=client.server) as http,
+    ):
+        here = f"/v1/compressions/{RUN}"
+        shown = http.get(here).json()
+        assert (shown["status"], shown["request"]["labels"]) == ("succeeded", {"team": "old"})
+        assert [one["budget"] for one in shown["infeasible"]] == ["none"]
+        (student,) = shown["students"]
+        archive = http.get(f"{here}/students/{student['id']}/archive")
+        (tmp_path / "student").mkdir()
+        with tarfile.open(fileobj=io.BytesIO(archive.content)) as files:
+            files.extractall(tmp_path / "student", filter="data")
+        (config,) = (tmp_path / "student").rglob("config.json")
+        model = AutoModel.from_pretrained(config.parent).eval()
+        assert model.num_parameters() == student["params"]
+        tokens = AutoTokenizer.from_pretrained(config.parent)("the quick fox", return_tensors="pt")
+        assert model(**tokens).last_hidden_state.isfinite().all()
+
+        new = [{"name": "new", "max_params": student["params"] - 1}, {"name": "none", "max_params": 11}]
+        assert_answered_or_refused_with_the_remedy(http, here, new)
 
 
 def test_its_jobs_end_and_go_as_any_other(http):
