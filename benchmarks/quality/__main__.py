@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.quality",
         description=benchmarks.quality.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="profiles:\n" + "\n".join(f"  {name:10} {one.what}" for name, one in PROFILES.items()),
+        epilog="profiles:\n" + "\n".join(f"  {name:14} {one.what}" for name, one in PROFILES.items()),
     )
     parser.add_argument("action", nargs="?", choices=("run", "report", "merge"), default="run")
     parser.add_argument("files", nargs="*", type=Path, help="Parquet files of other machines (merge)")

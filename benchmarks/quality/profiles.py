@@ -134,6 +134,15 @@ PROFILES = {
         ),
         replace(
             _TWO_CORES,
+            name="second-teacher",
+            what="a short confirmation with a larger teacher of another family",
+            teacher="mpnet",
+            tokens=50_000,
+            fractions=(1 / 4,),
+            roles=("chosen", "alone", "hand-made"),
+        ),
+        replace(
+            _TWO_CORES,
             name="questions",
             what="what sharing costs by length, and whether the score predicts, in pieces of at most an hour",
             roles=(),

@@ -87,9 +87,10 @@ def run(profile: Profile, places: Places, results: Path, limits: Limits, say: Sa
                 raise LookupError(f"No piece of {profile.name} has {limits.only!r} in its name; see --list.")
             begun = {piece.fingerprint for piece in running.values()} | set(failed)
             for piece in missing:
-                if len(running) == limits.jobs or len(failed) >= MOST_FAILURES or not _in_time(piece, pace, limits):
+                if len(running) == limits.jobs or len(failed) >= MOST_FAILURES:
                     break
-                if piece.fingerprint not in begun and all(need.fingerprint in rows for need in piece.needs):
+                ready = piece.fingerprint not in begun and all(need.fingerprint in rows for need in piece.needs)
+                if ready and _in_time(piece, pace, limits):
                     say(f"begins: {piece.name} (about {told(pace.seconds([piece], 1))})")
                     running[submit(piece, _needed(piece, rows))] = piece
             if not running:

@@ -121,6 +121,7 @@ class _Budget:
         return best
 
     def _random_choices(self) -> None:
+        """Take members of the spaces at random, from the SuperLMs as the chosen student is."""
         planner = self.planner
         drawn = shapes.random_choices(planner.shape, planner.spaces, self.target, 3, without=self.chosen.architecture)
         for number, (space, one) in enumerate(drawn, start=1):

@@ -11,7 +11,7 @@ from benchmarks.quality.pieces import Piece
 from benchmarks.quality.rows import Row, append_rows, merge_files, read_rows
 
 
-def _row(name: str, **changes: object) -> Row:
+def made_row(name: str, **changes: object) -> Row:
     row = Row(
         fingerprint=name,
         kind="task",
@@ -38,7 +38,7 @@ def _same(one: Row, other: Row) -> bool:
 def test_rows_are_read_as_they_were_written(tmp_path):
     path = tmp_path / "results" / "rows.parquet"
     assert read_rows(path) == {}
-    rows = [_row("a"), _row("b", values=None, result={"losses": {"x": float("nan")}, "of": [1, None]})]
+    rows = [made_row("a"), made_row("b", values=None, result={"losses": {"x": float("nan")}, "of": [1, None]})]
     append_rows(path, rows[:1])
     append_rows(path, rows[1:])
     found = read_rows(path)
@@ -50,14 +50,14 @@ def test_rows_are_read_as_they_were_written(tmp_path):
 
 def test_a_row_that_is_there_stays(tmp_path):
     path = tmp_path / "rows.parquet"
-    append_rows(path, [_row("a")])
-    append_rows(path, [_row("a", result={"score": 0.9}), _row("b")])
+    append_rows(path, [made_row("a")])
+    append_rows(path, [made_row("a", result={"score": 0.9}), made_row("b")])
     assert {name: row.result["score"] for name, row in read_rows(path).items()} == {"a": 0.5, "b": 0.5}
 
 
 def test_a_write_that_fails_leaves_the_rows_as_they_were(tmp_path, monkeypatch):
     path = tmp_path / "rows.parquet"
-    append_rows(path, [_row("a")])
+    append_rows(path, [made_row("a")])
 
     def half(table, where, **_):
         where.write_bytes(b"PAR1")
@@ -65,15 +65,15 @@ def test_a_write_that_fails_leaves_the_rows_as_they_were(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pq, "write_table", half)
     with pytest.raises(OSError, match="No space"):
-        append_rows(path, [_row("b")])
+        append_rows(path, [made_row("b")])
     assert list(read_rows(path)) == ["a"]
     assert [one.name for one in tmp_path.iterdir()] == ["rows.parquet"]
 
 
 def test_files_of_two_machines_are_merged(tmp_path):
     ours, theirs = tmp_path / "ours.parquet", tmp_path / "theirs.parquet"
-    append_rows(ours, [_row("a"), _row("both")])
-    append_rows(theirs, [_row("both", machine={"cores": 96}), _row("c", machine={"cores": 96})])
+    append_rows(ours, [made_row("a"), made_row("both")])
+    append_rows(theirs, [made_row("both", machine={"cores": 96}), made_row("c", machine={"cores": 96})])
     assert merge_files(ours, [theirs]) == 1
     assert {name: row.machine["cores"] for name, row in read_rows(ours).items()} == {"a": 2, "both": 2, "c": 96}
     assert merge_files(ours, [theirs]) == 0
@@ -81,7 +81,7 @@ def test_files_of_two_machines_are_merged(tmp_path):
         merge_files(ours, [tmp_path / "missing.parquet"])
 
 
-def test_processes_that_append_at_once_lose_no_row(tmp_path):
+def test_processes_that_append_at_once_lose_nomade_row(tmp_path):
     path = tmp_path / "rows.parquet"
     context = multiprocessing.get_context("fork")
     writers = [context.Process(target=_append_some, args=(path, letter)) for letter in "abc"]
@@ -94,7 +94,7 @@ def test_processes_that_append_at_once_lose_no_row(tmp_path):
 
 def _append_some(path, letter):
     for number in range(5):
-        append_rows(path, [_row(f"{letter}{number}")])
+        append_rows(path, [made_row(f"{letter}{number}")])
 
 
 def test_the_fingerprint_depends_on_all_inputs_and_on_nothing_else():
