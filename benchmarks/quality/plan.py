@@ -75,13 +75,21 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Sharing:
-    """Losses of some shapes of a sub-space at one length."""
+    """Losses of some shapes of a sub-space at one length.
+
+    Attributes:
+        shapes: The shapes, in the order of their losses inside.
+        inside: Piece of the losses inside the SuperLM.
+        alone: Piece of the losses alone.
+        everywhere: Whether every length has these shapes.
+    """
 
     subspace: str
     tokens: int
     shapes: tuple[Architecture, ...]
     inside: Piece
     alone: Piece
+    everywhere: bool
 
 
 @dataclass(frozen=True, eq=False)

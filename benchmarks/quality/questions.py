@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from benchmarks.quality.pieces import Piece
 from benchmarks.quality.plan import Entry, Planner, Predicted, Sharing
-from benchmarks.quality.shapes import in_band, macs_of, spread
+from benchmarks.quality.shapes import evenly, in_band, macs_of, spread
 from workloads.shapes.architecture import Architecture
-from workloads.shapes.search_space import ListedSpace
+from workloads.shapes.search_space import ListedSpace, Space
 
 _TOGETHER = 4
 """Shapes that are distilled alone over one teacher's forward, so that a piece stays short."""
@@ -23,13 +25,12 @@ def add_sharing(planner: Planner) -> None:
     for tokens, count in question.lengths:
         superlms = _superlms(planner, tokens)
         for space in planner.spaces:
-            shapes = spread(planner.shape, space, count)
-            for start in range(0, len(shapes), _TOGETHER):
-                part = tuple(shapes[start : start + _TOGETHER])
-                title = f"{space.name}, shapes {start + 1} to {start + len(part)}, {tokens} tokens"
+            for number, part in enumerate(_parts(planner, space, count)):
+                title = f"{space.name}, part {number + 1} of its shapes, {tokens} tokens"
                 inside = planner.inside(superlms, [(space.name, one) for one in part], f"inside: {title}")
                 alone = _alone(planner, part, tokens, f"alone: {title}")
-                planner.plan.sharing.append(Sharing(space.name, tokens, part, inside, alone))
+                found = Sharing(space.name, tokens, tuple(part), inside, alone, everywhere=number == 0)
+                planner.plan.sharing.append(found)
 
 
 def add_predicting(planner: Planner) -> None:
@@ -53,6 +54,16 @@ def add_predicting(planner: Planner) -> None:
                 planner.plan.predicting.append(Predicted(fraction, entry, inside, place, alone))
 
 
+def _parts(planner: Planner, space: Space, count: int) -> list[list[Architecture]]:
+    """Take shapes of a sub-space in parts; the first are those of every length, so that these share their trunks."""
+    assert planner.profile.sharing is not None
+    counts = [one for _, one in planner.profile.sharing.lengths]
+    shapes = spread(planner.shape, space, max(counts))
+    first = evenly(shapes, min(counts))
+    others = [one for one in shapes if one not in first][: max(0, count - len(first))]
+    return [first, *(others[start : start + _TOGETHER] for start in range(0, len(others), _TOGETHER))]
+
+
 def member_of(one: Architecture) -> str:
     """Name of a shape among those that are distilled alone together."""
     return f"{one.describe()}, of {'-'.join(map(str, one.labels))}"
@@ -63,7 +74,7 @@ def _superlms(planner: Planner, tokens: int) -> Piece:
     return planner.distil(f"SuperLMs, {tokens} tokens", planner.spaces, tokens, decay=decay)
 
 
-def _alone(planner: Planner, shapes: tuple[Architecture, ...] | list[Architecture], tokens: int, name: str) -> Piece:
+def _alone(planner: Planner, shapes: Sequence[Architecture], tokens: int, name: str) -> Piece:
     decay = planner.profile.sharing.decay if planner.profile.sharing else 0.0
     return planner.distil(name, [ListedSpace(member_of(one), (one,)) for one in shapes], tokens, decay=decay)
 

@@ -78,12 +78,12 @@ class _Report:
                 if entry is not teacher and ", bill" not in entry.role
             ]
             yield "macs", quality_picture(models, macs, top)
-        losses = [
-            (kind, one.tokens, value)
-            for one in self._plan.sharing
-            for kind, values in self._pairs(one.inside, one.alone, [member_of(shape) for shape in one.shapes])
-            for value in values
-        ]
+        losses: dict[tuple[str, str], list[tuple[int, float]]] = {}
+        for one in self._plan.sharing:
+            if one.everywhere:
+                pairs = self._pairs(one.inside, one.alone, [member_of(shape) for shape in one.shapes])
+                for kind, values in pairs:
+                    losses.setdefault((one.subspace, kind), []).append((one.tokens, median(values)))
         if losses:
             yield "tokens", loss_picture(losses)
 

@@ -104,7 +104,11 @@ def in_band(
 
 def spread(shape: TeacherShape, space: Space, count: int) -> list[Architecture]:
     """Members of a space from its smallest to its largest, evenly by the order of their multiply-accumulates."""
-    ordered = sorted(space, key=lambda one: macs_of(shape, one))
+    return evenly(sorted(space, key=lambda one: macs_of(shape, one)), count)
+
+
+def evenly(ordered: Sequence[Architecture], count: int) -> list[Architecture]:
+    """Take so many of a list, the first and the last among them; all where there are no more."""
     count = min(count, len(ordered))
     return [ordered[round(i * (len(ordered) - 1) / max(1, count - 1))] for i in range(count)]
 

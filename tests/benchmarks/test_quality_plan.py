@@ -148,6 +148,11 @@ def test_the_questions_ask_for_enough_shapes():
     decays = {part.inside.needs[0].inputs["decay"] for part in plan.sharing}
     decays |= {part.alone.inputs["decay"] for part in plan.sharing}
     assert decays == {0.2}  # alike for all rows
+    members = {
+        tokens: [part.alone.inputs["members"] for part in plan.sharing if part.everywhere and part.tokens == tokens]
+        for tokens in shapes_by_length
+    }
+    assert members[50_000] == members[200_000] == members[800_000]  # so that they share their trunks
 
 
 def test_pieces_are_named_with_what_they_need():
