@@ -94,7 +94,9 @@ def problem_response(
 
 def unexpected_response() -> JSONResponse:
     """Build the answer to an internal error; its cause is only logged."""
-    return problem_response(500, ProblemCode.INTERNAL, "The service has made a mistake; its log says more.")
+    return problem_response(
+        500, ProblemCode.INTERNAL, "An internal error occurred. The log of the service has its cause."
+    )
 
 
 def add_problem_handlers(app: FastAPI) -> None:
@@ -145,7 +147,7 @@ def add_problem_handlers(app: FastAPI) -> None:
             detail = f"There is nothing at {path}.{' Leave out the slash at its end.' if path.endswith('/') else ''}"
         elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             headers = {"Allow": ", ".join(methods_of(request))}
-            detail = f"{request.method} is not for {request.url.path}; {headers['Allow']} may be."
+            detail = f"{request.url.path} does not take {request.method}. Use {headers['Allow']}."
         return problem_response(error.status_code, code, detail, headers=dict(headers))
 
     @app.exception_handler(StoppingError)

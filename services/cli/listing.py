@@ -33,7 +33,7 @@ def list_compressions(
     from workloads.spec.errors import InputError
 
     if status is not None and status not in set(JobStatus):
-        raise InputError.of("--status", f"{status!r} is no state.", f"Give {STATES}.")
+        raise InputError.of("--status", f"{status!r} is not a state.", f"Give {STATES}.")
     state, labels = JobStatus(status) if status else None, read_labels(label)
     with StillroomClient(server) as client:
         wanted = partial(client.page, status=state, batch=batch, teacher=teacher, labels=labels, limit=limit)

@@ -97,7 +97,7 @@ def read_labels(given: list[str] | None) -> dict[str, str]:
     pairs = [one.partition(":") for one in given or []]
     for name, colon, _ in pairs:
         if not name or not colon:
-            raise InputError.of("--label", f"{name!r} is no label.", "Give it as NAME:VALUE, such as team:search.")
+            raise InputError.of("--label", f"{name!r} is not a label.", "Give it as NAME:VALUE, such as team:search.")
     return {name: value for name, _, value in pairs}
 
 
@@ -105,13 +105,13 @@ def read_duration(option: str, text: str) -> timedelta:
     """Read a time such as 12h.
 
     Raises:
-        InputError: The text is no duration.
+        InputError: The text is not a duration.
     """
     from workloads.spec.errors import InputError
 
     match = re.fullmatch(r"([1-9]\d{0,4})([mhdw])", text)
     if match is None:
-        raise InputError.of(option, f"{text!r} is no time.", "Give minutes, hours, days or weeks, such as 90d.")
+        raise InputError.of(option, f"{text!r} is not a duration.", "Give minutes, hours, days or weeks, such as 90d.")
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 

@@ -66,4 +66,4 @@ def tell_state(found: JobDocument | BatchDocument | EvaluationDocument, *, json:
 
 def tell_forgotten(found_id: str, *, json: bool) -> None:
     """Print that a job or batch is deleted."""
-    typer.echo(json_module.dumps({"deleted": found_id}) if json else f"{found_id} is forgotten.")
+    typer.echo(json_module.dumps({"deleted": found_id}) if json else f"{found_id} is deleted.")

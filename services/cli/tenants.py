@@ -60,7 +60,7 @@ def _number(quota: str, text: str) -> int | None:
         return None
     if not text.isascii() or not text.isdigit() or (quota == "max_running" and int(text) == 0):
         raise InputError.of(
-            f"--{quota.replace('_', '-')}", f"{text!r} is no limit.", "Give a whole number, or none for the default."
+            f"--{quota.replace('_', '-')}", f"{text!r} is not a limit.", "Give a whole number, or none for the default."
         )
     return int(text)
 

@@ -104,7 +104,7 @@ class Connection:
         except ValueError as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError.of("server", f"{self.server} is no URL: {error}.", "Use http://host:port.") from None
+            raise InputError.of("server", f"{self.server} is not a URL: {error}.", "Use http://host:port.") from None
         headers = {"Accept-Encoding": "identity", "User-Agent": "stillroom"}
         self._http = httpx.AsyncClient(headers=headers, **self._route.options())
 
@@ -229,7 +229,7 @@ class Connection:
         try:
             return self._http.build_request(message.method, url, params=query, headers=headers, timeout=timeout, **body)
         except httpx.InvalidURL as error:
-            raise InputError.of("server", f"{self.server} is no URL: {error}.", "Use http://host:port.") from None
+            raise InputError.of("server", f"{self.server} is not a URL: {error}.", "Use http://host:port.") from None
 
     def _refusal(self, found: httpx.Response, content: bytes) -> ApiError:
         try:

@@ -151,7 +151,7 @@ def _event(connection: Connection, data: str) -> EventEntry:
         return EventEntry.model_validate_json(data)
     except ValidationError as error:
         reason = error.errors(include_url=False, include_input=False)[0]["msg"]
-        raise _garbage(connection, f"its event stream holds what is no event ({reason})") from None
+        raise _garbage(connection, f"its event stream holds something that is not an event ({reason})") from None
 
 
 def _garbage(connection: Connection, reason: str) -> ApiError:
@@ -201,5 +201,7 @@ def _message(page: Call[..., EventPage], job_id: str, last: _Place) -> Message:
 def _place(after: str) -> _Place:
     match = re.fullmatch(r"(\d{1,9})-(\d{1,9})", after)
     if match is None:
-        raise InputError.of("after", f"{after!r} is no event's place.", "Give <attempt>-<number>, such as 1-12.")
+        raise InputError.of(
+            "after", f"{after!r} is not the place of an event.", "Give <attempt>-<number>, such as 1-12."
+        )
     return int(match[1]), int(match[2])

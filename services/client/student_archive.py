@@ -26,7 +26,7 @@ def sound_student_id(student_id: str) -> str:
         InputError: The id is malformed.
     """
     if not _ID.fullmatch(student_id):
-        raise InputError.of("student_id", f"{student_id!r} is no student's id.", "Give stu_….")
+        raise InputError.of("student_id", f"{student_id!r} is not the id of a student.", "Give stu_….")
     return student_id
 
 
@@ -43,13 +43,13 @@ def check_archive(archive: Path, student_id: str) -> None:
     except BadArchiveError:
         raise
     except _NONSENSE as error:
-        raise BadArchiveError(f"it is no archive that can be read ({str(error) or type(error).__name__})") from None
+        raise BadArchiveError(f"it is not a readable archive ({str(error) or type(error).__name__})") from None
     with archive.open("rb") as file:
         file.seek(end)
         if file.read(len(_END)) != _END:
             raise BadArchiveError("it is cut off")
     if f"{student_id}/{_CONFIGURATION}" not in names:
-        raise BadArchiveError(f"it holds no {student_id}/{_CONFIGURATION}, so it is no student")
+        raise BadArchiveError(f"it holds no {student_id}/{_CONFIGURATION}, so it is not a student")
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -71,7 +71,7 @@ def _members(tar: tarfile.TarFile, student_id: str, size: int) -> tuple[int, set
     for member in tar:
         first, *rest = member.name.split("/")
         if first != student_id or (member.isfile() and not rest) or {"", ".", ".."} & set(rest) or "\0" in member.name:
-            raise BadArchiveError(f"it holds {member.name[:200]!r}, which is no part of {student_id}")
+            raise BadArchiveError(f"it holds {member.name[:200]!r}, which is not part of {student_id}")
         if not (member.isfile() or member.isdir()) or member.issparse():
             raise BadArchiveError(f"it holds {member.name[:200]!r}, which is neither a file nor a folder")
         blocks = -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE if member.isfile() else 0

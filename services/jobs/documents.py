@@ -271,7 +271,8 @@ def _while_ray_is_away(status: JobStatus, ray: Readiness) -> str | None:
     if status in {JobStatus.RUNNING, JobStatus.CANCELLING}:
         return (
             "Ray does not answer, so the state of the run is unknown. When Ray answers, the run is followed again. If "
-            "it has died, a new attempt continues from its finished stages; this is no failure of the job."
+            "it has died, a new attempt continues from its finished stages. This does not count as a failure of the "
+            "job."
         )
     return None
 

@@ -122,7 +122,7 @@ class RayJobs:
         return RayJob(RayJobStatus(document["status"]), str(document.get("message") or ""))
 
     def stop(self, submission_id: str) -> None:
-        """Stop a job; an ended or unknown job is no error.
+        """Stop a job; an ended or unknown job is not an error.
 
         Raises:
             RayUnreachableError: Ray does not answer.

@@ -53,7 +53,7 @@ class RetryPolicy:
         max_attempts: Number of failed or lost attempts after which the job has failed.
         backoff_seconds: Wait after the first failure; doubled for each further one, up to five minutes. After an outage
             of a hub or a storage it is :data:`OUTAGE_FACTOR` times as long.
-        max_ray_losses: Number of attempts lost with Ray (these are no failures) after which the job has failed.
+        max_ray_losses: Number of attempts lost with Ray (they do not count as failures) after which the job has failed.
     """
 
     max_attempts: int
@@ -219,9 +219,12 @@ class Runner:
             return True
 
     def _lose_ray(self, job: Job, message: str) -> None:
-        """End an attempt that was lost with Ray; such losses are no failures, and have a limit of their own."""
+        """End an attempt that was lost with Ray; such losses are not failures, and have a limit of their own."""
         losses, most = job.ray_losses + 1, self._policy.max_ray_losses
-        message = f"{message} This is no failure of the job; Ray has died under it {losses} times, of {most} at most."
+        message = (
+            f"{message} This does not count as a failure of the job. Ray has died under it {losses} times, of {most} "
+            "at most."
+        )
         if losses >= most:
             self._fail(job, AttemptStatus.RAY_LOST, ErrorDocument(code="lost", message=message), retry=False)
             return

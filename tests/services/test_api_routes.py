@@ -86,7 +86,7 @@ def test_no_path_of_its_own_is_answered_as_the_id_of_a_job(http, method):
         answer = http.request(method, path)
         assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
         if method != "HEAD":
-            assert answer.json()["detail"] == f"{method} is not for {path}; POST may be."
+            assert answer.json()["detail"] == f"{path} does not take {method}. Use POST."
 
 
 def test_a_slash_too_much_is_told_and_leads_nowhere_else(http):

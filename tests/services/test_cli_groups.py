@@ -111,7 +111,7 @@ def test_an_evaluation_is_submitted_and_its_scores_shown(service, stillroom, eva
     assert "error: task.train: No rows. Give some." in stillroom("evaluate", "show", second).stderr
     listed = [line.split("\t")[:5] for line in stillroom("evaluate", "list", "--student", "stu_1").stdout.splitlines()]
     assert listed[1:] == [[second, "foxes", "stu_1", "failed", ""], [first, "foxes", "stu_1", "succeeded", "0.625"]]
-    assert stillroom("evaluate", "delete", first, "--yes").stdout == f"{first} is forgotten.\n"
+    assert stillroom("evaluate", "delete", first, "--yes").stdout == f"{first} is deleted.\n"
     assert stillroom("evaluate", "show", first, "--json").returncode == 3
 
 

@@ -54,7 +54,7 @@ def test_a_death_of_ray_is_no_failure_of_the_job_and_has_a_bound_of_its_own(stor
         runner.follow(job, FakeRay(found))
         job = store.get(job.id)
         assert (job.status, job.failures, job.ray_losses) == (JobStatus.QUEUED, 0, count)
-        assert f"no failure of the job; Ray has died under it {count} times, of 3 at most" in job.reason
+        assert f"not count as a failure of the job. Ray has died under it {count} times, of 3 at most" in job.reason
         job = _begin(store, work, job)
     runner.follow(job, FakeRay(found))
     job = store.get(job.id)

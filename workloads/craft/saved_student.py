@@ -80,7 +80,7 @@ def open_student(folder: Path, teacher: Teacher, objective: Objective, field: st
         outputs = one.copies * teacher.shape.hidden_size
         sizes = {name: tuple(tensor.shape) for name, tensor in found.items()}
         if sizes != {"weight": (outputs, opened.shape.hidden_size), "bias": (outputs,)}:
-            problem = f"{file} is no map of {opened.shape.hidden_size} dimensions to {outputs}."
+            problem = f"{file} is not a map of {opened.shape.hidden_size} dimensions to {outputs}."
             raise InputError.of(field, problem, remedy)
         maps[one.name] = found
     return SavedStudent(opened, maps)

@@ -199,7 +199,7 @@ def test_a_learned_map_that_is_missing_or_of_another_student_is_named(make_teach
     other = deliver(tmp_path / "other", make_teacher, space=PAPER, objective=POOLED)
     file = student.folder / "projection.safetensors"
     shutil.copy(other.folder / file.name, file)
-    assert f"{file} is no map of 32 dimensions to 64" in student.errors(tmp_path)
+    assert f"{file} is not a map of 32 dimensions to 64" in student.errors(tmp_path)
     file.write_bytes(b"no")
     assert "cannot be read" in student.errors(tmp_path)
     file.unlink()
