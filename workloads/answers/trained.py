@@ -72,14 +72,14 @@ def load_trained(storage: Storage, scores_fingerprint: str) -> Trained:
     """Load the artefacts that a scores table was made from.
 
     Raises:
-        InputError: An artefact has been removed from the storage.
+        InputError: An artefact has been removed from the storage, or another version wrote it.
     """
     try:
         return _load(storage, artifacts.load(storage, "scores", scores_fingerprint))
     except FileNotFoundError as error:
         raise InputError.of(
             "compression",
-            f"Its artefacts are no longer in the storage ({error}).",
+            f"Some of its artefacts are not in the storage, or another version of stillroom wrote them ({error}).",
             "Submit the compression again; what is left of it is reused.",
         ) from error
 
