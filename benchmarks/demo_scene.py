@@ -9,7 +9,7 @@ import itertools
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from workloads.runs.attempt.progress import Progress
 from workloads.runs.attempt.run import News, Run
 from workloads.runs.corpus import plan_corpus, prepare_corpus
 from workloads.shapes import teacher_files
-from workloads.shapes.search_space import ProductSpace
+from workloads.shapes.search_space import ProductSpace, Space
 from workloads.shapes.spaces import relative_spaces
 from workloads.spec.request import CorpusSpec, ObjectiveSpec, TrainingSpec
 from workloads.storage.artifacts import Artifact, Key
@@ -73,7 +73,7 @@ class DemoScene:
             dropout=0.0,
         )
 
-    def trainer(self, spaces: list[ProductSpace], steps: int, *, order: Order | None) -> GroupTrainer:
+    def trainer(self, spaces: Sequence[Space], steps: int, *, order: Order | None) -> GroupTrainer:
         """A fresh group of SuperLMs."""
         members = {}
         for space in spaces:
@@ -82,7 +82,7 @@ class DemoScene:
         worker = Worker(torch.device("cpu"))
         return GroupTrainer(self.teacher, members, self.objective, self.training(steps), seed=SEED, worker=worker)
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Generator[Batch, None, None]:
         """Yield the training batches from the first."""
         for rows in Blocks.open(self.storage, self.corpus, "train").batches(SEED, BATCH, 0):
             yield Batch(torch.as_tensor(rows.input_ids), None if rows.mask is None else torch.as_tensor(rows.mask))

@@ -64,15 +64,15 @@ def _row(
     cost = student_cost(bert, architecture, PAPER_SEQUENCE_LENGTH)
     module = StillroomModel(
         StillroomConfig(
-            vocab_size=bert.vocab_size,
+            vocab_size=bert.vocabulary.vocab_size,
             hidden_size=hidden,
             num_hidden_layers=layers,
             num_attention_heads=heads,
             head_width=64,
             intermediate_size=int(hidden * ratio),
-            max_position_embeddings=bert.positions,
-            type_vocab_size=bert.token_types,
-            has_pooler=bert.pooler,
+            max_position_embeddings=bert.vocabulary.positions,
+            type_vocab_size=bert.vocabulary.token_types,
+            has_pooler=bert.vocabulary.pooler,
         )
     ).eval()
     counter = FlopCounterMode(display=False)

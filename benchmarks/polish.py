@@ -128,7 +128,7 @@ def _record(runs: list[dict[str, Any]], polish_steps: int) -> None:
     rows = [row for run in runs for row in run["budgets"]]
 
     def over(one: str, other: str) -> float:
-        return statistics.mean(row[one] / row[other] for row in rows)
+        return float(statistics.mean(row[one] / row[other] for row in rows))
 
     full = "polished_at_the_full_rate"
     record(

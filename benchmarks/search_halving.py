@@ -23,6 +23,7 @@ import itertools
 import random
 import statistics
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,14 +38,17 @@ from workloads.answers.trained import TeacherStage
 from workloads.craft.superlm_files import save_superlm
 from workloads.documents.job_folder import JobFolder
 from workloads.shapes.costs import student_cost
-from workloads.shapes.search_space import ProductSpace
+from workloads.shapes.search_space import Space
+from workloads.spec.autodistil import AutoDistilRequest
 from workloads.spec.budgets import Budget
-from workloads.spec.request import CompressionRequest, parse_request
 from workloads.storage import artifacts
 from workloads.storage.artifacts import Artifact, Key
 
 if TYPE_CHECKING:
+    from workloads.craft.scoring import Losses
+    from workloads.runs.search.board import Board, Work
     from workloads.runs.search.search import SearchInputs
+    from workloads.runs.search.trial import Scorer, Shared
 
 BAR, OVERHEAD_BAR, LOSS_BAR = 0.35, 1.05, 0.01
 ROWS, FIRST, BUDGETS, ACTORS = 128, 16, 20, 2
@@ -59,9 +63,9 @@ class Searches:
         self.superlms = self._train(steps)
         self.budgets = self._draw_budgets()
 
-    def request(self, aim: str) -> CompressionRequest:
+    def request(self, aim: str) -> AutoDistilRequest:
         """Build a request with this aim; all else is the same."""
-        return parse_request(
+        return AutoDistilRequest.model_validate(
             {
                 "teacher": {"model": "teacher"},
                 "corpus": {"paths": ["text"]},
@@ -231,13 +235,13 @@ def _timed(searches: Searches, *, on_tune: bool) -> dict[str, float]:
     return {"wall": time.monotonic() - wall, "cpu": time.process_time() - cpu + actors_cpu}
 
 
-def _plain_actor(scorer: Any) -> type:
+def _plain_actor(scorer: type[Scorer]) -> type:
     class Plain:
-        def __init__(self, shared: Any) -> None:
+        def __init__(self, shared: Shared) -> None:
             self._scorer = scorer(shared, torch.device("cpu"))
             self._started = time.process_time()
 
-        def score(self, work: Any) -> Any:
+        def score(self, work: Work) -> dict[int, Losses]:
             return self._scorer.score(work)
 
         def cpu(self) -> float:
@@ -246,7 +250,7 @@ def _plain_actor(scorer: Any) -> type:
     return Plain
 
 
-def _play(board: Any, spaces: list[ProductSpace], pool: list[Any]) -> None:
+def _play(board: Board, spaces: Sequence[Space], pool: list[Any]) -> None:
     """Run the plain loop: send lots to free actors until the board has ended."""
     import ray
 

@@ -21,10 +21,11 @@ from sqlalchemy.orm import Session
 
 from benchmarks.record import record
 from services.api.app import create_app
-from services.jobs.states import AttemptStatus, JobStatus
+from services.jobs.records import NewJob
+from services.jobs.states import LOCAL_TENANT, AttemptStatus, JobStatus
 from services.jobs.store import new_row
 from services.jobs.summaries import with_students
-from services.jobs.tables import AttemptRow
+from services.jobs.tables import AttemptRow, JobRow
 from services.service import Service
 from services.settings import load_settings
 
@@ -55,9 +56,9 @@ def fill(service: Service) -> None:
                 session.add(_row(number, now))
 
 
-def _row(number: int, now: datetime) -> Any:
+def _row(number: int, now: datetime) -> JobRow:
     rare = number % RARE == 0
-    request = {
+    request: dict[str, Any] = {
         "teacher": {"model": "google/rare" if rare else "google/bert"},
         "corpus": {"paths": [f"/data/corpus/{n}.txt" for n in range(20)]},
         "budgets": [{"name": f"edge-{n}", "max_params": 8_000_000} for n in range(3)],
@@ -68,7 +69,7 @@ def _row(number: int, now: datetime) -> Any:
         "id": "stu_1", "budget": "edge-0", "subspace": "tiny", "architecture": {"layers": 4, "hidden_size": 128},
         "params": 7_000_000, "flops": 10**9, "sequence_length": 128, "heldout_loss": 0.25, "files": "artifacts/x",
     }  # fmt: skip
-    row = new_row(request, "compression", tenant="local" if number % 2 else "other")
+    row = new_row(NewJob(request, tenant=LOCAL_TENANT if number % 2 else "other"))
     row.status, row.attempt, row.started_at, row.finished_at = JobStatus.SUCCEEDED, 1, now, now
     row.result = {"status": "succeeded", "students": [student, student], "infeasible": [], "artifacts": {}}
     row.summary = with_students(row.summary, [student, student])

@@ -202,10 +202,11 @@ def _finish(job: JobDocument, seconds: float) -> int:
         console.print(f"Reused stages: {', '.join(reused)}.")
     print_document(job)
     code = exit_code(job)
-    if job.students:
-        student = job.students[0]
+    with_files = [(student, student.files) for student in job.students if student.files is not None]
+    if with_files:
+        student, files = with_files[0]
         pooler = job.teacher is None or bool(job.teacher.shape.get("pooler", True))
-        lines = load_lines(Architecture.from_json(student.architecture), student.files, pooler=pooler)
+        lines = load_lines(Architecture.from_json(student.architecture), files, pooler=pooler)
         out = Console(highlight=False, soft_wrap=True)
         out.print(f"\nLoad one ({student.budget}):\n")
         out.print("\n".join(f"    {line}" for line in lines), markup=False)

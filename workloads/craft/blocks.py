@@ -5,7 +5,7 @@ Shape letters: B rows of a batch, L tokens of a row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -78,7 +78,7 @@ class Blocks:
             start += shard.rows
         return _token_rows(ids_BL, lengths_B)
 
-    def batches(self, seed: int, batch_size: int, start_step: int = 0) -> Iterator[TokenRows]:
+    def batches(self, seed: int, batch_size: int, start_step: int = 0) -> Generator[TokenRows, None, None]:
         """Yield training batches without end; batch n depends on ``seed`` and n alone.
 
         An epoch covers all rows once. Shards come in a random order, in windows of about :data:`WINDOW_TOKENS`; the
