@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         places = made_up_places(given.work)
     else:
-        from benchmarks.quality.scene import Places
+        from benchmarks.quality.places import Places
 
         places = Places(given.work, given.data, given.teachers)
     limits = Limits(given.only, given.hours, given.jobs)

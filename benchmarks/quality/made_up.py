@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.quality.scene import Places
+from benchmarks.quality.places import Places
 from benchmarks.quality.tasks import COLUMNS
 from tests.teachers import SENTENCES, make_teacher
 

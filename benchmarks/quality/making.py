@@ -16,8 +16,9 @@ import numpy as np
 from benchmarks.quality import search, tasks
 from benchmarks.quality.distil import Distillation, Model, Report
 from benchmarks.quality.pieces import Piece
+from benchmarks.quality.places import Places
 from benchmarks.quality.rows import Row, Rows, Values
-from benchmarks.quality.scene import Places, Scene
+from benchmarks.quality.scene import Scene
 from benchmarks.record import machine
 from workloads.craft.export import build_student
 from workloads.craft.tasks.evaluating import TaskModel

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -19,7 +20,7 @@ from benchmarks.quality.rows import Row, Rows, append_rows, read_rows
 
 if TYPE_CHECKING:
     from benchmarks.quality.making import Maker
-    from benchmarks.quality.scene import Places
+    from benchmarks.quality.places import Places
 
 Say = Callable[[str], None]
 MOST_FAILURES = 3
@@ -172,16 +173,25 @@ def _workers(profile: Profile, places: Places, jobs: int) -> Iterator[Callable[[
         yield here
         return
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    with ProcessPoolExecutor(jobs, context, initializer=_open, initargs=(places, profile.name)) as pool:
+    others = multiprocessing.active_children()
+    with ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=(places, profile.name)) as pool:
         try:
             yield lambda piece, rows: pool.submit(_run, piece, rows)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                if worker not in others:
+                    worker.terminate()  # its piece has no row yet, and would keep this process from ending
             raise
 
 
 _process: dict[str, Any] = {}
 """The maker of this process."""
+
+
+def _begin(places: Places, profile: str) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one ends the others
+    _open(places, profile)
 
 
 def _open(places: Places, profile: str) -> None:
