@@ -74,5 +74,5 @@ def test_what_is_no_student_ends_a_download_with_a_message_and_an_exit_code(scri
     server = script(Answer(body=b"no archive"))
     done = on_server(run_here, server.url)("download", "cmp_1", "stu_1", "--to", str(tmp_path), "--json")
     assert done.returncode == 1
-    assert "no archive" in json.loads(done.stdout)["error"]["message"]
+    assert "not a readable archive" in json.loads(done.stdout)["error"]["message"]
     assert list(tmp_path.iterdir()) == []

@@ -34,7 +34,7 @@ from workloads.storage.artifacts import Artifact, Key
 from workloads.storage.storage import Storage
 
 ROOT = Path(__file__).parents[3]
-TIMEOUT = 240
+TIMEOUT = 480
 STEPS, LENGTH, BATCH = 6, 16, 8
 
 
