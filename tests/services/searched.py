@@ -112,7 +112,7 @@ def make_student(storage: Storage, scores: str, subspace: str, architecture: Arc
 
 def finished(
     service: Service,
-    request: dict,
+    request: dict[str, Any],
     *,
     made: Sequence[Artifact] = (),
     students: Sequence[StudentDocument] = (),

@@ -314,7 +314,7 @@ def _run(
         while not launches.go_on():
             for report in ray.get(reports.take.remote()):
                 launches.works([seed_step(report.seed)])
-                _show(report, progress)
+                _show(report, progress, has_ended=any(score.seed == report.seed for score in scores))
             time.sleep(TELL_SECONDS)
     finally:
         launches.close()
@@ -338,11 +338,12 @@ class _Reports:
         return taken
 
 
-def _show(report: _Report, progress: Progress) -> None:
+def _show(report: _Report, progress: Progress, *, has_ended: bool) -> None:
     step = seed_step(report.seed)
-    if report.done == 0:
+    if report.done == 0 and not has_ended:
         progress.start(step, report.total, "steps")
-    progress.advance(step, report.done, report.total)
+    if not has_ended:  # a report that comes after the score would show the step as running for ever
+        progress.advance(step, report.done, report.total)
     if report.metrics is not None:
         progress.point(step, report.done, report.total, report.metrics)
 
