@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.workloads.runs.scenes import Heard
@@ -112,8 +113,11 @@ def edge(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             time.sleep(0.2)
         yield nodes[0]["NodeID"]
     finally:
+        # Asked to end, `ray start --block` may wait longer than a test can for what it started.
+        started = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         process.terminate()
-        process.wait(30)
+        for one in psutil.wait_procs(started, timeout=30)[1]:
+            one.kill()
         log.close()
 
 
