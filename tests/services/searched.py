@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from services.jobs.records import AttemptEnd, Job
-from services.jobs.states import AttemptStatus, JobStatus
+from services.jobs.records import Job
 from services.service import Service
+from tests.services.ending import succeed
 from workloads.answers.latency import LatencySample, LatencySamples
 from workloads.answers.student_key import student_key
 from workloads.answers.trained import load_trained
@@ -123,6 +123,4 @@ def finished(
     job = service.work.begin_attempt(service.submit(request).id)
     artifacts = {"scores": [scores.fingerprint], **{one.stage: [one.fingerprint] for one in made}}
     result = ResultDocument(status="succeeded", artifacts=artifacts, students=list(students), seconds=90.0)
-    return service.work.end_attempt(
-        job.id, 1, AttemptEnd(AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
-    )
+    return succeed(service.work, job.id, result)

@@ -18,6 +18,7 @@ from services.jobs.records import AttemptEnd
 from services.jobs.states import AttemptStatus, JobStatus
 from services.service import Service
 from tests.services.conftest import HERE, RUN_MODULE, wait_until
+from tests.services.ending import succeed
 from tests.services.verbs import STILLROOM, run_here
 from workloads.documents.job_folder import ErrorDocument, ResultDocument, StudentDocument
 
@@ -60,9 +61,7 @@ def _finish(service, job_id, files="artifacts/student/abc"):
         sequence_length=128, heldout_loss=0.5, files=files,
     )  # fmt: skip
     result = ResultDocument(status="succeeded", students=[student])
-    service.work.end_attempt(
-        job_id, 1, AttemptEnd(AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
-    )
+    succeed(service.work, job_id, result)
 
 
 def test_the_cost_of_the_papers_largest_student():

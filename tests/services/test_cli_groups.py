@@ -12,6 +12,7 @@ from services.jobs.states import AttemptStatus, JobStatus
 from services.service import Service
 from services.settings import load_settings
 from tests.services.conftest import serving
+from tests.services.ending import succeed
 from tests.services.test_cli import _finish
 from tests.services.test_evaluations import _end, _result
 from tests.services.test_event_stream import Run
@@ -121,9 +122,7 @@ def test_an_evaluation_is_watched_and_its_events_listed(client, service, stillro
     run.tell("one")
     run.tell("two")
     result = ResultDocument(status="succeeded", evaluation=_result(0.5, 0.75))
-    service.work.end_attempt(
-        run.id, 1, AttemptEnd(AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
-    )
+    succeed(service.work, run.id, result)
     watched = stillroom("evaluate", "watch", run.id, "--json")
     *told, end = [json.loads(line) for line in watched.stdout.splitlines()]
     assert [one["event"]["message"] for one in told] == ["one", "two"]

@@ -5,9 +5,10 @@ import subprocess
 import sys
 
 from services.jobs.documents import EventEntry
-from services.jobs.records import AttemptEnd, NewJob
+from services.jobs.records import NewJob
 from services.jobs.states import AttemptStatus, JobStatus
 from tests.services.conftest import serving
+from tests.services.ending import succeed
 from tests.services.searched import finished
 from tests.services.test_cli import _finish
 from tests.services.test_event_stream import Run
@@ -37,9 +38,7 @@ def _plan(service, make_request):
         calibration_seconds=1.0,
     )  # fmt: skip
     result = ResultDocument(status="succeeded", plan=plan)
-    service.work.end_attempt(
-        run.id, 1, AttemptEnd(AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
-    )
+    succeed(service.work, run.id, result)
     return run.id
 
 

@@ -3,9 +3,9 @@
 import pytest
 
 from services.client import ApiError, ServerUnreachableError
-from services.jobs.records import AttemptEnd, NewJob
-from services.jobs.states import AttemptStatus, JobStatus
+from services.jobs.records import NewJob
 from tests.services.clients import Answer, through
+from tests.services.ending import succeed
 from workloads.documents.job_folder import ResultDocument, StudentDocument
 from workloads.spec.errors import InputError
 
@@ -22,9 +22,7 @@ def student(service, make_request):
         heldout_loss=0.5, files="artifacts/student/a",
     )  # fmt: skip
     result = ResultDocument(status="succeeded", students=[found])
-    service.work.end_attempt(
-        job.id, 1, AttemptEnd(AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
-    )
+    succeed(service.work, job.id, result)
     return job.id
 
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from services.jobs.records import AttemptEnd
-from services.jobs.states import AttemptStatus, JobStatus
+from tests.services.ending import succeed
 from tests.services.searched import finished
 from workloads.documents.job_folder import PlanDocument, ResultDocument
 
@@ -17,17 +16,7 @@ def test_a_compression_says_what_its_plan_had_said(client, service, make_request
         calibration_seconds=3.0,
     )  # fmt: skip
     service.work.begin_attempt(queued.id)
-    service.work.end_attempt(
-        queued.id,
-        1,
-        AttemptEnd(
-            AttemptStatus.SUCCEEDED,
-            None,
-            JobStatus.SUCCEEDED,
-            result=ResultDocument(status="succeeded", plan=plan),
-            steps=[],
-        ),
-    )
+    succeed(service.work, queued.id, ResultDocument(status="succeeded", plan=plan))
     assert client.planned(queued.id).plan == plan
     job = finished(service, request)
     planned = client.get(job.id).planned

@@ -4,8 +4,7 @@ import json
 from dataclasses import replace
 
 from services.jobs.driver_log import DRIVER_LOG
-from services.jobs.records import AttemptEnd
-from services.jobs.states import AttemptStatus, JobStatus
+from tests.services.ending import succeed
 from tests.services.scripted_run import ARCHITECTURE
 from tests.services.searched import SHAPE, finished, make_search
 from workloads.documents.job_folder import JobFolder, ResultDocument, StudentDocument
@@ -32,9 +31,7 @@ def make_things(service, make_request, folder):
     result = ResultDocument(
         status="succeeded", students=[student], artifacts=artifacts, pictures={"frontier.png": picture}
     )
-    service.work.end_attempt(
-        other.id, 1, AttemptEnd(AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
-    )
+    succeed(service.work, other.id, result)
     selection = service.select(job, {"budgets": [{"name": "any", "max_params": 10**9}]})
     asked = {"common": make_request(), "compressions": [{}, {"seed": 2}]}
     batch = service.submit_batch(asked)

@@ -10,8 +10,7 @@ from fastapi.routing import APIRoute
 
 from services.access.caller import Caller, Scope
 from services.api.app import bare_app
-from services.jobs.records import AttemptEnd
-from services.jobs.states import AttemptStatus, JobStatus
+from tests.services.ending import succeed
 from tests.services.searched import make_search
 from workloads.documents.job_folder import EventDocument, JobFolder, ResultDocument, StudentDocument
 
@@ -74,9 +73,7 @@ def scene(locked, make_request, tmp_path):
         artifacts={"scores": [make_search(service.storage).fingerprint]},
         pictures={"frontier.png": "jobs/frontier.png"},
     )
-    job = service.work.end_attempt(
-        job.id, 1, AttemptEnd(AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=result, steps=[])
-    )
+    job = succeed(service.work, job.id, result)
     model = {"compression": job.id, "student": "stu_1"}
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"x": "a fox", "label": 1}\n{"x": "a dog", "label": 0}\n')

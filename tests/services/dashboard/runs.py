@@ -7,6 +7,7 @@ from typing import Any
 from services.jobs.records import AttemptEnd, Job, NewJob
 from services.jobs.states import AttemptStatus, JobStatus
 from services.service import Service
+from tests.services.ending import succeed
 from tests.services.searched import SHAPE, SPACES, loss_of, make_search
 from workloads.answers.latency import BUILT_IN_TARGETS, LatencyMeasure
 from workloads.documents.job_folder import (
@@ -121,17 +122,7 @@ def make_files(service: Service, selection: str) -> StudentDocument:
     service.storage.write_bytes(f"{files}/model.safetensors", bytes(3 << 20))
     ready = pending.model_copy(update={"status": "ready", "files": files})
     service.work.begin_attempt(selection)
-    service.work.end_attempt(
-        selection,
-        1,
-        AttemptEnd(
-            AttemptStatus.SUCCEEDED,
-            None,
-            JobStatus.SUCCEEDED,
-            result=ResultDocument(status="succeeded", students=[ready]),
-            steps=[],
-        ),
-    )
+    succeed(service.work, selection, ResultDocument(status="succeeded", students=[ready]))
     return ready
 
 

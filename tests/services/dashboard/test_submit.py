@@ -5,8 +5,8 @@ import json
 import pytest
 from playwright.sync_api import expect
 
-from services.jobs.records import AttemptEnd, JobFilter
-from services.jobs.states import AttemptStatus, JobStatus
+from services.jobs.records import JobFilter
+from tests.services.ending import succeed
 from workloads.documents.job_folder import PlanBudgetDocument, PlanDocument, PlanStepDocument, ResultDocument
 
 
@@ -218,17 +218,7 @@ def test_a_plan_says_which_sub_spaces_meet_which_budgets_and_how_long_it_takes(s
         seconds=9000, device_hours=5.0, device="2 CPU cores", calibration_seconds=12,
     )  # fmt: skip
     service.work.begin_attempt(plan.id)
-    service.work.end_attempt(
-        plan.id,
-        1,
-        AttemptEnd(
-            AttemptStatus.SUCCEEDED,
-            None,
-            JobStatus.SUCCEEDED,
-            result=ResultDocument(status="succeeded", plan=document),
-            steps=[],
-        ),
-    )
+    succeed(service.work, plan.id, ResultDocument(status="succeeded", plan=document))
     expect(page.get_by_text("2 h 30 min")).to_be_visible()
     expect(page.get_by_text("5 on 2 CPU cores")).to_be_visible()
     expect(page.get_by_role("row", name="small 12 of 12 0 of 30 yes")).to_be_visible()

@@ -7,12 +7,13 @@ import pytest
 
 from services.access.quotas import QuotaExceededError
 from services.client import ApiError
-from services.jobs.records import AttemptEnd, NewJob
-from services.jobs.states import AttemptStatus, JobStatus
+from services.jobs.records import NewJob
+from services.jobs.states import JobStatus
 from services.jobs.store import MAX_PAGE
 from services.jobs.work import Limits
 from services.service import Service
 from services.settings import load_settings
+from tests.services.ending import succeed
 from tests.services.searched import SHAPE, SPACES, finished, loss_of, make_samples, make_student, make_task_scores
 from workloads.answers.latency import BUILT_IN_TARGETS
 from workloads.documents.job_folder import ResultDocument, StudentDocument
@@ -57,17 +58,7 @@ def test_the_students_of_many_selections_are_all_found(client, service, searched
     service.storage.write_bytes("artifacts/student/s/builds/b/config.json", b"{}")
     ready = found.students[0].model_copy(update={"status": "ready", "files": "artifacts/student/s/builds/b"})
     service.work.begin_attempt(found.id)
-    service.work.end_attempt(
-        found.id,
-        1,
-        AttemptEnd(
-            AttemptStatus.SUCCEEDED,
-            None,
-            JobStatus.SUCCEEDED,
-            result=ResultDocument(status="succeeded", students=[ready]),
-            steps=[],
-        ),
-    )
+    succeed(service.work, found.id, ResultDocument(status="succeeded", students=[ready]))
     for _ in range(MAX_PAGE + 1):
         service.store.create(NewJob({}, "selection", parent=searched_job.id))
     assert client.student(searched_job.id, ready.id).id == ready.id
@@ -154,13 +145,7 @@ def test_each_budget_is_answered_by_itself_and_one_that_waits_for_measuring_is_n
     assert [one.budget for one in found.infeasible] == ["z"]
     assert (found.unanswered, found.provisional, found.status) == (["b"], True, JobStatus.QUEUED)
     service.work.begin_attempt(found.id)
-    service.work.end_attempt(
-        found.id,
-        1,
-        AttemptEnd(
-            AttemptStatus.SUCCEEDED, None, JobStatus.SUCCEEDED, result=ResultDocument(status="succeeded"), steps=[]
-        ),
-    )
+    succeed(service.work, found.id, ResultDocument(status="succeeded"))
     assert client.selection(found.id).unanswered == []
 
 
@@ -258,17 +243,7 @@ def test_the_runs_answer_takes_the_place_of_the_first_and_its_files_are_had_unde
         found.students[0].model_dump() | {"status": "ready", "files": "artifacts/student/s/builds/b"}
     )
     service.work.begin_attempt(found.id)
-    service.work.end_attempt(
-        found.id,
-        1,
-        AttemptEnd(
-            AttemptStatus.SUCCEEDED,
-            None,
-            JobStatus.SUCCEEDED,
-            result=ResultDocument(status="succeeded", students=[ready]),
-            steps=[],
-        ),
-    )
+    succeed(service.work, found.id, ResultDocument(status="succeeded", students=[ready]))
     (student,) = client.selection(found.id).students
     assert student.status == "ready"
     assert [file.path for file in client.student(searched_job.id, student.id).contents] == ["config.json"]
