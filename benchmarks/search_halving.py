@@ -98,7 +98,7 @@ class Searches:
         return seconds, artifact, [row.scored for row in rows if row.survives]
 
     def losses_lost(self, everything: list[Scored], survivors: list[Scored]) -> list[float]:
-        """Give, for each budget, the relative excess of the loss of the survivors' answer over the exhaustive one."""
+        """Return, for each budget, the relative excess of the loss of the survivors' answer over the exhaustive one."""
         loss_of = {(one.subspace, one.architecture): one.heldout_loss for one in everything}
         lost = []
         for budget in self.budgets:

@@ -13,7 +13,7 @@ from benchmarks.quality.planning import only_named, plan_of
 from benchmarks.quality.profiles import PROFILES, Profile
 from benchmarks.quality.rows import Rows, merge_files, read_rows
 from benchmarks.quality.running import Limits, run, told
-from benchmarks.quality.talking import say
+from benchmarks.quality.terminal import say
 from benchmarks.record import RESULTS
 
 _ROOT = Path(__file__).parents[2]
@@ -22,7 +22,7 @@ DATA_VARIABLE, WORK_VARIABLE = "STILLROOM_BENCH_DATA", "STILLROOM_BENCH_WORK"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, list, report or merge, and give the exit status."""
+    """Run, list, report or merge, and return the exit status."""
     given = _parser().parse_args(arguments)
     match given.action:
         case "report":

@@ -55,21 +55,21 @@ class UniformHidden:
     pools: bool = False
 
     def teacher_wants(self) -> Wants:
-        """Give the paired layers' outputs."""
+        """Return the paired layers' outputs."""
         return Wants(hidden=frozenset({0, *self.pairs.values()}))
 
     def student_wants(self, layers: int) -> Wants:
-        """Give all layers' outputs."""
+        """Return all layers' outputs."""
         return Wants(hidden=frozenset(range(layers + 1)))
 
     def targets(self, teacher: Signals, batch: Batch, head_order: Tensor | None) -> dict[int, Tensor]:
-        """Give the teacher's hidden states ``[B, L, T]`` by layer."""
+        """Return the teacher's hidden states ``[B, L, T]`` by layer."""
         return {layer: x_BLT.float() for layer, x_BLT in teacher.hidden.items()}
 
     def loss_rows(
         self, student: Signals, targets: dict[int, Tensor], batch: Batch, counts: Counts, maps: LearnedMaps
     ) -> Tensor:
-        """Give each row's share, ``[B]``."""
+        """Return each row's share, ``[B]``."""
         pairs = {0: 0, **self.pairs}
         losses = []
         for ours, theirs in pairs.items():
@@ -97,15 +97,15 @@ class UniformAttention:
     pools: bool = False
 
     def teacher_wants(self) -> Wants:
-        """Give the paired layers' projections."""
+        """Return the paired layers' projections."""
         return Wants(relations=frozenset(self.pairs.values()))
 
     def student_wants(self, layers: int) -> Wants:
-        """Give all layers' projections."""
+        """Return all layers' projections."""
         return Wants(relations=frozenset(range(1, layers + 1)))
 
     def targets(self, teacher: Signals, batch: Batch, head_order: Tensor | None) -> dict[int, Tensor]:
-        """Give the teacher's scores by layer."""
+        """Return the teacher's scores by layer."""
         found = {}
         for layer in set(self.pairs.values()):
             order = self.orders[layer - 1].to(teacher.queries[layer].device)
@@ -114,7 +114,7 @@ class UniformAttention:
         return found
 
     def loss_rows(self, student: Signals, targets: Any, batch: Batch, counts: Counts, maps: LearnedMaps) -> Tensor:
-        """Give each row's share, ``[B]``."""
+        """Return each row's share, ``[B]``."""
         losses = []
         for ours, theirs in self.pairs.items():
             given_BRLL = attention_scores(student.queries[ours], student.keys[ours], self.heads)

@@ -61,8 +61,8 @@ class Distillation:
 
     Args:
         scene: Teacher and text.
-        piece: Of the kind ``distil``.
-        report: Told the steps.
+        piece: A piece of the kind ``distil``.
+        report: Callback with the steps that are done.
     """
 
     def __init__(self, scene: Scene, piece: Piece, report: Report) -> None:
@@ -78,13 +78,13 @@ class Distillation:
         )
 
     def models(self) -> dict[str, Model]:
-        """Give the trained members, from the work folder or by training them now."""
+        """Return the trained members, from the work folder or by training them now."""
         if self.steps == 0:
             return {name: Model(member.superlm, _listed(member)) for name, member in self._members(0).items()}
         return self._read(artifacts.find(self.scene.storage, self.key) or self._make())
 
     def facts(self) -> dict[str, Any]:
-        """Train the members if need be, score their largest subnets, and give losses and CPU-seconds."""
+        """Train the members if need be, score their largest subnets, and return losses and CPU-seconds."""
         models = self.models()
         made = artifacts.find(self.scene.storage, self.key)
         return {
@@ -122,7 +122,7 @@ class Distillation:
         return artifacts.commit(storage, self.key, builder, summary, device=self.scene.device.type)
 
     def _branch(self) -> tuple[GroupTrainer, float]:
-        """Train on the trunk as far as need be, then decay; give the CPU-seconds that earlier trunks took."""
+        """Train on the trunk as far as need be, then decay; return the CPU-seconds that earlier trunks took."""
         decay_steps = max(1, round(self.steps * self.decay))
         trunk_steps = self.steps - decay_steps
         warm_up = (_WARM_UP_STEPS + 0.5) / _TRUNK_STEPS

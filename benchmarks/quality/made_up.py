@@ -17,7 +17,7 @@ _DOCUMENTS, _ROWS = 60, 24
 
 
 def made_up_places(work: Path) -> Places:
-    """Write teacher and data below the work folder, unless they are there, and give the places."""
+    """Write teacher and data below the work folder, unless they are there, and return the places."""
     places = Places(work, work / "data", work / "teachers")
     if not (work / "teachers" / "tiny").is_dir():
         make_teacher(work / "teachers" / "tiny")

@@ -29,7 +29,7 @@ Result = tuple[dict[str, Any], Values | None]
 
 
 class Maker:
-    """Runs pieces; what it has opened stays open for the next.
+    """Maker of rows: it runs pieces, and keeps teacher and text open for the next piece.
 
     Args:
         places: Folders of this machine.
@@ -45,9 +45,9 @@ class Maker:
         """Run a piece.
 
         Args:
-            piece: The rows of its needs are there.
-            rows: At least those.
-            report: Told the progress.
+            piece: The piece; the rows of the pieces that it needs exist.
+            rows: Existing rows, those of the needed pieces included.
+            report: Callback with the progress.
 
         Raises:
             ValueError: Teacher, corpus or labels here are not those that the rows were made with.
@@ -110,7 +110,7 @@ class Maker:
         return Distillation(self._scene(piece.needs[0], rows), piece, report)
 
     def _trained(self, piece: Piece, rows: Rows, report: Report) -> Mapping[str, Model]:
-        """Give the models of a distillation; where their files are missing they are trained again."""
+        """Return the models of a distillation; where their files are missing they are trained again."""
         if self._models is None or self._models[0] != piece.fingerprint:
             self._models = None  # free the old ones first
             self._models = (piece.fingerprint, self._distillation(piece, rows, report).models())

@@ -18,7 +18,7 @@ def quality_picture(models: Sequence[tuple[Entry, int, float]], teacher_macs: in
 
     Args:
         models: Each with its multiply-accumulates and its task average.
-        teacher_macs: Of the teacher.
+        teacher_macs: The teacher's multiply-accumulates.
         teacher_score: The teacher's task average.
     """
     drawn = tuple(

@@ -23,9 +23,9 @@ class Piece:
             validation rows. ``distil``: models are trained (for 0 tokens: only cut). ``search``: all candidates of
             trained SuperLMs are scored in rungs. ``inside``: some subnets of SuperLMs are scored. ``task``: a model is
             fine-tuned and scored with one seed. ``untuned``: a model is scored on similarities without fine-tuning.
-        name: Name for people; it decides nothing.
+        name: Name for people; it is not part of the fingerprint.
         inputs: JSON-like values that decide the result; other pieces by their fingerprints.
-        needs: Pieces whose rows must be there first.
+        needs: Pieces whose rows must exist before this piece runs.
         seconds: Estimate of its CPU-seconds.
     """
 

@@ -32,7 +32,7 @@ class Entry:
     """A model of a report.
 
     Attributes:
-        role: What it is, such as ``chosen``.
+        role: Role of the model in the comparison, such as ``chosen``.
         fraction: The budget that it belongs to; None for the teacher.
         distil: Where its weights come from.
         member: Its name among the members of ``distil``.
@@ -56,11 +56,11 @@ class Entry:
 
 @dataclass
 class Plan:
-    """What a profile does.
+    """Plan of a profile: its pieces, and the models of its report.
 
     Attributes:
         pieces: In an order in which their needs come first, by fingerprint.
-        later: What only rows to come decide.
+        later: Names of pieces that depend on rows that do not exist yet.
         entries: Models of the report.
         sharing: For question 1: by sub-space and length, the shapes, the piece of the losses inside and of those alone.
         predicting: For question 2: by band, the models with the pieces of their losses inside and alone.

@@ -47,7 +47,7 @@ class Profile:
 
     Attributes:
         name: Name on the command line.
-        what: What it is for.
+        what: Purpose of the profile.
         teacher: Name of the teacher.
         data: Name of the data; made-up tasks are no rows of the real ones.
         corpus: File of the corpus, in the data's folder ``corpus``.

@@ -15,7 +15,9 @@ _TOGETHER = 4
 
 
 def add_sharing(planner: Planner) -> None:
-    """Ask what sharing costs: losses of shapes inside the SuperLM and alone, at several lengths.
+    """Add the pieces of question 1, what sharing costs.
+
+    They give losses of shapes inside the SuperLM and alone, at several lengths.
 
     The shapes of a sub-space alone are members of one training, which changes nothing but the teacher's forward.
     """
@@ -34,7 +36,10 @@ def add_sharing(planner: Planner) -> None:
 
 
 def add_predicting(planner: Planner) -> None:
-    """Ask whether the score predicts: the losses inside, the losses alone and the task averages within bands."""
+    """Add the pieces of question 2, whether the score predicts.
+
+    They give the losses inside, the losses alone and the task averages within bands.
+    """
     question = planner.profile.predicting
     if question is None:
         return

@@ -88,7 +88,7 @@ class _Report:
             yield "tokens", loss_picture(losses)
 
     def students(self) -> list[str]:
-        """Give a table for each budget, and what they say of the goals."""
+        """Return a table for each budget, and what they say of the goals."""
         lines: list[str] = []
         teachers = [entry for entry in self._plan.entries if entry.fraction is None]
         for fraction in dict.fromkeys(entry.fraction for entry in self._plan.entries if entry.fraction is not None):
@@ -102,7 +102,7 @@ class _Report:
         return lines
 
     def sharing(self) -> list[str]:
-        """Give the loss inside over the loss alone, by sub-space and length."""
+        """Return the loss inside over the loss alone, by sub-space and length."""
         if not self._plan.sharing:
             return []
         ratios: dict[tuple[str, int], list[float]] = {}
@@ -125,7 +125,7 @@ class _Report:
         return lines
 
     def predicting(self) -> list[str]:
-        """Give Kendall's tau of the score, and of size, with the loss alone and with the task average."""
+        """Return Kendall's tau of the score, and of size, with the loss alone and with the task average."""
         table: list[tuple[float, float, float, float, float, float]] = []
         for one in self._plan.predicting:
             inside, alone = self._rows.get(one.inside.fingerprint), self._rows.get(one.alone.fingerprint)

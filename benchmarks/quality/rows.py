@@ -41,14 +41,14 @@ _IN_JSON = ("inputs", "result", "machine", "libraries")
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """The result of a piece, and how it was got.
+    """The result of a piece, with the machine, commit and time that it was measured with.
 
     Attributes:
-        profile: The profile that ran it; others may use it too.
+        profile: Name of the profile that ran the piece; other profiles may use the row.
         inputs: The piece's inputs.
-        values: Answers to a task's validation rows, or their labels; None for other kinds.
-        cpu_seconds: Of the process that ran it.
-        commit: Of the code; with ``+`` where files had changed since.
+        values: Answers to a task's validation rows, or the labels of these rows; None for other kinds of pieces.
+        cpu_seconds: CPU-seconds of the process that ran the piece.
+        commit: Commit of the code, with ``+`` if files had been changed since.
     """
 
     fingerprint: str

@@ -31,7 +31,7 @@ _SAY_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Limits:
-    """What a run does, and for how long.
+    """Limits of a run: which pieces, for how long, how many at once.
 
     Attributes:
         only: Part of the names of the pieces to run, with what they need; None for all.
@@ -119,14 +119,14 @@ def run(profile: Profile, places: Places, results: Path, limits: Limits, say: Sa
 
 
 def told(seconds: float) -> str:
-    """Tell a time in words."""
+    """Format a duration in words."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class Reporter:
-    """Tells how far a piece is, with its rate and the time left, every so many seconds."""
+    """Reporter that prints a piece's progress, its rate and the time left at a fixed interval."""
 
     def __init__(self, name: str, say: Say) -> None:
         self._name, self._say = name, say
@@ -134,7 +134,7 @@ class Reporter:
         self._first: tuple[float, int, str] | None = None
 
     def __call__(self, done: int, total: int, unit: str) -> None:
-        """Take what is done, of how much, in which unit."""
+        """Report how many units of how many are done."""
         now = time.monotonic()
         if self._first is None or self._first[2] != unit or done < self._first[1]:
             self._first = (now, done, unit)
@@ -206,7 +206,7 @@ def _open(places: Places, profile: str) -> None:
 
 
 def _run(piece: Piece, rows: dict[str, Row]) -> Row:
-    from benchmarks.quality.talking import say
+    from benchmarks.quality.terminal import say
 
     maker: Maker = _process["maker"]
     return maker.make(piece, rows, Reporter(piece.name, say))

@@ -46,7 +46,7 @@ class Scene:
         self.corpus = self._prepare(CorpusSpec(paths=[str(places.data / "corpus" / inputs["corpus"])]))
 
     def facts(self) -> dict[str, Any]:
-        """What later pieces and reports need to know of it without its files."""
+        """Facts of the scene that later pieces and reports read from its row, without its files."""
         return {
             "teacher": self.teacher.shape.to_json(),
             "teacher_fingerprint": self.teacher.fingerprint,

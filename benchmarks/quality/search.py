@@ -21,13 +21,13 @@ from workloads.spec.search import SearchSpec
 
 
 def search(scene: Scene, models: Mapping[str, Model], spaces: Sequence[Space], report: Report) -> dict[str, Any]:
-    """Score all candidates in rungs, with the product's defaults, and give the survivors.
+    """Score all candidates in rungs, with the product's defaults, and return the survivors.
 
     Args:
         scene: Teacher and held-out text.
         models: SuperLMs by sub-space.
         spaces: The sub-spaces.
-        report: Told the candidates.
+        report: Callback with the candidates that are scored.
     """
     rows = scene.heldout_count
     spec = SearchSpec(heldout_blocks=rows, first_rung_blocks=min(16, rows))

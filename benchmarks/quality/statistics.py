@@ -35,7 +35,7 @@ class Answers:
     """A model's answers to a task.
 
     Attributes:
-        predicted_SN: By seed, in the seeds' order.
+        predicted_SN: Answers by seed, in the order of ``seeds``.
         labels_N: Classes from 0, or values.
         seeds: Seeds of fine-tuning.
     """

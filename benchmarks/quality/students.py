@@ -97,7 +97,7 @@ class _Budget:
         return self.planner.entry(role, self.fraction, distil, one)
 
     def _hand_made(self) -> list[tuple[str, Architecture]]:
-        """Give the best hand-made shapes, by fine-tuning with the first seed and scoring on rows set aside."""
+        """Return the best hand-made shapes, by fine-tuning with the first seed and scoring on rows set aside."""
         planner = self.planner
         first = planner.profile.seeds[0]
         ranked: list[tuple[float, str, Architecture]] = []

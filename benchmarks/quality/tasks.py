@@ -62,7 +62,7 @@ def labels_of(task: str, data: Path) -> Values:
 def tune(
     model: TaskModel, request: EvaluationRequest, seed: int, device: torch.device, report: Report
 ) -> tuple[dict[str, Any], Values]:
-    """Fine-tune and score with one seed; give the scores, and the answers to the validation rows ``[M]``."""
+    """Fine-tune and score with one seed, and return the scores and the answers to the validation rows ``[M]``."""
     data = prepare(request, model)
     score, answers_M = evaluate_rows(
         model.model, data, request, seed, device, Reports(lambda done, total: report(done, total, "steps"))

@@ -104,7 +104,7 @@ def ensure_tenant(session: Session, name: str) -> TenantRow:
 
 
 def quota_of(row: TenantRow) -> Quota:
-    """Give a tenant's own limits."""
+    """Return a tenant's own limits."""
     return Quota(**{name: getattr(row, name) for name in QUOTAS})
 
 

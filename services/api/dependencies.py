@@ -117,7 +117,7 @@ METRICS_READER = Depends(_metrics_reader)
 
 
 async def _still_allowed(service: ServiceDep, key: KeyDep) -> Callable[[], bool]:
-    """Give a function that tells whether the caller of a long answer may still read; it checks the key again."""
+    """Return a function that tells whether the caller of a long answer may still read; it checks the key again."""
 
     def still_allowed() -> bool:
         if service.settings.insecure_local:

@@ -50,7 +50,7 @@ class Metrics:
         self._seconds.labels(*labels).observe(seconds)
 
     def text(self) -> bytes:
-        """Give all metrics in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 

@@ -107,7 +107,7 @@ class LocalOnly:
 
 
 def _foreign(headers: Headers) -> str | None:
-    """Give the reason why a request is foreign, with the remedy; None for a local one."""
+    """Return the reason why a request is foreign, with the remedy; None for a local one."""
     host, origin = headers.get("host", ""), headers.get("origin")
     if not is_loopback(_hostname(host)):
         return (

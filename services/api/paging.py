@@ -41,7 +41,7 @@ class Paging:
         return self.limit + 1
 
     def cut(self, found: Sequence[_Thing]) -> tuple[Sequence[_Thing], str | None]:
-        """Give the page's items, and the cursor of the next page; None at the end."""
+        """Return the page's items, and the cursor of the next page; None at the end."""
         page = found[: self.limit]
         return page, str(page[-1].number) if len(found) > self.limit else None
 

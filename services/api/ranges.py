@@ -57,7 +57,7 @@ class Part:
         )
 
     def _span(self, size: int, tag: str) -> tuple[int, int] | None:
-        """Give begin and end of the part; None for the whole file. Malformed or multiple ranges are ignored."""
+        """Return begin and end of the part; None for the whole file. Malformed or multiple ranges are ignored."""
         match = _RANGE.fullmatch(self.range or "")
         if match is None or match[0] == "bytes=-" or (self.if_range is not None and self.if_range != tag):
             return None

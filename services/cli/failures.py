@@ -90,7 +90,7 @@ def reports_failures(verb: Callable[P, R]) -> Callable[P, R]:
 
 
 def _failure(error: Exception) -> Failure | None:
-    """Give the failure that an error is reported as; None for a programming error."""
+    """Return the failure that an error is reported as; None for a programming error."""
     from services.client.errors import ApiError, ServerUnreachableError
     from workloads.spec.errors import InputError
 

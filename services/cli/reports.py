@@ -96,7 +96,7 @@ def counts_of(batch: BatchSummary) -> str:
 
 
 def model_of(found: EvaluationDocument) -> str:
-    """Give the evaluated model: a student's id, or the teacher of the request."""
+    """Return the evaluated model: a student's id, or the teacher of the request."""
     model = found.model
     if model is None:
         return ""
@@ -111,7 +111,7 @@ def tell_error(error: ErrorDocument | None) -> None:
 
 
 def exit_code(found: Document) -> int:
-    """Give the exit code: 0 for a succeeded job, else 1."""
+    """Return the exit code: 0 for a succeeded job, else 1."""
     return 0 if found.status == "succeeded" else FAILED
 
 

@@ -171,13 +171,13 @@ def print_results(results: Sequence[BatchResult]) -> None:
 
 
 def teacher_of(job: JobDocument) -> str:
-    """Give the teacher of the request."""
+    """Return the teacher of the request."""
     teacher = job.request.get("teacher")
     return str(teacher.get("model", "")) if isinstance(teacher, dict) else ""
 
 
 def budgets_of(budgets: Any) -> str:
-    """Give the names of budgets; empty if the server's answer is malformed."""
+    """Return the names of budgets; empty if the server's answer is malformed."""
     found = budgets if isinstance(budgets, list) else []
     return ", ".join(str(one.get("name", "")) for one in found if isinstance(one, dict))
 
@@ -208,7 +208,7 @@ def _print_columns(title: str, columns: dict[str, Callable[[T], Cell]], entries:
 
 
 def _int8_error(exports: dict[str, Any]) -> float | None:
-    """Give the int8 error of the last hidden states, relative to the float32 file."""
+    """Return the int8 error of the last hidden states, relative to the float32 file."""
     report = exports.get("int8_report")
     error = report.get("hidden_error") if isinstance(report, dict) else None
     return float(error) if isinstance(error, int | float) else None

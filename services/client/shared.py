@@ -78,7 +78,7 @@ class Shared(Generic[P, A]):
     @overload
     def __get__(self, client: AwaitingSide, owner: type) -> Callable[P, Coroutine[Any, Any, A]]: ...
     def __get__(self, client: Side | None, owner: type) -> Any:
-        """Give the method of a client."""
+        """Return the method of a client."""
         return self if client is None else MethodType(self._method, client)
 
 
@@ -104,5 +104,5 @@ class SharedStream(Generic[P, A]):
     @overload
     def __get__(self, client: AwaitingSide, owner: type) -> Callable[P, AsyncIterator[A]]: ...
     def __get__(self, client: Side | None, owner: type) -> Any:
-        """Give the method of a client."""
+        """Return the method of a client."""
         return self if client is None else MethodType(self._method, client)

@@ -77,7 +77,7 @@ class Restarts:
 
 
 def load_note(load: float | None = None, cpus: int | None = None) -> str:
-    """Give a note if the machine is busy, which may be the cause of a failure; else an empty text."""
+    """Return a note if the machine is busy, which may be the cause of a failure; else an empty text."""
     load = os.getloadavg()[0] if load is None else load
     cpus = cpus or os.cpu_count() or 1
     return f" The machine is busy: load {load:.0f} on {cpus} CPUs." if load > 1.5 * cpus else ""

@@ -223,7 +223,7 @@ def _count_rows(paths: Sequence[Path], enough: int | None) -> _Rows:
 
 
 def _count_lines(path: Path, most: int, until: float, enough: int | None) -> tuple[int, int]:
-    """Give an upper bound of the rows of a file, and the bytes that were read: in CSV a row may contain line breaks."""
+    """Return an upper bound of a file's rows, and the bytes that were read: in CSV a row may contain line breaks."""
     header = path.suffix.lower() == ".csv"
     breaks, read, last = 0, 0, b"\n"
     with path.open("rb") as file:

@@ -353,7 +353,7 @@ def _steps(job: Job, storage: Storage) -> list[StepDocument]:
 
 
 def current_step(storage: Storage, job_id: str, attempt: int) -> StepDocument | None:
-    """Give the current step of a running job."""
+    """Return the current step of a running job."""
     return next((step for step in _progress_of(storage, job_id, attempt) if step.status == "running"), None)
 
 

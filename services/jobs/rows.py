@@ -181,7 +181,7 @@ def send_back(row: JobRow) -> None:
 
 
 def now() -> datetime:
-    """Give the time in UTC."""
+    """Return the time in UTC."""
     return datetime.now(UTC)
 
 

@@ -61,7 +61,7 @@ class RetryPolicy:
     max_ray_losses: int = 10
 
     def wait(self, failures: int, code: str = "internal") -> timedelta:
-        """Give the wait after this number of failures, the last of which had this code."""
+        """Return the wait after this number of failures, the last of which had this code."""
         first = self.backoff_seconds * (OUTAGE_FACTOR if code == "unreachable" else 1)
         return timedelta(seconds=min(MAX_BACKOFF_SECONDS, first * 2 ** min(failures - 1, 20)))
 
@@ -328,7 +328,7 @@ class Runner:
             return ResultDocument(status="failed", error=ErrorDocument(code="internal", message=message))
 
     def _steps(self, job: Job, *, failed: bool) -> list[StepDocument]:
-        """Give the attempt's last steps; if it failed, its running steps have failed."""
+        """Return the attempt's last steps; if it failed, its running steps have failed."""
         progress = self._progress(job)
         steps = progress.steps if progress else []
         if not failed:
@@ -337,7 +337,7 @@ class Runner:
         return [step.model_copy(update=ended) if step.status == "running" else step for step in steps]
 
     def _stored_bytes(self, job: Job, result: ResultDocument | None = None) -> int | None:
-        """Give the bytes that the job has stored, from its result, else from its attempt's progress."""
+        """Return the bytes that the job has stored, from its result, else from its attempt's progress."""
         if result is not None and result.stored_bytes is not None:
             return result.stored_bytes
         try:

@@ -84,7 +84,7 @@ class BatchStatus(StrEnum):
 
     @classmethod
     def of(cls, present: frozenset[JobStatus]) -> BatchStatus:
-        """Give the state of a batch whose jobs are in these states.
+        """Return the state of a batch whose jobs are in these states.
 
         It is queued before any job has begun, then running until all have ended, then partial if only some have
         succeeded. A batch whose jobs were all deleted is empty.

@@ -27,7 +27,7 @@ def digests(kind: str, tenant: str, filters: Iterator[Filter]) -> list[str]:
 
 
 def labels(given: Mapping[str, str]) -> list[Filter]:
-    """Give the filters that find a row with these labels."""
+    """Return the filters that find a row with these labels."""
     return [(f"label:{name}", str(value)) for name, value in given.items()]
 
 

@@ -311,7 +311,7 @@ def _full_batches(session: Session, running: Mapping[str, int]) -> list[str]:
 
 
 def _last_begun(session: Session, tenants: Sequence[str]) -> dict[str, datetime]:
-    """Give the start of each tenant's latest attempt; tenants without one are left out."""
+    """Return the start of each tenant's latest attempt; tenants without one are left out."""
     found = {}
     for tenant in tenants:  # one query each, which reads only the end of an index
         latest = session.scalar(select(func.max(JobRow.begun_at)).where(JobRow.tenant == tenant))

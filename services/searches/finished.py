@@ -50,7 +50,7 @@ class Costs:
         self._at = functools.lru_cache(LENGTHS)(self._count)
 
     def __call__(self, architecture: Architecture, sequence_length: int) -> Cost:
-        """Give the cost of a candidate at a length; see :data:`workloads.answers.choosing.CostOf`."""
+        """Return the cost of a candidate at a length; see :data:`workloads.answers.choosing.CostOf`."""
         known = self._at(sequence_length).get(architecture)
         return self._teacher.cost(architecture, sequence_length) if known is None else known
 
@@ -137,7 +137,7 @@ class Searches:
                     yield found
 
     def task_scores(self, job: Job) -> dict[Candidate, float]:
-        """Give the candidates' scores on a compression's proxy task, in the order of their fine-tuning."""
+        """Return the candidates' scores on a compression's proxy task, in the order of their fine-tuning."""
         # The first table has the candidates of the search; later tables have polished ones.
         for fingerprint in job.result.artifacts.get("task-scores", [])[:1] if job.result else []:
             with contextlib.suppress(FileNotFoundError):
@@ -163,7 +163,7 @@ def _read(storage: Storage, job: Job, fingerprint: str) -> Known:
 
 
 def _scores_of(job: Job) -> str:
-    """Give the fingerprint of a compression's scores table."""
+    """Return the fingerprint of a compression's scores table."""
     found = job.result.artifacts.get("scores", []) if job.result else []
     if not found:
         raise InputError.of(

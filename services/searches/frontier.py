@@ -120,7 +120,7 @@ def frontier(
 
 
 def candidates(known: Known, rows: slice, sequence_length: int) -> list[dict[str, Any]]:
-    """Give rows of the scores table, in its order, with losses and the reasons why candidates were dropped."""
+    """Return rows of the scores table, in its order, with losses and the reasons why candidates were dropped."""
     return [
         {
             **_point(known, row.scored, sequence_length),

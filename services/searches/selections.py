@@ -121,7 +121,7 @@ class Selections:
         )
 
     def _models(self, request: CompressionRequest, measured: Iterable[Job]) -> dict[str, LatencyModels]:
-        """Give the latency predictors of the budgets' targets on which something was measured."""
+        """Return the latency predictors of the budgets' targets on which something was measured."""
         named = {budget.latency_target for budget in request.budgets if budget.latency_target is not None}
         wanted = [target for target in request.latency_targets if target.name in named]
         found: dict[str, LatencyModels] = {}

@@ -40,7 +40,7 @@ def fitting_spaces(request: CompressionRequest, shape: TeacherShape) -> list[Spa
 
 
 def _relation_findings(request: CompressionRequest, shape: TeacherShape, spaces: Sequence[Space]) -> list[FieldError]:
-    """Give the findings about relations that the last layer of the teacher or of a student cannot give."""
+    """Return the findings about relations that the last layer of the teacher or of a student does not have."""
     if request.objective.relation is None:
         return []
     heads = request.objective.relation_heads or shape.last_heads

@@ -126,7 +126,7 @@ def build_corpus(storage: Storage, plan: CorpusPlan, builder: str, news: News) -
 
 
 def prepare_corpus(storage: Storage, plan: CorpusPlan, batch_size: int, builder: str, news: News) -> Artifact:
-    """Give the corpus as token blocks, built by this call or an earlier one (then its ``builder`` differs).
+    """Return the corpus as token blocks, built by this call or an earlier one (then its ``builder`` differs).
 
     Args:
         storage: See :func:`build_corpus`.
@@ -189,7 +189,7 @@ def _documents(stats: list[SplitStats]) -> int:
 
 
 def _better_threshold(stats: list[SplitStats], recipe: Recipe) -> int | None:
-    """Give the bound that puts documents on both sides; None if the present bound does."""
+    """Return the bound that puts documents on both sides; None if the present bound does."""
     smallest = min((found.smallest for found in stats if found.smallest is not None), default=None)
     largest = max((found.largest for found in stats if found.largest is not None), default=None)
     field = _field(recipe.spec)

@@ -90,7 +90,7 @@ def _counted_axes(shape: TeacherShape, length: int) -> list[_Axis]:
 
 
 def _latency_axes(found: Answer) -> list[_Axis]:
-    """Give one axis for each target and percentile that budgets limit."""
+    """Return one axis for each target and percentile that budgets limit."""
     limiting: dict[tuple[str, Percentile], Budget] = {}
     for choice in found.choices:
         if choice.budget.latency_target is not None:
@@ -152,7 +152,7 @@ def _same(one: Scored, other: Scored) -> bool:
 
 
 def _broken(choice: Choice) -> frozenset[str]:
-    """Give the limits that the nearest candidates break."""
+    """Return the limits that the nearest candidates break."""
     return frozenset().union(*(miss.misses for miss in choice.nearest))
 
 
@@ -161,7 +161,7 @@ def _limit(axis: _Axis, budget: Budget) -> float:
 
 
 def _asides(found: Answer, axes: Sequence[_Axis], missed: Sequence[Choice]) -> Iterable[Aside]:
-    """Give the missed limits on costs without a panel."""
+    """Return the missed limits on costs without a panel."""
     for choice in missed:
         budget = choice.budget
         for name in sorted(_broken(choice)):

@@ -105,7 +105,7 @@ def evaluate(
 
 
 def _model_folder(storage: Storage, request: AcceptedEvaluation, work: Path) -> Path:
-    """Give the model as a folder on this machine."""
+    """Return the model as a folder on this machine."""
     spec = request.model.teacher
     if spec is None:
         assert request.files is not None, request
@@ -135,7 +135,7 @@ def _with_length(request: AcceptedEvaluation, folder: Path) -> AcceptedEvaluatio
 
 
 def _keys(request: AcceptedEvaluation, fingerprint: str) -> tuple[dict[int, Key], Key]:
-    """Give the key of each seed's score, and the key of the whole result."""
+    """Return the key of each seed's score, and the key of the whole result."""
     try:
         task = task_fingerprint(request.task_spec(), TASK)
     except InputError as error:

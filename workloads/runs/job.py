@@ -97,7 +97,7 @@ def _attempt(folder: JobFolder, number: int) -> ResultDocument:
 
 
 def _work_of(attempt: JobAttempt) -> Callable[[], ResultDocument]:
-    """Give the function that does the job; its order and request are read and checked here."""
+    """Return the function that does the job; its order and request are read and checked here."""
     order, data = attempt.folder.read_order(), attempt.folder.read_request()
     confine(Places(order.roots, order.hub))
     if order.kind == "evaluation":

@@ -114,7 +114,7 @@ def check_task(spec: ProxyTaskSpec, teacher: Teacher) -> None:
 def score_on_task(
     run: Run, request: CompressionRequest, teacher: TeacherStage, entrants: Entrants, news: News
 ) -> Artifact:
-    """Give the candidates' scores on the proxy task, from this call or an earlier one.
+    """Return the candidates' scores on the proxy task, from this call or an earlier one.
 
     Args:
         run: The storage of artefacts, and the builder.
@@ -156,7 +156,7 @@ def score_on_task(
 
 
 def read_task_scores(storage: Storage, artifact: Artifact, candidates: Sequence[Scored]) -> list[Scored]:
-    """Give the candidates with their scores on the task, in the order of their scoring.
+    """Return the candidates with their scores on the task, in the order of their scoring.
 
     A candidate's score is its best over the epochs, so that more epochs never lower it. Losses are not kept: they
     belong to the search at hand, which may be another than the one that chose the fine-tuned candidates.
@@ -167,7 +167,7 @@ def read_task_scores(storage: Storage, artifact: Artifact, candidates: Sequence[
 
 
 def _candidate_keys(request: CompressionRequest, entrants: Entrants, teacher_fingerprint: str) -> list[Key]:
-    """Give each candidate's key: all that decides its scores, independent of the other candidates."""
+    """Return each candidate's key: all that decides its scores, independent of the other candidates."""
     assert request.proxy_task is not None
     task = task_fingerprint(request.proxy_task)
     return [
@@ -200,7 +200,7 @@ class _Records:
         self._among, self._candidates, self._epochs = among, candidates, epochs
 
     def known(self) -> dict[int, tuple[float, ...]]:
-        """Give the scores of the finished candidates, by index."""
+        """Return the scores of the finished candidates, by index."""
         known = {}
         for number, key in enumerate(self._candidates):
             found = artifacts.find(self._storage, key) or artifacts.find(self._storage, self._stopped(key))

@@ -34,7 +34,7 @@ def register_road(method: str, load: Callable[[], Road]) -> None:
 
 
 def road_of(method: str) -> Road:
-    """Give the road of a method."""
+    """Return the road of a method."""
     return _ROADS[method]()
 
 

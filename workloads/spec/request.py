@@ -163,7 +163,7 @@ class TrainingSpec(Part):
         return self
 
     def step_findings(self, prefix: str = "") -> list[FieldError]:
-        """Give the findings about lengths of less than one step, with fields that begin with ``prefix``."""
+        """Return the findings about lengths of less than one step, with fields that begin with ``prefix``."""
         tokens = self.tokens_per_superlm
         named = {"": tokens} if isinstance(tokens, int) else {f".{name}": value for name, value in tokens.items()}
         found = (_less_than_a_step(f"{prefix}tokens_per_superlm{name}", value, self) for name, value in named.items())
@@ -248,7 +248,7 @@ class CompressionRequest(Part):
         return []
 
     def step_findings(self) -> list[FieldError]:
-        """Give the findings about trainings of less than one step."""
+        """Return the findings about trainings of less than one step."""
         return [*self.training.step_findings("training."), *self._polish_step_findings()]
 
     def _polish_step_findings(self) -> list[FieldError]:

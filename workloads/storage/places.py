@@ -171,7 +171,7 @@ def _is_there(path: str) -> bool:
 
 
 def local_path(text: str, field: str) -> Path:
-    """Give a local path as an absolute one, with ``~`` expanded.
+    """Return a local path as an absolute one, with ``~`` expanded.
 
     Raises:
         InputError: ``~`` stands for a home that there is not.

@@ -34,7 +34,7 @@ class StageCache:
         self._work = work
 
     def get_or_build(self, step: str, key: Key, build: Callable[[], Artifact]) -> Artifact:
-        """Give the artefact of ``key``; build it only if it does not exist and no other job builds it."""
+        """Return the artefact of ``key``; build it only if it does not exist and no other job builds it."""
         found = artifacts.find(self._storage, key)
         if found is not None:
             return found
@@ -82,7 +82,7 @@ class StageCache:
             self._progress.finish(step)
 
     def local(self, artifact: Artifact) -> Path:
-        """Give a local folder of an artefact's files: the storage's own if it is local, else a cached copy."""
+        """Return a local folder of an artefact's files: the storage's own if it is local, else a cached copy."""
         if self._storage.local:
             return Path(self._storage.path(artifact.files))
         folder = self._work / artifact.stage / artifact.fingerprint

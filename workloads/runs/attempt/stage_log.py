@@ -37,7 +37,7 @@ class StageLog:
             known.extend(one for one in dict.fromkeys(fingerprints) if one not in known)
 
     def fingerprints(self, students: Collection[str] | None = None) -> dict[str, list[str]]:
-        """Give the fingerprints by stage.
+        """Return the fingerprints by stage.
 
         Args:
             students: Fingerprints of the students to include; None for all.

@@ -116,7 +116,7 @@ class Choice:
 
 
 def build_measure(run: Run, asked: Asked, teacher: TeacherStage, student: SavedStudent) -> Artifact:
-    """Give the artefact of a measure, made by this call or an earlier one (then its builder differs).
+    """Return the artefact of a measure, made by this call or an earlier one (then its builder differs).
 
     If its two repeats disagree, it is measured again a few times. A measure whose repeats never agreed is used only by
     its own builder; others measure anew.
@@ -159,7 +159,7 @@ def read_measure(artifact: Artifact) -> LatencyMeasure:
 def build_samples(
     run: Run, asked: Asked, teacher: TeacherStage, choice: Choice, progress: Callable[[int, int], None]
 ) -> Artifact:
-    """Give the artefact of measured candidates, made by this call or an earlier one.
+    """Return the artefact of measured candidates, made by this call or an earlier one.
 
     The candidates have slices of the teacher's weights, since training does not change latency. Each is measured twice,
     the second time in the opposite order, so that a change of the machine's speed favours none. Those whose repeats
@@ -346,7 +346,7 @@ class _Meter:
         return craft.time_alone(self._target, functools.partial(load_model, self._teacher_folder), folder)
 
     def about(self) -> tuple[str, dict[str, str]]:
-        """Give the device's name and the libraries' versions."""
+        """Return the device's name and the libraries' versions."""
         return device_name(self._target), craft.library_versions()
 
     def close(self) -> None:
@@ -357,7 +357,7 @@ class _Meter:
         return self._storage.fetch(files, Path(self._work.name))
 
     def _cut(self, space: Space) -> tuple[Teacher, SuperLM]:
-        """Give the source of a sub-space's candidates; only the last one is cached."""
+        """Return the source of a sub-space's candidates; only the last one is cached."""
         if self._held is None or self._held[1] != space:
             teacher = open_teacher(self._teacher_folder) if self._held is None else self._held[0]
             self._held = (teacher, space, SuperLM.from_teacher(teacher.weights, space, wiring_of(teacher)))

@@ -79,5 +79,5 @@ class Shortlist:
 
 
 def each_once(groups: Sequence[Sequence[Candidate]]) -> list[Candidate]:
-    """Give the candidates of several budgets, each once."""
+    """Return the candidates of several budgets, each once."""
     return list({(space.name, one): (space, one) for group in groups for space, one in group}.values())

@@ -146,7 +146,7 @@ class Board:
         return [number for number, entry in enumerate(self.entries) if entry.dropped is None]
 
     def history(self) -> list[Tried]:
-        """Give every candidate so far with its result."""
+        """Return every candidate so far with its result."""
         return [
             Tried(
                 entry.candidate,
@@ -181,7 +181,7 @@ class Board:
         return list(self.lots)
 
     def work(self, lot: int) -> Work:
-        """Give the work of a lot; it has no candidates if all their losses are known."""
+        """Return the work of a lot; it has no candidates if all their losses are known."""
         start = self.rungs[self.rung - 1] if self.rung else 0
         members = [(number, self.entries[number].candidate) for number in self.lots[lot]]
         unknown = tuple((number, one) for number, one in members if (one, start) not in self._known)

@@ -29,7 +29,7 @@ class Proposer(Protocol):
     """Source of candidates, a generation at a time."""
 
     def propose(self, history: History) -> list[Candidate]:
-        """Give the next generation, which may depend on the results of the earlier ones; empty at the end."""
+        """Return the next generation, which may depend on the results of the earlier ones; empty at the end."""
         ...
 
 
@@ -154,7 +154,7 @@ class _Pool:
         self._given: dict[Candidate, Genes] = {}
 
     def first(self, count: int) -> list[Candidate]:
-        """Give the smallest candidate of each sub-space, even if it meets no budget, and draw the rest."""
+        """Return the smallest candidate of each sub-space, even if it meets no budget, and draw the rest."""
         made: list[Candidate] = []
         for space in self._spaces.values():
             if len(made) < count:
@@ -173,7 +173,7 @@ class _Pool:
         return made
 
     def cross(self, one: Candidate, other: Candidate, mutation: float) -> Candidate | None:
-        """Give a child of two candidates of one sub-space; None if it is not new or not allowed."""
+        """Return a child of two candidates of one sub-space; None if it is not new or not allowed."""
         space = self._spaces[one.subspace]
         genes = tuple(
             drawn if self.random.random() < mutation else self._given[self.random.choice((one, other))][place]

@@ -48,7 +48,7 @@ class Candidate:
 
 
 def cost_axes(shape: TeacherShape, architecture: Architecture) -> Axes:
-    """Give the costs of an architecture, such that a candidate no dearer in all of them is no dearer for any budget.
+    """Return the costs of an architecture, such that a candidate no dearer in all of them is no dearer for any budget.
 
     FLOPs and activation bytes are given as coefficients of the sequence length, which cover every length. Weight bytes
     are proportional to the parameters. The depth stands for latency, which is measured: of two students with equal
@@ -65,7 +65,7 @@ def standard_error(losses: Losses) -> float:
 
 
 def frontier_drops(alive: Sequence[int], axes: Mapping[int, Axes], losses: Mapping[int, Losses]) -> dict[int, int]:
-    """Give the candidates to drop if the frontier is the aim, each with the candidate that is better.
+    """Return the candidates to drop if the frontier is the aim, each with the candidate that is better.
 
     A candidate is dropped only if a remaining one costs no more along every axis and is clearly better. Candidates are
     tested in turn. The better one may be dropped later, but again only for one that costs no more. So if a dropped
@@ -94,7 +94,7 @@ def frontier_drops(alive: Sequence[int], axes: Mapping[int, Axes], losses: Mappi
 
 
 def _lead(others: npt.NDArray[np.float64], one: Losses, rivals: int) -> npt.NDArray[np.float64]:
-    """Give by how much others are better than one, on the same rows, as a multiple of what chance explains.
+    """Return by how much others are better than one, on the same rows, as a multiple of what chance explains.
 
     More than 1 is clearly better. ``rivals`` is the number of candidates of which the best is taken.
     """
@@ -110,7 +110,7 @@ def _lead(others: npt.NDArray[np.float64], one: Losses, rivals: int) -> npt.NDAr
 
 @functools.lru_cache(maxsize=65536)
 def _errors_of_chance(chance: float, freedom: int) -> float:
-    """Give the number of standard errors that equal candidates exceed with this probability, by Student's t."""
+    """Return the number of standard errors that equal candidates exceed with this probability, by Student's t."""
     return float(-stdtrit(freedom, chance))
 
 
@@ -131,7 +131,7 @@ class Feasible:
 def feasible_sets(
     candidates: Mapping[int, Candidate], shape: TeacherShape, budgets: Sequence[Budget]
 ) -> list[Feasible]:
-    """Give the candidates whose costs meet each budget; a cost equal to a limit meets it."""
+    """Return the candidates whose costs meet each budget; a cost equal to a limit meets it."""
     sets = []
     for budget in budgets:
         broken = {number: budget_misses(one, shape, budget) for number, one in candidates.items()}
@@ -145,7 +145,7 @@ def feasible_sets(
 
 
 def budget_misses(candidate: Candidate, shape: TeacherShape, budget: Budget) -> dict[str, float]:
-    """Give the limits that a candidate exceeds, except that on latency, which cannot be counted.
+    """Return the limits that a candidate exceeds, except that on latency, which cannot be counted.
 
     Latency is not predicted here either. A prediction may be wrong, and a candidate that it excludes could not replace
     one that later measures too slow.
@@ -161,7 +161,7 @@ def budget_drops(
     losses: Mapping[int, Losses],
     keep: int = 1,
 ) -> dict[int, int | None]:
-    """Give the candidates to drop if budgets are the aim, each with the reason.
+    """Return the candidates to drop if budgets are the aim, each with the reason.
 
     A candidate is dropped if, for every budget that it meets, it is in the worse half or clearly worse than the best.
     Of an odd number the larger half stays; the best ``keep`` candidates of a budget always stay. For a budget whose

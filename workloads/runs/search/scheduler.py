@@ -77,7 +77,7 @@ class LotSearcher(Searcher):  # type: ignore[misc]
 
     @override
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Give a lot; None while none can be started, ``FINISHED`` at the end of the search."""
+        """Return a lot; None while none can be started, ``FINISHED`` at the end of the search."""
         board = self._board
         while not board.waiting and not board.ended:
             proposed = self._proposer.propose(board.history())
@@ -166,7 +166,7 @@ class RungScheduler(TrialScheduler):  # type: ignore[misc]
 
     @override
     def choose_trial_to_run(self, tune_controller: Any) -> Any | None:
-        """Give the first paused lot that has work, if an actor is free for it."""
+        """Return the first paused lot that has work, if an actor is free for it."""
         if self._takes_over:
             self._takes_over = False
             chosen = self._without_actor(tune_controller)
@@ -231,12 +231,12 @@ class RungScheduler(TrialScheduler):  # type: ignore[misc]
                 tune_controller.stop_trial(trial)
 
     def _paused(self, tune_controller: Any) -> list[Any]:
-        """Give the paused trials that have work, in the order of their lots."""
+        """Return the paused trials that have work, in the order of their lots."""
         waiting = self._board.waiting
         paused = [one for one in tune_controller.get_trials() if one.status == _PAUSED and one.config["lot"] in waiting]
         return sorted(paused, key=lambda trial: int(trial.config["lot"]))
 
     def _without_actor(self, tune_controller: Any) -> list[Any]:
-        """Give the trials whose actor has not started yet."""
+        """Return the trials whose actor has not started yet."""
         starting = self._searcher.starting
         return [one for one in tune_controller.get_trials() if one.status == _PENDING and one.config["lot"] in starting]

@@ -112,7 +112,7 @@ class SearchInputs:
 
 
 def search_candidates(run: Run, inputs: SearchInputs, news: News) -> Artifact:
-    """Give the scores table, built by this call or an earlier one (then its builder differs).
+    """Return the scores table, built by this call or an earlier one (then its builder differs).
 
     Losses that an earlier attempt saved are not computed again; see :mod:`workloads.runs.search.results`.
 

@@ -160,7 +160,7 @@ class Reported:
 
 
 def device_of_actor() -> torch.device:
-    """Give the device that Ray assigned to this actor: a GPU or a share of one, else the CPU."""
+    """Return the device that Ray assigned to this actor: a GPU or a share of one, else the CPU."""
     return torch.device("cuda" if ray.get_gpu_ids() else "cpu")
 
 

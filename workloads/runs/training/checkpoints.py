@@ -80,7 +80,7 @@ class Checkpoints:
             self.storage.remove(f"{self.folder}/{self.builder}/{older}")
 
     def latest(self) -> tuple[int, str] | None:
-        """Give the last committed step of all attempts, and its folder."""
+        """Return the last committed step of all attempts, and its folder."""
         marks = [path for path in self.storage.list(self.folder, recursive=True) if path.endswith(f"/{_MARK}")]
         steps = [(int(path.split("/")[-2].removeprefix("step-")), path.rpartition("/")[0]) for path in marks]
         return max(steps, default=None)

@@ -54,7 +54,7 @@ class PolishJob:
 
 
 def polished_key(request: CompressionRequest, job: PolishJob, teacher_fingerprint: str, corpus_fingerprint: str) -> Key:
-    """Give the key of a polished student; it does not depend on the other students of the run."""
+    """Return the key of a polished student; it does not depend on the other students of the run."""
     training = polish_training(request)
     return Key(
         "polished",
@@ -132,7 +132,7 @@ class _PolishNews:
 
 
 def score_polished(run: Run, inputs: TrainingInputs, polished: Mapping[StudentId, Artifact]) -> dict[StudentId, float]:
-    """Give the held-out losses of polished students, on the rows of the search's last rung.
+    """Return the held-out losses of polished students, on the rows of the search's last rung.
 
     The students are few, so this process scores them one after the other. The losses are saved.
 
@@ -159,7 +159,7 @@ def score_polished(run: Run, inputs: TrainingInputs, polished: Mapping[StudentId
 
 
 def _score(storage: Storage, inputs: TrainingInputs, polished: Mapping[StudentId, Artifact]) -> dict[str, float]:
-    """Give the losses, by fingerprint of the artefact."""
+    """Return the losses, by fingerprint of the artefact."""
     losses, request = {}, inputs.request
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -142,7 +142,7 @@ def run_group(job: GroupJob, queue: Any) -> BaseException | None:
 
 
 def _cause(error: Any) -> BaseException:
-    """Give the failure below Ray Train's error, as one that a restart may mend unless an input is at fault."""
+    """Return the failure below Ray Train's error, as one that a restart may mend unless an input is at fault."""
     if isinstance(error, ray.train.PreemptionError):
         return NoRoomYetError(str(error))
     if (start := getattr(error, "controller_failure", None)) is not None:
@@ -357,7 +357,7 @@ def _write_superlms(job: GroupJob, trainer: GroupTrainer, storage: Storage, loss
 
 
 def _from_first(value: Any, world: int) -> Any:
-    """Give the first worker's value to all workers."""
+    """Send the first worker's value to all workers."""
     if world == 1:
         return value
     box = [value]

@@ -1,4 +1,4 @@
-"""Lines for the person who runs the bench."""
+"""Output of the bench on the terminal."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ import time
 
 
 def say(line: str) -> None:
-    """Write a line with the time of day; one write a line, since several processes share the terminal."""
+    """Write a line with the time of day in one write, since several processes share the terminal."""
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
     sys.stderr.flush()
