@@ -5,7 +5,7 @@ scoring more of the text costs only its new rows.
 
 The teacher's signals, which are kept, grow with the length of a row. The targets made from them, such as
 ``[B, R, L, L]`` for relations, grow with its square. They are computed for one batch at a time, once for all subnets
-that are scored together.
+that are scored together; :class:`TargetsCache` keeps them for the next subnets.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 
 from workloads.craft.blocks import TokenRows
-from workloads.craft.objectives.objective import Counts, Objective
+from workloads.craft.objectives.objective import Counts, Objective, Targets
 from workloads.craft.objectives.relation import Relation
 from workloads.craft.objectives.term import LearnedMaps
 from workloads.craft.signals import Batch, Signals
@@ -34,6 +35,8 @@ Losses = npt.NDArray[np.float64]
 """One loss for each held-out row; their mean is the score."""
 MOST_RELATION_VALUES = 1 << 24
 """Most values of a relation's targets in memory at once (64 MiB); only a single group of rows may have more."""
+CACHED_BYTES = 256 << 20
+"""Most bytes of targets that a :class:`TargetsCache` keeps."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,50 @@ class Heldout:
             if end > start and begin < stop:
                 assert start <= begin and end <= stop, (start, begin, end, stop)
                 yield batch, signals
+
+
+class TargetsCache:
+    """Targets of one rung for one head order, kept from lot to lot as far as they fit in ``most_bytes``.
+
+    It serves one objective and one held-out text. Another rung or head order empties it, since lots of one sub-space
+    and rung follow one another.
+    """
+
+    def __init__(self, most_bytes: int = CACHED_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._of: tuple[range, tuple[int, ...] | None] | None = None
+        self._kept: dict[int, Targets] = {}
+        self._bytes = 0
+
+    def open(self, rows: range, head_order: Tensor | None) -> None:
+        """Keep targets of these rows in this head order from now on."""
+        of = rows, None if head_order is None else tuple(head_order.tolist())
+        if of != self._of:
+            self._of, self._kept, self._bytes = of, {}, 0
+
+    def get_or_make(self, number: int, make: Callable[[], Targets]) -> Targets:
+        """Return the targets of the rung's batch ``number``; those made are kept if they fit."""
+        if number in self._kept:
+            return self._kept[number]
+        targets = make()
+        size = _bytes_of(targets)
+        if self._bytes + size <= self._most_bytes:
+            self._kept[number] = targets
+            self._bytes += size
+        return targets
+
+
+def _bytes_of(value: Any) -> int:
+    """Count the bytes of all tensors in nested tuples, dicts and dataclasses."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    if isinstance(value, tuple):
+        return sum(map(_bytes_of, value))
+    if isinstance(value, dict):
+        return sum(map(_bytes_of, value.values()))
+    if dataclasses.is_dataclass(value):
+        return sum(_bytes_of(getattr(value, one.name)) for one in dataclasses.fields(value))
+    return 0
 
 
 @dataclass(frozen=True)
@@ -136,6 +183,7 @@ def score_rows(
     objective: Objective,
     heldout: Heldout,
     rows: range | None = None,
+    cache: TargetsCache | None = None,
 ) -> list[Losses]:
     """Compute the loss of each subnet on each of some held-out rows, without dropout.
 
@@ -148,6 +196,7 @@ def score_rows(
         objective: The objective that ``heldout`` was read for.
         heldout: The held-out text in the SuperLM's head order.
         rows: The rows to score, all by default; a batch must begin at the first and one must end with the last.
+        cache: Targets of earlier subnets, on the SuperLM's device.
 
     Returns:
         For each subnet, one loss a row.
@@ -156,28 +205,36 @@ def score_rows(
     training = superlm.training
     superlm.eval()
     try:
-        losses_SR = losses_on_device(superlm, architectures, objective, heldout, rows)
+        losses_SR = losses_on_device(superlm, architectures, objective, heldout, rows, cache)
     finally:
         superlm.train(training)
     return _as_losses(losses_SR, heldout)
 
 
 def losses_on_device(
-    superlm: SuperLM, architectures: Sequence[Architecture], objective: Objective, heldout: Heldout, rows: range
+    superlm: SuperLM,
+    architectures: Sequence[Architecture],
+    objective: Objective,
+    heldout: Heldout,
+    rows: range,
+    cache: TargetsCache | None = None,
 ) -> Tensor:
     """Compute each row's share of each subnet's loss, ``[subnets, rows]``, on the SuperLM's device."""
     subjects = [
         Subject(functools.partial(superlm, architecture=one, wants=objective.student_wants(one)), superlm.learned_map)
         for one in architectures
     ]
-    return _shares(subjects, objective, heldout, rows, superlm.flat.decay.device)
+    cache = cache or TargetsCache(most_bytes=0)
+    cache.open(rows, heldout.head_order)
+    return _shares(subjects, objective, heldout, rows, superlm.flat.decay.device, cache)
 
 
 def score_subject(
     subject: Subject, objective: Objective, heldout: Heldout, rows: range, device: torch.device
 ) -> Losses:
     """Compute the loss of a student on each of some held-out rows; see :func:`score_rows`."""
-    (losses,) = _as_losses(_shares([subject], objective, heldout, rows, device), heldout)
+    shares_1R = _shares([subject], objective, heldout, rows, device, TargetsCache(most_bytes=0))
+    (losses,) = _as_losses(shares_1R, heldout)
     return losses
 
 
@@ -187,16 +244,26 @@ def _as_losses(shares_SR: Tensor, heldout: Heldout) -> list[Losses]:
 
 @torch.no_grad()
 def _shares(
-    subjects: Sequence[Subject], objective: Objective, heldout: Heldout, rows: range, device: torch.device
+    subjects: Sequence[Subject],
+    objective: Objective,
+    heldout: Heldout,
+    rows: range,
+    device: torch.device,
+    cache: TargetsCache,
 ) -> Tensor:
     order = None if heldout.head_order is None else heldout.head_order.to(device)
     shares: list[list[Tensor]] = [[] for _ in subjects]
-    for batch, signals in heldout.between(rows.start, rows.stop):
+    for number, (batch, signals) in enumerate(heldout.between(rows.start, rows.stop)):
         batch = batch.to(device)
-        targets = objective.targets(signals.to(device), batch, order)
+        make = functools.partial(_targets, objective, signals, batch, order)
+        targets = cache.get_or_make(number, make)
         for subject, share in zip(subjects, shares, strict=True):
             share.append(objective.loss_rows(subject.read(batch), targets, batch, heldout.counts, subject.maps))
     return torch.stack([torch.cat(share) for share in shares])
+
+
+def _targets(objective: Objective, signals: Signals, batch: Batch, order: Tensor | None) -> Targets:
+    return objective.targets(signals.to(batch.input_ids_BL.device), batch, order)
 
 
 def score(superlm: SuperLM, architecture: Architecture, objective: Objective, heldout: Heldout) -> float:

@@ -10,9 +10,17 @@ import pytest
 import torch
 
 from workloads.craft.blocks import TokenRows
-from workloads.craft.objectives.objective import Objective, objective_for
-from workloads.craft.scoring import Heldout, heldout_batches, losses_on_device, rows_at_once, score, score_rows
-from workloads.craft.signals import Batch
+from workloads.craft.objectives.objective import Objective, Targets, objective_for
+from workloads.craft.scoring import (
+    Heldout,
+    TargetsCache,
+    heldout_batches,
+    losses_on_device,
+    rows_at_once,
+    score,
+    score_rows,
+)
+from workloads.craft.signals import Batch, Signals
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import build_superlm
 from workloads.craft.teacher import Teacher, open_teacher
@@ -108,6 +116,37 @@ def test_subnets_scored_together_have_the_losses_that_each_has_alone_row_by_row(
         assert losses.shape == (7,)
         np.testing.assert_array_equal(losses, alone)
         np.testing.assert_array_equal(losses, np.concatenate([first, rest]))
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.relation)
+@pytest.mark.parametrize(("room", "made"), [(1 << 20, [2, 0, 1, 2]), (0, [2, 2, 1, 2])])
+def test_targets_are_kept_from_lot_to_lot_of_a_rung_as_far_as_they_fit(
+    teacher: Teacher, spec: ObjectiveSpec, room: int, made: list[int]
+) -> None:
+    objective = _Counting(objective_for(spec, teacher.shape).terms)
+    superlm = _superlm(teacher, objective)
+    heldout = Heldout.read(teacher, objective, heldout_batches(_rows(), 3, ends=[5]))
+    turned = heldout.ordered(list(range(teacher.shape.hidden_size))[::-1])
+    cache = TargetsCache(room)
+    counts = []
+    for text, rows in ((heldout, range(5)), (heldout, range(5)), (heldout, range(5, 7)), (turned, range(5))):
+        plain = score_rows(superlm, list(SPACE), objective, text, rows)
+        objective.made.clear()
+        kept = score_rows(superlm, list(SPACE), objective, text, rows, cache)
+        counts.append(len(objective.made))
+        np.testing.assert_array_equal(kept, plain)
+    assert counts == made
+
+
+@dataclasses.dataclass(frozen=True)
+class _Counting(Objective):
+    """An objective that notes each batch whose targets it makes."""
+
+    made: list[Batch] = dataclasses.field(default_factory=list, compare=False)
+
+    def targets(self, signals: Signals, batch: Batch, head_order: torch.Tensor | None = None) -> Targets:
+        self.made.append(batch)
+        return super().targets(signals, batch, head_order)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.relation)

@@ -19,7 +19,7 @@ from typing_extensions import override
 from cluster.sizing import Cluster, worker_needs
 from workloads.craft.objectives.objective import Objective
 from workloads.craft.precision import set_up_torch
-from workloads.craft.scoring import Heldout, Losses, score_rows
+from workloads.craft.scoring import Heldout, Losses, TargetsCache, score_rows
 from workloads.craft.superlm import SuperLM, Wiring
 from workloads.runs.attempt.room import most_at_once
 from workloads.runs.search.board import Work
@@ -79,7 +79,7 @@ class Shared:
 
 
 class Scorer:
-    """Scorer of lots; it keeps the SuperLM of the last lot.
+    """Scorer of lots; it keeps the SuperLM of the last lot, and the targets of its rung.
 
     Args:
         shared: Inputs of all actors.
@@ -92,6 +92,7 @@ class Scorer:
         self._shared = shared
         self._device, self._get = device, get
         self._heldout: Heldout | None = None
+        self._targets = TargetsCache()
         self._held: tuple[str, SuperLM] | None = None
 
     def score(self, work: Work) -> dict[int, Losses]:
@@ -100,7 +101,8 @@ class Scorer:
             return {}
         superlm, heldout = self._superlm(work.subspace), self._read().ordered(self._shared.head_orders[work.subspace])
         architectures = [one.architecture for _, one in work.candidates]
-        losses = score_rows(superlm, architectures, self._shared.objective, heldout, range(work.start, work.stop))
+        rows = range(work.start, work.stop)
+        losses = score_rows(superlm, architectures, self._shared.objective, heldout, rows, self._targets)
         return dict(zip((number for number, _ in work.candidates), losses, strict=True))
 
     def _superlm(self, subspace: str) -> SuperLM:
