@@ -13,6 +13,7 @@ import typer
 
 from services.cli.failures import FAILED, Failure, reports_failures
 from services.cli.options import Json
+from services.cli.signals import stopping_on_signals
 
 if TYPE_CHECKING:
     from workloads.documents.student_score import LossDocument, ScoreAnswer, StudentScore
@@ -88,10 +89,12 @@ def _answer(arguments: list[str]) -> ScoreAnswer:
     from workloads.documents.student_score import ANSWER, ScoreAnswer
 
     with tempfile.TemporaryDirectory(prefix="stillroom-score-") as work:
-        # -P: nothing is imported from the current folder. A session of its own: Ctrl-C ends it without a traceback.
+        # -P: nothing is imported from the current folder. A session of its own: no signal to this process reaches it
+        # by itself, and `run` kills it when one ends us, without a traceback of its own.
         command = [sys.executable, "-P", "-m", _PROGRAM, f"--work={work}", *arguments]
         quiet = os.environ | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-        done = subprocess.run(command, check=False, env=quiet, stdout=subprocess.DEVNULL, start_new_session=True)
+        with stopping_on_signals():
+            done = subprocess.run(command, check=False, env=quiet, stdout=subprocess.DEVNULL, start_new_session=True)
         answer = Path(work) / ANSWER
         if done.returncode or not answer.is_file():
             message = f"The scoring ended with the exit code {done.returncode}; its output stands above."

@@ -2,14 +2,18 @@
 
 import json
 import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
 from services.cli import score
 from services.cli.main import app
+from tests.services.conftest import wait_until
 from workloads.documents.student_score import ANSWER, Finding, LossDocument, ScoreAnswer, StudentScore
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +82,27 @@ def test_findings_and_failures_have_exit_codes_of_their_own(program):
     program.answer, program.returncode = None, 1
     done = _run("student", "--json")
     assert done.exit_code == 1 and json.loads(done.stdout)["error"]["kind"] == "failed"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_the_program_too(tmp_path, number):
+    """The program is one that only waits, in place of the one that loads the models."""
+    (tmp_path / "waiting.py").write_text(
+        "import os, pathlib, time\n"
+        "pathlib.Path('pid.new').write_text(str(os.getpid()))\n"
+        "os.rename('pid.new', 'pid')\n"
+        "time.sleep(60)\n"
+    )
+    verb = "from services.cli import score; score._PROGRAM = 'waiting'; score._answer([])"
+    path = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    with subprocess.Popen(
+        [sys.executable, "-c", verb], cwd=tmp_path, env=os.environ | path, stderr=subprocess.DEVNULL
+    ) as process:
+        wait_until((tmp_path / "pid").exists, 60, "the program runs")
+        child = int((tmp_path / "pid").read_text())
+        process.send_signal(number)
+        assert process.wait(60) != 0
+    wait_until(lambda: not psutil.pid_exists(child), 10, "the program has ended")
 
 
 def test_a_folder_of_something_else_is_refused_by_the_real_program(tmp_path, monkeypatch):
