@@ -6,7 +6,8 @@ Light to import: it reads the rows of the scores table, not the models.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from workloads.shapes.architecture import Architecture
@@ -111,12 +112,12 @@ def choose(
     assert latency_of is not None or budget.max_latency_ms is None, budget
     within: list[tuple[tuple[float, float, int], Scored]] = []
     over: list[tuple[float, float, Miss]] = []
-    limits = budget.limits
+    limits, length = _limits(budget), budget.sequence_length
+    measured = None if budget.max_latency_ms is None else latency_of
     for candidate in candidates:
-        cost = cost_of(candidate.architecture, budget.sequence_length)
-        limits_latency = latency_of is not None and budget.max_latency_ms is not None
-        latency_ms = latency_of(candidate.architecture, budget) if latency_of and limits_latency else None
-        broken = _broken(cost, budget, limits, latency_ms)
+        cost = cost_of(candidate.architecture, length)
+        latency_ms = None if measured is None else measured(candidate.architecture, budget)
+        broken = _broken(cost, limits, latency_ms)
         if broken:
             over.append((max(broken.values()), candidate.heldout_loss, Miss(candidate, broken, latency_ms)))
         else:
@@ -135,22 +136,30 @@ def rank(scored: Scored) -> tuple[float, float]:
 
 def misses(cost: Cost, budget: Budget, latency_ms: float | None = None) -> dict[str, float]:
     """Return cost divided by limit, for each broken limit."""
-    return _broken(cost, budget, budget.limits, latency_ms)
+    return _broken(cost, _limits(budget), latency_ms)
 
 
-def _broken(cost: Cost, budget: Budget, limits: Mapping[str, float], latency_ms: float | None) -> dict[str, float]:
+_Limit = tuple[str, float, Callable[[Cost], int] | None]
+"""Name and value of a limit, and the cost that it is set on; None for the latency, which is not counted."""
+
+
+def _limits(budget: Budget) -> list[_Limit]:
+    return [(name, limit, _cost_read(name, budget)) for name, limit in budget.limits.items()]
+
+
+def _cost_read(name: str, budget: Budget) -> Callable[[Cost], int] | None:
+    if name == "max_latency_ms":
+        return None
+    if name == "max_weight_bytes":
+        return operator.methodcaller("weight_bytes", budget.weight_dtype)
+    return operator.attrgetter(name.removeprefix("max_"))
+
+
+def _broken(cost: Cost, limits: Sequence[_Limit], latency_ms: float | None) -> dict[str, float]:
     broken = {}
-    for name, limit in limits.items():
-        value = latency_ms if name == "max_latency_ms" else _limited(cost, name, budget)
+    for name, limit, read in limits:
+        value = latency_ms if read is None else read(cost)
         assert value is not None, name
         if value > limit:
             broken[name] = value / limit
     return broken
-
-
-def _limited(cost: Cost, name: str, budget: Budget) -> int:
-    """The cost that a limit of a budget is set on."""
-    if name == "max_weight_bytes":
-        return cost.weight_bytes(budget.weight_dtype)
-    value: int = getattr(cost, name.removeprefix("max_"))
-    return value
