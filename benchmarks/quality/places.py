@@ -20,11 +20,13 @@ class Places:
         work: Trained weights and the tokenised corpus.
         data: Corpora and tasks.
         teachers: Teachers, each in a folder of its name; None where only packaged ones are used.
+        tokenised: Fingerprint of a corpus in the work folder that is tokenised already; its text is then not read.
     """
 
     work: Path
     data: Path
     teachers: Path | None = None
+    tokenised: str | None = None
 
     def teacher(self, name: str) -> Path:
         """Folder of a teacher.

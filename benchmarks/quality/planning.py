@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from benchmarks.quality.grouping import GroupedPlanner
 from benchmarks.quality.pieces import Piece
 from benchmarks.quality.plan import Plan, Planner
 from benchmarks.quality.profiles import Profile
@@ -14,7 +15,7 @@ from benchmarks.quality.students import add_students
 
 def plan_of(profile: Profile, rows: Rows) -> Plan:
     """Make the plan: every piece whose inputs are known, and the names of what depends on rows to come."""
-    planner = Planner(profile, rows)
+    planner = GroupedPlanner(profile, rows) if profile.grouped else Planner(profile, rows)
     if planner.row(planner.scene) is None:
         planner.plan.later.append("everything that depends on the teacher's shape")
         return planner.plan

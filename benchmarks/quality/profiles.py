@@ -67,6 +67,7 @@ class Profile:
         bills: Numbers of budgets that the SuperLMs' and the search's CPU-seconds are divided by, for equal bills.
         sharing: Settings of question 1, if it is asked.
         predicting: Settings of question 2, if it is asked.
+        grouped: Whether the students that are distilled alone are trained side by side, with one teacher forward.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Profile:
     bills: tuple[int, ...] = (3, 27)
     sharing: Sharing | None = None
     predicting: Predicting | None = None
+    grouped: bool = False
 
 
 _TWO_CORES = Profile("two-cores", "the chosen student against its baselines, within 2 hours on two idle cores")
@@ -149,6 +151,19 @@ PROFILES = {
             seeds=(0,),
             sharing=Sharing(((50_000, 8), (200_000, 8), (800_000, 3))),
             predicting=Predicting(200_000, (1 / 8, 1 / 6, 1 / 4, 3 / 8)),
+        ),
+        replace(
+            _TWO_CORES,
+            name="gpu",
+            what="two-cores at full length, for python -m benchmarks.gpu; the bill of a student alone is that of all "
+            "of them together",
+            teacher="minilm-half",
+            sequence_length=128,
+            batch_size=256,
+            heldout_rows=512,
+            tokens=50_000_000,
+            roles=("chosen", "alone", "hand-made", "truncated"),
+            grouped=True,
         ),
     )
 }

@@ -32,12 +32,12 @@ NOTE = (
 )
 
 
-def write_report(rows: Rows, out: Path) -> list[Path]:
+def write_report(rows: Rows, out: Path, profiles: Iterable[Profile] = tuple(PROFILES.values())) -> list[Path]:
     """Write ``report.md`` and its pictures into a folder, and return the files."""
     out.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     text = ["# Quality of students on real tasks", "", NOTE]
-    for profile in PROFILES.values():
+    for profile in profiles:
         plan = plan_of(profile, rows)
         there = [rows[one] for one in plan.pieces if one in rows]
         if not there or (plan.later and len(there) == 1):

@@ -19,10 +19,8 @@ from workloads.craft.scoring import Heldout, heldout_batches, rows_at_once
 from workloads.craft.signals import Batch
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.craft.text.tokenizer import Tokenizer
-from workloads.runs.attempt.run import News
-from workloads.runs.corpus import DIRECT_BYTES, plan_corpus, prepare_corpus
 from workloads.spec.request import CorpusSpec, ObjectiveSpec
-from workloads.storage.artifacts import Artifact, find
+from workloads.storage.artifacts import Artifact, find, load
 
 _CALIBRATION_BATCHES = 8
 
@@ -86,10 +84,15 @@ class Scene:
             yield Batch(torch.as_tensor(rows.input_ids), None if rows.mask is None else torch.as_tensor(rows.mask))
 
     def _prepare(self, spec: CorpusSpec) -> Artifact:
+        if self.places.tokenised is not None:
+            return load(self.storage, "corpus", self.places.tokenised)
+        from workloads.runs.attempt.run import News  # of Ray, which a machine that has the corpus need not have
+        from workloads.runs.corpus import DIRECT_BYTES, plan_corpus, prepare_corpus
+
         plan = plan_corpus(spec, Tokenizer.load(self.teacher.folder), self.length, self.objective.layout)
         if (found := find(self.storage, plan.key)) is not None:
             return found
-        from benchmarks.demo_scene import local_ray  # of Ray, which a machine that has the corpus need not have
+        from benchmarks.demo_scene import local_ray
 
         small = plan.size is not None and plan.size < DIRECT_BYTES
         with contextlib.nullcontext() if small else local_ray():  # the product tokenises larger corpora on Ray

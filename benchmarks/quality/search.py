@@ -11,7 +11,6 @@ from typing import Any
 
 from benchmarks.quality.distil import Model, Report
 from benchmarks.quality.scene import Scene
-from workloads.answers.choosing import Scored
 from workloads.craft.scoring import Losses, score_rows
 from workloads.runs.search.board import Aim, Board
 from workloads.runs.search.proposals import Exhaustive
@@ -63,14 +62,6 @@ def search(scene: Scene, models: Mapping[str, Model], spaces: Sequence[Space], r
             for entry in survivors
         ],
     }
-
-
-def survivors_of(result: Mapping[str, Any]) -> list[Scored]:
-    """Read the survivors back."""
-    return [
-        Scored(one["subspace"], Architecture.from_json(one["architecture"]), one["heldout_loss"])
-        for one in result["survivors"]
-    ]
 
 
 def inside(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from workloads.answers.choosing import Scored, choose
 from workloads.shapes.architecture import Architecture, Layer, TeacherShape
@@ -40,6 +41,14 @@ def chosen(shape: TeacherShape, candidates: Sequence[Scored], fraction: float) -
     found = choose(candidates, budget, lambda one, length: student_cost(shape, one, length)).chosen
     assert found is not None, f"No candidate has at most {fraction:g} of the teacher's multiply-accumulates."
     return found
+
+
+def survivors_of(result: Mapping[str, Any]) -> list[Scored]:
+    """Candidates that a search scored to the end, from the result of its piece."""
+    return [
+        Scored(one["subspace"], Architecture.from_json(one["architecture"]), one["heldout_loss"])
+        for one in result["survivors"]
+    ]
 
 
 def hand_made(shape: TeacherShape, target: int) -> list[tuple[str, Architecture]]:

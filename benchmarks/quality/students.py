@@ -34,10 +34,7 @@ def add_students(planner: Planner) -> None:
     if found is None or planner.row(superlms) is None:
         planner.plan.later.append(f"the students at {', '.join(f'{one:.3g}' for one in profile.fractions)}")
         return
-    survivors = [
-        Scored(one["subspace"], Architecture.from_json(one["architecture"]), one["heldout_loss"])
-        for one in found.result["survivors"]
-    ]
+    survivors = shapes.survivors_of(found.result)
     for number, fraction in enumerate(profile.fractions):
         _Budget(planner, fraction, shapes.chosen(shape, survivors, fraction), superlms, search).add(first=number == 0)
 

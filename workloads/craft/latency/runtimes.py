@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from workloads.craft import onnx_export
 from workloads.craft.families import family_of
 from workloads.shapes import teacher_files
 from workloads.spec.budgets import LatencyTarget
@@ -80,6 +79,8 @@ def check_compiler(target: LatencyTarget, field: str) -> None:
 
 
 def _onnx(model: PreTrainedModel, target: LatencyTarget, folder: Path) -> Forward:
+    from workloads.craft import onnx_export  # of onnxruntime, which machines that only train need not have
+
     inputs = _inputs(model, target)
     file = folder / onnx_export.FILE
     if not file.exists():
