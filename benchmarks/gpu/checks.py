@@ -23,6 +23,9 @@ from workloads.shapes.spaces import relative_spaces
 _STEPS = 4
 _RATE = 1e-3
 _DROPOUT = {"learning_rate": _RATE, "dropout": 0.1}
+_ROUNDED = 0.2
+"""Bound for gradients in bfloat16. With 4 rows and minilm they were .099 apart on a CPU: the gradient of a student that
+is near its teacher is a small difference of large terms."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Checks:
             gradients.append(_gradients(trainer))
         return [
             Check("losses in bfloat16 and in float32", _apart(*losses), 0.02),
-            Check("gradients in bfloat16 and in float32", _apart(*gradients), 0.1),
+            Check("gradients in bfloat16 and in float32", _apart(*gradients), _ROUNDED),
         ]
 
     def micro_batches(self) -> list[Check]:

@@ -34,8 +34,10 @@ from workloads.storage import artifacts
 ROWS = "rows.parquet"
 MOST_SECONDS = 420.0
 """Most seconds of a piece."""
-_RESERVED_SECONDS = 75.0
-"""Left after the SuperLMs for their search, the students' files and the first tasks."""
+_RESERVED_SECONDS = 120.0
+"""Kept for the search, the students' files and the first tasks."""
+_SHARE = 0.5
+"""Share of the other seconds for the SuperLMs; the students alone, of the same length, take as many at most."""
 _FIRST_GUESS = {"scene": 15.0, "labels": 2.0, "search": 30.0, "task": 15.0, "untuned": 10.0}
 """Seconds of a kind of piece before one has run."""
 _START_SECONDS = 10.0
@@ -178,7 +180,7 @@ class Run:
         profile = self._kit.sizes.profile
         if tokens is None:
             rate = self._paces.superlm_rate().tokens_a_second
-            seconds = min(MOST_SECONDS, deadline.left - _RESERVED_SECONDS)
+            seconds = min(MOST_SECONDS, _SHARE * (deadline.left - _RESERVED_SECONDS))
             tokens = fitting_tokens(rate, seconds, profile.tokens)
             least = profile.batch_size * profile.sequence_length
             if tokens < least:

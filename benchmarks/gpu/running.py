@@ -60,7 +60,7 @@ def run(kit: Kit, out: Path, options: Options, say: Say) -> bool:
     end = Deadline.after(60 * options.minutes - _END_SECONDS)
     first = Deadline.after(min(end.left, FIRST_SECONDS))
     logging.disable_progress_bar()
-    set_up_torch(len(os.sched_getaffinity(0)))
+    set_up_torch(torch.get_num_threads())
     out.mkdir(parents=True, exist_ok=True)
     if options.rows is not None:
         shutil.copyfile(options.rows, out / ROWS)

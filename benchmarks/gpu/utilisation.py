@@ -2,6 +2,8 @@
 
 Counted are the multiply-accumulates of whole forwards, one of the teacher and three for each subnet (its backward
 counts as two), times 2. The subnets are counted as they are trained. The objective's own products are not counted.
+Relations need only the projections of the last layer, so that its other parts are not computed; ``tflops_computed``
+leaves them out.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,11 +20,11 @@ import torch
 from benchmarks.gpu.peaks import share_of_peak
 from benchmarks.gpu.sizes import Sizes
 from benchmarks.gpu.subjects import random_batch, random_teacher, trainer_of, wait_for
-from workloads.craft.signals import Batch
+from workloads.craft.signals import Batch, Wants
 from workloads.craft.superlm import SuperLM
 from workloads.craft.teacher import Teacher
 from workloads.craft.training import GroupTrainer
-from workloads.shapes.architecture import TeacherShape
+from workloads.shapes.architecture import Architecture, TeacherShape
 from workloads.shapes.costs import student_cost
 from workloads.shapes.search_space import Space
 from workloads.shapes.spaces import relative_spaces
@@ -40,7 +42,8 @@ class Rate:
         steps: Steps that were timed.
         seconds: Seconds of a step.
         tokens: Tokens of a step.
-        flops: Floating-point operations of a step, as this module counts them.
+        flops: Floating-point operations of a step, whole forwards counted.
+        computed: The same without the parts of the last layer that nothing is compared with.
         memory: Most bytes of the card in use; None on a CPU.
     """
 
@@ -48,6 +51,7 @@ class Rate:
     seconds: float
     tokens: int
     flops: float
+    computed: float
     memory: int | None
 
     @property
@@ -80,8 +84,13 @@ def measure(trainer: GroupTrainer, *, rows: int, length: int, least_steps: int, 
         wait_for(device)
         took = time.monotonic() - started
     memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    teacher = _macs(trainer.teacher.shape, length) * rows
-    return Rate(steps, took / steps, rows * length, 2 * (teacher + 3 * sum(macs) / steps), memory)
+    shape, objective = trainer.teacher.shape, trainer.objective
+    teacher = _macs(shape, shape.architecture, objective.teacher_wants, length)
+    flops, computed = (
+        2 * (of_teacher * rows + 3 * sum(of_subnets) / steps)
+        for of_teacher, of_subnets in zip(teacher, zip(*macs, strict=True), strict=True)
+    )
+    return Rate(steps, took / steps, rows * length, flops, computed, memory)
 
 
 def figures(teacher: Teacher, sizes: Sizes, card: str | None) -> Iterator[dict[str, Any]]:
@@ -114,6 +123,7 @@ def of_rate(rate: Rate, card: str | None, *, rows: int, length: int) -> dict[str
         "seconds_a_step": rate.seconds,
         "tokens_a_second": rate.tokens_a_second,
         "tflops": rate.tflops,
+        "tflops_computed": rate.computed / rate.seconds / 1e12,
     }
     if (share := share_of_peak(rate.tflops, card)) is not None:
         found["share_of_peak"] = share
@@ -137,14 +147,16 @@ def matrix_tflops(side: int, device: torch.device) -> float:
 
 
 @contextmanager
-def _counted(trainer: GroupTrainer, length: int) -> Iterator[list[float]]:
-    """Collect the multiply-accumulates of the forwards of all subnets that are trained meanwhile."""
-    shape, found = trainer.teacher.shape, list[float]()
+def _counted(trainer: GroupTrainer, length: int) -> Iterator[list[tuple[float, float]]]:
+    """Collect the multiply-accumulates of the forwards of all subnets that are trained meanwhile; see :func:`_macs`."""
+    shape, found = trainer.teacher.shape, list[tuple[float, float]]()
 
     def note(module: SuperLM, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
         batch: Batch = named["batch"] if "batch" in named else given[0]
-        architecture = named["architecture"] if "architecture" in named else given[1]
-        found.append(student_cost(shape, architecture, length).flops * len(batch.input_ids_BL))
+        architecture: Architecture = named["architecture"] if "architecture" in named else given[1]
+        whole, computed = _macs(shape, architecture, trainer.objective.student_wants(architecture), length)
+        rows = len(batch.input_ids_BL)
+        found.append((whole * rows, computed * rows))
 
     with ExitStack() as stack:
         for member in trainer.members.values():
@@ -153,5 +165,13 @@ def _counted(trainer: GroupTrainer, length: int) -> Iterator[list[float]]:
         yield found
 
 
-def _macs(shape: TeacherShape, length: int) -> int:
-    return student_cost(shape, shape.architecture, length).flops
+def _macs(shape: TeacherShape, one: Architecture, wants: Wants, length: int) -> tuple[int, int]:
+    """Count the multiply-accumulates of a row: those of a whole forward, and those of what is wanted of it."""
+    whole, depth, last = student_cost(shape, one, length).flops, len(one.layers), one.layers[-1]
+    if wants.output or wants.logits or depth in wants.hidden:
+        return whole, whole
+    assert depth in wants.relations, wants
+    longer = replace(one, layers=(*one.layers, last))
+    layer = student_cost(shape, longer, length).flops - whole
+    projections = 3 * one.hidden_size * last.heads * last.head_width * length
+    return whole, whole - layer + projections
