@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from workloads.craft import products
+
 
 class FlatParameters(nn.Module):
     """Named parameters as views into two flat tensors: those that weight decay applies to, and the rest.
@@ -117,9 +119,10 @@ class _Linear(torch.autograd.Function):
         if torch.is_autocast_enabled(x.device.type):  # cast here, so that the backward uses the same rounded values
             low = torch.get_autocast_dtype(x.device.type)
             x, part, offset = x.to(low), part.to(low), offset.to(low)
+        part = part.contiguous()  # once, for the product here and the one in the backward pass
         ctx.save_for_backward(x, part)
         ctx.weight, ctx.bias = weight, bias
-        return F.linear(x, part, offset)
+        return products.linear(x, part, offset)
 
     @staticmethod
     @once_differentiable
@@ -128,12 +131,9 @@ class _Linear(torch.autograd.Function):
         outputs, inputs = part.shape
         grad_2d, x_2d = grad.reshape(-1, outputs), x.reshape(-1, inputs)
         into = _grad(ctx.weight)[:outputs, :inputs]
-        if grad_2d.dtype == into.dtype:
-            into.addmm_(grad_2d.t(), x_2d)
-        else:
-            into.add_(grad_2d.t() @ x_2d)
+        products.add_outer(into, grad_2d, x_2d)
         _grad(ctx.bias)[:outputs].add_(grad_2d.sum(0, dtype=torch.float32))
-        return (grad @ part if ctx.needs_input_grad[0] else None), None, None, None
+        return (products.linear(grad, part.t()) if ctx.needs_input_grad[0] else None), None, None, None
 
 
 class _LayerNorm(torch.autograd.Function):

@@ -26,6 +26,7 @@ from workloads.craft.blocks import TokenRows
 from workloads.craft.objectives.objective import Counts, Objective, Targets
 from workloads.craft.objectives.relation import Relation
 from workloads.craft.objectives.term import LearnedMaps
+from workloads.craft.products import fast_models
 from workloads.craft.signals import Batch, Signals
 from workloads.craft.superlm import SuperLM
 from workloads.craft.teacher import Teacher
@@ -57,7 +58,7 @@ class Heldout:
     head_order: Tensor | None = None
 
     @classmethod
-    @torch.no_grad()
+    @fast_models()
     def read(cls, teacher: Teacher, objective: Objective, batches: Sequence[Batch]) -> Heldout:
         """Run the teacher on every batch, on the device of both; the signals are the same for every head order."""
         signals = [teacher.family.read(teacher.model, batch, objective.teacher_wants) for batch in batches]

@@ -18,6 +18,7 @@ from workloads.craft.dropout import Dropout, DropoutKey
 from workloads.craft.objectives.objective import Counts, Objective
 from workloads.craft.objectives.term import LearnedMaps
 from workloads.craft.precision import autocast, has_bfloat16
+from workloads.craft.products import fast_models
 from workloads.craft.sandwich import sandwich
 from workloads.craft.signals import Batch
 from workloads.craft.superlm import SuperLM
@@ -186,7 +187,7 @@ class GroupTrainer:
         losses: dict[str, Tensor],
     ) -> None:
         """Add the losses of some rows, and their gradients."""
-        with torch.no_grad(), self._autocast():
+        with fast_models(), self._autocast():
             signals = self.teacher.family.read(self.teacher.model, part, self.objective.teacher_wants)
         for names in self._sharing:
             names = [name for name in names if name in subnets]

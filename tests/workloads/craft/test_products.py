@@ -1,0 +1,93 @@
+"""Products by oneDNN against those of PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from workloads.craft import products
+
+VIEWS = pytest.mark.parametrize(
+    "view",
+    [lambda w: w, lambda w: w[:5, :7], lambda w: w[:, :7], lambda w: w.t()[:7].t(), lambda w: w[::2]],
+    ids=["whole", "slice", "columns", "transposed", "gaps"],
+)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+@pytest.fixture
+def by_onednn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The calls that oneDNN served."""
+    calls: list[int] = []
+    real = products._by_onednn
+
+    def seen(x: Tensor, weight: Tensor) -> bool:
+        served = real(x, weight)
+        calls.extend([1] * served)
+        return served
+
+    monkeypatch.setattr(products, "_by_onednn", seen)
+    return calls
+
+
+@VIEWS
+@pytest.mark.parametrize("shape", [(6,), (2, 3), (0,)])
+@pytest.mark.parametrize("biased", [True, False])
+@torch.no_grad()
+def test_a_linear_layer_is_that_of_pytorch(
+    view: Callable[[Tensor], Tensor], shape: tuple[int, ...], biased: bool
+) -> None:
+    weight = view(torch.randn(8, 9))
+    bias = torch.randn(len(weight)) if biased else None
+    x = torch.randn(*shape, weight.shape[1] + 1)[..., :-1]
+    torch.testing.assert_close(products.linear(x, weight, bias), F.linear(x, weight, bias))
+
+
+@VIEWS
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("tokens", [6, 0])
+@torch.no_grad()
+def test_the_gradient_of_a_weight_is_added(view: Callable[[Tensor], Tensor], dtype: torch.dtype, tokens: int) -> None:
+    into = view(torch.randn(8, 9))
+    grad, x = (torch.randn(tokens, size, dtype=dtype) for size in into.shape)
+    expected = into + grad.t() @ x
+    products.add_outer(into, grad, x)
+    torch.testing.assert_close(into, expected)
+
+
+@torch.no_grad()
+def test_float32_on_a_cpu_is_by_onednn_and_low_precision_is_not(by_onednn: list[int]) -> None:
+    x, weight = torch.randn(2, 3), torch.randn(4, 3)
+    products.linear(x, weight)
+    assert len(by_onednn) == torch.backends.mkldnn.is_available()
+    assert products.linear(x.bfloat16(), weight.bfloat16()).dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        assert products.linear(x, weight).dtype == torch.bfloat16
+    assert len(by_onednn) == torch.backends.mkldnn.is_available()
+
+
+def test_a_product_that_would_lose_its_gradient_is_a_bug_that_shows() -> None:
+    with pytest.raises(AssertionError, match="gradient"):
+        products.linear(torch.randn(2, 3), torch.randn(4, 3, requires_grad=True))
+
+
+def test_linear_layers_of_a_model_are_by_onednn_within_the_context_alone(by_onednn: list[int]) -> None:
+    model, x = nn.Sequential(nn.Linear(5, 7), nn.GELU(), nn.Linear(7, 3)), torch.randn(4, 5)
+    expected = model(x)
+    assert not by_onednn
+    with products.fast_models():
+        got = model(x)
+    assert not got.requires_grad
+    assert len(by_onednn) == 2 * torch.backends.mkldnn.is_available()
+    torch.testing.assert_close(got, expected)
+    assert model(x).requires_grad
