@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+_HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+
 
 def linear(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
     """Compute ``x W' + b`` as ``F.linear`` does, without a gradient.
@@ -69,7 +71,7 @@ class _LinearLayers(TorchFunctionMode):
 def _by_onednn(x: Tensor, weight_OI: Tensor) -> bool:
     exact = x.dtype == weight_OI.dtype == torch.float32 and not torch.is_autocast_enabled(x.device.type)
     empty = x.numel() == 0 or weight_OI.numel() == 0
-    return exact and not empty and x.device.type == "cpu" and torch.backends.mkldnn.is_available()
+    return exact and not empty and x.device.type == "cpu" and _HAS_ONEDNN
 
 
 def _dense(x: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from workloads.craft.objectives.divergence import cross_entropy, head_runs, mask_keys
 from workloads.craft.objectives.term import Counts, LearnedMap, LearnedMaps
 from workloads.craft.signals import Batch, Signals, Wants
 from workloads.spec.request import RelationForm
@@ -81,13 +82,12 @@ class RelationLoss:
             ``[B]``, each batch row's share of the mean over heads and real query rows of the divergence (``kl``), or
             over heads and real pairs of the squared difference.
         """
-        scores = relation_scores(x_BLA.float(), self.heads, self.remainder)
+        x_BLA = x_BLA.float()
         if self.form == "kl":
-            logs = _log_softmax(scores, mask_BL)
-            products = target.relation * logs
-            if mask_BL is not None:
-                products = products * mask_BL[:, None, :, None]
-            return (target.entropy_part - products.sum((1, 2, 3))) / (self.heads * counts.tokens)
+            runs = tuple(head_runs(x_BLA.shape[-1], self.heads, self.remainder))
+            crossed = cross_entropy(x_BLA, target.relation, mask_BL, runs)
+            return (target.entropy_part + crossed) / (self.heads * counts.tokens)
+        scores = relation_scores(x_BLA, self.heads, self.remainder)
         student = scores if self.form == "raw-mse" else _log_softmax(scores, mask_BL).exp()
         squares = (student - target.relation).square()
         if mask_BL is not None:
@@ -143,23 +143,12 @@ def relation_scores(x_BLA: Tensor, heads: int, remainder: str = "spread") -> Ten
     Each head is scaled by the root of its own width. A width that ``heads`` does not divide is spread over uneven
     heads, or with ``remainder="drop"`` its last dimensions are left out, as in AutoDistil's released code.
     """
-    batch, length, width = x_BLA.shape
-    assert width >= heads, (width, heads)
-    narrow, wider = divmod(width, heads)
-    if remainder == "drop":
-        wider = 0
     parts = []
-    start = 0
-    for count, size in ((wider, narrow + 1), (heads - wider, narrow)):
-        if count:
-            part = x_BLA[..., start : start + count * size].reshape(batch, length, count, size).transpose(1, 2)
-            parts.append((part * (1 / math.sqrt(size))) @ part.transpose(-1, -2))
-            start += count * size
+    for run in head_runs(x_BLA.shape[-1], heads, remainder):
+        part_BRLD = run.of(x_BLA)
+        parts.append((part_BRLD * (1 / math.sqrt(run.width))) @ part_BRLD.transpose(-1, -2))
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def _log_softmax(scores_BRLL: Tensor, mask_BL: Tensor | None) -> Tensor:
-    if mask_BL is not None:
-        # Finite, so that a probability of 0 times its logarithm stays 0.
-        scores_BRLL = scores_BRLL.masked_fill(~mask_BL[:, None, None, :], torch.finfo(scores_BRLL.dtype).min / 2)
-    return torch.log_softmax(scores_BRLL, dim=-1)
+    return torch.log_softmax(mask_keys(scores_BRLL, mask_BL), dim=-1)
