@@ -57,7 +57,11 @@ def _run(given: argparse.Namespace) -> int:
         raise KitError("PyTorch sees no GPU here. Try the kit without one by: run --tiny --device cpu --out FOLDER")
     if given.rows is not None and given.tokens is None:
         raise KitError("--rows needs --tokens: the length in the figures of the run that wrote the rows.")
-    options = Options(torch.device(given.device), tuple(given.only or _PARTS), given.minutes, given.tokens, given.rows)
+    cores = len(os.sched_getaffinity(0))
+    jobs = given.jobs or (max(1, cores // 2) if given.device == "cuda" else 1)
+    options = Options(
+        torch.device(given.device), tuple(given.only or _PARTS), given.minutes, given.tokens, given.rows, jobs
+    )
     if not given.tiny:
         return 0 if run(Kit.open(given.kit), given.out, options, say) else 1
     from benchmarks.gpu.prepare import prepare_tiny
@@ -103,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         "--tokens", type=int, help=f"length of each distillation (default: what fits, at most {FULL.profile.tokens:,})"
     )
     run.add_argument("--rows", type=Path, help="rows.parquet of an earlier run: its pieces are not run again")
+    run.add_argument("--jobs", type=int, help="fine-tunings at a time (default: half of the cores; on a CPU 1)")
     run.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     run.add_argument("--tiny", action="store_true", help="make a tiny kit and run it")
     report = actions.add_parser("report", help="write tables and pictures from rows")

@@ -1,12 +1,16 @@
-"""The pieces of the bench on a GPU that is at hand for minutes: the most worth first, none that would end too late."""
+"""The pieces of the bench on a GPU that is at hand for minutes: the most worth first, none that would end too late.
+
+Trainings and the search run one after the other in this process. Fine-tunings, whose small kernels leave a GPU waiting
+for the processor, run side by side in processes of their own, also while this one trains.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import math
-import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,22 +18,17 @@ import torch
 
 from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.kit import Kit
+from benchmarks.gpu.paces import Deadline, Paces, fitting_tokens
 from benchmarks.gpu.students import write_students
-from benchmarks.gpu.subjects import teacher_in, trainer_of
-from benchmarks.gpu.utilisation import Rate, measure, of_rate
 from benchmarks.gpu.worth import by_worth
 from benchmarks.quality.making import Maker, commit
 from benchmarks.quality.pieces import Piece
-from benchmarks.quality.places import Places
 from benchmarks.quality.plan import Plan
 from benchmarks.quality.planning import plan_of
 from benchmarks.quality.profiles import Profile
 from benchmarks.quality.rows import Row, Rows, append_rows, read_rows
-from benchmarks.quality.running import Reporter
+from benchmarks.quality.running import Reporter, Submit, workers
 from benchmarks.quality.scene import Scene
-from workloads.shapes.search_space import Space, space_from_json
-from workloads.shapes.spaces import relative_spaces
-from workloads.storage import artifacts
 
 ROWS = "rows.parquet"
 MOST_SECONDS = 420.0
@@ -38,97 +37,24 @@ _RESERVED_SECONDS = 120.0
 """Kept for the search, the students' files and the first tasks."""
 _SHARE = 0.5
 """Share of the other seconds for the SuperLMs; the students alone, of the same length, take as many at most."""
-_FIRST_GUESS = {"scene": 15.0, "labels": 2.0, "search": 30.0, "task": 15.0, "untuned": 10.0}
-"""Seconds of a kind of piece before one has run."""
-_START_SECONDS = 10.0
-"""Seconds of a training beside its steps: ordering, building, saving, scoring."""
+_SHOWN = ("losses", "score", "validation_score", "candidates")
+"""Fields of a row's result that the figures show."""
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Deadline:
-    """The end of a run.
+class Limits:
+    """Limits of a run of the pieces.
 
     Attributes:
-        at: Time of the monotonic clock.
+        deadline: The end of the run.
+        tokens: Length of every distillation; None for what fits, at most the profile's.
+        jobs: Fine-tunings at a time; with 1 they run in this process.
     """
 
-    at: float
-
-    @classmethod
-    def after(cls, seconds: float) -> Deadline:
-        """So many seconds from now."""
-        return cls(time.monotonic() + seconds)
-
-    @property
-    def left(self) -> float:
-        """Seconds until then."""
-        return self.at - time.monotonic()
-
-
-class Paces:
-    """Estimates of what pieces take on this device.
-
-    Args:
-        kit: The kit.
-        places: Its places on this machine.
-        figures: Measured rates are added to them.
-        device: The device.
-    """
-
-    def __init__(self, kit: Kit, places: Places, figures: Figures, device: torch.device) -> None:
-        self._sizes, self._places, self._figures = kit.sizes, places, figures
-        self._teacher = teacher_in(kit.teacher, device)
-        self._rates: dict[tuple[str, ...], Rate] = {}
-        self._taken: dict[str, list[float]] = {}
-
-    def note(self, piece: Piece, seconds: float) -> None:
-        """Learn what a piece took."""
-        self._taken.setdefault(piece.kind, []).append(seconds)
-
-    def seconds(self, piece: Piece) -> float:
-        """Estimate a piece, with the training of its weights where they are not on this machine."""
-        if piece.kind == "distil":
-            return self._training(piece)
-        known = self._taken.get(piece.kind)
-        own = max(known) if known else _FIRST_GUESS[piece.kind]
-        lost = [need for need in piece.needs if need.kind == "distil" and not self._is_here(need)]
-        return own + sum(map(self._training, lost))
-
-    def superlm_rate(self) -> Rate:
-        """The rate at which the SuperLMs are trained together."""
-        return self._rate(relative_spaces(self._teacher.shape, self._sizes.profile.subspaces))
-
-    def _training(self, piece: Piece) -> float:
-        tokens = int(piece.inputs["tokens"])
-        if not tokens:
-            return _START_SECONDS
-        spaces = [space_from_json(one) for one in piece.inputs["members"].values()]
-        return _START_SECONDS + tokens / self._rate(spaces).tokens_a_second
-
-    def _is_here(self, piece: Piece) -> bool:
-        return not piece.inputs["tokens"] or artifacts.find(self._places.storage, piece.key) is not None
-
-    def _rate(self, spaces: Sequence[Space]) -> Rate:
-        names = tuple(space.name for space in spaces)
-        if names not in self._rates:
-            profile, sizes = self._sizes.profile, self._sizes
-            rows, length = profile.batch_size, profile.sequence_length
-            trainer = trainer_of(self._teacher, spaces, profile.training, length=length, rows=rows)
-            rate = measure(trainer, rows=rows, length=length, least_steps=sizes.least_steps, seconds=sizes.seconds)
-            self._rates[names] = rate
-            figure = of_rate(rate, self._figures.card, rows=rows, length=length)
-            self._figures.add("rates", {"members": list(names), **figure})
-        return self._rates[names]
-
-
-def fitting_tokens(rate: float, seconds: float, most: int) -> int:
-    """Return how many tokens fit into some seconds, at most ``most``, rounded down to two digits; 0 if none do."""
-    fit = int(max(0.0, seconds - _START_SECONDS) * rate)
-    if fit >= most:
-        return most
-    unit = 10 ** max(0, math.floor(math.log10(fit)) - 1) if fit else 1
-    return fit // unit * unit
+    deadline: Deadline
+    tokens: int | None = None
+    jobs: int = 1
 
 
 class Run:
@@ -148,39 +74,54 @@ class Run:
         self._maker = Maker(self._places, kit.manifest.profile)
         self._paces = Paces(kit, self._places, figures, device)
         self._results = out / ROWS
+        self._running: dict[Future[Row], Piece] = {}
+        self._skipped: set[str] = set()
 
-    def run(self, deadline: Deadline, tokens: int | None, say: Say) -> bool:
+    def run(self, limits: Limits, say: Say) -> bool:
         """Run pieces until none is left that would end in time, and tell whether none failed.
 
-        Args:
-            deadline: The end of the run.
-            tokens: Length of every distillation; None for what fits, at most the profile's.
-            say: Callback with lines for people.
+        Raises:
+            TimeoutError: Not one step of the SuperLMs fits.
         """
-        profile = self._profile(deadline, tokens, say)
+        profile = self._profile(limits, say)
         self._figures.note("tokens", profile.tokens)
-        skipped: set[str] = set()
-        while True:
-            rows = read_rows(self._results)
-            plan = plan_of(profile, rows)
-            piece = self._next(plan, rows, skipped, deadline, say)
-            if piece is None:
-                self._figures.note("all_pieces", not plan.later and all(one in rows for one in plan.pieces))
-                return not self._figures.of("failed")
-            try:
-                self._make(piece, rows, say)
-                if piece.kind == "search":
-                    self._students(profile, piece, say)
-            except Exception as error:  # the other pieces can still be had in this run
-                skipped.add(piece.fingerprint)
-                self._figures.add("failed", {"name": piece.name, "error": f"{type(error).__name__}: {error}"})
-                say(f"failed: {piece.name}: {traceback.format_exc()}")
+        with self._helpers(profile, limits.jobs) as submit:
+            while True:
+                rows = read_rows(self._results)
+                plan = plan_of(profile, rows)
+                piece = self._next(plan, rows, limits.deadline, say)
+                if piece is None and not self._running:
+                    self._figures.note("all_pieces", not plan.later and all(one in rows for one in plan.pieces))
+                    return not self._figures.of("failed")
+                if submit is not None and (piece is None or self._is_for_helpers(piece)):
+                    if piece is not None and len(self._running) < limits.jobs:
+                        self._told(piece, limits.deadline, say)
+                        self._running[submit(piece, dict(rows))] = piece
+                    else:
+                        self._collect(say, wait_for_one=True)
+                    continue
+                assert piece is not None
+                self._told(piece, limits.deadline, say)
+                self._make(piece, profile, rows, say)
+                self._collect(say, wait_for_one=False)
 
-    def _profile(self, deadline: Deadline, tokens: int | None, say: Say) -> Profile:
-        profile = self._kit.sizes.profile
+    @contextlib.contextmanager
+    def _helpers(self, profile: Profile, jobs: int) -> Iterator[Submit | None]:
+        if jobs == 1:
+            yield None
+            return
+        with workers(profile, self._places, jobs) as submit:
+            yield submit
+
+    def _is_for_helpers(self, piece: Piece) -> bool:
+        """Whether a piece is one of many small ones, and its weights are here; several would train them else."""
+        return piece.kind in {"task", "untuned"} and self._paces.is_here(piece.needs[0])
+
+    def _profile(self, limits: Limits, say: Say) -> Profile:
+        profile, tokens = self._kit.sizes.profile, limits.tokens
         if tokens is None:
             rate = self._paces.superlm_rate().tokens_a_second
-            seconds = min(MOST_SECONDS, _SHARE * (deadline.left - _RESERVED_SECONDS))
+            seconds = min(MOST_SECONDS, _SHARE * (limits.deadline.left - _RESERVED_SECONDS))
             tokens = fitting_tokens(rate, seconds, profile.tokens)
             least = profile.batch_size * profile.sequence_length
             if tokens < least:
@@ -188,33 +129,54 @@ class Run:
             say(f"{rate:.3g} tokens a second: SuperLMs of {tokens:,} tokens (at most {profile.tokens:,})")
         return dataclasses.replace(profile, tokens=tokens)
 
-    def _next(self, plan: Plan, rows: Rows, skipped: set[str], deadline: Deadline, say: Say) -> Piece | None:
+    def _next(self, plan: Plan, rows: Rows, deadline: Deadline, say: Say) -> Piece | None:
+        begun = {piece.fingerprint for piece in self._running.values()} | self._skipped
         for piece in by_worth(plan):
             ready = all(need.fingerprint in rows for need in piece.needs)
-            if piece.fingerprint in rows or piece.fingerprint in skipped or not ready:
+            if piece.fingerprint in rows or piece.fingerprint in begun or not ready:
                 continue
             seconds = self._paces.seconds(piece)
             if seconds <= min(deadline.left, MOST_SECONDS):
-                say(f"begins: {piece.name} (about {seconds:.0f} s; {deadline.left:.0f} s left)")
                 return piece
-            skipped.add(piece.fingerprint)
+            self._skipped.add(piece.fingerprint)
             self._figures.add("left_out", {"name": piece.name, "seconds": seconds, "seconds_left": deadline.left})
             say(f"left out: {piece.name} (about {seconds:.0f} s; {deadline.left:.0f} s left)")
         return None
 
-    def _make(self, piece: Piece, rows: Rows, say: Say) -> None:
-        row: Row = self._maker.make(piece, rows, Reporter(piece.name, say))
-        row = dataclasses.replace(
-            row,
-            commit=self._kit.commit_here(commit()),
-            machine={**row.machine, "card": self._figures.card},
-        )
-        append_rows(self._results, [row])
+    def _told(self, piece: Piece, deadline: Deadline, say: Say) -> None:
+        say(f"begins: {piece.name} (about {self._paces.seconds(piece):.0f} s; {deadline.left:.0f} s left)")
+
+    def _make(self, piece: Piece, profile: Profile, rows: Rows, say: Say) -> None:
+        """Make a piece in this process."""
+        try:
+            self._keep(piece, self._maker.make(piece, rows, Reporter(piece.name, say)), say)
+            if piece.kind == "search":
+                self._students(profile, piece, say)
+        except Exception as error:  # the other pieces can still be had in this run
+            self._failed(piece, error, say)
+
+    def _collect(self, say: Say, *, wait_for_one: bool) -> None:
+        """Keep the rows of the helpers' pieces that are done."""
+        done = wait(self._running, timeout=None if wait_for_one else 0, return_when=FIRST_COMPLETED).done
+        for future in done:
+            piece, error = self._running.pop(future), future.exception()
+            if error is not None:
+                self._failed(piece, error, say)
+            else:
+                self._keep(piece, future.result(), say)
+
+    def _keep(self, piece: Piece, row: Row, say: Say) -> None:
+        machine = {**row.machine, "card": self._figures.card}
+        append_rows(self._results, [dataclasses.replace(row, commit=self._kit.commit_here(commit()), machine=machine)])
         self._paces.note(piece, row.wall_seconds)
         figure = {"name": piece.name, "kind": piece.kind, "wall_seconds": row.wall_seconds}
-        shown = ("losses", "score", "validation_score", "candidates")
-        self._figures.add("pieces", figure | {name: row.result[name] for name in shown if name in row.result})
+        self._figures.add("pieces", figure | {name: row.result[name] for name in _SHOWN if name in row.result})
         say(f"done: {piece.name} in {row.wall_seconds:.1f} s")
+
+    def _failed(self, piece: Piece, error: BaseException, say: Say) -> None:
+        self._skipped.add(piece.fingerprint)
+        self._figures.add("failed", {"name": piece.name, "error": f"{type(error).__name__}: {error}"})
+        say(f"failed: {piece.name}: {''.join(traceback.format_exception(error))}")
 
     def _students(self, profile: Profile, search: Piece, say: Say) -> None:
         (superlms,) = search.needs

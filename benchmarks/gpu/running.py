@@ -19,7 +19,8 @@ from transformers.utils import logging
 from benchmarks.gpu.checks import Checks
 from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.kit import BEFORE, ROOT, Kit
-from benchmarks.gpu.pieces import ROWS, Deadline, Run, Say
+from benchmarks.gpu.paces import Deadline
+from benchmarks.gpu.pieces import ROWS, Limits, Run, Say
 from benchmarks.gpu.subjects import teacher_in
 from benchmarks.gpu.utilisation import figures as utilisation_figures
 from benchmarks.gpu.utilisation import matrix_tflops
@@ -42,6 +43,7 @@ class Options:
         minutes: Minutes of the whole run.
         tokens: Length of every distillation; None for what fits.
         rows: Rows of an earlier run, whose pieces are not run again.
+        jobs: Fine-tunings at a time.
     """
 
     device: torch.device
@@ -49,6 +51,7 @@ class Options:
     minutes: float = 9.0
     tokens: int | None = None
     rows: Path | None = None
+    jobs: int = 1
 
 
 def run(kit: Kit, out: Path, options: Options, say: Say) -> bool:
@@ -73,7 +76,8 @@ def run(kit: Kit, out: Path, options: Options, say: Say) -> bool:
         _measure(kit, out, options, first, figures, say)
     if "pieces" in options.parts:
         with tempfile.TemporaryDirectory(prefix="gpu-kit-") as work:
-            passed &= Run(kit, Path(work), out, figures, options.device).run(end, options.tokens, say)
+            limits = Limits(end, options.tokens, options.jobs)
+            passed &= Run(kit, Path(work), out, figures, options.device).run(limits, say)
     return passed
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from benchmarks.quality.places import Places
 
 Say = Callable[[str], None]
+Submit = Callable[[Piece, dict[str, Row]], Future[Row]]
+"""Callback that begins a piece, given the rows of those that it needs."""
 MOST_FAILURES = 3
 """After so many failed pieces none is begun any more."""
 _SAY_SECONDS = 20.0
@@ -76,7 +78,7 @@ def run(profile: Profile, places: Places, results: Path, limits: Limits, say: Sa
     """
     pace, running = _Pace(), dict[Future[Row], Piece]()
     failed: dict[str, BaseException] = {}
-    with _workers(profile, places, limits.jobs) as submit:
+    with workers(profile, places, limits.jobs) as submit:
         while True:
             rows = read_rows(results)
             plan = plan_of(profile, rows)
@@ -158,7 +160,11 @@ def _needed(piece: Piece, rows: Rows) -> dict[str, Row]:
 
 
 @contextlib.contextmanager
-def _workers(profile: Profile, places: Places, jobs: int) -> Iterator[Callable[[Piece, dict[str, Row]], Future[Row]]]:
+def workers(profile: Profile, places: Places, jobs: int) -> Iterator[Submit]:
+    """Start processes of one thread that make pieces; with one job, pieces are made in this process when submitted.
+
+    An error of the body ends them at once.
+    """
     if jobs == 1:
         _open(places, profile.name)
 

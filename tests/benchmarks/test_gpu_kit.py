@@ -15,6 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from shutil import copytree
 
+import numpy as np
 import pytest
 import torch
 from packaging.requirements import Requirement
@@ -27,14 +28,15 @@ from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.checks import Check, Checks
 from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.kit import BEFORE, ROOT, Kit, KitError
+from benchmarks.gpu.paces import Deadline, fitting_tokens
 from benchmarks.gpu.peaks import PEAKS, share_of_peak
-from benchmarks.gpu.pieces import ROWS, Deadline, Run, fitting_tokens
+from benchmarks.gpu.pieces import ROWS, Limits, Run
 from benchmarks.gpu.prepare import MIB, PACKAGES, Written, prepare_tiny
 from benchmarks.gpu.sizes import FULL, TINY
 from benchmarks.gpu.subjects import random_batch, teacher_in, trainer_of
 from benchmarks.gpu.utilisation import measure
 from benchmarks.quality.plan import Planner
-from benchmarks.quality.rows import read_rows
+from benchmarks.quality.rows import append_rows, read_rows
 from benchmarks.quality.scene import Scene
 from workloads.answers.heldout_record import HeldoutRecord
 from workloads.craft.saved_student import open_student
@@ -180,11 +182,33 @@ def test_no_piece_begins_that_would_end_too_late(ran, tmp_path):
     kit = Kit.open(ran[0])
     figures = Figures(tmp_path / "out", kit, CPU)
     run = Run(kit, tmp_path / "work", tmp_path / "out", figures, CPU)
-    assert run.run(Deadline.after(1), 256, lambda line: None)
+    assert run.run(Limits(Deadline.after(1), 256), lambda line: None)
     assert figures.of("left_out")[0]["name"] == "teacher tiny and text"
     assert read_rows(tmp_path / "out" / ROWS) == {}
     with pytest.raises(TimeoutError, match="--minutes"):
-        run.run(Deadline.after(1), None, lambda line: None)
+        run.run(Limits(Deadline.after(1)), lambda line: None)
+
+
+@pytest.mark.slow
+def test_fine_tunings_side_by_side_have_the_results_of_one_after_the_other(ran, tmp_path):
+    kit = copytree(ran[0], tmp_path / "kit")
+    options = ["run", "--kit", str(kit), "--device", "cpu", "--only", "pieces", "--tokens", str(TINY.profile.tokens)]
+    assert main([*options, "--out", str(tmp_path / "out"), "--jobs", "2"]) == 0
+    assert _figures(tmp_path / "out")["all_pieces"] is True
+    alone, beside = (read_rows(folder / ROWS) for folder in (ran[1], tmp_path / "out"))
+    assert alone.keys() == beside.keys()
+    for name, row in alone.items():
+        if row.values is not None:
+            assert np.allclose(row.values, beside[name].values, atol=1e-4), row.name
+    # Without their weights, one process trains them, and the others wait.
+    kept = [row for row in beside.values() if row.kind != "task" or row.inputs["seed"] == 0]
+    append_rows(tmp_path / "kept.parquet", kept)
+    (kit / "data" / "tasks" / "rte" / "validation.parquet").unlink()  # its tasks fail in their own process
+    options += ["--out", str(tmp_path / "again"), "--jobs", "2", "--rows", str(tmp_path / "kept.parquet")]
+    assert main(options) == 1
+    found = _figures(tmp_path / "again")
+    assert {one["name"].partition(": ")[2] for one in found["failed"]} == {"rte, seed 1"}
+    assert {one["name"].partition(": ")[2] for one in found["pieces"]} == {"stsb, seed 1"}
 
 
 @pytest.mark.slow
