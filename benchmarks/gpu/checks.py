@@ -15,6 +15,8 @@ from torch import Tensor
 
 from benchmarks.gpu.sizes import Sizes
 from benchmarks.gpu.subjects import random_batch, trainer_of
+from workloads.craft.objectives.relation import RelationLoss, relation_scores
+from workloads.craft.objectives.term import Counts
 from workloads.craft.signals import Batch
 from workloads.craft.teacher import Teacher
 from workloads.craft.training import GroupTrainer
@@ -68,6 +70,7 @@ class Checks:
     def __iter__(self) -> Iterator[Callable[[], list[Check]]]:
         """Iterate over the checks, each of which has one or two results."""
         yield self.precision
+        yield self.relations
         yield self.micro_batches
         yield self.groups
         yield self.resuming
@@ -85,6 +88,28 @@ class Checks:
             Check("losses in bfloat16 and in float32", _apart(*losses), 0.02),
             Check("gradients in bfloat16 and in float32", _apart(*gradients), _ROUNDED),
         ]
+
+    def relations(self) -> list[Check]:
+        """Compare the gradient of the relation loss, which is written out, with autograd's of the plain form."""
+        heads, device = self._teacher.shape.last_heads, self._teacher.model.device
+        loss, draw = RelationLoss("kl", heads, "spread"), torch.Generator().manual_seed(0)
+        found, wanted = {}, {}
+        for width in {max(heads, space.largest.hidden_size + odd) for space in self._spaces for odd in (0, 3)}:
+            theirs, ours = (
+                torch.randn(self._rows, self._length, size, generator=draw).to(device)
+                for size in (self._teacher.shape.hidden_size, width)
+            )
+            target = loss.target(theirs, None)
+            counts = Counts(self._rows, self._rows * self._length, self._rows * self._length**2)
+            x_BLA = ours.clone().requires_grad_()
+            loss(x_BLA, target, None, counts).sum().backward()  # type: ignore[no-untyped-call]
+            y_BLA = ours.double().requires_grad_()
+            logs_BRLL = relation_scores(y_BLA, heads).log_softmax(-1)
+            plain = -(target.relation.double() * logs_BRLL).sum() / (heads * counts.tokens)
+            plain.backward()  # type: ignore[no-untyped-call]
+            assert x_BLA.grad is not None and y_BLA.grad is not None
+            found[str(width)], wanted[str(width)] = x_BLA.grad.double(), y_BLA.grad
+        return [Check("gradients of the relation loss and of its plain form", _apart(wanted, found), 1e-4)]
 
     def micro_batches(self) -> list[Check]:
         """Compare a step in one piece with the same in micro-batches, dropout included."""

@@ -39,6 +39,8 @@ from benchmarks.quality.plan import Planner
 from benchmarks.quality.rows import append_rows, read_rows
 from benchmarks.quality.scene import Scene
 from workloads.answers.heldout_record import HeldoutRecord
+from workloads.craft import products
+from workloads.craft.objectives.relation import RelationLoss
 from workloads.craft.saved_student import open_student
 from workloads.craft.training import GroupTrainer
 from workloads.shapes.costs import student_cost
@@ -124,7 +126,7 @@ def test_a_run_checks_measures_and_makes_every_piece(ran):
     found = _figures(ran[1])
     assert "failed" not in found and "left_out" not in found
     assert found["all_pieces"] is True and found["card"] is None and found["tokens"] == TINY.profile.tokens
-    assert [one["passed"] for one in found["checks"]] == [True] * 5
+    assert [one["passed"] for one in found["checks"]] == [True] * 6
     measured = {(one["teacher"], *one["members"], one["rows"]) for one in found["utilisation"]}
     assert len(measured) == 2 * 3 * len(TINY.batches) and ("3 x 48, random weights", "base", 4) in measured
     assert all(one["tflops"] > 0 and "share_of_peak" not in one for one in found["utilisation"])
@@ -238,6 +240,18 @@ def test_a_state_that_is_not_restored_whole_fails_its_check(ran, monkeypatch):
     assert not found.passed and found.difference > 0.05  # the bound on a GPU
 
 
+def test_a_relation_loss_with_another_gradient_fails_its_check(ran, monkeypatch):
+    checks = Checks(teacher_in(Kit.open(ran[0]).teacher, CPU), TINY)
+    real = RelationLoss.__call__
+
+    def halved(self: RelationLoss, x_BLA: torch.Tensor, *others: object) -> torch.Tensor:
+        return real(self, x_BLA.detach() / 2 + x_BLA / 2, *others)
+
+    assert [one.passed for one in checks.relations()] == [True]
+    monkeypatch.setattr(RelationLoss, "__call__", halved)
+    assert [one.passed for one in checks.relations()] == [False]
+
+
 def test_micro_batches_that_are_weighed_wrongly_fail_their_check(ran, monkeypatch):
     checks = Checks(teacher_in(Kit.open(ran[0]).teacher, CPU), TINY)
     real = GroupTrainer._add_rows
@@ -256,7 +270,8 @@ def test_a_difference_that_is_no_number_does_not_pass():
     assert Check("gradients", 1.0, 1.0).passed
 
 
-def test_operations_are_those_of_the_teacher_once_and_of_each_subnet_three_times(ran):
+def test_operations_are_those_of_the_teacher_once_and_of_each_subnet_three_times(ran, monkeypatch):
+    monkeypatch.setattr(products, "_HAS_ONEDNN", False)  # whose products PyTorch does not count
     teacher, length, rows = teacher_in(Kit.open(ran[0]).teacher, CPU), 16, 2
     shape = teacher.shape.architecture
     trainer = trainer_of(
