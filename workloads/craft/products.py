@@ -16,9 +16,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
-_HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
 def linear(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
@@ -45,33 +46,66 @@ def add_outer(into_OI: Tensor, grad_MO: Tensor, x_MI: Tensor) -> None:
     if grad_MO.dtype != into_OI.dtype:
         into_OI.add_(grad_MO.t() @ x_MI)
     elif _by_onednn(x_MI, grad_MO):
-        # oneDNN copies a first factor that is transposed: let it be the smaller one.
-        wide = grad_MO.shape[1] > x_MI.shape[1]
-        into_OI.add_(linear(x_MI.t(), grad_MO.t()).t() if wide else linear(grad_MO.t(), x_MI.t()))
+        into_OI.add_(_outer(grad_MO, x_MI))
     else:
         into_OI.addmm_(grad_MO.t(), x_MI)
 
 
+def _outer(grad_MO: Tensor, x_MI: Tensor) -> Tensor:
+    # oneDNN copies a first factor that is transposed: let it be the smaller one.
+    wide = grad_MO.shape[1] > x_MI.shape[1]
+    return linear(x_MI.t(), grad_MO.t()).t() if wide else linear(grad_MO.t(), x_MI.t())
+
+
 @contextlib.contextmanager
 def fast_models() -> Iterator[None]:
-    """Compute the linear layers of any model by :func:`linear`, without gradients.
+    """Compute the linear layers of any model by :func:`linear`, with gradients where they are enabled.
 
-    A teacher's forward is that of its stock class, which calls ``F.linear``.
+    The forward of a stock class calls ``F.linear``; the backward pass may run after the context.
     """
-    with torch.no_grad(), _LinearLayers():
+    with _LinearLayers():
         yield
 
 
 class _LinearLayers(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        called = linear if func is F.linear else func
-        return called(*args, **(kwargs or {}))
+        if func is not F.linear:
+            return func(*args, **(kwargs or {}))
+        return _layer(*args, **(kwargs or {}))
+
+
+def _layer(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Apply a linear layer; the arguments are named as those of ``F.linear``."""
+    if not _by_onednn(input, weight):
+        return F.linear(input, weight, bias)
+    if not torch.is_grad_enabled():
+        return linear(input, weight, bias)
+    return _Linear.apply(input, weight, bias)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return linear(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        grad_2d = grad.reshape(-1, grad.shape[-1])
+        return (
+            linear(grad, weight.t()) if of_x else None,
+            _outer(grad_2d, x.reshape(-1, x.shape[-1])) if of_weight else None,
+            grad_2d.sum(0) if of_bias else None,
+        )
 
 
 def _by_onednn(x: Tensor, weight_OI: Tensor) -> bool:
     exact = x.dtype == weight_OI.dtype == torch.float32 and not torch.is_autocast_enabled(x.device.type)
     empty = x.numel() == 0 or weight_OI.numel() == 0
-    return exact and not empty and x.device.type == "cpu" and _HAS_ONEDNN
+    return exact and not empty and x.device.type == "cpu" and HAS_ONEDNN
 
 
 def _dense(x: Tensor) -> Tensor:

@@ -58,10 +58,11 @@ class Heldout:
     head_order: Tensor | None = None
 
     @classmethod
-    @fast_models()
+    @torch.no_grad()
     def read(cls, teacher: Teacher, objective: Objective, batches: Sequence[Batch]) -> Heldout:
         """Run the teacher on every batch, on the device of both; the signals are the same for every head order."""
-        signals = [teacher.family.read(teacher.model, batch, objective.teacher_wants) for batch in batches]
+        with fast_models():
+            signals = [teacher.family.read(teacher.model, batch, objective.teacher_wants) for batch in batches]
         return cls(tuple(batches), tuple(signals), cls.count(objective, batches))
 
     @staticmethod

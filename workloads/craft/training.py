@@ -187,7 +187,7 @@ class GroupTrainer:
         losses: dict[str, Tensor],
     ) -> None:
         """Add the losses of some rows, and their gradients."""
-        with fast_models(), self._autocast():
+        with torch.no_grad(), fast_models(), self._autocast():
             signals = self.teacher.family.read(self.teacher.model, part, self.objective.teacher_wants)
         for names in self._sharing:
             names = [name for name in names if name in subnets]

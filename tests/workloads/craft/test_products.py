@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -69,11 +70,11 @@ def test_the_gradient_of_a_weight_is_added(view: Callable[[Tensor], Tensor], dty
 def test_float32_on_a_cpu_is_by_onednn_and_low_precision_is_not(by_onednn: list[int]) -> None:
     x, weight = torch.randn(2, 3), torch.randn(4, 3)
     products.linear(x, weight)
-    assert len(by_onednn) == torch.backends.mkldnn.is_available()
+    assert len(by_onednn) == products.HAS_ONEDNN
     assert products.linear(x.bfloat16(), weight.bfloat16()).dtype == torch.bfloat16
     with torch.autocast("cpu", torch.bfloat16):
         assert products.linear(x, weight).dtype == torch.bfloat16
-    assert len(by_onednn) == torch.backends.mkldnn.is_available()
+    assert len(by_onednn) == products.HAS_ONEDNN
 
 
 def test_a_product_that_would_lose_its_gradient_is_a_bug_that_shows() -> None:
@@ -83,11 +84,34 @@ def test_a_product_that_would_lose_its_gradient_is_a_bug_that_shows() -> None:
 
 def test_linear_layers_of_a_model_are_by_onednn_within_the_context_alone(by_onednn: list[int]) -> None:
     model, x = nn.Sequential(nn.Linear(5, 7), nn.GELU(), nn.Linear(7, 3)), torch.randn(4, 5)
-    expected = model(x)
+    with torch.no_grad():
+        expected = model(x)
+        assert not by_onednn
+        with products.fast_models():
+            got = model(x)
+        assert len(by_onednn) >= 2 * products.HAS_ONEDNN
+        by_onednn.clear()
+        model(x)
     assert not by_onednn
-    with products.fast_models():
-        got = model(x)
-    assert not got.requires_grad
-    assert len(by_onednn) == 2 * torch.backends.mkldnn.is_available()
     torch.testing.assert_close(got, expected)
-    assert model(x).requires_grad
+
+
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("shape", [(6, 5), (2, 3, 5)])
+@pytest.mark.parametrize("sizes", [(7, 3), (3, 7)])
+def test_a_model_in_the_context_has_the_gradients_of_pytorch(
+    sizes: tuple[int, int], shape: tuple[int, ...], biased: bool
+) -> None:
+    model = nn.Sequential(nn.Linear(5, sizes[0], biased), nn.GELU(), nn.Linear(sizes[0], sizes[1], biased))
+    model[0].weight.requires_grad_(not biased)  # a frozen layer gets none
+    x = torch.randn(shape, requires_grad=True)
+    found = []
+    for context in (contextlib.nullcontext(), products.fast_models()):
+        model.zero_grad()
+        x.grad = None
+        with context:
+            output = model(x)
+        torch.autograd.backward(output.square().sum())
+        found.append([output, x.grad, *(one.grad for one in model.parameters())])
+    assert sum(one is not None for one in found[0]) == (5 if biased else 4)
+    torch.testing.assert_close(found[1], found[0])

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from workloads.craft.families import family_of
 from workloads.craft.precision import autocast, has_bfloat16
+from workloads.craft.products import fast_models
 from workloads.craft.signals import Batch
 from workloads.craft.tasks.encoding import EncodedRows, EncodedTask
 from workloads.craft.tasks.metrics import METRICS, Values
@@ -147,6 +148,6 @@ class FineTuning:
         inputs = {"input_ids": batch.input_ids_BL, "attention_mask": batch.mask_BL}
         if batch.token_types_BL is not None:
             inputs["token_type_ids"] = batch.token_types_BL
-        with autocast(self.device, has_bfloat16(self.device)):
+        with fast_models(), autocast(self.device, has_bfloat16(self.device)):
             logits: Tensor = self.model(**inputs).logits
         return logits
