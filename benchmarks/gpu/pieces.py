@@ -91,7 +91,9 @@ class Run:
                 plan = plan_of(profile, rows)
                 piece = self._next(plan, rows, limits.deadline, say)
                 if piece is None and not self._running:
-                    self._figures.note("all_pieces", not plan.later and all(one in rows for one in plan.pieces))
+                    there = sum(one in rows for one in plan.pieces)
+                    say(f"{there} of {len(plan.pieces)} known pieces are there, those of earlier runs included")
+                    self._figures.note("all_pieces", not plan.later and there == len(plan.pieces))
                     return not self._figures.of("failed")
                 if submit is not None and (piece is None or self._is_for_helpers(piece)):
                     if piece is not None and len(self._running) < limits.jobs:
