@@ -236,7 +236,7 @@ class _Report:
 
 
 def _made_with(rows: Sequence[Row], known: int, later: Sequence[str]) -> str:
-    machines = sorted({f"{row.machine['processor']}, {row.machine['cores']} cores" for row in rows})
+    machines = sorted({_machine(row) for row in rows})
     dates = sorted(row.date[:10] for row in rows)
     whole = sum(row.cpu_seconds for row in rows) / 3600
     missing = f"; {known - len(rows)} of {known} known pieces are missing" if known > len(rows) else ""
@@ -245,6 +245,12 @@ def _made_with(rows: Sequence[Row], known: int, later: Sequence[str]) -> str:
         f"{len(rows)} pieces, {whole:.1f} CPU-hours, {dates[0]} to {dates[-1]}, commits "
         f"{', '.join(sorted({row.commit for row in rows}))}, on {'; '.join(machines)}{missing}{open_}."
     )
+
+
+def _machine(row: Row) -> str:
+    named = f"{row.machine['processor']}, {row.machine['cores']} cores"
+    card = row.machine.get("card")
+    return named if card is None else f"{named}, with one {card}"
 
 
 def _paid(row: Row) -> float:

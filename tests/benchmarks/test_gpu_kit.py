@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from shutil import copytree
@@ -158,6 +159,17 @@ def test_a_chosen_student_loads_and_has_its_loss(ran, tmp_path):
     losses = student.score(scene.objective, heldout, range(heldout.counts.rows), CPU)
     assert record.text.rows == len(losses)
     assert float(losses.mean()) == pytest.approx(record.heldout_loss, rel=0.02)
+
+
+def test_the_report_names_the_card_and_shows_every_model(ran, tmp_path):
+    rows = [replace(row, machine={**row.machine, "card": "NVIDIA H200"}) for row in read_rows(ran[1] / ROWS).values()]
+    append_rows(tmp_path / "rows.parquet", rows)
+    options = ["--rows", str(tmp_path / "rows.parquet"), "--profile", "gpu-tiny", "--out", str(tmp_path / "report")]
+    assert main(["report", *options, "--tokens", str(TINY.profile.tokens)]) == 0
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "with one NVIDIA H200" in text
+    for role in ("teacher", "chosen", "alone", "hand-made, short-and-wide", "truncated teacher"):
+        assert f"| {role} |" in text, role
 
 
 def test_pieces_of_an_earlier_run_are_not_run_again(ran, tmp_path):
