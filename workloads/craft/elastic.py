@@ -9,8 +9,9 @@ Shape letters: B rows, L tokens, I inputs, O outputs, V vocabulary, H hidden siz
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -94,7 +95,19 @@ def linear(x_BLI: Tensor, weight_OI: Tensor, bias_O: Tensor, outputs: int) -> Te
     Returns:
         ``[B, L, outputs]``, in autocast's type if that is on.
     """
-    return _Linear.apply(x_BLI, weight_OI, bias_O, outputs)  # type: ignore[no-any-return, no-untyped-call]
+    (output,) = linears(x_BLI, [(weight_OI, bias_O)], outputs)
+    return output
+
+
+def linears(x_BLI: Tensor, layers: Sequence[tuple[Tensor, Tensor]], outputs: int) -> tuple[Tensor, ...]:
+    """Apply the leading parts of several shared linear layers, each a weight and a bias, to one input.
+
+    They are one product: the input is read once, and so are its gradients added up.
+
+    Returns:
+        By layer, ``[B, L, outputs]``; views of one tensor.
+    """
+    return _Linears.apply(x_BLI, outputs, *itertools.chain(*layers))  # type: ignore[no-any-return, no-untyped-call]
 
 
 def layer_norm(x_BLH: Tensor, weight_H: Tensor, bias_H: Tensor, eps: float) -> Tensor:
@@ -112,28 +125,34 @@ def _grad(parameter: Tensor) -> Tensor:
     return parameter.grad
 
 
-class _Linear(torch.autograd.Function):
+class _Linears(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, outputs: int) -> Tensor:
-        part, offset = weight[:outputs, : x.shape[-1]], bias[:outputs]
+    def forward(ctx: Any, x: Tensor, outputs: int, *parameters: Tensor) -> tuple[Tensor, ...]:
+        weights, biases = parameters[::2], parameters[1::2]
+        # One dense copy serves the product here and that of the backward pass.
+        parts = [weight[:outputs, : x.shape[-1]] for weight in weights]
+        part = torch.cat(parts) if len(parts) > 1 else parts[0].contiguous()
+        offset = torch.cat([bias[:outputs] for bias in biases])
         if torch.is_autocast_enabled(x.device.type):  # cast here, so that the backward uses the same rounded values
             low = torch.get_autocast_dtype(x.device.type)
             x, part, offset = x.to(low), part.to(low), offset.to(low)
-        part = part.contiguous()  # once, for the product here and the one in the backward pass
         ctx.save_for_backward(x, part)
-        ctx.weight, ctx.bias = weight, bias
-        return products.linear(x, part, offset)
+        ctx.weights, ctx.biases, ctx.outputs = weights, biases, outputs
+        return torch.split(products.linear(x, part, offset), outputs, dim=-1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, part = ctx.saved_tensors
-        outputs, inputs = part.shape
-        grad_2d, x_2d = grad.reshape(-1, outputs), x.reshape(-1, inputs)
-        into = _grad(ctx.weight)[:outputs, :inputs]
-        products.add_outer(into, grad_2d, x_2d)
-        _grad(ctx.bias)[:outputs].add_(grad_2d.sum(0, dtype=torch.float32))
-        return (products.linear(grad, part.t()) if ctx.needs_input_grad[0] else None), None, None, None
+        grad = torch.cat(grads, dim=-1) if len(grads) > 1 else grads[0].contiguous()
+        grad_2d, x_2d = grad.view(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1])
+        weight_grads = torch.split(products.outer(grad_2d, x_2d), ctx.outputs)
+        bias_grads = torch.split(grad_2d.sum(0, dtype=torch.float32), ctx.outputs)
+        for weight, bias, weight_grad, bias_grad in zip(ctx.weights, ctx.biases, weight_grads, bias_grads, strict=True):
+            _grad(weight)[: ctx.outputs, : x.shape[-1]].add_(weight_grad)
+            _grad(bias)[: ctx.outputs].add_(bias_grad)
+        of_x = products.linear(grad, part.t()) if ctx.needs_input_grad[0] else None
+        return (of_x, None, *(None for _ in ctx.weights + ctx.biases))
 
 
 class _LayerNorm(torch.autograd.Function):

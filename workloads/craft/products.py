@@ -41,17 +41,10 @@ def linear(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor
     return torch.ops.mkldnn._linear_pointwise(_dense(x), _dense(weight_OI), bias_O, "none", [], "")  # type: ignore[no-any-return]
 
 
-def add_outer(into_OI: Tensor, grad_MO: Tensor, x_MI: Tensor) -> None:
-    """Add ``grad' x``, the gradient of a linear layer's weight, to a matrix that may be a slice."""
-    if grad_MO.dtype != into_OI.dtype:
-        into_OI.add_(grad_MO.t() @ x_MI)
-    elif _by_onednn(x_MI, grad_MO):
-        into_OI.add_(_outer(grad_MO, x_MI))
-    else:
-        into_OI.addmm_(grad_MO.t(), x_MI)
-
-
-def _outer(grad_MO: Tensor, x_MI: Tensor) -> Tensor:
+def outer(grad_MO: Tensor, x_MI: Tensor) -> Tensor:
+    """Compute ``grad' x``, the gradient of a linear layer's weight, ``[O, I]``."""
+    if not _by_onednn(x_MI, grad_MO):
+        return grad_MO.t() @ x_MI
     # oneDNN copies a first factor that is transposed: let it be the smaller one.
     wide = grad_MO.shape[1] > x_MI.shape[1]
     return linear(x_MI.t(), grad_MO.t()).t() if wide else linear(grad_MO.t(), x_MI.t())
@@ -97,7 +90,7 @@ class _Linear(torch.autograd.Function):
         grad_2d = grad.reshape(-1, grad.shape[-1])
         return (
             linear(grad, weight.t()) if of_x else None,
-            _outer(grad_2d, x.reshape(-1, x.shape[-1])) if of_weight else None,
+            outer(grad_2d, x.reshape(-1, x.shape[-1])) if of_weight else None,
             grad_2d.sum(0) if of_bias else None,
         )
 

@@ -19,7 +19,7 @@ from transformers.activations import ACT2FN
 
 from workloads.craft.cutting import cut, cut_student, with_fresh_layers
 from workloads.craft.dropout import Dropout
-from workloads.craft.elastic import FlatParameters, embedding, layer_norm, linear
+from workloads.craft.elastic import FlatParameters, embedding, layer_norm, linear, linears
 from workloads.craft.signals import Batch, Signals, Wants
 from workloads.shapes.architecture import Architecture
 from workloads.shapes.search_space import Space
@@ -158,9 +158,10 @@ class SuperLM(nn.Module):
 
     def _project(self, x_BLH: Tensor, architecture: Architecture, index: int) -> tuple[Tensor, Tensor, Tensor]:
         layer, prefix = architecture.layers[index], f"layers.{architecture.labels[index]}"
-        width = layer.heads * layer.head_width
-        q_BLA = self._linear(x_BLH, f"{prefix}.query", width)
-        return q_BLA, self._linear(x_BLH, f"{prefix}.key", width), self._linear(x_BLH, f"{prefix}.value", width)
+        names = [f"{prefix}.{part}" for part in ("query", "key", "value")]
+        layers = [(self.flat[f"{name}.weight"], self.flat[f"{name}.bias"]) for name in names]
+        q_BLA, k_BLA, v_BLA = linears(x_BLH, layers, layer.heads * layer.head_width)
+        return q_BLA, k_BLA, v_BLA
 
     def _attend(
         self,

@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workloads.craft.elastic import FlatParameters, embedding, layer_norm, linear
+from workloads.craft.elastic import FlatParameters, embedding, layer_norm, linear, linears
+
+SIZES = {"weight": (10, 8), "bias": (10,)}
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +58,36 @@ def test_linear_on_a_leading_part_equals_a_plain_slice(outputs: int, inputs: int
     expected = F.linear(same_x, plain["dense.weight"][:outputs, :inputs], plain["dense.bias"][:outputs])
     assert_same_both_ways(got, expected, x, same_x)
     assert_same_gradients(flat, plain, "dense.weight", "dense.bias")
+
+
+@pytest.mark.parametrize(("outputs", "inputs"), [(10, 8), (4, 8), (10, 5), (3, 2)])
+def test_linear_layers_of_one_input_equal_each_alone(outputs: int, inputs: int) -> None:
+    flat = FlatParameters({f"{name}.{part}": torch.randn(*size) for name in "qk" for part, size in SIZES.items()})
+    flat.zero_grad()
+    plain = plain_copies(flat)
+    x = torch.randn(2, 3, inputs, requires_grad=True)
+    same_x = x.detach().clone().requires_grad_()
+    got = linears(x, [(flat[f"{name}.weight"], flat[f"{name}.bias"]) for name in "qk"], outputs)
+    expected = [
+        F.linear(same_x, plain[f"{name}.weight"][:outputs, :inputs], plain[f"{name}.bias"][:outputs]) for name in "qk"
+    ]
+    assert_same_both_ways(torch.stack(got), torch.stack(expected), x, same_x)
+    assert_same_gradients(flat, plain, "q.weight", "q.bias", "k.weight", "k.bias")
+
+
+def test_a_linear_layer_whose_output_is_not_used_has_no_gradient() -> None:
+    flat = FlatParameters({f"{name}.{part}": torch.randn(*size) for name in "qk" for part, size in SIZES.items()})
+    flat.zero_grad()
+    x = torch.randn(2, 3, 8, requires_grad=True)
+    used, _ = linears(x, [(flat[f"{name}.weight"], flat[f"{name}.bias"]) for name in "qk"], 4)
+    torch.autograd.backward(used.sum())
+    plain = F.linear(x.detach(), flat["q.weight"][:4], flat["q.bias"][:4])
+    torch.testing.assert_close(used, plain)
+    assert x.grad is not None and x.grad.any()
+    for name in ("q.weight", "q.bias"):
+        assert flat[name].grad.any()  # type: ignore[union-attr]
+    for name in ("k.weight", "k.bias"):
+        assert not flat[name].grad.any()  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("hidden", [8, 5])
