@@ -41,6 +41,7 @@ from benchmarks.quality.rows import append_rows, read_rows
 from benchmarks.quality.scene import Scene
 from workloads.answers.heldout_record import HeldoutRecord
 from workloads.craft.objectives.relation import RelationLoss
+from workloads.craft.precision import autocast
 from workloads.craft.saved_student import open_student
 from workloads.craft.training import GroupTrainer
 from workloads.shapes.costs import student_cost
@@ -294,9 +295,10 @@ def test_operations_are_those_of_the_teacher_once_and_of_each_subnet_three_times
     rate = measure(trainer, rows=rows, length=length, least_steps=3, seconds=0)
     macs = student_cost(teacher.shape, shape, length).flops
     assert rate.flops == 2 * rows * macs * (1 + 3) and rate.tokens == rows * length
-    superlm = trainer.members["whole"].superlm.double()  # PyTorch counts its own products, not those of oneDNN
+    superlm = trainer.members["whole"].superlm
     wants = trainer.objective.student_wants(shape)
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    own = autocast(CPU, low=True)  # PyTorch counts its own products, and not those of oneDNN, which are in float32
+    with torch.no_grad(), own, sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         superlm(random_batch(teacher, rows, length), shape, wants)
     pooler = 2 * rows * shape.hidden_size**2  # which a student has, and a SuperLM does not compute
     assert rate.computed / 4 == counter.get_total_flops() + pooler
