@@ -52,6 +52,7 @@ BASE = ("torch", "transformers", "numpy", "pyarrow", "safetensors", "sentence-tr
 """Packages of a plain PyTorch machine; they bring along what they need."""
 RUN_BARE = """
 import importlib.machinery
+import importlib.metadata
 import importlib.util
 import sys
 
@@ -61,9 +62,19 @@ class Bare(importlib.machinery.PathFinder):
     def find_spec(cls, name, path=None, target=None):
         return None if name in {blocked!r} else super().find_spec(name, path, target)
 
+    @classmethod
+    def find_distributions(cls, context):
+        return iter(()) if context.name in {blocked!r} else super().find_distributions(context)
+
 
 sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Bare
 assert importlib.util.find_spec("ray") is None
+try:
+    importlib.metadata.version("ray")
+except importlib.metadata.PackageNotFoundError:
+    pass
+else:
+    raise AssertionError("Ray is still there.")
 from benchmarks.gpu.__main__ import main
 kit, out = {folders!r}
 sys.exit(main(["run", "--kit", kit, "--device", "cpu", "--out", out]))
