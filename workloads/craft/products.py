@@ -10,6 +10,7 @@ Shape letters: M tokens of all rows, I inputs, O outputs.
 from __future__ import annotations
 
 import contextlib
+import platform
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +20,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
-HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+HAS_ONEDNN = (
+    platform.machine() in ("x86_64", "AMD64")
+    and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+)
+"""Whether products are by oneDNN: the processor is one where that was measured, and this PyTorch has the operation."""
 
 
 def linear(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
