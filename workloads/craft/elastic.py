@@ -130,7 +130,11 @@ class _Linears(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, outputs: int, *parameters: Tensor) -> tuple[Tensor, ...]:
         weights, biases = parameters[::2], parameters[1::2]
         # One dense copy serves the product here and that of the backward pass.
-        parts = [weight[:outputs, : x.shape[-1]] for weight in weights]
+        size = (outputs, x.shape[-1])
+        parts = [weight[: size[0], : size[1]] for weight in weights]
+        assert all(part.shape == size for part in parts), (
+            f"shape {tuple(weights[0].shape)} has no leading part of {size}"
+        )
         part = torch.cat(parts) if len(parts) > 1 else parts[0].contiguous()
         offset = torch.cat([bias[:outputs] for bias in biases])
         if torch.is_autocast_enabled(x.device.type):  # cast here, so that the backward uses the same rounded values

@@ -90,6 +90,13 @@ def test_a_linear_layer_whose_output_is_not_used_has_no_gradient() -> None:
         assert not flat[name].grad.any()  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(("outputs", "inputs"), [(11, 8), (10, 9)])
+def test_a_layer_that_is_too_small_is_a_bug_that_shows(outputs: int, inputs: int) -> None:
+    flat = flat_parameters()
+    with pytest.raises(AssertionError, match=r"shape \(10, 8\)"):
+        linear(torch.randn(2, inputs), flat["dense.weight"], flat["dense.bias"], outputs)
+
+
 @pytest.mark.parametrize("hidden", [8, 5])
 def test_layer_norm_on_a_leading_part_equals_a_plain_slice(hidden: int) -> None:
     flat = flat_parameters()
