@@ -132,9 +132,8 @@ class _Linears(torch.autograd.Function):
         # One dense copy serves the product here and that of the backward pass.
         size = (outputs, x.shape[-1])
         parts = [weight[: size[0], : size[1]] for weight in weights]
-        assert all(part.shape == size for part in parts), (
-            f"shape {tuple(weights[0].shape)} has no leading part of {size}"
-        )
+        if any(part.shape != size for part in parts):
+            raise RuntimeError(f"shape {tuple(weights[0].shape)} of a weight has no leading part {size}")
         part = torch.cat(parts) if len(parts) > 1 else parts[0].contiguous()
         offset = torch.cat([bias[:outputs] for bias in biases])
         if torch.is_autocast_enabled(x.device.type):  # cast here, so that the backward uses the same rounded values
