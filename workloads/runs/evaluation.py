@@ -296,8 +296,16 @@ def _run(
     shared = ray.put(_Shared(model.to("meta"), request, share.cpus, share.gpus > 0))
     scores: list[SeedScore] = []
 
+    def show_reports() -> list[str]:
+        """Show what the workers have reported since the last call, and return the names of their steps."""
+        taken: list[_Report] = ray.get(reports.take.remote())
+        for report in taken:
+            _show(report, progress)
+        return [seed_step(report.seed) for report in taken]
+
     def ended(score: SeedScore) -> None:
         keep(score)
+        show_reports()  # all of the seed's have arrived, and later they would show its step as running for ever
         progress.finish(seed_step(score.seed))
         progress.event("seed", f"Seed {score.seed} scores {score.score:.4f}.", **score.model_dump())
         scores.append(score)
@@ -312,9 +320,7 @@ def _run(
     launches = Launches([_Seed(seed, share.needs) for seed in seeds], share.runs_at_once, tasks, waiting)
     try:
         while not launches.go_on():
-            for report in ray.get(reports.take.remote()):
-                launches.works([seed_step(report.seed)])
-                _show(report, progress, has_ended=any(score.seed == report.seed for score in scores))
+            launches.works(show_reports())
             time.sleep(TELL_SECONDS)
     finally:
         launches.close()
@@ -338,12 +344,11 @@ class _Reports:
         return taken
 
 
-def _show(report: _Report, progress: Progress, *, has_ended: bool) -> None:
+def _show(report: _Report, progress: Progress) -> None:
     step = seed_step(report.seed)
-    if report.done == 0 and not has_ended:
+    if report.done == 0:
         progress.start(step, report.total, "steps")
-    if not has_ended:  # a report that comes after the score would show the step as running for ever
-        progress.advance(step, report.done, report.total)
+    progress.advance(step, report.done, report.total)
     if report.metrics is not None:
         progress.point(step, report.done, report.total, report.metrics)
 
