@@ -14,7 +14,8 @@ import torch
 
 from benchmarks.demo_scene import LENGTH, DemoScene
 from benchmarks.record import record
-from workloads.runs.training.placement import step_flops
+from workloads.craft.sandwich import step_flops
+from workloads.runs.training.placement import PASSES
 from workloads.shapes.costs import student_cost
 from workloads.shapes.search_space import ProductSpace
 
@@ -31,7 +32,7 @@ def main() -> None:
     ratios = [_cpu_seconds(scene, everything) / _cpu_seconds(scene, apart) for _ in range(PAIRS)]
     shape = scene.teacher.shape
     teacher = student_cost(shape, shape.architecture, LENGTH).flops
-    units = {space.name: step_flops(space, shape, scene.training(STEPS)) / teacher for space in scene.spaces}
+    units = {space.name: PASSES * step_flops(space, shape, scene.training(STEPS)) / teacher for space in scene.spaces}
     record(
         "placement_cost",
         value=statistics.median(ratios),

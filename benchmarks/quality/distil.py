@@ -68,6 +68,8 @@ class Distillation:
     def __init__(self, scene: Scene, piece: Piece, report: Report) -> None:
         self.scene, self.key, self.report = scene, piece.key, report
         inputs = piece.inputs
+        earlier = next((one for one in piece.needs if one.kind == "distil"), None)
+        self.earlier = None if earlier is None else Distillation(scene, earlier, report)
         self.spaces: dict[str, Space] = {name: space_from_json(one) for name, one in inputs["members"].items()}
         self.seed, self.initial, self.kind = int(inputs["seed"]), inputs["initial"], inputs["objective"]
         self.decay, settings = float(inputs["decay"]), dict(inputs["training"])
@@ -111,7 +113,7 @@ class Distillation:
             trainer, before = self._branch()
         else:
             trainer, before = self._trainer(self.training, self.steps, self.seed), 0.0
-            self._run(trainer, range(self.steps), first_batch=0)
+            self._run(trainer, range(self.steps), first_batch=self.earlier.steps if self.earlier else 0)
         folder = artifacts.build_folder(self.key, builder)
         for name, member in trainer.members.items():
             save_superlm(Path(storage.path(f"{folder}/{name}")), member.superlm)
@@ -157,6 +159,14 @@ class Distillation:
 
     def _members(self, steps: int) -> dict[str, Member]:
         scene, objective, members = self.scene, self._objective(), {}
+        if self.earlier is not None:
+            (space,) = self.spaces.values()
+            begun = self.earlier.models()[self.initial["member"]]
+            flat = begun.superlm.flat
+            weights = {name: flat[name].detach().clone() for name in flat.shapes}
+            superlm = SuperLM.from_teacher(weights, space, begun.superlm.wiring).to(scene.device)
+            order = None if begun.head_order is None else torch.tensor(begun.head_order, device=scene.device)
+            return {space.name: Member(space, superlm, order, steps)}
         for name, space in self.spaces.items():
             built = build_superlm(scene.teacher, space, order=scene.order, maps=objective.maps)
             superlm = built.superlm if self.initial == "teacher" else _redrawn(built.superlm, self.seed)

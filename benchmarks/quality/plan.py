@@ -64,6 +64,7 @@ class Plan:
         entries: Models of the report.
         sharing: For question 1: by sub-space and length, the shapes, the piece of the losses inside and of those alone.
         predicting: For question 2: by band, the models with the pieces of their losses inside and alone.
+        recipes: For question 4: by sub-space, recipe and seed, the losses inside.
     """
 
     pieces: dict[str, Piece] = field(default_factory=dict)
@@ -71,6 +72,7 @@ class Plan:
     entries: list[Entry] = field(default_factory=list)
     sharing: list[Sharing] = field(default_factory=list)
     predicting: list[Predicted] = field(default_factory=list)
+    recipes: list[RecipeLosses] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +103,27 @@ class Predicted:
     inside: Piece
     place: int
     alone: Piece
+
+
+@dataclass(frozen=True, eq=False)
+class RecipeLosses:
+    """Losses of some shapes of a sub-space that was trained by one recipe.
+
+    Attributes:
+        subspace: The sub-space.
+        variant: Name of the recipe.
+        seed: Seed of the distillation.
+        shapes: The shapes, from the smallest to the largest, in the order of their losses.
+        distil: Piece of the training.
+        inside: Piece of the losses.
+    """
+
+    subspace: str
+    variant: str
+    seed: int
+    shapes: tuple[Architecture, ...]
+    distil: Piece
+    inside: Piece
 
 
 class Planner:
@@ -155,12 +178,18 @@ class Planner:
         members: Sequence[Space],
         tokens: int,
         *,
-        initial: str = "teacher",
+        initial: str | Mapping[str, str] = "teacher",
         objective: str = "relation",
         seed: int = 0,
         decay: float = 0.0,
+        training: Mapping[str, Any] | None = None,
+        needs: tuple[Piece, ...] = (),
     ) -> Piece:
-        """Distil members over the same batches; ``decay`` above 0 branches them off a trunk."""
+        """Distil members over the same batches; ``decay`` above 0 branches them off a trunk.
+
+        ``training`` has fields of :class:`TrainingSpec` over those of the profile. ``initial`` is ``teacher``,
+        ``random``, or a member of an earlier distillation, which ``needs`` then has.
+        """
         profile = self.profile
         step = profile.sequence_length * profile.batch_size
         tokens = max(tokens // step, 1) * step if tokens else 0
@@ -170,15 +199,21 @@ class Planner:
             "initial": initial,
             "objective": objective,
             "tokens": tokens,
-            "training": profile.training,
+            "training": {**profile.training, **(training or {})},
             "seed": seed,
             "decay": decay,
         }
-        return self.add(Piece("distil", name, inputs, (self.scene,), self._distil_seconds(members, tokens)))
+        seconds = self._distil_seconds(members, tokens)
+        return self.add(Piece("distil", name, inputs, (self.scene, *needs), seconds))
 
     def alone(self, name: str, one: Architecture, tokens: int, **options: Any) -> Piece:
         """Distil one shape alone; its member is called ``student``."""
         return self.distil(name, [ListedSpace("student", (one,))], tokens, **options)
+
+    def polish(self, name: str, superlms: Piece, member: str, one: Architecture, tokens: int) -> Piece:
+        """Distil a subnet of trained SuperLMs further, alone, on the batches that follow theirs."""
+        earlier = {"distil": superlms.fingerprint, "member": member}
+        return self.distil(name, [ListedSpace("student", (one,))], tokens, initial=earlier, needs=(superlms,))
 
     def search(self, distil: Piece) -> Piece:
         """Search the SuperLMs of a distillation."""

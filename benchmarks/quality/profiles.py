@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.quality.statistics import AVERAGED
+from workloads.spec.autodistil import LayerRule
 
 STUDENTS = ("chosen", "alone", "hand-made", "truncated", "random")
-BASELINES = (*STUDENTS, "random weights", "autotinybert", "equal bill", "distillation seeds")
+BASELINES = (*STUDENTS, "polished", "random weights", "autotinybert", "equal bill", "distillation seeds")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,38 @@ class Predicting:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """A recipe that differs from the product's defaults.
+
+    Attributes:
+        name: Name in the report.
+        layer_rule: Rule that spreads a student's layers over the teacher's.
+        training: Fields of :class:`TrainingSpec`, over those of the profile.
+    """
+
+    name: str
+    layer_rule: LayerRule = "to-last"
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """Question 4: what each part of the recipe brings, by the held-out losses of the same shapes.
+
+    Attributes:
+        variants: The recipes; the others are compared with the first.
+        subspaces: Names of the sub-spaces that are trained.
+        shapes: Shapes of a sub-space that are scored, at most.
+        seeds: Seeds of distillation.
+    """
+
+    variants: tuple[Variant, ...]
+    subspaces: tuple[str, ...]
+    shapes: int = 48
+    seeds: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True)
 class Profile:
     """Settings of a run of the bench.
 
@@ -58,6 +92,8 @@ class Profile:
         training: Fields of :class:`TrainingSpec`.
         subspaces: Number of the product's default sub-spaces.
         tokens: Length of every distillation, SuperLMs included.
+        polish_share: For the role ``polished``: share of the tokens that the chosen student is trained on alone, after
+            SuperLMs that had the others.
         fractions: Budgets, as shares of the teacher's multiply-accumulates.
         roles: Models to make for each budget.
         tasks: Tasks to fine-tune on.
@@ -67,6 +103,7 @@ class Profile:
         bills: Numbers of budgets that the SuperLMs' and the search's CPU-seconds are divided by, for equal bills.
         sharing: Settings of question 1, if it is asked.
         predicting: Settings of question 2, if it is asked.
+        recipes: Settings of question 4, if it is asked.
         grouped: Whether the students that are distilled alone are trained side by side, with one teacher forward.
     """
 
@@ -82,6 +119,7 @@ class Profile:
     training: dict[str, Any] = field(default_factory=lambda: {"learning_rate": 2e-3, "dropout": 0.0})
     subspaces: int = 3
     tokens: int = 200_000
+    polish_share: float = 0.3
     fractions: tuple[float, ...] = (1 / 4, 1 / 8)
     roles: tuple[str, ...] = STUDENTS
     tasks: tuple[str, ...] = AVERAGED
@@ -99,9 +137,17 @@ class Profile:
     bills: tuple[int, ...] = (3, 27)
     sharing: Sharing | None = None
     predicting: Predicting | None = None
+    recipes: Recipes | None = None
     grouped: bool = False
 
 
+_PAPER = Variant("the paper's: layers by floor, the smallest in every step", "floor", {"smallest_every": 1})
+_VARIANTS = (
+    _PAPER,
+    Variant("layers to the last", training={"smallest_every": 1}),
+    Variant("layers to the last, the smallest in every 4th step", training={"smallest_every": 4}),
+    Variant("layers to the last, the smallest in every 16th step", training={"smallest_every": 16}),
+)
 _TWO_CORES = Profile("two-cores", "the chosen student against its baselines, within 2 hours on two idle cores")
 _SMOKE = Profile(
     "smoke",
@@ -121,6 +167,7 @@ _SMOKE = Profile(
     seeds=(0,),
     sharing=Sharing(((128, 1), (256, 2)), decay=0.25),
     predicting=Predicting(256, (1 / 2,), width=0.3, per_band=2),
+    recipes=Recipes(_VARIANTS[:2], ("small",), shapes=3),
 )
 PROFILES = {
     one.name: one
@@ -142,6 +189,22 @@ PROFILES = {
             tokens=50_000,
             fractions=(1 / 4,),
             roles=("chosen", "alone", "hand-made"),
+        ),
+        replace(
+            _TWO_CORES,
+            name="recipes",
+            what="what parts of the recipe bring: held-out losses of the sub-space 'small', two seeds",
+            roles=(),
+            recipes=Recipes(_VARIANTS, ("small",), seeds=(0, 1)),
+        ),
+        replace(
+            _TWO_CORES,
+            name="recipes-second-teacher",
+            what="the same with a larger teacher of another family, shorter",
+            teacher="mpnet",
+            tokens=50_000,
+            roles=(),
+            recipes=Recipes(_VARIANTS[:3], ("small",), shapes=24),
         ),
         replace(
             _TWO_CORES,

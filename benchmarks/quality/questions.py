@@ -1,14 +1,16 @@
-"""The questions about sharing and about the score, as lists of pieces. Light to import."""
+"""The questions about sharing, the score and the recipe, as lists of pieces. Light to import."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from benchmarks.quality.pieces import Piece
-from benchmarks.quality.plan import Entry, Planner, Predicted, Sharing
+from benchmarks.quality.plan import Entry, Planner, Predicted, RecipeLosses, Sharing
 from benchmarks.quality.shapes import evenly, in_band, macs_of, spread
 from workloads.shapes.architecture import Architecture
 from workloads.shapes.search_space import ListedSpace, Space
+from workloads.shapes.spaces import relative_spaces
 
 _TOGETHER = 4
 """Shapes that are distilled alone over one teacher's forward, so that a piece stays short."""
@@ -57,6 +59,27 @@ def add_predicting(planner: Planner) -> None:
             for place, (space, one) in enumerate(part, start=start):
                 entry = _entry(planner, superlms, space, one, fraction)
                 planner.plan.predicting.append(Predicted(fraction, entry, inside, place, alone))
+
+
+def add_recipes(planner: Planner) -> None:
+    """Add the pieces of question 4, what each part of the recipe brings: losses of the same shapes by each recipe."""
+    question = planner.profile.recipes
+    if question is None:
+        return
+    for variant in question.variants:
+        spaces = relative_spaces(planner.shape, planner.profile.subspaces)
+        chosen = [replace(one, layer_rule=variant.layer_rule) for one in spaces if one.name in question.subspaces]
+        for seed in question.seeds:
+            title = f"{variant.name}, seed {seed}"
+            tokens = planner.profile.tokens
+            superlms = planner.distil(f"recipe: {title}", chosen, tokens, seed=seed, training=variant.training)
+            for space in chosen:
+                shapes = spread(planner.shape, space, question.shapes)
+                inside = planner.inside(
+                    superlms, [(space.name, one) for one in shapes], f"inside {space.name}: {title}"
+                )
+                found = RecipeLosses(space.name, variant.name, seed, tuple(shapes), superlms, inside)
+                planner.plan.recipes.append(found)
 
 
 def _parts(planner: Planner, space: Space, count: int) -> list[list[Architecture]]:

@@ -50,7 +50,7 @@ def write_report(rows: Rows, out: Path, profiles: Iterable[Profile] = tuple(PROF
                 path.write_bytes(data)
                 written.append(path)
             text += ["", f"![{picture.alt}]({profile.name}-{name}.png)"]
-        text += report.students() + report.sharing() + report.predicting()
+        text += report.students() + report.sharing() + report.predicting() + report.recipes()
     path = out / "report.md"
     path.write_text("\n".join(text) + "\n", encoding="utf-8")
     return [path, *written]
@@ -148,11 +148,32 @@ class _Report:
             lines.append(_line([name, *("–" if tau is None else f"{tau:.2f}" for tau in (loss, task))]))
         return lines
 
+    def recipes(self) -> list[str]:
+        """Return the held-out losses of the same shapes by each recipe, over those by the first recipe."""
+        if not self._plan.recipes:
+            return []
+        lines = ["", "### Held-out loss by recipe, over that of the first with the same seed", ""]
+        lines += _header(
+            ["sub-space", "recipe", "seed", "shapes", "median", "least", "most", "smallest", "largest", "CPU-s"]
+        )
+        first: dict[tuple[str, int], list[float]] = {}
+        for one in self._plan.recipes:
+            row, trained = self._rows.get(one.inside.fingerprint), self._rows.get(one.distil.fingerprint)
+            if row is None or trained is None:
+                continue
+            losses = list(row.result["losses"])
+            base = first.setdefault((one.subspace, one.seed), losses)
+            ratios = [loss / own for loss, own in zip(losses, base, strict=True)]
+            shown = (median(ratios), min(ratios), max(ratios), ratios[0], ratios[-1])
+            cells = [one.subspace, one.variant, one.seed, len(ratios), *map(_short, shown), f"{_paid(trained):,.0f}"]
+            lines.append(_line(cells))
+        return lines
+
     def _student(self, entry: Entry, chosen: Entry | None) -> str:
         cost = cost_of(self._shape, entry.architecture)
         answers = self._answers(entry)
         cells: list[object] = [entry.role, entry.architecture.describe()]
-        cells += [self._macs(entry, chosen), f"{cost.params / 1e6:.1f}", f"{entry.distil.inputs['tokens']:,}"]
+        cells += [self._macs(entry, chosen), f"{cost.params / 1e6:.1f}", f"{_tokens(entry.distil):,}"]
         loss = self._loss(entry)
         cells.append("–" if loss is None else _short(loss))
         cells += [_spread(plain(task, answers[task])) if task in answers else "–" for task in self._profile.tasks]
@@ -251,6 +272,11 @@ def _machine(row: Row) -> str:
     named = f"{row.machine['processor']}, {row.machine['cores']} cores"
     card = row.machine.get("card")
     return named if card is None else f"{named}, with one {card}"
+
+
+def _tokens(distil: Piece) -> int:
+    """Return the tokens of a distillation and of those that it goes on from."""
+    return int(distil.inputs["tokens"]) + sum(_tokens(one) for one in distil.needs if one.kind == "distil")
 
 
 def _paid(row: Row) -> float:

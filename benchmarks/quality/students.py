@@ -37,6 +37,26 @@ def add_students(planner: Planner) -> None:
     survivors = shapes.survivors_of(found.result)
     for number, fraction in enumerate(profile.fractions):
         _Budget(planner, fraction, shapes.chosen(shape, survivors, fraction), superlms, search).add(first=number == 0)
+    if "polished" in profile.roles:
+        _add_polished(planner)
+
+
+def _add_polished(planner: Planner) -> None:
+    """Add the students that are chosen from SuperLMs of fewer tokens, and trained alone on the tokens that are left."""
+    profile, shape = planner.profile, planner.shape
+    own = round(profile.tokens * profile.polish_share)
+    superlms = planner.distil("SuperLMs, before the polish", planner.spaces, profile.tokens - own)
+    search = planner.search(superlms)
+    found = planner.row(search)
+    if found is None:
+        planner.plan.later.append("the polished students")
+        return
+    survivors = shapes.survivors_of(found.result)
+    for fraction in profile.fractions:
+        chosen = shapes.chosen(shape, survivors, fraction)
+        one = chosen.architecture
+        distil = planner.polish(f"polish at {fraction:.3g}: {one.describe()}", superlms, chosen.subspace, one, own)
+        planner.entry("chosen, polished", fraction, distil, one, paid=(superlms, search, distil))
 
 
 class _Budget:

@@ -13,10 +13,10 @@ from benchmarks.quality.distil import Distillation
 from benchmarks.quality.made_up import made_up_places
 from benchmarks.quality.pieces import Piece
 from benchmarks.quality.scene import Scene
-from workloads.craft.scoring import heldout_batches
+from workloads.craft.scoring import heldout_batches, score
 from workloads.craft.superlm_files import build_superlm
 from workloads.shapes.architecture import Architecture
-from workloads.shapes.search_space import ListedSpace
+from workloads.shapes.search_space import ListedSpace, ProductSpace
 
 INPUTS = {
     "teacher": "tiny",
@@ -37,7 +37,11 @@ def scene(tmp_path_factory) -> Scene:
     return Scene(INPUTS, made_up_places(tmp_path_factory.mktemp("work")))
 
 
-def _distillation(scene: Scene, steps: int, **changes: object) -> Distillation:
+def _distillation(scene: Scene, steps: int, needs: tuple[Piece, ...] = (), **changes: object) -> Distillation:
+    return Distillation(scene, _piece(steps, needs, **changes), lambda done, total, unit: None)
+
+
+def _piece(steps: int, needs: tuple[Piece, ...] = (), **changes: object) -> Piece:
     inputs = {
         "scene": "tiny",
         "members": {"student": ListedSpace("student", (SMALL,)).to_json()},
@@ -49,7 +53,7 @@ def _distillation(scene: Scene, steps: int, **changes: object) -> Distillation:
         "decay": 0.0,
         **changes,
     }
-    return Distillation(scene, Piece("distil", "student", inputs), lambda done, total, unit: None)
+    return Piece("distil", "student", inputs, needs)
 
 
 def _elsewhere(scene: Scene, folder: Path) -> Scene:
@@ -72,6 +76,20 @@ def test_a_length_that_branches_off_a_shared_trunk_is_a_run_of_its_own(scene, tm
 def test_the_cpu_seconds_of_a_branch_include_its_trunk(scene):
     facts = [_distillation(scene, steps, decay=0.25, seed=3).facts()["train_cpu_seconds"] for steps in (8, 16)]
     assert facts[1] > facts[0] > 0
+
+
+def test_a_polish_begins_with_the_subnet_of_its_superlm_on_the_batches_that_follow(scene):
+    space = ProductSpace("small", (2, 3), (16, 32), (2.0,), None, 16, 4)
+    superlms = _piece(3, members={"small": space.to_json()})
+    model = _distillation(scene, 3, members={"small": space.to_json()}).models()["small"]
+    inside = score(model.superlm, SMALL, scene.objective, scene.heldout.ordered(model.head_order))
+    initial = {"distil": superlms.fingerprint, "member": "small"}
+    unpolished = _distillation(scene, 0, (superlms,), initial=initial)
+    assert unpolished.loss(unpolished.models()["student"], unpolished.spaces["student"]) == pytest.approx(inside)
+    polished, read = _distillation(scene, 2, (superlms,), initial=initial), []
+    polished._run = lambda trainer, steps, *, first_batch: read.append((steps, first_batch))
+    polished.models()
+    assert read == [(range(2), 3)]
 
 
 def test_each_seed_reads_the_text_in_an_order_of_its_own(scene):

@@ -122,6 +122,18 @@ def test_one_row_is_repeated_with_three_distillation_seeds():
     assert by_fraction == {1 / 4: [0, 1, 2], 1 / 8: [0]}
 
 
+def test_a_polish_is_taken_out_of_the_tokens_of_the_superlms():
+    plan, _ = _filled(PROFILES["baselines"])
+    polished = [entry for entry in plan.entries if entry.role == "chosen, polished"]
+    assert [entry.fraction for entry in polished] == [1 / 4, 1 / 8]
+    step = TWO_CORES.sequence_length * TWO_CORES.batch_size
+    for entry in polished:
+        superlms, own = entry.paid[0].inputs["tokens"], entry.distil.inputs["tokens"]
+        assert entry.distil.inputs["initial"]["distil"] == entry.paid[0].fingerprint
+        assert 0.25 < own / TWO_CORES.tokens < 0.31
+        assert TWO_CORES.tokens - 2 * step < superlms + own <= TWO_CORES.tokens
+
+
 def test_baselines_run_nothing_again_that_two_cores_ran():
     small, _ = _filled(TWO_CORES)
     large, _ = _filled(PROFILES["baselines"])
@@ -153,6 +165,16 @@ def test_the_questions_ask_for_enough_shapes():
         for tokens in shapes_by_length
     }
     assert members[50_000] == members[200_000] == members[800_000]  # so that they share their trunks
+
+
+def test_recipes_are_compared_on_the_same_shapes():
+    plan, _ = _filled(PROFILES["recipes"])
+    widths = {tuple(one.layers[0].widths for one in row.shapes) for row in plan.recipes}
+    assert len(widths) == 1 and len(widths.pop()) == 48
+    assert len({row.distil.fingerprint for row in plan.recipes}) == len(plan.recipes) == 8
+    rules = {row.variant: row.distil.inputs["members"]["small"]["layer_rule"] for row in plan.recipes}
+    assert list(rules.values()) == ["floor", "to-last", "to-last", "to-last"]
+    assert [row.distil.inputs["training"]["smallest_every"] for row in plan.recipes] == [1, 1, 1, 1, 4, 4, 16, 16]
 
 
 def test_pieces_are_named_with_what_they_need():

@@ -21,7 +21,7 @@ from benchmarks.quality.rows import Row, append_rows, read_rows
 from benchmarks.quality.running import Limits, run
 
 FEW = replace(
-    PROFILES["smoke"], name="few", roles=("chosen",), tasks=("rte", "stsb"), sharing=None, predicting=None
+    PROFILES["smoke"], name="few", roles=("chosen",), tasks=("rte", "stsb"), sharing=None, predicting=None, recipes=None
 )  # fmt: skip
 
 
@@ -137,13 +137,20 @@ def test_the_smoke_profile_runs_and_reports(tmp_path, capsys):
     assert main(["report", "--results", str(work / "quality.parquet"), "--out", str(out)]) == 0
     text = (out / "report.md").read_text()
     roles = ["chosen", "alone", "hand-made, ", "truncated teacher", "random choice 3", "random weights"]
-    roles += ["AutoTinyBERT's objective", "alone, bill / 3", "alone, bill / 27", "alone, distillation seed 2"]
+    roles += [
+        "chosen, polished",
+        "AutoTinyBERT's objective",
+        "alone, bill / 3",
+        "alone, bill / 27",
+        "alone, distillation seed 2",
+    ]
     for role in roles:
         assert re.search(rf"^\| {re.escape(role)}", text, re.MULTILINE), role
     for shown in ("Chosen less the best hand-made student", "Share of the teacher's task average", "40 % movie"):
         assert shown in text
     assert re.search(r"^\| small \| 256 \| 2 \| \d\.\d{3}", text, re.MULTILINE)
     assert re.search(r"^\| −loss inside \| ", text, re.MULTILINE)
+    assert re.search(r"^\| small \| layers to the last \| 0 \| 3 \| \d\.\d{3}", text, re.MULTILINE)
     for picture in re.findall(r"\]\((\S+\.png)\)", text):
         assert (out / picture).stat().st_size > 10_000
     assert text.count("](") == 2

@@ -12,7 +12,7 @@ import torch
 
 from workloads.craft.export import build_student
 from workloads.craft.objectives.objective import Objective, objective_for
-from workloads.craft.sandwich import sandwich
+from workloads.craft.sandwich import sandwich, step_flops
 from workloads.craft.scoring import Heldout, score_rows
 from workloads.craft.signals import Batch
 from workloads.craft.superlm import SuperLM
@@ -208,8 +208,7 @@ def _step_seconds(
     for step in range(1, STEPS + 1):
         took = _seconds(functools.partial(trainer.step, step, batch), trainer.worker.device)
         ratios.append(max(took - teacher_seconds, 0.0) / _drawn_flops(space, request, shape, step))
-    subnets = 1 if len(space) == 1 else 2 + request.training.random_subnets
-    return sum(ratios) / len(ratios) * _mean_flops(space, request, shape) * subnets
+    return sum(ratios) / len(ratios) * step_flops(space, shape, request.training)
 
 
 def _score_seconds(superlm: SuperLM, space: Space, objective: Objective, heldout: Heldout) -> float:
@@ -222,16 +221,8 @@ def _score_seconds(superlm: SuperLM, space: Space, objective: Objective, heldout
 
 
 def _drawn_flops(space: Space, request: CompressionRequest, shape: TeacherShape, step: int) -> float:
-    drawn = sandwich(space, seed=request.seed, step=step, randoms=request.training.random_subnets)
+    drawn = sandwich(space, request.training, seed=request.seed, step=step)
     return sum(student_cost(shape, one, request.training.sequence_length).flops for one in drawn)
-
-
-def _mean_flops(space: Space, request: CompressionRequest, shape: TeacherShape) -> float:
-    """Return the mean FLOPs of a subnet of a sandwich."""
-    length, randoms = request.training.sequence_length, request.training.random_subnets
-    ends = [student_cost(shape, one, length).flops for one in (space.largest, space.smallest)]
-    middle = sum(ends) / 2  # ranges are evenly spaced, so that random subnets have about this mean
-    return (sum(ends) + randoms * middle) / (2 + randoms)
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

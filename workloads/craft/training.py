@@ -120,7 +120,7 @@ class GroupTrainer:
             the step on where a gradient of the member was not finite; such a gradient changes no weight.
         """
         subnets = {
-            name: sandwich(member.space, seed=self.seed, step=step, randoms=self.training.random_subnets)
+            name: sandwich(member.space, self.training, seed=self.seed, step=step)
             for name, member in self.members.items()
             if step < member.steps
         }

@@ -5,7 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workloads.spec.autodistil import LayerRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,8 @@ class Architecture:
             heads: Attention heads of each layer.
             head_width: Width of each head.
             intermediate_size: Feed-forward neurons of each layer.
-            teacher_layers: Depth of the teacher that the layers are spread over; None if they start from no teacher.
+            teacher_layers: Depth of the teacher that the layers are spread over, to its last; None if they start from
+                no teacher.
         """
         sources = [None] * layers if teacher_layers is None else spread_layers(layers, teacher_layers)
         return cls(hidden_size, tuple(Layer(heads, head_width, intermediate_size, source) for source in sources))
@@ -267,13 +271,23 @@ class TeacherShape:
         return cls(architecture, Vocabulary(**facts))
 
 
-def spread_layers(depth: int, teacher_layers: int) -> list[int]:
-    """Return the teacher layers that ``depth`` student layers start from, spread evenly: ``floor(i * L / d)``.
+def spread_layers(depth: int, teacher_layers: int, rule: LayerRule = "to-last") -> list[int]:
+    """Return the teacher layers that ``depth`` student layers start from, spread evenly.
 
-    The rule is that of AutoDistil's released code; 4 of 12 gives 0, 3, 6, 9.
+    Args:
+        depth: The student's layers, d.
+        teacher_layers: The teacher's layers, L.
+        rule: ``to-last``: ``round(i * (L - 1) / (d - 1))``, halves up, which always ends in the teacher's last layer;
+            4 of 12 gives 0, 4, 7, 11. ``floor``: ``floor(i * L / d)``, as in AutoDistil's released code; 4 of 12 gives
+            0, 3, 6, 9.
     """
     assert 1 <= depth <= teacher_layers, (depth, teacher_layers)
-    return [index * teacher_layers // depth for index in range(depth)]
+    if rule == "floor":
+        return [index * teacher_layers // depth for index in range(depth)]
+    if depth == 1:
+        return [teacher_layers - 1]
+    steps = depth - 1
+    return [(2 * index * (teacher_layers - 1) + steps) // (2 * steps) for index in range(depth)]
 
 
 def _number_or_list(values: Sequence[int]) -> int | list[int]:

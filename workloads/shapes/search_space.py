@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any, ClassVar, Protocol
 
 from workloads.shapes.architecture import Architecture, Layer, spread_layers
+from workloads.spec.autodistil import LayerRule
 
 Genes = tuple[int, ...]
 """A member's place in its space: for each gene, the index of a value."""
@@ -92,6 +93,7 @@ class ProductSpace:
             file); None for an attention width equal to the hidden size (stock shapes).
         head_width: Width of a head.
         teacher_layers: Depth of the teacher, over which a student's layers are spread; None if they start from none.
+        layer_rule: How they are spread; see :func:`spread_layers`.
     """
 
     kind: ClassVar[str] = "product"
@@ -103,6 +105,7 @@ class ProductSpace:
     heads: tuple[int, ...] | None
     head_width: int
     teacher_layers: int | None
+    layer_rule: LayerRule = "to-last"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mlp_ratios", tuple(exact_ratio(ratio) for ratio in self.mlp_ratios))
@@ -150,7 +153,7 @@ class ProductSpace:
         one = self.largest.layers[0]
         if self.teacher_layers is None:
             return self.largest
-        sources = sorted({source for depth in self.layers for source in spread_layers(depth, self.teacher_layers)})
+        sources = sorted({source for depth in self.layers for source in self._sources(depth) if source is not None})
         layers = tuple(Layer(one.heads, one.head_width, one.intermediate_size, source) for source in sources)
         return Architecture(max(self.hidden_sizes), layers)
 
@@ -179,6 +182,7 @@ class ProductSpace:
             "heads": None if self.heads is None else list(self.heads),
             "head_width": self.head_width,
             "teacher_layers": self.teacher_layers,
+            "layer_rule": self.layer_rule,
         }
 
     @property
@@ -191,14 +195,13 @@ class ProductSpace:
         return self._member(layers, hidden, heads, _width(hidden, ratio))
 
     def _member(self, layers: int, hidden: int, heads: int, intermediate: int) -> Architecture:
-        return Architecture.alike(
-            layers=layers,
-            hidden_size=hidden,
-            heads=heads,
-            head_width=self.head_width,
-            intermediate_size=intermediate,
-            teacher_layers=self.teacher_layers,
-        )
+        sources = self._sources(layers)
+        return Architecture(hidden, tuple(Layer(heads, self.head_width, intermediate, source) for source in sources))
+
+    def _sources(self, depth: int) -> Sequence[int | None]:
+        if self.teacher_layers is None:
+            return [None] * depth
+        return spread_layers(depth, self.teacher_layers, self.layer_rule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +294,7 @@ def space_from_json(document: dict[str, Any]) -> Space:
             None if document["heads"] is None else tuple(document["heads"]),
             document["head_width"],
             document["teacher_layers"],
+            document.get("layer_rule", "floor"),  # the only rule of earlier versions
         )
     raise ValueError(f"{kind!r} is not a kind of space. Use {ProductSpace.kind!r} or {ListedSpace.kind!r}.")
 

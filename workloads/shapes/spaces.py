@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 from workloads.shapes.architecture import TeacherShape
@@ -23,9 +24,9 @@ def paper_spaces() -> list[ProductSpace]:
     low, high = _LOW_RATIOS, _HIGH_RATIOS
     seven, nine = tuple(range(7, 11)), tuple(range(9, 13))
     return [
-        ProductSpace("tiny", tuple(range(4, 8)), (128, 160, 192, 224), low, seven, 64, 12),
-        ProductSpace("small", nine, (256, 288, 320, 352), high, seven, 64, 12),
-        ProductSpace("base", nine, (544, 576, 608, 640), high, nine, 64, 12),
+        ProductSpace("tiny", tuple(range(4, 8)), (128, 160, 192, 224), low, seven, 64, 12, "floor"),
+        ProductSpace("small", nine, (256, 288, 320, 352), high, seven, 64, 12, "floor"),
+        ProductSpace("base", nine, (544, 576, 608, 640), high, nine, 64, 12, "floor"),
     ]
 
 
@@ -87,6 +88,7 @@ def spaces_for(spec: SubspacesSpec, shape: TeacherShape) -> list[ProductSpace]:
                 None if one.heads is None else tuple(sorted(set(one.heads))),
                 shape.head_width,
                 shape.layers,
+                spec.spread,
             )
             for one in spec.spaces
         ]
@@ -108,6 +110,7 @@ def spaces_for(spec: SubspacesSpec, shape: TeacherShape) -> list[ProductSpace]:
             remedy,
         )
     spaces = paper_spaces() if paper else relative_spaces(shape, spec.count)
+    spaces = [replace(one, layer_rule=spec.spread) for one in spaces]
     misfit = next((problem for space in spaces for _, problem, _ in _misfits(space, shape)), None)
     if misfit is not None:
         raise InputError.of("subspaces.preset", misfit, remedy)

@@ -13,6 +13,8 @@ from workloads.spec.part import Name, Part
 from workloads.spec.request import MOST_SPACES, CompressionRequest, register_request
 from workloads.spec.search import SearchSpec
 
+LayerRule = Literal["to-last", "floor"]
+"""Rule that spreads a student's layers over the teacher's: :func:`workloads.shapes.architecture.spread_layers`."""
 _Depth = Annotated[int, Field(ge=1, le=1000)]
 _Width = Annotated[int, Field(ge=1, le=2**17)]
 _Ratio = Annotated[float, Field(gt=0, le=1000)]
@@ -58,6 +60,11 @@ class SubspacesSpec(Part):
         None,
         description="Order heads, neurons and hidden dimensions by importance before slicing; default: true, and false "
         "with the preset autodistil-paper.",
+    )
+    layer_rule: LayerRule | None = Field(
+        None,
+        description="Teacher layers that a student's layers start from. to-last: evenly spread, ending in the last; "
+        "floor: floor(i L / d), as in the paper's code; default: to-last, and floor with the preset autodistil-paper.",
     )
 
     @model_validator(mode="after")
@@ -117,9 +124,14 @@ class SubspacesSpec(Part):
         """Whether weights are ordered by importance before slicing; by default yes, but not with the paper's preset."""
         return self.importance if self.importance is not None else self.preset != "autodistil-paper"
 
+    @property
+    def spread(self) -> LayerRule:
+        """Rule that spreads a student's layers over the teacher's."""
+        return self.layer_rule or ("floor" if self.preset == "autodistil-paper" else "to-last")
+
 
 PAPER_RECIPE: Mapping[str, Mapping[str, Any]] = {
-    "subspaces": {"importance": False},
+    "subspaces": {"importance": False, "layer_rule": "floor"},
     "objective": {
         "relation": "raw-mse",
         "relation_heads": 12,
@@ -136,6 +148,7 @@ PAPER_RECIPE: Mapping[str, Mapping[str, Any]] = {
         "clip_norm": 1.0,
         "dropout": 0.1,
         "random_subnets": 2,
+        "smallest_every": 1,
     },
 }
 """Defaults under the preset ``autodistil-paper``.

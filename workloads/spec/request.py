@@ -144,6 +144,13 @@ class TrainingSpec(Part):
     random_subnets: int = Field(
         2, ge=0, le=16, description="Random subnets of a step, beside the smallest and largest."
     )
+    smallest_every: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="Steps from one training of the smallest subnet to the next; in the others a further random subnet "
+        "takes its place. 1: in every step, as in the paper's sandwich rule.",
+    )
     workers: int = Field(1, ge=1, le=4096, description="Data-parallel workers of each training run.")
     placement: Literal["auto", "together", "apart"] | _Groups = Field(
         "auto", description="Grouping of the SuperLMs into training runs: a rule, or the groups by sub-space name."

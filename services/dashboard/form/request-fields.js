@@ -35,6 +35,7 @@ export const MORE = {
   "More of the training": [
     { pointer: "/subspaces/spaces", label: "Ranges of one’s own", hint: "A JSON list of objects with name, layers, hidden_sizes, mlp_ratios and, if wanted, heads.", kind: "json" },
     { pointer: "/subspaces/importance", label: "Order weights by importance", choices: YES_NO, kind: "flag" },
+    { pointer: "/subspaces/layer_rule", label: "Teacher layers to start from", choices: [["", "the default: evenly, to the last"], ["to-last", "evenly, to the last"], ["floor", "as in the paper’s code"]] },
     { pointer: "/training/sequence_length", label: "Tokens of a block", hint: "Left empty: 128, or the teacher’s longest input if that is shorter.", kind: "number" },
     { pointer: "/training/batch_size", label: "Blocks of a step", hint: "Left empty: 32.", kind: "number" },
     { pointer: "/training/micro_batch_rows", label: "Blocks at once on a worker", hint: "Left empty: its share of a step, or what memory holds.", kind: "number" },
@@ -45,6 +46,7 @@ export const MORE = {
     { pointer: "/training/clip_norm", label: "Largest gradient norm", hint: "Left empty: 1.", kind: "number" },
     { pointer: "/training/dropout", label: "Dropout", hint: "Left empty: 0.1.", kind: "number" },
     { pointer: "/training/random_subnets", label: "Random subnets of a step", hint: "Beside the smallest and the largest; left empty: 2.", kind: "number" },
+    { pointer: "/training/smallest_every", label: "Steps between trainings of the smallest subnet", hint: "In the others a further random subnet takes its place; left empty: 1.", kind: "number" },
     { pointer: "/training/workers", label: "Workers", hint: "Data-parallel workers of each training run; left empty: 1.", kind: "number" },
     { pointer: "/training/placement", label: "SuperLMs in training runs", choices: [["", "the default: auto"], ["auto", "auto"], ["together", "together"], ["apart", "apart"]] },
     { pointer: "/training/precision", label: "Precision", choices: [["", "the default: auto"], ["auto", "auto"], ["float32", "float32"], ["bfloat16", "bfloat16"]] },

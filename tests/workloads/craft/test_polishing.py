@@ -16,7 +16,7 @@ from workloads.craft.signals import Batch, Wants
 from workloads.craft.superlm_files import build_superlm, continue_superlm, save_superlm, wiring_of
 from workloads.craft.teacher import open_teacher
 from workloads.shapes.search_space import ProductSpace
-from workloads.spec.request import CompressionRequest, parse_request
+from workloads.spec.request import CompressionRequest, TrainingSpec, parse_request
 
 STOCK = ProductSpace("tiny", (1, 2), (16, 32), (2.0, 2.5, 3.0), None, 16, 4)
 FREE = ProductSpace("free", (2, 3), (16, 40), (1.7, 3.0), (1, 3), 16, 4)
@@ -28,7 +28,7 @@ def test_every_architecture_is_a_sub_space_of_its_own(space: ProductSpace) -> No
     for one in ones:
         only = single_student_space(space, one)
         assert list(only) == [one]
-        assert sandwich(only, seed=0, step=3, randoms=2) == [one]
+        assert sandwich(only, TrainingSpec(), seed=0, step=3) == [one]
     assert len({single_student_space(space, one).name for one in ones}) == len(ones)
 
 

@@ -118,8 +118,8 @@ def test_the_full_size_subnet_is_the_teacher(teacher: Teacher) -> None:
 
 def test_the_largest_student_starts_as_a_prefix_slice_of_the_spread_layers(teacher: Teacher) -> None:
     cut = superlm_of(teacher, PAPER).extract(PAPER.smallest)
-    assert [layer.source for layer in PAPER.smallest.layers] == [0, 2]
-    source = teacher.weights["layers.2.attention_output.weight"]
+    assert [layer.source for layer in PAPER.smallest.layers] == [0, 3]
+    source = teacher.weights["layers.3.attention_output.weight"]
     torch.testing.assert_close(cut["layers.1.attention_output.weight"], source[:24, :48])
     torch.testing.assert_close(cut["embeddings.word"], teacher.weights["embeddings.word"][:, :24])
 

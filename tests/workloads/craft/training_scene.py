@@ -27,8 +27,8 @@ BATCH, LENGTH, STEPS = 7, 12, 4
 RATE = 2e-4
 """Small, because AdamW makes steps of this size from gradients of pure rounding noise, such as those of key biases."""
 SPACES = {
-    "small": ProductSpace("small", (2, 3), (16, 32), (2.0, 3.0), None, 16, 4),
-    "base": ProductSpace("base", (3, 4), (32, 48), (2.0, 3.0), (2, 4), 16, 4),
+    "small": ProductSpace("small", (2, 3), (16, 32), (2.0, 3.0), None, 16, 4, "floor"),
+    "base": ProductSpace("base", (3, 4), (32, 48), (2.0, 3.0), (2, 4), 16, 4, "floor"),
     "teacher": ProductSpace("teacher", (4,), (64,), (4.0,), None, 16, 4),
 }
 

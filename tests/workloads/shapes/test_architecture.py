@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from workloads.shapes.architecture import Architecture, Layer, TeacherShape, Vocabulary, spread_layers
+from workloads.spec.autodistil import LayerRule
 
 ALIKE = Architecture.alike(layers=4, hidden_size=128, heads=4, head_width=32, intermediate_size=384, teacher_layers=12)
 RAGGED = Architecture(40, (Layer(1, 16, 30, 0), Layer(4, 16, 200, 1), Layer(2, 16, 77, 2)))
@@ -16,7 +17,24 @@ RAGGED = Architecture(40, (Layer(1, 16, 30, 0), Layer(4, 16, 200, 1), Layer(2, 1
     ("depth", "kept"), [(4, [0, 3, 6, 9]), (7, [0, 1, 3, 5, 6, 8, 10]), (11, list(range(11))), (12, list(range(12)))]
 )
 def test_kept_layers_are_spread_as_in_the_papers_code(depth: int, kept: list[int]) -> None:
+    assert spread_layers(depth, 12, "floor") == kept
+
+
+@pytest.mark.parametrize(
+    ("depth", "kept"),
+    [(1, [11]), (2, [0, 11]), (3, [0, 6, 11]), (4, [0, 4, 7, 11]), (5, [0, 3, 6, 8, 11]), (12, list(range(12)))],
+)
+def test_kept_layers_end_in_the_teachers_last_one(depth: int, kept: list[int]) -> None:
     assert spread_layers(depth, 12) == kept
+
+
+@pytest.mark.parametrize("rule", ["to-last", "floor"])
+def test_kept_layers_are_different_layers_in_order(rule: LayerRule) -> None:
+    for teacher_layers in range(1, 49):
+        for depth in range(1, teacher_layers + 1):
+            kept = spread_layers(depth, teacher_layers, rule)
+            assert len(kept) == depth and kept == sorted(set(kept)), (depth, teacher_layers)
+            assert kept[0] >= 0 and kept[-1] < teacher_layers
 
 
 @pytest.mark.parametrize("architecture", [ALIKE, RAGGED])
@@ -31,7 +49,7 @@ def test_json_has_numbers_where_layers_agree_and_lists_where_they_differ() -> No
         "intermediate_size": 384,
         "heads": 4,
         "head_width": 32,
-        "source_layers": [0, 3, 6, 9],
+        "source_layers": [0, 4, 7, 11],
     }
     ragged = RAGGED.to_json()
     assert ragged["heads"] == [1, 4, 2] and ragged["head_width"] == 16
@@ -76,7 +94,7 @@ def test_the_json_of_before_is_read_and_nothing_is_added_that_it_does_not_need()
 
 
 def test_layers_share_weights_by_their_source_and_by_their_place_without_one() -> None:
-    assert ALIKE.labels == (0, 3, 6, 9)
+    assert ALIKE.labels == (0, 4, 7, 11)
     assert Architecture(40, (Layer(1, 16, 30), Layer(2, 16, 30))).labels == (0, 1)
 
 

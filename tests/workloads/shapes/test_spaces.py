@@ -3,11 +3,12 @@ from __future__ import annotations
 import itertools
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from workloads.methods.method import training_tokens
-from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.shapes.architecture import Architecture, TeacherShape, spread_layers
 from workloads.shapes.search_space import ProductSpace
 from workloads.shapes.spaces import paper_spaces, relative_spaces, spaces_for
 from workloads.shapes.teacher_files import named_shape
@@ -27,13 +28,9 @@ def by_hand(**changes: object) -> SubspacesSpec:
 
 
 def paper_student(layers: int, hidden: int, ratio: float, heads: int) -> Architecture:
-    return Architecture.alike(
-        layers=layers,
-        hidden_size=hidden,
-        heads=heads,
-        head_width=64,
-        intermediate_size=int(hidden * ratio),
-        teacher_layers=12,
+    neurons, sources = int(hidden * ratio), spread_layers(layers, 12, "floor")
+    return Architecture.of_columns(
+        hidden, layers, heads=heads, head_width=64, intermediate_size=neurons, sources=sources
     )
 
 
@@ -188,3 +185,22 @@ def test_a_teacher_with_more_heads_than_its_hidden_size_holds_gets_spaces_that_f
     for space in relative_spaces(replace(TWELVE, architecture=free), 2):
         assert space.largest.stock and space.largest.hidden_size <= 256
     assert spaces_for(SubspacesSpec.model_validate({"count": 2}), replace(TWELVE, architecture=free))
+
+
+@pytest.mark.parametrize(
+    ("fields", "rule"),
+    [
+        ({}, "to-last"),
+        ({"layer_rule": "floor"}, "floor"),
+        ({"preset": "autodistil-paper"}, "floor"),
+        ({"preset": "autodistil-paper", "layer_rule": "to-last"}, "to-last"),
+    ],
+)
+def test_layers_end_in_the_teachers_last_but_with_the_papers_recipe(fields: dict[str, Any], rule: str) -> None:
+    shape = named_shape("bert-base")
+    spaces = spaces_for(SubspacesSpec(**fields), shape)
+    assert {space.layer_rule for space in spaces} == {rule}
+    by_hand = {"name": "mine", "layers": [2], "hidden_sizes": [128], "mlp_ratios": [2]}
+    if "preset" not in fields:
+        (space,) = spaces_for(SubspacesSpec(spaces=[by_hand], **fields), shape)
+        assert space.largest.labels == ((0, 11) if rule == "to-last" else (0, 6))

@@ -6,19 +6,19 @@ run in parallel on devices of their own.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster.sizing import Cluster, share_out, worker_needs
-from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.craft.sandwich import step_flops
+from workloads.shapes.architecture import TeacherShape
 from workloads.shapes.costs import student_cost
-from workloads.shapes.search_space import Space, members_or_draws
+from workloads.shapes.search_space import Space
 from workloads.spec.request import TrainingSpec
 
+PASSES = 3
+"""A forward and a backward in units of a forward: a backward counts as two."""
 _WORTH_IT = 1.25  # least speed-up for which *apart* is worth K times the devices
-
-_LISTED = 256  # the mean over this many candidates is within about 2 % of the whole space's
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def plan_placement(training: TrainingSpec, spaces: Sequence[Space], shape: Teach
     if wish == "apart":
         return Placement(apart, "asked for in the request")
     teacher = student_cost(shape, shape.architecture, training.sequence_length).flops
-    units = [step_flops(space, shape, training) / teacher for space in spaces]
+    units = [PASSES * step_flops(space, shape, training) / teacher for space in spaces]
     as_one, slowest = 1 + sum(units), 1 + max(units)
     counts = f"a batch costs {as_one:.1f} teacher forwards together, {slowest:.1f} in the largest group apart"
     need, gpus = len(names) * training.workers, cluster.gpus
@@ -58,17 +58,3 @@ def plan_placement(training: TrainingSpec, spaces: Sequence[Space], shape: Teach
             return Placement(together, f"apart would gain too little for {need} workers; {counts}")
     what = f"{gpus} GPUs" if gpus else f"{cluster.cpus} CPUs shared by all groups"
     return Placement(together, f"{what}, so one teacher forward for all is cheapest; {counts}")
-
-
-def step_flops(space: Space, shape: TeacherShape, training: TrainingSpec) -> float:
-    """Multiply-accumulates per sequence of a step's forwards and backwards; a backward counts as two forwards.
-
-    The cost of a random subnet is the mean over the space, or over a random sample of a large space.
-    """
-
-    def flops(architecture: Architecture) -> int:
-        return student_cost(shape, architecture, training.sequence_length).flops
-
-    some = members_or_draws(space, listed=_LISTED, draws=_LISTED)
-    randoms = training.random_subnets * statistics.fmean(map(flops, some))
-    return 3 * (flops(space.largest) + flops(space.smallest) + randoms)

@@ -24,6 +24,8 @@ from workloads.spec.request import CompressionRequest
 from workloads.storage.artifacts import Artifact, Key, build_folder, commit, find
 from workloads.storage.storage import Storage
 
+_OF_SPACES = frozenset({"random_subnets", "smallest_every"})
+"""Training settings without effect on a space of one student."""
 StudentId = tuple[str, Architecture]
 """The name of a sub-space and an architecture in it."""
 
@@ -64,7 +66,7 @@ def polished_key(request: CompressionRequest, job: PolishJob, teacher_fingerprin
             "superlm": job.superlm.fingerprint,
             "architecture": job.architecture.to_json(),
             "objective": request.objective.model_dump(mode="json"),
-            "training": training.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT | {"random_subnets"}),
+            "training": training.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT | _OF_SPACES),
             "steps": training.steps_for(job.single_space.name),
             "first_batch": first_batch(request.training),
             "seed": request.seed,

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from cluster.sizing import Cluster, Node
-from workloads.runs.training.placement import plan_placement, step_flops
+from workloads.craft.sandwich import step_flops
+from workloads.runs.training.placement import plan_placement
 from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
 from workloads.shapes.search_space import ProductSpace
 from workloads.shapes.spaces import paper_spaces
@@ -82,8 +83,8 @@ def test_like_sub_spaces_go_apart_as_soon_as_every_worker_has_a_gpu(gpus: int, w
     assert plan.groups == ((("a",), ("b",), ("c",)) if apart else (("a", "b", "c"),))
     if apart:
         assert plan.reason.startswith(f"{gpus} GPUs are enough for {3 * workers} workers; ")
-        # Four subnets of the teacher's own size, forward and backward: 12 forwards each and the teacher's one.
-        assert "37.0 teacher forwards together, 13.0 in the largest group apart" in plan.reason
+        # Of a space of one member a step trains that one: 3 forwards' worth each, and the teacher's forward.
+        assert "10.0 teacher forwards together, 4.0 in the largest group apart" in plan.reason
 
 
 def test_sub_spaces_go_apart_where_each_finds_a_node_as_large_as_they_would_share() -> None:
@@ -97,9 +98,8 @@ def test_sub_spaces_go_apart_where_each_finds_a_node_as_large_as_they_would_shar
 
 def _units() -> list[float]:
     teacher = ProductSpace("teacher", (12,), (768,), (4.0,), None, 64, 12)
-    training = TrainingSpec(random_subnets=0)
-    forward = step_flops(teacher, _TEACHER, training) / 6  # two subnets, each a forward and a backward of two
-    return [step_flops(space, _TEACHER, TrainingSpec()) / forward for space in (_TINY, _SMALL, _BASE)]
+    forward = step_flops(teacher, _TEACHER, TrainingSpec())
+    return [3 * step_flops(space, _TEACHER, TrainingSpec()) / forward for space in (_TINY, _SMALL, _BASE)]
 
 
 def _together() -> float:
