@@ -23,9 +23,14 @@ def sandwich(space: Space, training: TrainingSpec, *, seed: int, step: int) -> l
     if len(space) == 1:
         return [space.largest]
     draw = random.Random(f"{seed}/{space.name}/{step}")
-    ends = [space.largest, space.smallest] if step % training.smallest_every == 0 else [space.largest]
+    ends = [space.largest, space.smallest] if trains_smallest(training, step) else [space.largest]
     count = subnets_of_step(space, training)
     return ends + [space.sample(draw) for _ in range(count - len(ends))]
+
+
+def trains_smallest(training: TrainingSpec, step: int) -> bool:
+    """Return whether the smallest subnet is trained in a step; it then comes second."""
+    return step % training.smallest_every == 0
 
 
 def subnets_of_step(space: Space, training: TrainingSpec) -> int:

@@ -115,8 +115,8 @@ class GroupTrainer:
             batch: The whole batch, the same on all workers; each takes its share of the rows.
 
         Returns:
-            By member, this worker's share of the losses ``[subnets]``, the largest's and the smallest's first; the
-            shares of all workers add up to the loss of the batch. The tensors stay on the device. They are NaN from
+            By member, this worker's share of the losses ``[subnets]``, in the order of :func:`sandwich`; the shares of
+            all workers add up to the loss of the batch. The tensors stay on the device. They are NaN from
             the step on where a gradient of the member was not finite; such a gradient changes no weight.
         """
         subnets = {

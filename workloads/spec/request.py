@@ -145,7 +145,7 @@ class TrainingSpec(Part):
         2, ge=0, le=16, description="Random subnets of a step, beside the smallest and largest."
     )
     smallest_every: int = Field(
-        1,
+        4,
         ge=1,
         le=1000,
         description="Steps from one training of the smallest subnet to the next; in the others a further random subnet "

@@ -46,7 +46,7 @@ export const MORE = {
     { pointer: "/training/clip_norm", label: "Largest gradient norm", hint: "Left empty: 1.", kind: "number" },
     { pointer: "/training/dropout", label: "Dropout", hint: "Left empty: 0.1.", kind: "number" },
     { pointer: "/training/random_subnets", label: "Random subnets of a step", hint: "Beside the smallest and the largest; left empty: 2.", kind: "number" },
-    { pointer: "/training/smallest_every", label: "Steps between trainings of the smallest subnet", hint: "In the others a further random subnet takes its place; left empty: 1.", kind: "number" },
+    { pointer: "/training/smallest_every", label: "Steps between trainings of the smallest subnet", hint: "In the others a further random subnet takes its place; left empty: 4.", kind: "number" },
     { pointer: "/training/workers", label: "Workers", hint: "Data-parallel workers of each training run; left empty: 1.", kind: "number" },
     { pointer: "/training/placement", label: "SuperLMs in training runs", choices: [["", "the default: auto"], ["auto", "auto"], ["together", "together"], ["apart", "apart"]] },
     { pointer: "/training/precision", label: "Precision", choices: [["", "the default: auto"], ["auto", "auto"], ["float32", "float32"], ["bfloat16", "bfloat16"]] },

@@ -218,6 +218,7 @@ def test_the_papers_preset_is_its_whole_recipe() -> None:
     assert (training.learning_rate, training.schedule, training.warmup_fraction) == (4e-5, "linear", 0.0)
     assert (training.weight_decay, training.clip_norm, training.dropout) == (0.01, 1.0, 0.1)
     assert (training.batch_size, training.sequence_length, training.random_subnets) == (2048, 128, 2)
+    assert (training.smallest_every, request.subspaces.spread) == (1, "floor")
     assert request.subspaces.importance is False
     assert training.tokens_per_superlm == parse_request(SMALLEST).training.tokens_per_superlm
 

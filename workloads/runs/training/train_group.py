@@ -6,6 +6,7 @@ import itertools
 import math
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from workloads.craft.blocks import Blocks
 from workloads.craft.importance import Order, importance_order
 from workloads.craft.objectives.objective import objective_for
 from workloads.craft.precision import set_up_torch
+from workloads.craft.sandwich import trains_smallest
 from workloads.craft.signals import Batch
 from workloads.craft.superlm import Wiring
 from workloads.craft.superlm_files import Built, build_superlm, continue_superlm, save_superlm, wiring_of
@@ -93,7 +95,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Loss:
-    """Training losses of the largest and the smallest subnet at a step, with its learning rate."""
+    """Training losses of the largest and the smallest subnet, as last trained, with the learning rate."""
 
     largest: float
     smallest: float
@@ -264,15 +266,18 @@ def _train(job: GroupJob, begun: _Begun, storage: Storage, checkpoints: Checkpoi
     """
     every = job.request.training.checkpoint_every_steps
     trainer, last, sent = begun.trainer, dict(begun.losses), 0.0
+    smallest: dict[str, Tensor] = {}
     first = trainer.worker.rank == 0
     with closing(_batches(job, storage, begun.step)) as batches, CheckpointWriter(checkpoints) as writer:
         for step in range(begun.step, trainer.steps):
             shares = trainer.step(step, next(batches))
+            if trains_smallest(trainer.training, step):
+                smallest = {name: share[min(1, len(share) - 1)] for name, share in shares.items()}
             ends = any(member.steps == step + 1 for member in trainer.members.values())
             keeps = (step + 1) % every == 0 and step + 1 < trainer.steps
             if ends or keeps or step % _REPORT_EVERY == 0:
                 writer.check()
-                last |= _losses(trainer, shares, step)
+                last |= _losses(trainer, shares, smallest, last, step)
                 if not all(math.isfinite(loss.largest + loss.smallest) for loss in last.values()):
                     raise _divergence(job, step)
                 if first and (ends or time.monotonic() - sent > 0.5):
@@ -300,14 +305,31 @@ def _batches(job: GroupJob, storage: Storage, start: int) -> Any:
         yield Batch(torch.as_tensor(rows.input_ids), mask)
 
 
-def _losses(trainer: GroupTrainer, shares: dict[str, Tensor], step: int) -> dict[str, Loss]:
+def _losses(
+    trainer: GroupTrainer,
+    shares: Mapping[str, Tensor],
+    smallest: Mapping[str, Tensor],
+    last: Mapping[str, Loss],
+    step: int,
+) -> dict[str, Loss]:
+    """Add up the workers' shares of the losses.
+
+    Args:
+        trainer: The trainer.
+        shares: This worker's shares of the step, by SuperLM, ``[subnets]``.
+        smallest: Its shares of the smallest subnets' losses, scalars, of the last step that trained them; empty if
+            this attempt has not trained them yet.
+        last: The losses known so far.
+        step: The step.
+    """
     losses = {}
     for name, share in shares.items():
+        ends = torch.stack([share[0], smallest.get(name, share[0])])
         if trainer.worker.world > 1:
-            dist.all_reduce(share)
-        values = share.tolist()
+            dist.all_reduce(ends)
+        values = ends.tolist()
         rate = learning_rate(trainer.training, step, trainer.members[name].steps)
-        losses[name] = Loss(values[0], values[min(1, len(values) - 1)], rate)
+        losses[name] = Loss(values[0], values[1] if name in smallest else last[name].smallest, rate)
     return losses
 
 
