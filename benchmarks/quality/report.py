@@ -40,7 +40,7 @@ def write_report(rows: Rows, out: Path, profiles: Iterable[Profile] = tuple(PROF
     for profile in profiles:
         plan = plan_of(profile, rows)
         there = [rows[one] for one in plan.pieces if one in rows]
-        if not there or (plan.later and len(there) == 1):
+        if len(there) < 2:  # a scene alone, which profiles share, shows nothing
             continue
         text += ["", f"## {profile.name}: {profile.what}", "", _made_with(there, len(plan.pieces), plan.later)]
         report = _Report(profile, plan, rows)
