@@ -179,8 +179,9 @@ def test_the_report_names_the_card_and_shows_every_model(ran, tmp_path):
     assert main(["report", *options, "--tokens", str(TINY.profile.tokens)]) == 0
     text = (tmp_path / "report" / "report.md").read_text()
     assert "with one NVIDIA H200" in text
-    for role in ("teacher", "chosen", "alone", "hand-made, short-and-wide", "truncated teacher"):
-        assert f"| {role} |" in text, role
+    # Which hand-made students are the best two depends on scores that are close to chance here.
+    for role in ("| teacher |", "| chosen |", "| alone |", "| hand-made, ", "| truncated teacher |"):
+        assert role in text, role
 
 
 def test_pieces_of_an_earlier_run_are_not_run_again(ran, tmp_path):
