@@ -89,8 +89,8 @@ def _answer(arguments: list[str]) -> ScoreAnswer:
     from workloads.documents.student_score import ANSWER, ScoreAnswer
 
     with tempfile.TemporaryDirectory(prefix="stillroom-score-") as work:
-        # -P: nothing is imported from the current folder. A session of its own: no signal to this process reaches it
-        # by itself, and `run` kills it when one ends us, without a traceback of its own.
+        # -P: nothing is imported from the current folder. In a session of its own, the program gets no Ctrl-C, and so
+        # prints no traceback; if a signal ends us, `run` kills it.
         command = [sys.executable, "-P", "-m", _PROGRAM, f"--work={work}", *arguments]
         quiet = os.environ | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         with stopping_on_signals():
