@@ -7,7 +7,6 @@ import io
 import shutil
 import subprocess
 import sys
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +35,7 @@ from benchmarks.quality.plan import Planner
 from benchmarks.quality.scene import Scene
 from workloads.shapes import teacher_files
 from workloads.shapes.teacher_folder import TeacherFolder
+from workloads.storage.tarfiles import tarfile
 
 MIB = 1 << 20
 MOST_FOLDER, MOST_TOGETHER = 54 * MIB, 62 * MIB

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import tarfile
 from pathlib import Path
 
 from workloads.spec.errors import InputError
+from workloads.storage.tarfiles import tarfile
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _CONFIGURATION = "config.json"

@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
@@ -46,6 +45,7 @@ from workloads.craft.saved_student import open_student
 from workloads.craft.training import GroupTrainer
 from workloads.shapes.costs import student_cost
 from workloads.shapes.search_space import ListedSpace
+from workloads.storage.tarfiles import tarfile
 
 CPU = torch.device("cpu")
 BASE = ("torch", "transformers", "numpy", "pyarrow", "safetensors", "sentence-transformers")

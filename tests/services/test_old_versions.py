@@ -10,7 +10,6 @@ import contextlib
 import io
 import shutil
 import sqlite3
-import tarfile
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from services.jobs.sweep import prune
 from services.service import Service
 from services.settings import load_settings
 from tests.services.conftest import serving
+from workloads.storage.tarfiles import tarfile
 
 OLD, OLD_RUN = Path(__file__).parent / "old", Path(__file__).parent / "old_run"
 JOB, RUN = "cmp_d6dec75b18d14e39", "cmp_145dad73cab04311"
