@@ -18,7 +18,7 @@ from benchmarks.quality.rows import Values
 from workloads.craft.objectives.output import pool
 from workloads.craft.tasks.data import read_task
 from workloads.craft.tasks.encoding import EncodedRows, encode_rows
-from workloads.craft.tasks.evaluating import Reports, TaskModel, evaluate_rows, prepare
+from workloads.craft.tasks.evaluating import Reports, TaskModel, fine_tune, prepare
 from workloads.spec.evaluation import EvaluationRequest
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -64,10 +64,10 @@ def tune(
 ) -> tuple[dict[str, Any], Values]:
     """Fine-tune and score with one seed, and return the scores and the answers to the validation rows ``[M]``."""
     data = prepare(request, model)
-    score, answers_M = evaluate_rows(
+    found = fine_tune(
         model.model, data, request, seed, device, Reports(lambda done, total: report(done, total, "steps"))
     )
-    return score.model_dump(), answers_M.astype(np.float32)
+    return found.score.model_dump(), found.answers_M.astype(np.float32)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from services.api import (
     compressions,
     evaluations,
     health,
+    kept_models,
     latency_targets,
     me,
     page,
@@ -44,7 +45,9 @@ def bare_app() -> FastAPI:
     app.add_middleware(Heads)
     # Before the routes of compressions, which would take "plan" for an id.
     app.include_router(plans.asking, dependencies=[CALLER])
-    for module in (batches, plans, compressions, selections, students, evaluations, latency_targets, me, cluster):
+    for module in (
+        batches, plans, compressions, selections, students, evaluations, kept_models, latency_targets, me, cluster,
+    ):  # fmt: skip
         app.include_router(module.router, dependencies=[CALLER])
     app.include_router(health.router)
     app.include_router(page.router)

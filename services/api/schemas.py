@@ -133,7 +133,7 @@ class FrontierDocument(_Document):
 
 
 class StudentFile(_Document):
-    """A file of a student."""
+    """A file of a student or of a kept model."""
 
     path: str
     bytes: int
@@ -157,6 +157,23 @@ class StudentDetail(StudentDocument):
     contents: list[StudentFile]
     evaluations: list[StudentEvaluation] = Field(description="Newest first, at most 200.")
     archive: str = Field(description="Path of the student's tar archive in the API.")
+
+
+class KeptModel(_Document):
+    """The fine-tuned model of a seed of an evaluation."""
+
+    id: str = Field(description="Id of the model; its folder in the archive has this name.")
+    seed: int
+    score: float
+    files: str = Field(description="Its folder in the storage.")
+    contents: list[StudentFile]
+    archive: str = Field(description="Path of its tar archive in the API.")
+
+
+class KeptModelList(_Document):
+    """The fine-tuned models that an evaluation has kept."""
+
+    models: list[KeptModel]
 
 
 class Health(_Document):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
 from services.api import ranges
-from services.api.archive import FolderArchive, entity_tag
+from services.api.archive import FolderArchive
 from services.api.dependencies import JobDep, ServiceDep, StudentDep
+from services.api.folders import archive_response, file_response
 from services.api.jobs import PATHS
 from services.api.problems import RESPONSES
 from services.api.ranges import PartDep
@@ -43,27 +44,13 @@ def read(job: JobDep, student: StudentDep, service: ServiceDep) -> StudentDetail
 @router.get("/{student_id}/archive", response_class=StreamingResponse, responses=ranges.RESPONSES)
 def archive(student: StudentDep, service: ServiceDep, part: PartDep) -> StreamingResponse:
     """Fetch a student's folder as a tar, or a part of it."""
-    folder = FolderArchive.of(service.storage, _folder(student), student.id)
-    headers = {"Content-Disposition": f'attachment; filename="{student.id}.tar"'}
-    return part.response(
-        folder.stream, size=folder.size, tag=folder.tag, media_type="application/x-tar", headers=headers
-    )
+    return archive_response(service.storage, _folder(student), student.id, part)
 
 
 @router.get("/{student_id}/files/{path:path}", response_class=StreamingResponse, responses=ranges.RESPONSES)
 def file(path: str, student: StudentDep, service: ServiceDep, part: PartDep) -> StreamingResponse:
     """Fetch one file of a student, or a part of it."""
-    # Serve only files that the listing of the student's folder has, so that no path leads out of it.
-    found = next((one for one in service.storage.files(_folder(student)) if one.path == path), None)
-    if found is None:
-        raise HTTPException(404, f"{student.id} has no file {path!r}.")
-    place = f"{_folder(student)}/{path}"
-    return part.response(
-        lambda begin, end: service.storage.stream(place, begin=begin, end=end),
-        size=found.bytes,
-        tag=entity_tag(place, found),
-        media_type="application/octet-stream",
-    )
+    return file_response(service.storage, _folder(student), student.id, path, part)
 
 
 def _in_short(one: Job) -> StudentEvaluation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json as json_module
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,25 +24,14 @@ def download(
     json: Json = False,
 ) -> None:
     """Download a compression's students. Each appears when it is complete; run the command again to go on."""
-    from services.cli.transfer import TransferView
+    from services.cli.transfer import TransferView, fetch_all, print_fetched
     from services.client import StillroomClient
-    from services.client.student_archive import sound_student_id
 
-    done = []
     with StillroomClient(server, max_download_bytes=max_bytes) as client, TransferView() as view:
-        wanted = [student] if student else [one.id for one in client.students(job_id).students if one.status == "ready"]
-        for one in wanted:
-            place = to / (sound_student_id(one) if extract else f"{sound_student_id(one)}.tar")
-            there = (place.is_dir() if extract else place.is_file()) and not again
-            if there:
-                view.line(f"{place} is there already.")
-            else:
-                place = client.download(job_id, one, to, extract=extract, progress=view.of(one))
-            done.append({"student": one, "path": str(place), "fetched": not there})
-    if json:
-        typer.echo(json_module.dumps({"downloads": done}, indent=1))
-    else:
-        typer.echo("".join(f"{one['path']}\n" for one in done), nl=False)
+        names = [student] if student else [one.id for one in client.students(job_id).students if one.status == "ready"]
+        wanted = {name: partial(client.download, job_id, name) for name in names}
+        done = fetch_all(wanted, view, to, extract=extract, again=again)
+    print_fetched(done, "student", json=json)
     if not wanted:
         view.line(f"{job_id} has no students yet.")
         raise typer.Exit(FAILED)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from services.cli.failures import reports_failures
+from services.cli.failures import FAILED, reports_failures
 from services.cli.job_verbs import add_job_verbs
 from services.cli.kinds import EVALUATION
-from services.cli.options import DEFAULT_SERVER, After, Json, Key, Patience, Server, read_document
+from services.cli.options import DEFAULT_SERVER, After, Json, Key, MaxBytes, Patience, Server, read_document
 
 EvaluationFile = Annotated[
     Path, typer.Argument(metavar="FILE", help='JSON or YAML with "model" and "task"; - for standard input.')
@@ -78,6 +79,37 @@ def list_evaluations(
     print_table("Evaluations", ("id", "task", "model", "status", "score", "created"), rows)
     if page.next is not None:
         typer.echo(f"There are more: --after {page.next}.", err=True)
+
+
+@app.command()
+@reports_failures
+def download(
+    evaluation_id: Annotated[
+        str, typer.Argument(metavar="ID", help="Id of the evaluation, evl_….", autocompletion=EVALUATION.complete)
+    ],
+    seed: Annotated[int | None, typer.Argument(metavar="SEED", help="A seed; default: all of them.")] = None,
+    server: Server = DEFAULT_SERVER,
+    to: Annotated[Path, typer.Option(help="Folder to put them in.")] = Path(),
+    extract: Annotated[bool, typer.Option("--extract", help="A folder each instead of a tar.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Fetch also what is there already.")] = False,
+    max_bytes: MaxBytes = None,
+    json: Json = False,
+) -> None:
+    """Download the models that an evaluation has kept. Each appears when it is complete."""
+    from services.cli.transfer import TransferView, fetch_all, print_fetched
+    from services.client import StillroomClient
+
+    with StillroomClient(server, max_download_bytes=max_bytes) as client, TransferView() as view:
+        found = [one for one in client.models(evaluation_id).models if seed is None or one.seed == seed]
+        wanted = {one.id: partial(client.download_model, evaluation_id, one.id) for one in found}
+        done = fetch_all(wanted, view, to, extract=extract, again=again)
+        if not found:
+            view.line(
+                f'{evaluation_id} has kept no such model: "keep_model": true in a request keeps one of each seed.'
+            )
+    print_fetched(done, "model", json=json)
+    if not found:
+        raise typer.Exit(FAILED)
 
 
 add_job_verbs(app, EVALUATION)

@@ -54,7 +54,7 @@ Patience = Annotated[
 ]
 MaxBytes = Annotated[
     int | None,
-    typer.Option(min=1, metavar="BYTES", help="Size of the longest student that is taken.", show_default="64 GiB"),
+    typer.Option(min=1, metavar="BYTES", help="Size of the longest download that is taken.", show_default="64 GiB"),
 ]
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 

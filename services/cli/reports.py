@@ -79,6 +79,7 @@ def print_evaluation(found: EvaluationDocument) -> None:
         )
         rows = [(one.seed, one.score, one.epoch, f"{one.learning_rate:g}") for one in result.seeds]
         print_table("Seeds", ("seed", "score", "epoch", "learning rate"), rows)
+        _say(*(f"model of seed {one.seed}: {one.files}" for one in result.seeds if one.files is not None))
     tell_error(found.error)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json as json_module
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -54,3 +57,43 @@ class TransferView:
                 told = time.monotonic()
 
         return progress
+
+
+def fetch_all(
+    wanted: Mapping[str, Callable[..., Path]], view: TransferView, to: Path, *, extract: bool, again: bool
+) -> list[tuple[str, Path, bool]]:
+    """Fetch archives that are not there yet.
+
+    Args:
+        wanted: The function that fetches each, by the name of its folder; it takes ``extract`` and ``progress``.
+        view: Shows the progress.
+        to: Folder to put them in.
+        extract: Whether each is unpacked.
+        again: Whether those that are there are fetched again.
+
+    Returns:
+        The name of each, its path, and whether it was fetched now.
+    """
+    from services.client.student_archive import sound_student_id
+
+    done = []
+    for name, download in wanted.items():
+        place = to / (sound_student_id(name) if extract else f"{sound_student_id(name)}.tar")
+        there = (place.is_dir() if extract else place.is_file()) and not again
+        if there:
+            view.line(f"{place} is there already.")
+        else:
+            place = download(to, extract=extract, progress=view.of(name))
+        done.append((name, place, not there))
+    return done
+
+
+def print_fetched(done: list[tuple[str, Path, bool]], what: str, *, json: bool) -> None:
+    """Print the paths of fetched archives, or a JSON document with ``what`` as the member for their names."""
+    if json:
+        downloads: list[dict[str, Any]] = [
+            {what: name, "path": str(place), "fetched": fetched} for name, place, fetched in done
+        ]
+        typer.echo(json_module.dumps({"downloads": downloads}, indent=1))
+    else:
+        typer.echo("".join(f"{place}\n" for _, place, _ in done), nl=False)

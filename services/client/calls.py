@@ -19,6 +19,7 @@ from services.api.schemas import (
     FrontierDocument,
     Health,
     JobPage,
+    KeptModelList,
     LatencyTargetList,
     MeDocument,
     PlanPage,
@@ -296,6 +297,21 @@ class Calls(Side):
     def log_evaluation(self, evaluation_id: str, *, attempt: int | None = None, lines: int = 200) -> Given:
         """Fetch the last lines that an attempt of an evaluation has written."""
         return Given({"evaluation_id": evaluation_id}, {"attempt": attempt, "lines": lines})
+
+    @call("GET", "/v1/evaluations/{evaluation_id}/models", KeptModelList)
+    def models(self, evaluation_id: str) -> Given:
+        """List the fine-tuned models that an evaluation has kept."""
+        return Given({"evaluation_id": evaluation_id})
+
+    @call("GET", "/v1/evaluations/{evaluation_id}/models/{model_id}/files/{path}", bytes, download=True)
+    def model_file(self, evaluation_id: str, model_id: str, path: str) -> Given:
+        """Fetch one file of a kept model."""
+        return Given({"evaluation_id": evaluation_id, "model_id": model_id, "path": path})
+
+    @call("GET", "/v1/evaluations/{evaluation_id}/models/{model_id}/archive", bytes, download=True)
+    def model_archive(self, evaluation_id: str, model_id: str) -> Given:
+        """Fetch a kept model's folder as a tar, into memory; ``download_model`` has it on disk."""
+        return Given({"evaluation_id": evaluation_id, "model_id": model_id})
 
     @call("POST", "/v1/evaluations/{evaluation_id}/cancel", EvaluationDocument)
     def cancel_evaluation(self, evaluation_id: str) -> Given:

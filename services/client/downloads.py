@@ -1,4 +1,4 @@
-"""Downloads of students, atomic and resumable."""
+"""Downloads of students and of kept models, atomic and resumable."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Progress = Callable[[int, int | None], None]
 
 
 class Downloads(Side):
-    """Downloads of students, for both clients."""
+    """Downloads of students and of kept models, for both clients."""
 
     @Shared
     async def download(
@@ -59,9 +59,23 @@ class Downloads(Side):
             ServerUnreachableError: There is no answer, or the connection broke again and again.
         """
         sound_student_id(student_id)
+        message = Calls.archive.message(job_id, student_id)
+        return await self._download(message, student_id, folder, extract=extract, progress=progress)
+
+    @Shared
+    async def download_model(
+        self, evaluation_id: str, model_id: str, folder: Path, *, extract: bool = True, progress: Progress | None = None
+    ) -> Path:
+        """Fetch a model that an evaluation has kept; see ``download``."""
+        sound_student_id(model_id)
+        message = Calls.model_archive.message(evaluation_id, model_id)
+        return await self._download(message, model_id, folder, extract=extract, progress=progress)
+
+    async def _download(
+        self, message: Message, student_id: str, folder: Path, *, extract: bool, progress: Progress | None
+    ) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / (student_id if extract else f"{student_id}.tar")
-        message = Calls.archive.message(job_id, student_id)
         with tempfile.TemporaryDirectory(prefix=".stillroom-", dir=folder) as name:
             workshop = Path(name)
             archive, unpacked = workshop / "archive.tar", workshop / "unpacked"

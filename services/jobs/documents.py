@@ -204,7 +204,7 @@ def job_document(job: Job, storage: Storage, ray: Readiness, plan: Job | None = 
         artifacts=result.artifacts if result else {},
         seconds=result.seconds if result and result.status == "succeeded" else None,
         teacher=result.teacher if result else None,
-        pictures={name: _placed(path, storage) for name, path in result.pictures.items()} if result else {},
+        pictures={name: placed(path, storage) for name, path in result.pictures.items()} if result else {},
         planned=_planned(job, plan),
         created_at=job.created_at,
         started_at=job.started_at,
@@ -321,7 +321,7 @@ def evaluation_document(job: Job, storage: Storage) -> EvaluationDocument:
         reason=job.reason,
         attempt=job.attempt,
         steps=_steps(job, storage),
-        result=result.evaluation if result else None,
+        result=_with_places(result.evaluation, storage) if result else None,
         error=result.error if result else None,
         artifacts=result.artifacts if result else {},
         created_at=job.created_at,
@@ -330,6 +330,17 @@ def evaluation_document(job: Job, storage: Storage) -> EvaluationDocument:
         request=asked,
         attempts=[_attempt_document(attempt) for attempt in job.attempts],
     )
+
+
+def _with_places(result: EvaluationResult | None, storage: Storage) -> EvaluationResult | None:
+    """Make the folders of an evaluation's models full paths or URLs."""
+    if result is None:
+        return None
+    seeds = [
+        seed if seed.files is None else seed.model_copy(update={"files": placed(seed.files, storage)})
+        for seed in result.seeds
+    ]
+    return result.model_copy(update={"seeds": seeds})
 
 
 def _evaluated(model: Any) -> EvaluatedModel | None:
@@ -375,7 +386,7 @@ def with_place(student: StudentDocument, storage: Storage) -> StudentDocument:
     """Make ``files`` a full path or URL."""
     if student.files is None:
         return student
-    return student.model_copy(update={"files": _placed(student.files, storage)})
+    return student.model_copy(update={"files": placed(student.files, storage)})
 
 
 def _shown(students: Sequence[StudentDocument]) -> list[ShownStudent]:
@@ -383,7 +394,8 @@ def _shown(students: Sequence[StudentDocument]) -> list[ShownStudent]:
     return [ShownStudent(**dict(student), over_best=one) for student, one in zip(students, over, strict=True)]
 
 
-def _placed(path: str, storage: Storage) -> str:
+def placed(path: str, storage: Storage) -> str:
+    """Make a path relative to the storage a full path or URL."""
     if storage.local:
         return storage.path(path)
     scheme = storage.url.partition("://")[0]

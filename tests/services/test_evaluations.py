@@ -15,17 +15,20 @@ from services.access.tenants import TenantStore
 from services.client import ApiError
 from services.intake import evaluation
 from services.jobs.records import AttemptEnd, JobFilter
+from services.jobs.rows import UnknownJobError
 from services.jobs.states import AttemptStatus, JobStatus
 from services.service import Service
 from services.settings import load_settings
 from tests.services.conftest import serving, wait_until
 from tests.services.searched import finished
 from tests.services.test_event_stream import Run
+from tests.services.verbs import on_server, run_here
 from tests.teacher_files import CONFIG, expected_shapes, write_teacher, write_weights
 from workloads.documents.job_folder import JobFolder, ResultDocument, StudentDocument, TeacherDocument
 from workloads.shapes.teacher_files import shape_of
 from workloads.spec.errors import InputError
 from workloads.spec.evaluation import BaselineDocument, EvaluationResult, SeedScore, parse_accepted
+from workloads.storage.sweep import builds_in
 
 FILES = "artifacts/student/abc/builds/cmp_x-1"
 
@@ -192,6 +195,65 @@ def test_results_stand_beside_their_student_newest_first(client, service, reques
         rest = client.evaluations(**query, limit=1, after=page.next)
         assert ([one.id for one in rest.evaluations], rest.next) == ([first.id], None)
     assert client.evaluations(student="stu_2").evaluations == []
+
+
+@pytest.fixture
+def kept(service, client, request_of):
+    """An evaluation that has kept the model of its first seed."""
+    folder = "artifacts/evaluation-model/abc/builds/evl_x-1"
+    for name, content in (("config.json", b"{}"), ("sub/weights", b"w" * 700)):
+        service.storage.write_bytes(f"{folder}/{name}", content)
+    made = client.evaluate(request_of(keep_model=True))
+    assert service.store.get(made.id).request["keep_model"] is True
+    result = _result(0.5, 0.75)
+    seeds = [result.seeds[0].model_copy(update={"files": folder}), result.seeds[1]]
+    _end(service, made.id, ResultDocument(status="succeeded", evaluation=result.model_copy(update={"seeds": seeds})))
+    return made.id
+
+
+def test_a_kept_model_is_shown_and_fetched_whole_and_file_by_file(client, service, kept, tmp_path):
+    place = service.storage.path("artifacts/evaluation-model/abc/builds/evl_x-1")
+    assert [one.files for one in client.evaluation(kept).result.seeds] == [place, None]
+    (model,) = client.models(kept).models
+    assert (model.id, model.seed, model.score, model.files) == (f"{kept}-seed-0", 0, 0.5, place)
+    assert {one.path: one.bytes for one in model.contents} == {"config.json": 2, "sub/weights": 700}
+    assert client.model_file(kept, model.id, "sub/weights") == b"w" * 700
+    assert httpx.get(f"{client.server}{model.archive}", headers={"Range": "bytes=0-9"}).status_code == 206
+    folder = client.download_model(kept, model.id, tmp_path)
+    assert folder == tmp_path / f"{kept}-seed-0"
+    assert (folder / "sub" / "weights").read_bytes() == b"w" * 700
+    for ask in (
+        lambda: client.model_archive(kept, f"{kept}-seed-1"),
+        lambda: client.model_file(kept, model.id, "../../other"),
+    ):
+        with pytest.raises(ApiError) as caught:
+            ask()
+        assert caught.value.problem.status == 404
+
+
+def test_kept_models_are_of_one_tenant_alone(service, kept):
+    stranger = Caller("other", frozenset({Scope.READ}))
+    with pytest.raises(UnknownJobError):
+        service.store.get(kept, "evaluation", tenant=stranger.sees)
+
+
+def test_kept_models_are_downloaded_by_the_command_line(client, kept, tmp_path):
+    verb = on_server(run_here, client.server)
+    done = verb("evaluate", "download", kept, "--to", str(tmp_path / "to"), "--extract")
+    assert done.stdout == f"{tmp_path / 'to' / f'{kept}-seed-0'}\n"
+    assert (tmp_path / "to" / f"{kept}-seed-0" / "config.json").read_text() == "{}"
+    again = json.loads(
+        verb("evaluate", "download", kept, "0", "--to", str(tmp_path / "to"), "--extract", "--json").stdout
+    )
+    assert [(one["model"], one["fetched"]) for one in again["downloads"]] == [(f"{kept}-seed-0", False)]
+    none = verb("evaluate", "download", kept, "1", "--to", str(tmp_path / "to"))
+    assert (none.returncode, "keep_model" in none.stderr) == (1, True)
+    assert "model of seed 0:" in verb("show", kept).stdout
+
+
+def test_a_kept_model_stays_while_its_evaluation_or_a_request_for_it_as_teacher_does(service, client, kept):
+    named = json.dumps(service.store.get(kept).result.model_dump(mode="json"))
+    assert [name for name, _ in builds_in(named)] == [("evaluation-model", "abc")]
 
 
 def test_a_student_of_a_selection_is_evaluated_too(client, service, make_request, request_of):

@@ -95,7 +95,6 @@ UNREACHED = {
     "GET /readyz": "Ray is not there",
     "GET /v1/selections/{selection_id}/log": NOT_STARTED,
     "GET /v1/plans/{plan_id}/log": NOT_STARTED,
-    "GET /v1/evaluations/{evaluation_id}/log": NOT_STARTED,
     "DELETE /v1/selections/{selection_id}": "it has not ended",
     "POST /v1/batches": "only a whole request in it is accepted, of which its schema says nothing",
     "POST /v1/evaluations": "only files and compressions that are there are accepted",

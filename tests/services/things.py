@@ -8,6 +8,7 @@ from tests.services.ending import succeed
 from tests.services.scripted_run import ARCHITECTURE
 from tests.services.searched import SHAPE, finished, make_search
 from workloads.documents.job_folder import JobFolder, ResultDocument, StudentDocument
+from workloads.spec.evaluation import BaselineDocument, EvaluationResult, SeedScore
 from workloads.spec.part import MOST_LENGTH
 
 
@@ -39,6 +40,18 @@ def make_things(service, make_request, folder):
     rows.write_text("".join(json.dumps({"text": f"row {n}", "label": n % 2}) + "\n" for n in range(8)))
     task = {"kind": "single", "train": [str(rows)], "test": [str(rows)], "text_columns": ["text"], "metric": "accuracy"}
     evaluation = {"model": {"compression": other.id, "student": "stu_1"}, "task": task}
+    evaluated = service.work.begin_attempt(service.evaluate(evaluation | {"keep_model": True}).id)
+    service.storage.write_bytes(JobFolder(service.storage, evaluated.id).path(DRIVER_LOG, 1), b"a line\n")
+    scores_of_seed = SeedScore(
+        seed=0, score=0.5, epoch=1, learning_rate=1e-4, validation_score=0.5, scores={}, device="cpu", seconds=1.0,
+        files=files,
+    )  # fmt: skip
+    found = EvaluationResult(
+        task="task", metric="accuracy", mean=0.5, seeds=[scores_of_seed], scored_on="test", rows=8, train_rows=7,
+        baseline=BaselineDocument(answer=1, score=0.5, scores={}), set_aside_rows=1, rows_in_training=0, params=1,
+        fingerprint="f", seconds=1.0,
+    )  # fmt: skip
+    succeed(service.work, evaluated.id, ResultDocument(status="succeeded", evaluation=found))
     return {
         "job_id": other.id,
         "student_id": "stu_1",
@@ -47,11 +60,14 @@ def make_things(service, make_request, folder):
         "selection_id": selection.id,
         "plan_id": service.plan(make_request()).id,
         "batch_id": batch.id,
-        "evaluation_id": service.evaluate(evaluation).id,
+        "evaluation_id": evaluated.id,
+        "model_id": f"{evaluated.id}-seed-0",
         "job_id to delete": service.cancel(service.submit(make_request()).id).id,
         "plan_id to delete": service.cancel(service.plan(make_request()).id).id,
         "batch_id to delete": service.cancel_batch(service.submit_batch(asked).id).id,
         "evaluation_id to delete": service.cancel(service.evaluate(evaluation).id).id,
+        "evaluation_id to cancel": service.evaluate(evaluation).id,
+        "evaluation_id to resume": service.cancel(service.evaluate(evaluation).id).id,
         "job_id to cancel": service.submit(make_request()).id,
         "job_id to resume": service.cancel(service.submit(make_request()).id).id,
     }

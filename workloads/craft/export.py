@@ -23,7 +23,7 @@ from workloads.shapes import teacher_files
 from workloads.shapes.architecture import Architecture
 from workloads.shapes.parameters import LEARNED_MAPS, place_of
 
-_MODEL_FILES = ("configuration_stillroom.py", "modeling_stillroom.py")
+MODEL_FILES = ("configuration_stillroom.py", "modeling_stillroom.py")
 
 
 def build_student(teacher: Teacher, architecture: Architecture, weights: dict[str, Tensor]) -> PreTrainedModel:
@@ -64,7 +64,7 @@ def export_student(
     student = build_student(teacher, architecture, weights)
     student.save_pretrained(folder)
     if not architecture.stock:
-        for name in _MODEL_FILES:
+        for name in MODEL_FILES:
             shutil.copyfile(Path(stillroom_model.__file__).parent / name, folder / name)
     for name in teacher_files.TOKENIZER_FILES:  # unchanged, so that they load wherever the teacher's tokenizer does
         if (teacher.folder / name).is_file():

@@ -1,34 +1,30 @@
-"""Evaluation of a model on a task with Ray: one Ray task per seed, in parallel; each score is saved at once.
+"""Evaluation of a model on a task: each seed's score is saved when the seed ends.
 
-The model and the tokenised rows are in the object store, one copy per node, so that workers need no storage. A seed
-with a saved score, from an earlier attempt or another job, is not fine-tuned again.
+A seed with a saved score, from an earlier attempt or another job, is not fine-tuned again. If models are to be kept, a
+seed's model is an artefact that has the seed's score as its summary.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+import shutil
 import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
-import structlog
 import torch
-from transformers import PreTrainedModel
 
-from cluster.launching import Launches, LostError
-from cluster.room import Reservation, options_in
-from workloads.craft.precision import set_up_torch
 from workloads.craft.tasks.data import task_fingerprint
-from workloads.craft.tasks.evaluating import EvaluationData, Reports, TaskModel, evaluate_seed, f1_average, prepare
+from workloads.craft.tasks.evaluating import EvaluationData, TaskModel, f1_average, prepare
+from workloads.craft.tasks.finetuning import head_config
+from workloads.craft.tasks.kept_model import ModelKeeper
 from workloads.craft.teacher import fetch_teacher
 from workloads.runs.attempt.leases import lease
-from workloads.runs.attempt.progress import Progress
-from workloads.runs.attempt.room import share_for
-from workloads.runs.attempt.run import Run
+from workloads.runs.attempt.run import JobAttempt
+from workloads.runs.evaluation_seeds import Outcome, run_seeds, seed_step
 from workloads.shapes import teacher_files
 from workloads.spec.errors import InputError
 from workloads.spec.evaluation import (
@@ -46,10 +42,6 @@ from workloads.storage.places import confined
 from workloads.storage.storage import Storage
 
 MODEL, ROWS = "model", "rows"
-TELL_SECONDS = 0.5
-"""Seconds between two progress reports of a worker."""
-
-_log = structlog.get_logger(__name__)
 
 
 def step_names(request: EvaluationRequest) -> list[str]:
@@ -57,21 +49,40 @@ def step_names(request: EvaluationRequest) -> list[str]:
     return [MODEL, ROWS, *map(seed_step, request.seeds)]
 
 
-def seed_step(seed: int) -> str:
-    """Name of the step that fine-tunes and scores with one seed."""
-    return f"seed-{seed}"
+@dataclass(frozen=True)
+class _Keys:
+    """Keys of an evaluation's results.
+
+    Attributes:
+        scores: The key of each seed's score.
+        models: The key of each seed's model; empty if models are not to be kept.
+        whole: The key of the whole result.
+    """
+
+    scores: dict[int, Key]
+    models: dict[int, Key]
+    whole: Key
+
+    @property
+    def by_seed(self) -> dict[int, Key]:
+        """The key of the artefact with each seed's score: that of its model, if it is to be kept."""
+        return self.models or self.scores
+
+    @property
+    def used(self) -> dict[str, list[str]]:
+        """Fingerprints of all of them, by stage."""
+        seeds = list(self.by_seed.values())
+        return {self.whole.stage: [self.whole.fingerprint], seeds[0].stage: [key.fingerprint for key in seeds]}
 
 
 def evaluate(
-    storage: Storage, request: AcceptedEvaluation, *, builder: str, progress: Progress, work: Path
+    attempt: JobAttempt, request: AcceptedEvaluation, work: Path
 ) -> tuple[EvaluationResult, dict[str, list[str]]]:
     """Evaluate a model. The caller must have joined the Ray cluster and declared the steps.
 
     Args:
-        storage: The storage of the student and of results.
+        attempt: The attempt, with the steps of :func:`step_names`.
         request: The evaluation's request.
-        builder: Names the job and attempt.
-        progress: Progress of the steps of :func:`step_names`.
         work: A local folder for temporary files.
 
     Returns:
@@ -82,26 +93,41 @@ def evaluate(
         OSError: The storage cannot be read or written.
     """
     assert ray.is_initialized(), "The caller connects to Ray."
+    run, progress = attempt.run, attempt.progress
+    storage, builder = run.storage, run.builder
     progress.start(MODEL)
     folder = _model_folder(storage, request, work)
     request = _with_length(request, folder)
     fingerprint = teacher_files.fingerprint(folder)
-    keys, whole = _keys(request, fingerprint)
+    keys = _keys(request, fingerprint)
     progress.finish(MODEL)
-    used = {whole.stage: [whole.fingerprint], "evaluation-seed": [key.fingerprint for key in keys.values()]}
-    if (found := artifacts.find(storage, whole)) is None:
+    if (found := _find_whole(storage, keys)) is None:
         waiting = "waiting for another job that evaluates this"
-        with lease(whole.fingerprint, builder, lambda: progress.note(ROWS, waiting)):
+        with lease(keys.whole.fingerprint, builder, lambda: progress.note(ROWS, waiting)):
             progress.note(ROWS, None)
-            if (found := artifacts.find(storage, whole)) is None:
-                result = _build(Run(storage, builder, progress), request, folder, fingerprint, keys)
-                found = artifacts.commit(storage, whole, builder, result.model_dump(mode="json"))
+            if (found := _find_whole(storage, keys)) is None:
+                result = _Building(attempt, request, folder, fingerprint, keys, work).build()
+                found = artifacts.commit(storage, keys.whole, builder, result.model_dump(mode="json"))
+    attempt.log.record_fingerprints(keys.used)
     if found.builder != builder:
         for step in step_names(request)[1:]:
             progress.reuse(step)
     # The task's name is no part of the key, so another job may have built the artefact under another name.
     own = {"task": request.task.name, "scored_on": request.task.scored_on}
-    return EvaluationResult.model_validate(found.summary | own), used
+    result = EvaluationResult.model_validate(found.summary | own)
+    if keys.models:  # another job may have built them again since the result was written
+        files = {seed: artifacts.load(storage, key.stage, key.fingerprint).files for seed, key in keys.models.items()}
+        seeds = [one.model_copy(update={"files": files[one.seed]}) for one in result.seeds]
+        result = result.model_copy(update={"seeds": seeds})
+    return result, keys.used
+
+
+def _find_whole(storage: Storage, keys: _Keys) -> Artifact | None:
+    """Find the whole result; one without all of its models counts as missing."""
+    found = artifacts.find(storage, keys.whole)
+    # All are looked up, since that marks them as used.
+    there = [artifacts.find(storage, key) is not None for key in keys.models.values()]
+    return found if all(there) else None
 
 
 def _model_folder(storage: Storage, request: AcceptedEvaluation, work: Path) -> Path:
@@ -134,8 +160,7 @@ def _with_length(request: AcceptedEvaluation, folder: Path) -> AcceptedEvaluatio
     return with_fitting_length(request, longest)
 
 
-def _keys(request: AcceptedEvaluation, fingerprint: str) -> tuple[dict[int, Key], Key]:
-    """Return the key of each seed's score, and the key of the whole result."""
+def _keys(request: AcceptedEvaluation, fingerprint: str) -> _Keys:
     try:
         task = task_fingerprint(request.task_spec(), TASK)
     except InputError as error:
@@ -145,36 +170,88 @@ def _keys(request: AcceptedEvaluation, fingerprint: str) -> tuple[dict[int, Key]
         "task": task | {"learning_rate": request.learning_rates},
         "set_aside": request.task.set_aside,
     }
-    keys = {seed: Key("evaluation-seed", inputs | {"seed": seed}) for seed in request.seeds}
-    return keys, Key("evaluation", inputs | {"seeds": request.seeds})
+
+    def by_seed(stage: str) -> dict[int, Key]:
+        return {seed: Key(stage, inputs | {"seed": seed}) for seed in request.seeds}
+
+    keep = {"keep_model": True} if request.keep_model else {}  # keys of requests without models stay as they were
+    return _Keys(
+        by_seed("evaluation-seed"),
+        by_seed("evaluation-model") if request.keep_model else {},
+        Key("evaluation", inputs | {"seeds": request.seeds} | keep),
+    )
 
 
-def _build(
-    run: Run, request: AcceptedEvaluation, folder: Path, fingerprint: str, keys: Mapping[int, Key]
-) -> EvaluationResult:
-    progress = run.progress
-    progress.start(ROWS)
-    try:
-        model = TaskModel.student(folder) if request.model.teacher is None else TaskModel.teacher(folder)
-    except InputError as error:
-        raise renamed(error, "teacher", "model.teacher") from error
-    params = model.model.num_parameters()
-    data = prepare(request, model)
-    progress.finish(ROWS)
-    done = {}
-    for seed, key in keys.items():
-        if (found := artifacts.find(run.storage, key)) is not None:
-            done[seed] = SeedScore.model_validate(found.summary)
-            progress.reuse(seed_step(seed))
+@dataclass(frozen=True)
+class _Building:
+    """The building of a result.
 
-    def keep(score: SeedScore) -> Artifact:
-        summary = score.model_dump(mode="json")
-        return artifacts.commit(run.storage, keys[score.seed], run.builder, summary, device=score.device)
+    Attributes:
+        attempt: Names the storage, the builder and the progress.
+        folder: Folder of the model.
+        fingerprint: Hash of the model's files.
+        work: A local folder for temporary files.
+    """
 
-    missing = [seed for seed in request.seeds if seed not in done]
-    if missing:
-        done |= {score.seed: score for score in _run(request, model.model, data, missing, keep, progress)}
-    return _result(request, data, [done[seed] for seed in request.seeds], params, fingerprint)
+    attempt: JobAttempt
+    request: AcceptedEvaluation
+    folder: Path
+    fingerprint: str
+    keys: _Keys
+    work: Path
+
+    def build(self) -> EvaluationResult:
+        """Fine-tune with the seeds that have no saved score, and sum up all."""
+        request, progress = self.request, self.attempt.progress
+        progress.start(ROWS)
+        try:
+            model = TaskModel.student(self.folder) if request.model.teacher is None else TaskModel.teacher(self.folder)
+        except InputError as error:
+            raise renamed(error, "teacher", "model.teacher") from error
+        params = model.model.num_parameters()
+        data = prepare(request, model)
+        progress.finish(ROWS)
+        done = {}
+        for seed in request.seeds:
+            if (found := self._find_seed(seed)) is not None:
+                self._record(found)
+                done[seed] = SeedScore.model_validate(found.summary)
+                progress.reuse(seed_step(seed))
+        missing = [seed for seed in request.seeds if seed not in done]
+        if missing:
+            keeper = ModelKeeper(self.folder, head_config(model.model.config, data.task), data.classes, request)
+            keep = functools.partial(self._keep, keeper)
+            done |= {score.seed: score for score in run_seeds(request, model.model, data, missing, keep, progress)}
+        return _result(request, data, [done[seed] for seed in request.seeds], params, self.fingerprint)
+
+    def _find_seed(self, seed: int) -> Artifact | None:
+        storage, key = self.attempt.run.storage, self.keys.by_seed[seed]
+        if (found := artifacts.find(storage, key)) is not None or self.keys.models:
+            return found
+        # An evaluation that has kept its models has the score of this one.
+        other = artifacts.find(storage, Key("evaluation-model", key.inputs))
+        return None if other is None else artifacts.commit(
+            storage, key, self.attempt.run.builder, other.summary, device=other.device
+        )  # fmt: skip
+
+    def _keep(self, keeper: ModelKeeper, outcome: Outcome) -> None:
+        """Save a seed's score, and its model if it is to be kept."""
+        run, score = self.attempt.run, outcome.score
+        key = self.keys.by_seed[score.seed]
+        if outcome.weights is not None:
+            folder = self.work / seed_step(score.seed)
+            weights = {name: torch.tensor(array) for name, array in outcome.weights.items()}
+            keeper.save(folder, weights, score)
+            run.storage.upload(folder, artifacts.build_folder(key, run.builder))
+            shutil.rmtree(folder)
+        self._record(artifacts.commit(run.storage, key, run.builder, score.model_dump(mode="json"), score.device))
+
+    def _record(self, made: Artifact) -> None:
+        """Count what is stored now, so that an attempt that does not end has it counted too."""
+        log, progress = self.attempt.log, self.attempt.progress
+        log.record(made)
+        if (stored := log.bytes_built()) is not None:
+            progress.stored(stored)
 
 
 def _result(
@@ -199,179 +276,3 @@ def _result(
         fingerprint=fingerprint,
         seconds=round(math.fsum(one.seconds for one in seeds), 3),
     )
-
-
-@dataclass(frozen=True)
-class _Report:
-    """Progress report of a seed, with ``metrics`` at the end of an epoch."""
-
-    seed: int
-    done: int
-    total: int
-    metrics: dict[str, float] | None = None
-
-
-@dataclass(frozen=True)
-class _Shared:
-    """Inputs of every worker except the weights: the model without weights, and how to run it."""
-
-    model: PreTrainedModel
-    request: EvaluationRequest
-    cpus: int
-    gpu: bool
-
-
-@dataclass(frozen=True)
-class _Seed:
-    """A seed to fine-tune with, and the resources that its worker needs."""
-
-    seed: int
-    needs: dict[str, float]
-    retries: int = 1
-
-    @property
-    def names(self) -> tuple[str]:
-        """Name of its step."""
-        return (seed_step(self.seed),)
-
-
-class _SeedTasks:
-    """Launcher of seeds on Ray, one task each.
-
-    Args:
-        arguments: Refs to the arguments of :func:`_evaluate_seed` before and after the seed.
-        keep: Called with each score.
-    """
-
-    def __init__(self, arguments: tuple[Sequence[Any], Sequence[Any]], keep: Callable[[SeedScore], None]) -> None:
-        self._before, self._after = arguments
-        self._keep = keep
-
-    def reserve(self, work: _Seed) -> Reservation:
-        return Reservation([work.needs])
-
-    def start(self, work: _Seed, room: Any) -> _SeedTask:
-        task = ray.remote(max_retries=0)(_evaluate_seed).options(**options_in(room.group, work.needs))
-        return _SeedTask(task.remote(*self._before, work.seed, *self._after), room, self._keep)
-
-
-@dataclass(frozen=True)
-class _SeedTask:
-    """A running task of a seed, and the room that it runs in."""
-
-    reference: Any
-    room: Reservation
-    keep: Callable[[SeedScore], None]
-
-    def ended(self) -> tuple[bool, BaseException | None]:
-        if not ray.wait([self.reference], timeout=0)[0]:
-            return False, None
-        self.room.release()
-        try:
-            self.keep(ray.get(self.reference))
-        except ray.exceptions.RayTaskError as error:  # raised by the task
-            return True, error
-        except ray.exceptions.RayError as error:  # a loss of its worker or node
-            return True, LostError(error)
-        return True, None
-
-    def cancel(self) -> None:
-        ray.cancel(self.reference, force=True)
-        self.room.release()
-
-
-def _run(
-    request: AcceptedEvaluation,
-    model: PreTrainedModel,
-    data: EvaluationData,
-    seeds: Sequence[int],
-    keep: Callable[[SeedScore], Any],
-    progress: Progress,
-) -> list[SeedScore]:
-    """Fine-tune with these seeds, as many at a time as fit on the cluster."""
-    # The share is computed for all seeds, so that seeds left after a restart give the same scores.
-    share = share_for("seeds", runs=len(request.seeds))
-    # Read-only in the workers; workers of one node share one copy.
-    weights = ray.put({name: tensor.numpy() for name, tensor in model.state_dict().items()})
-    shared = ray.put(_Shared(model.to("meta"), request, share.cpus, share.gpus > 0))
-    scores: list[SeedScore] = []
-
-    def show_reports() -> list[str]:
-        """Show what the workers have reported since the last call, and return the names of their steps."""
-        taken: list[_Report] = ray.get(reports.take.remote())
-        for report in taken:
-            _show(report, progress)
-        return [seed_step(report.seed) for report in taken]
-
-    def ended(score: SeedScore) -> None:
-        keep(score)
-        show_reports()  # all of the seed's have arrived, and later they would show its step as running for ever
-        progress.finish(seed_step(score.seed))
-        progress.event("seed", f"Seed {score.seed} scores {score.score:.4f}.", **score.model_dump())
-        scores.append(score)
-
-    def waiting(names: Sequence[str], why: str | None) -> None:
-        for name in names:
-            progress.wait(name, why)
-
-    _log.info("fine_tuning", seeds=list(seeds), needs=share.needs)
-    reports = ray.remote(num_cpus=0)(_Reports).remote()
-    tasks = _SeedTasks(((shared, weights, ray.put(data)), (reports,)), ended)
-    launches = Launches([_Seed(seed, share.needs) for seed in seeds], share.runs_at_once, tasks, waiting)
-    try:
-        while not launches.go_on():
-            launches.works(show_reports())
-            time.sleep(TELL_SECONDS)
-    finally:
-        launches.close()
-        ray.kill(reports)
-    return scores
-
-
-class _Reports:
-    """Actor that collects the workers' reports. Workers do not wait for it: a waiting task gives up its CPUs."""
-
-    def __init__(self) -> None:
-        self._reports: list[_Report] = []
-
-    def add(self, report: _Report) -> None:
-        """Add a report."""
-        self._reports.append(report)
-
-    def take(self) -> list[_Report]:
-        """Remove and return all reports, oldest first."""
-        taken, self._reports = self._reports, []
-        return taken
-
-
-def _show(report: _Report, progress: Progress) -> None:
-    step = seed_step(report.seed)
-    if report.done == 0:
-        progress.start(step, report.total, "steps")
-    progress.advance(step, report.done, report.total)
-    if report.metrics is not None:
-        progress.point(step, report.done, report.total, report.metrics)
-
-
-def _evaluate_seed(
-    shared: _Shared, weights: dict[str, Any], rows: EvaluationData, seed: int, reports: Any
-) -> SeedScore:
-    set_up_torch(shared.cpus)
-    base = shared.model
-    base.load_state_dict({name: torch.tensor(array) for name, array in weights.items()}, assign=True)
-    told, last = 0.0, None
-
-    def report(done: int, total: int) -> None:
-        nonlocal told, last
-        if time.monotonic() - told >= TELL_SECONDS or done == total:
-            told = time.monotonic()
-            last = reports.add.remote(_Report(seed, done, total))
-
-    def epoch_report(done: int, total: int, metrics: dict[str, float]) -> None:
-        nonlocal last
-        last = reports.add.remote(_Report(seed, done, total, metrics))
-
-    device = torch.device("cuda" if shared.gpu else "cpu")
-    score = evaluate_seed(base, rows, shared.request, seed, device, Reports(report, epoch_report))
-    ray.get(last)  # so that no report arrives after the end of its seed
-    return score

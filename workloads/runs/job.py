@@ -111,11 +111,9 @@ def _evaluate(request: AcceptedEvaluation, attempt: JobAttempt) -> ResultDocumen
     attempt.progress.declare(step_names(request))
     attempt.progress.event("started", f"Attempt {attempt.number} of an evaluation on {request.task.name}.")
     with _work_folder() as work:
-        run = attempt.run
-        found, made = evaluate(run.storage, request, builder=run.builder, progress=run.progress, work=work)
-    attempt.log.record_fingerprints(made)
+        found, used = evaluate(attempt, request, work)
     attempt.progress.event("succeeded", f"{found.metric} {found.mean:.4f}, {len(found.seeds)} seeds.")
-    return ResultDocument(status="succeeded", evaluation=found, artifacts=attempt.log.fingerprints())
+    return ResultDocument(status="succeeded", evaluation=found, artifacts=used)
 
 
 def _compress(order: OrderDocument, request: CompressionRequest, attempt: JobAttempt) -> ResultDocument:

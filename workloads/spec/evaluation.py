@@ -172,6 +172,11 @@ class EvaluationRequest(Part):
         le=MOST_LENGTH,
         description="Tokens of a row; longer texts are cut. Default: 128, or the model's longest input if shorter.",
     )
+    keep_model: bool = Field(
+        False,
+        description="Keep the fine-tuned model of each seed: a folder that transformers loads with its head, and that "
+        "can be a teacher.",
+    )
     labels: Labels = Field(default_factory=dict, description="Free labels, to find the job by.")
 
     @field_validator("seeds", "learning_rates")
@@ -279,6 +284,7 @@ class SeedScore(_Document):
     scores: dict[str, float] = Field(description="Scores on the rows to score on, by every metric of the kind.")
     device: str
     seconds: float
+    files: str | None = Field(None, description="Folder of the fine-tuned model; null if it is not kept.")
 
 
 class BaselineDocument(_Document):

@@ -2,10 +2,11 @@
 
 import { actions } from "../actions.js";
 import { get, path } from "../api.js";
+import { download } from "../download.js";
 import { announce, h, replace, whenChanged } from "../dom.js";
 import { trimmed, when, whole } from "../format.js";
 import { poll } from "../poll.js";
-import { badge, copyable, errorPart, facts, hasEnded, opens, section, table, took } from "../widgets.js";
+import { actionButton, badge, copyable, errorPart, facts, hasEnded, opens, section, table, took } from "../widgets.js";
 import { modelLink, scoreText } from "./evaluations.js";
 import { logPart } from "./log.js";
 import { Steps } from "./steps.js";
@@ -16,7 +17,7 @@ export function evaluationView({ id }, _query, signal) {
   const results = h("div");
   const draw = whenChanged((one) => {
     replace(place, head(one, wake));
-    replace(results, one.result && scores(one.result), opens("The request", copyable("the request as JSON", JSON.stringify(one.request, null, 2))));
+    replace(results, one.result && scores(one.result), one.result && models(one), opens("The request", copyable("the request as JSON", JSON.stringify(one.request, null, 2))));
   });
   let status = null;
   let busy = null;
@@ -57,9 +58,29 @@ function head(one, wake) {
       wake,
       losses: {
         cancel: "Seeds that have ended are kept: it can be resumed later.",
-        delete: "Its record goes; the scores of its seeds stay for the same evaluation asked for again.",
+        delete: "Its record goes; the scores and models of its seeds stay until they are pruned, for the same evaluation asked for again.",
       },
     }),
+  );
+}
+
+function models(one) {
+  const kept = one.result.seeds.filter(({ files }) => files);
+  if (!kept.length) return null;
+  return section(
+    "Fine-tuned models",
+    table(
+      "Models of the seeds",
+      ["Seed", "Folder on the service’s storage", ""],
+      kept.map(({ seed, files }) => [
+        seed,
+        copyable(`the folder of seed ${seed}`, files),
+        actionButton("Download", () => download(`${path("evaluations", one.id, "models", `${one.id}-seed-${seed}`)}/archive`, `${one.id}-seed-${seed}.tar`), {
+          "aria-label": `Download the model of seed ${seed}`,
+        }),
+      ]),
+      "",
+    ),
   );
 }
 

@@ -21,7 +21,7 @@ def _result(scores):
     seeds = [
         SeedScore(
             seed=seed, score=score, epoch=1, learning_rate=5e-5, validation_score=score, scores={"accuracy": score},
-            device="CPU", seconds=1,
+            device="CPU", seconds=1, files=f"artifacts/evaluation-model/{seed}/builds/evl_x-1" if seed else None,
         )
         for seed, score in enumerate(scores)
     ]  # fmt: skip
@@ -74,6 +74,8 @@ def test_a_student_is_evaluated_from_its_card_and_followed_to_its_scores(
     )
     expect(page.get_by_text("accuracy 0.85 ± 0.071")).to_be_visible()
     expect(page.get_by_role("row", name="1 0.9 accuracy 0.9")).to_be_visible()
+    expect(page.locator("section", has_text="Fine-tuned models").locator("tbody tr")).to_have_count(1)
+    expect(page.get_by_role("button", name="Download the model of seed 1")).to_be_visible()
     page.get_by_role("link", name="stu_one").click()
     student = page.locator("[data-student=stu_one]")
     expect(student).to_contain_text("reviews: accuracy 0.85 ± 0.071")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import signal
 import statistics
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.workloads.runs.scenes import House
 from tests.workloads.task_files import write_words
@@ -115,3 +117,41 @@ def test_a_student_whose_files_are_gone_is_told_by_its_field(desk: Desk) -> None
     assert (result.error.code, result.error.field) == ("invalid_input", "model.student")
     assert result.error.remedy
     assert [step.status for step in desk.house.progress("evl_gone").steps] == ["failed", *["pending"] * 4]
+
+
+def test_kept_models_are_folders_with_their_scores_counted_found_again_and_taken_as_teachers(desk: Desk) -> None:
+    house, asked = desk.house, desk.request(seeds=[3, 5], epochs=1, keep_model=True)
+    code, result = house.run("evl_k", 1, asked, ORDER)
+    assert code == 0
+    assert result.evaluation is not None
+    folders = [one.files for one in result.evaluation.seeds]
+    assert all(folder is not None and folder.startswith("artifacts/evaluation-model/") for folder in folders)
+    assert set(result.artifacts) == {"evaluation", "evaluation-model"}
+    sizes = [house.storage.bytes_below(str(folder)) for folder in folders]
+    assert result.stored_bytes is not None
+    assert result.stored_bytes >= sum(sizes) > 2 * (house.teacher / "model.safetensors").stat().st_size
+    for seed, folder in zip(result.evaluation.seeds, folders, strict=True):
+        place = Path(house.storage.path(str(folder)))
+        model, info = AutoModelForSequenceClassification.from_pretrained(place, output_loading_info=True)
+        assert not info["missing_keys"] and not info["unexpected_keys"]
+        rows = list(csv.DictReader(Path(desk.test).read_text().splitlines()))
+        tokens = AutoTokenizer.from_pretrained(place)(
+            [row["sentence"] for row in rows], padding=True, return_tensors="pt"
+        )
+        with torch.no_grad():
+            answers = model(**tokens).logits.argmax(-1).tolist()
+        right = [model.config.id2label[one] == row["label"] for one, row in zip(answers, rows, strict=True)]
+        assert statistics.fmean(right) == pytest.approx(seed.scores["accuracy"], abs=0.02)
+
+    # Scores without models follow from it, and so does the whole asked for again; a missing model is made again.
+    code, plain = house.run("evl_p", 1, desk.request(seeds=[3, 5], epochs=1), ORDER)
+    assert plain.evaluation is not None
+    assert [one.score for one in plain.evaluation.seeds] == [one.score for one in result.evaluation.seeds]
+    assert [one.files for one in plain.evaluation.seeds] == [None, None]
+    assert all(step.reused for step in house.progress("evl_p").steps if step.name.startswith("seed-"))
+    house.storage.remove(str(folders[0]).partition("/builds/")[0])
+    code, again = house.run("evl_k", 2, asked, ORDER)
+    assert again.evaluation is not None
+    steps = {step.name: step.reused for step in house.progress("evl_k", 2).steps}
+    assert (steps["seed-3"], steps["seed-5"]) == (False, True)
+    assert [one.files for one in again.evaluation.seeds] == [str(folders[0]).replace("evl_k-1", "evl_k-2"), folders[1]]

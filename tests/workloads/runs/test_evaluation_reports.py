@@ -6,7 +6,7 @@ from pathlib import Path
 
 from workloads.documents.job_folder import JobFolder
 from workloads.runs.attempt.progress import Progress
-from workloads.runs.evaluation import _Report, _show, seed_step
+from workloads.runs.evaluation_seeds import _Report, _show, seed_step
 from workloads.storage.storage import Storage
 
 

@@ -27,7 +27,7 @@ from workloads.shapes.architecture import Architecture, Vocabulary
 from workloads.shapes.layouts import OWN_LAYOUT
 from workloads.shapes.teacher_config import stock_family
 
-_AUTO_MAP = {
+AUTO_MAP = {
     "AutoConfig": "configuration_stillroom.StillroomConfig",
     "AutoModel": "modeling_stillroom.StillroomModel",
     "AutoModelForMaskedLM": "modeling_stillroom.StillroomForMaskedLM",
@@ -76,7 +76,7 @@ class Stillroom(Encoder):
             layer_norm_eps=facts.layer_norm_eps,
             pad_token_id=facts.pad_token_id,
             tokenizer_class=getattr(teacher_config, "tokenizer_class", None) or _TOKENIZERS[vocabulary.family],
-            auto_map=dict(_AUTO_MAP),
+            auto_map=dict(AUTO_MAP),
         )
         with torch.random.fork_rng(devices=[]):  # the initial values are random, and replaced below
             model = StillroomModel(config)

@@ -227,18 +227,33 @@ def evaluate_seed(
     Raises:
         InputError: Fine-tuning diverged with every learning rate.
     """
-    return evaluate_rows(base, data, request, seed, device, reports)[0]
+    return fine_tune(base, data, request, seed, device, reports).score
 
 
-def evaluate_rows(
+@dataclass(frozen=True)
+class FineTuned:
+    """The result of one fine-tuning.
+
+    Attributes:
+        score: Scores of the chosen model.
+        answers_M: Its answer to each row scored on: a class, or a value.
+        model: The chosen model, with its head.
+    """
+
+    score: SeedScore
+    answers_M: Values
+    model: PreTrainedModel
+
+
+def fine_tune(
     base: PreTrainedModel,
     data: EvaluationData,
     request: EvaluationRequest,
     seed: int,
     device: torch.device,
     reports: Reports = Reports(),
-) -> tuple[SeedScore, Values]:
-    """Do what :func:`evaluate_seed` does, and give the answer to each row scored on as well: ``[M]``."""
+) -> FineTuned:
+    """Do the work of :func:`evaluate_seed`, and return the model and its answers too."""
     begun, done, total = time.monotonic(), 0, steps_in_all(request, data)
     best: _Best | None = None
 
@@ -279,7 +294,7 @@ def evaluate_rows(
         device=device.type,
         seconds=round(time.monotonic() - begun, 3),
     )
-    return score, answers_M
+    return FineTuned(score, answers_M, tuning.model)
 
 
 @dataclass(frozen=True)

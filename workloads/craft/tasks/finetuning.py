@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from workloads.craft.families import family_of
 from workloads.craft.precision import autocast, has_bfloat16
@@ -46,9 +46,7 @@ def classifier(base: PreTrainedModel, task: EncodedTask, seed: int) -> PreTraine
         task: The task, for the number of outputs of the head.
         seed: Seed of the head's initial values (and of the pooler's, if the head needs one and ``base`` has none).
     """
-    config = copy.deepcopy(base.config)
-    config.num_labels = task.outputs
-    config.problem_type = "regression" if task.regression else "single_label_classification"
+    config = head_config(base.config, task)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = family_of(config.model_type).classifier(config)
@@ -58,6 +56,14 @@ def classifier(base: PreTrainedModel, task: EncodedTask, seed: int) -> PreTraine
     odd = [name for name in (*lacking, *left) if not name.startswith("pooler.")]
     assert not odd, odd
     return model
+
+
+def head_config(base: PreTrainedConfig, task: EncodedTask) -> PreTrainedConfig:
+    """Copy a model's configuration and add the head of a task."""
+    config = copy.deepcopy(base)
+    config.num_labels = task.outputs
+    config.problem_type = "regression" if task.regression else "single_label_classification"
+    return config
 
 
 class FineTuning:
