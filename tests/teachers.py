@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -22,7 +25,12 @@ SENTENCES = [
 ]
 
 _PREFIX = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "mpnet": "MPNet"}
-_SUFFIX = {None: "Model", "masked-lm": "ForMaskedLM", "classification": "ForSequenceClassification"}
+_SUFFIX = {
+    None: "Model",
+    "masked-lm": "ForMaskedLM",
+    "classification": "ForSequenceClassification",
+    "token-classification": "ForTokenClassification",
+}
 _BERT_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 _ROBERTA_TOKENS = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
 
@@ -40,11 +48,14 @@ def make_teacher(
     seed: int = 0,
     pooler: bool = True,
     head: str | None = None,
+    labels: int = 3,
+    **settings: Any,
 ) -> Path:
     """Save a random teacher of ``family`` with its tokenizer in ``folder`` and return it.
 
-    Biases and norms are random too, so that mixed-up weights show. ``head`` is ``masked-lm`` or
-    ``classification`` (3 classes); with a head, the pooler is that of the stock class.
+    Biases and norms are random too, so that mixed-up weights show. ``head`` is ``masked-lm``,
+    ``classification`` or ``token-classification`` (with ``labels``); with a head, the pooler is that of the stock
+    class. ``settings`` are further ones of the configuration.
     """
     tokenizer = make_tokenizer(family, vocab_size)
     options: dict[str, Any] = {} if family == "mpnet" else {"type_vocab_size": 2 if family == "bert" else 1}
@@ -57,8 +68,9 @@ def make_teacher(
         max_position_embeddings=positions,
         pad_token_id=tokenizer.pad_token_id,
         layer_norm_eps=1e-12 if family == "bert" else 1e-5,
-        num_labels=3,
+        num_labels=labels,
         **options,
+        **settings,
     )
     kind = getattr(transformers, f"{_PREFIX[family]}{_SUFFIX[head]}")
     with torch.random.fork_rng():
@@ -69,6 +81,64 @@ def make_teacher(
                 parameter.add_(0.1 * torch.randn_like(parameter))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def add_modules(
+    folder: Path,
+    *,
+    pooling: str = "mean",
+    dense: Sequence[tuple[int, str]] = (),
+    normalize: bool = True,
+    transformer: str = "",
+    **settings: Any,
+) -> Path:
+    """Write the files that make a teacher's folder one of sentence-transformers, in the layout of version 2.
+
+    Args:
+        folder: The folder of the model.
+        pooling: Kind of pooling, as version 6 names it.
+        dense: Widths and activations (classes of torch.nn) of Dense modules, with random weights.
+        normalize: Whether there is a Normalize.
+        transformer: Sub-folder that the model is moved to; empty for none.
+        settings: Content of config_sentence_transformers.json; ``max_seq_length`` goes to the Transformer's settings.
+    """
+    config = json.loads((folder / "config.json").read_text())
+    own = {name: settings.pop(name) for name in ("max_seq_length", "do_lower_case") if name in settings}
+    if transformer:
+        files = list(folder.iterdir())
+        (folder / transformer).mkdir()
+        for file in files:
+            file.rename(folder / transformer / file.name)
+    (folder / transformer / "sentence_bert_config.json").write_text(json.dumps(own))
+    width, modules = config["hidden_size"], [("Transformer", transformer), ("Pooling", "1_Pooling")]
+    generator = torch.Generator().manual_seed(1)
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(
+        json.dumps({"embedding_dimension": width, "pooling_mode": pooling, "include_prompt": True})
+    )
+    for outputs, activation in dense:
+        path = f"{len(modules)}_Dense"
+        (folder / path).mkdir()
+        facts = {"in_features": width, "out_features": outputs, "bias": True}
+        named = f"torch.nn.modules.{'linear' if activation == 'Identity' else 'activation'}.{activation}"
+        (folder / path / "config.json").write_text(json.dumps({**facts, "activation_function": named}))
+        weight = torch.randn(outputs, width, generator=generator) / width**0.5
+        bias = 0.1 * torch.randn(outputs, generator=generator)
+        save_file({"linear.weight": weight, "linear.bias": bias}, folder / path / "model.safetensors")
+        modules.append(("Dense", path))
+        width = outputs
+    if normalize:
+        modules.append(("Normalize", f"{len(modules)}_Normalize"))
+    (folder / "modules.json").write_text(
+        json.dumps(
+            [
+                {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{name}"}
+                for index, (name, path) in enumerate(modules)
+            ]
+        )
+    )
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(settings))
     return folder
 
 

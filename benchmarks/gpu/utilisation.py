@@ -168,7 +168,7 @@ def _counted(trainer: GroupTrainer, length: int) -> Iterator[list[tuple[float, f
 def _macs(shape: TeacherShape, one: Architecture, wants: Wants, length: int) -> tuple[int, int]:
     """Count the multiply-accumulates of a row: those of a whole forward, and those of what is wanted of it."""
     whole, depth, last = student_cost(shape, one, length).flops, len(one.layers), one.layers[-1]
-    if wants.output or wants.logits or depth in wants.hidden:
+    if wants.output or wants.head or depth in wants.hidden:
         return whole, whole
     assert depth in wants.relations, wants
     longer = replace(one, layers=(*one.layers, last))

@@ -136,7 +136,7 @@ def _teacher_seconds(teacher: Teacher, objective: Objective, batch: Batch, devic
 
     @torch.no_grad()
     def read() -> None:
-        teacher.family.read(teacher.model, on_device, objective.teacher_wants)
+        teacher.read(on_device, objective.teacher_wants)
 
     read()
     return min(_seconds(read, device) for _ in range(STEPS))

@@ -10,6 +10,7 @@ from torch import Tensor
 from workloads.shapes.architecture import Architecture
 from workloads.shapes.parameters import (
     EMBEDDINGS,
+    HEAD,
     LEARNED_MAPS,
     POOLER,
     RELATIVE_BIAS,
@@ -49,7 +50,7 @@ def cut(weights: Mapping[str, Tensor], architecture: Architecture, labels: Seque
         for part in layer_parts(layer):
             for name, axes in part.parameters.items():
                 take(layer_name(new, name), layer_name(old, name), axes, {**whole, **widths(layer)})
-    take_shared(RELATIVE_BIAS, POOLER, *LEARNED_MAPS)
+    take_shared(RELATIVE_BIAS, POOLER, *HEAD, *LEARNED_MAPS)
     return result
 
 

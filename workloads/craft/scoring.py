@@ -62,7 +62,7 @@ class Heldout:
     def read(cls, teacher: Teacher, objective: Objective, batches: Sequence[Batch]) -> Heldout:
         """Run the teacher on every batch, on the device of both; the signals are the same for every head order."""
         with fast_models():
-            signals = [teacher.family.read(teacher.model, batch, objective.teacher_wants) for batch in batches]
+            signals = [teacher.read(batch, objective.teacher_wants) for batch in batches]
         return cls(tuple(batches), tuple(signals), cls.count(objective, batches))
 
     @staticmethod

@@ -48,14 +48,14 @@ class Wants:
         hidden: Layers whose outputs are wanted; 0 is the embeddings' output.
         insides: Layers of a teacher, from 1, whose heads' contexts and feed-forward pre-activations are wanted.
         output: Whether the last layer's output is wanted.
-        logits: Whether the head's logits are wanted (the model must have been loaded with a head).
+        head: Whether the head's output is wanted (the model must have been opened with a head).
     """
 
     relations: frozenset[int] = frozenset()
     hidden: frozenset[int] = frozenset()
     insides: frozenset[int] = frozenset()
     output: bool = False
-    logits: bool = False
+    head: bool = False
 
     def __or__(self, other: Wants) -> Wants:
         """Return the union of two sets of wanted signals."""
@@ -64,7 +64,7 @@ class Wants:
             self.hidden | other.hidden,
             self.insides | other.insides,
             self.output or other.output,
-            self.logits or other.logits,
+            self.head or other.head,
         )
 
 
@@ -80,7 +80,8 @@ class Signals:
         contexts: By layer, the attention-weighted values, all heads side by side, ``[B, L, A]``.
         inner: By layer, the input of the feed-forward activation, ``[B, L, F]``.
         output_BLH: The last layer's output.
-        logits: The head's logits: ``[B, L, vocabulary]`` or ``[B, classes]``.
+        head: The head's output: logits ``[B, classes]``, ``[B, L, classes]`` or ``[B, L, vocabulary]``, or vectors
+            ``[B, dimensions]``.
         layers: Number of layers of the model.
     """
 
@@ -91,7 +92,7 @@ class Signals:
     contexts: dict[int, Tensor] = field(default_factory=dict)
     inner: dict[int, Tensor] = field(default_factory=dict)
     output_BLH: Tensor | None = None
-    logits: Tensor | None = None
+    head: Tensor | None = None
     layers: int = 0
 
     def to(self, device: torch.device) -> Signals:
@@ -100,8 +101,8 @@ class Signals:
         def moved(part: dict[int, Tensor]) -> dict[int, Tensor]:
             return {layer: x.to(device, non_blocking=True) for layer, x in part.items()}
 
-        whole = (self.output_BLH, self.logits)
-        output, logits = (None if x is None else x.to(device, non_blocking=True) for x in whole)
+        whole = (self.output_BLH, self.head)
+        output, head = (None if x is None else x.to(device, non_blocking=True) for x in whole)
         return Signals(
             moved(self.queries),
             moved(self.keys),
@@ -110,6 +111,6 @@ class Signals:
             moved(self.contexts),
             moved(self.inner),
             output,
-            logits,
+            head,
             self.layers,
         )

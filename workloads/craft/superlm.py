@@ -20,8 +20,11 @@ from transformers.activations import ACT2FN
 from workloads.craft.cutting import cut, cut_student, with_fresh_layers
 from workloads.craft.dropout import Dropout
 from workloads.craft.elastic import FlatParameters, embedding, layer_norm, linear, linears
+from workloads.craft.heads import run_head
 from workloads.craft.signals import Batch, Signals, Wants
 from workloads.shapes.architecture import Architecture
+from workloads.shapes.heads import Head
+from workloads.shapes.parameters import place_of
 from workloads.shapes.search_space import Space
 
 
@@ -35,12 +38,14 @@ class Wiring:
         positions: Maps ``input_ids`` ``[B, L]`` to position ids, ``[B, L]`` or ``[1, L]``.
         relative_buckets: Maps a length L to the bucket of each query-key distance, ``[L, L]``; to None in families
             without a relative bias.
+        head: The head of every student; None for encoders alone.
     """
 
     layer_norm_eps: float
     activation: str
     positions: Callable[[Tensor], Tensor]
     relative_buckets: Callable[[int], Tensor | None]
+    head: Head | None = None
 
 
 class SuperLM(nn.Module):
@@ -76,13 +81,12 @@ class SuperLM(nn.Module):
         Args:
             batch: Token rows ``[B, L]``.
             architecture: The subnet.
-            wants: The signals to return (no logits); layers are numbered as in the subnet.
+            wants: The signals to return; layers are numbered as in the subnet.
             dropout: Masks for these rows and this subnet, applied where BERT applies dropout; None for no dropout.
 
         Returns:
             The signals, in the widths of the subnet.
         """
-        assert not wants.logits, "a SuperLM has no head"
         queries: dict[int, Tensor] = {}
         keys: dict[int, Tensor] = {}
         values: dict[int, Tensor] = {}
@@ -93,7 +97,7 @@ class SuperLM(nn.Module):
         if 0 in wants.hidden:
             hidden[0] = x_BLH
         bias = self._attention_bias(batch, max(layer.heads for layer in architecture.layers), x_BLH.dtype)
-        through = len(architecture.layers) if wants.output else max(wants.hidden, default=0)
+        through = len(architecture.layers) if wants.output or wants.head else max(wants.hidden, default=0)
         projected_last = max(wants.relations, default=0)
         for number, layer in enumerate(architecture.layers, start=1):
             if number > max(through, projected_last):
@@ -112,7 +116,8 @@ class SuperLM(nn.Module):
             if number in wants.hidden:
                 hidden[number] = x_BLH
         output = x_BLH if wants.output else None
-        return Signals(queries, keys, values, hidden, output_BLH=output, layers=len(architecture.layers))
+        head = self._head(x_BLH, batch.mask_BL) if wants.head else None
+        return Signals(queries, keys, values, hidden, output_BLH=output, head=head, layers=len(architecture.layers))
 
     def learned_map(self, name: str, x_BH: Tensor) -> Tensor:
         """Apply a learned map to a subnet's hidden states ``[..., H]``: ``[..., outputs of the map]``."""
@@ -197,6 +202,17 @@ class SuperLM(nn.Module):
         if dropout is not None:
             fed = dropout.output(fed, index)
         return self._norm(fed + x_BLH, f"{prefix}.output_norm")
+
+    def _head(self, x_BLH: Tensor, mask_BL: Tensor | None) -> Tensor:
+        assert self.wiring.head is not None, "the SuperLM has no head"
+
+        def linear_of(name: str, x: Tensor) -> Tensor:
+            weight = self.flat[f"{name}.weight"]
+            # The pooler's outputs are hidden dimensions, of which the subnet has the leading ones; others are whole.
+            cut = place_of(f"{name}.weight").axes[0] == "hidden"
+            return self._linear(x, name, x.shape[-1] if cut else weight.shape[0])
+
+        return run_head(self.wiring.head, x_BLH, mask_BL, linear_of)
 
     def _linear(self, x: Tensor, name: str, outputs: int) -> Tensor:
         return linear(x, self.flat[f"{name}.weight"], self.flat[f"{name}.bias"], outputs)

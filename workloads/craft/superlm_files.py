@@ -14,6 +14,7 @@ from workloads.craft.importance import Order, apply_order
 from workloads.craft.objectives.term import LearnedMap
 from workloads.craft.superlm import SuperLM, Wiring
 from workloads.craft.teacher import Teacher
+from workloads.shapes.parameters import head_parts
 from workloads.shapes.search_space import Space
 
 FILE = "superlm.safetensors"
@@ -30,7 +31,7 @@ class Built:
 def wiring_of(teacher: Teacher) -> Wiring:
     """Return the settings of the teacher's family that a forward pass needs beside the weights."""
     facts = teacher.facts
-    return Wiring(facts.layer_norm_eps, facts.activation, facts.positions, facts.relative_buckets)
+    return Wiring(facts.layer_norm_eps, facts.activation, facts.positions, facts.relative_buckets, teacher.shape.head)
 
 
 def build_superlm(teacher: Teacher, space: Space, *, order: Order | None, maps: Iterable[LearnedMap] = ()) -> Built:
@@ -50,9 +51,12 @@ def build_superlm(teacher: Teacher, space: Space, *, order: Order | None, maps: 
         weights = apply_order(weights, order)
     hidden = teacher.shape.hidden_size
     places = torch.arange(hidden) if order is None else order.hidden
-    for one in maps:
-        weights[f"{one.name}.weight"] = torch.eye(hidden)[:, places].repeat(one.copies, 1)
-        weights[f"{one.name}.bias"] = torch.zeros(one.copies * hidden)
+    added = {one.name: one.copies for one in maps}
+    # The projection of an embedding model's students, which the teacher does not have.
+    added |= {part.name: 1 for part in head_parts(teacher.shape.head) if f"{part.name}.weight" not in weights}
+    for name, copies in added.items():
+        weights[f"{name}.weight"] = torch.eye(hidden)[:, places].repeat(copies, 1)
+        weights[f"{name}.bias"] = torch.zeros(copies * hidden)
     superlm = SuperLM.from_teacher(weights, space, wiring_of(teacher))
     return Built(superlm, None if order is None else order.width_order(teacher.shape.layers - 1))
 

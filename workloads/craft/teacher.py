@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
+import torch.nn.functional as F
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -16,16 +19,21 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from workloads.craft.families import Facts, Family, Head, family_of
+from workloads.craft.heads import run_head
+from workloads.craft.signals import Batch, Signals, Wants
 from workloads.craft.text.tokenizer import open_tokenizer
 from workloads.shapes import teacher_files
 from workloads.shapes.architecture import TeacherShape
+from workloads.shapes.heads import LogitsHead, VectorHead, dense_name
 from workloads.shapes.teacher_folder import TeacherFolder
+from workloads.shapes.teacher_modules import MODEL_CONFIG, TRANSFORMER_CONFIGS, dense_tensors
 from workloads.spec.errors import InputError
-from workloads.spec.request import TeacherSpec
+from workloads.spec.request import KindName, TeacherSpec
 from workloads.storage.outages import cannot_use, is_outage
 from workloads.storage.places import EVERYWHERE, OutsideError, confined
 from workloads.storage.storage import Storage
@@ -37,9 +45,16 @@ _HUB_FILES = (
     "model-*.safetensors",
     *teacher_files.TOKENIZER_FILES,
     "modules.json",
-    "1_Pooling/config.json",
+    MODEL_CONFIG,
+    *TRANSFORMER_CONFIGS,
+    "[0-9]_*/*.json",
+    "[0-9]_*/*.safetensors",
+    "[0-9]_*/*.txt",
+    "[0-9]_*/*.model",
     "README.md",
 )
+KIND_FILE = "teacher_kind.json"
+"""File of a teacher's copy with the kind that it is taken as."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +64,8 @@ class Teacher:
     Attributes:
         folder: Folder of its files.
         model: The model, frozen, in float32 and evaluation mode.
-        fingerprint: Hash of its files; see :func:`workloads.shapes.teacher_files.fingerprint`.
+        fingerprint: Hash of its files; see :meth:`workloads.shapes.teacher_files.TeacherFiles.fingerprint`.
+        modules: The part of its head that the model's class does not have; None if there is none.
     """
 
     folder: Path
@@ -59,6 +75,7 @@ class Teacher:
     config: PreTrainedConfig = field(repr=False)
     tokenizer: PreTrainedTokenizerBase = field(repr=False)
     fingerprint: str
+    modules: HeadModules | None = field(default=None, repr=False)
 
     @property
     def facts(self) -> Facts:
@@ -67,29 +84,92 @@ class Teacher:
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """Canonical weights of the encoder; they share the model's memory, and so its device."""
-        return self.family.weights(self.model)
+        """Canonical weights of encoder and head; those of the model share its memory, and so its device."""
+        return self.family.weights(self.model) | (self.modules.weights if self.modules is not None else {})
+
+    def read(self, batch: Batch, wants: Wants) -> Signals:
+        """Run the teacher as far as needed, and return the wanted signals."""
+        if not wants.head or self.modules is None:
+            return self.family.read(self.model, batch, wants)
+        signals = self.family.read(self.model, batch, replace(wants, head=False, output=True))
+        assert signals.output_BLH is not None
+        head = self.modules(signals.output_BLH, batch.mask_BL)
+        return replace(signals, head=head, output_BLH=signals.output_BLH if wants.output else None)
 
 
-def open_teacher(folder: Path, head: Head | None = None) -> Teacher:
+@dataclass(frozen=True)
+class HeadModules:
+    """The modules of a sentence-transformers teacher after its encoder.
+
+    Attributes:
+        head: The head as the teacher has it.
+        weights: Canonical weights of its Dense modules.
+    """
+
+    head: VectorHead
+    weights: dict[str, Tensor]
+
+    @classmethod
+    def load(cls, head: VectorHead, folder: TeacherFolder) -> HeadModules:
+        """Read the Dense modules of a local folder."""
+        weights = {}
+        if not head.projected:
+            for index, name in enumerate(dense_tensors(folder)):
+                found = load_file(folder.around.storage.path(name))
+                weight = found["linear.weight"].float()
+                weights[f"{dense_name(index)}.weight"] = weight
+                bias = found.get("linear.bias")
+                weights[f"{dense_name(index)}.bias"] = torch.zeros(len(weight)) if bias is None else bias.float()
+        return cls(head.of_teacher, weights)
+
+    def __call__(self, x_BLH: Tensor, mask_BL: Tensor | None) -> Tensor:
+        """Return the vectors ``[B, V]`` of the encoder's output ``[B, L, H]``."""
+
+        def linear(name: str, x: Tensor) -> Tensor:
+            weight, bias = (self.weights[f"{name}.{kind}"].to(x) for kind in ("weight", "bias"))
+            return F.linear(x, weight, bias)
+
+        return run_head(self.head, x_BLH, mask_BL, linear)
+
+
+def open_teacher(folder: Path, kind: KindName | Literal["masked-lm"] | None = None) -> Teacher:
     """Load the teacher in a local folder.
 
     Args:
         folder: The folder, such as the result of :func:`fetch_teacher`.
-        head: A head to load with it, for its logits.
+        kind: The kind that it is taken as; None for the one that its folder was saved as by :func:`mark_kind`, or else
+            for an encoder alone. ``masked-lm`` is an encoder with its head over the vocabulary.
 
     Raises:
         InputError: The teacher cannot be used; see :func:`workloads.shapes.teacher_files.check_teacher`.
     """
+    if kind is None:
+        kind = _marked_kind(folder)
     spec = TeacherSpec(model=str(folder.resolve()))
-    teacher_files.check_teacher(spec)
-    folder = Path(teacher_files.locate(spec))
-    family = family_of(str(teacher_files.encoder_of(folder).config["model_type"]))
-    model = family.load(folder, head)
-    shape, config = family.shape(model), model.config
+    files = teacher_files.open_files(spec, kind="encoder" if kind == "masked-lm" else kind)
+    folder = Path(files.folder.url)
+    family, head = family_of(str(files.encoder.config["model_type"])), files.head
+    of_class: Head | None = "masked-lm" if kind == "masked-lm" else head.kind if isinstance(head, LogitsHead) else None
+    model = family.load(folder, of_class)
+    shape, config = family.shape(model).with_head(head), model.config
     tokenizer = open_tokenizer(folder)
     _check_ids(folder, tokenizer, family, config)
-    return Teacher(folder, family, model, shape, config, tokenizer, teacher_files.fingerprint(folder))
+    modules = HeadModules.load(head, files.folder) if isinstance(head, VectorHead) else None
+    return Teacher(folder, family, model, shape, config, tokenizer, files.fingerprint(), modules)
+
+
+def mark_kind(folder: Path, kind: KindName) -> None:
+    """Note in a local copy of a teacher the kind that it is taken as; an encoder needs no note."""
+    if kind != "encoder":
+        (folder / KIND_FILE).write_text(json.dumps({"kind": kind}), encoding="utf-8")
+
+
+def _marked_kind(folder: Path) -> KindName:
+    try:
+        kind: KindName = json.loads((folder / KIND_FILE).read_text(encoding="utf-8"))["kind"]
+        return kind
+    except FileNotFoundError:
+        return "encoder"
 
 
 def _check_ids(folder: Path, tokenizer: PreTrainedTokenizerBase, family: Family, config: PreTrainedConfig) -> None:
@@ -111,14 +191,15 @@ def _check_ids(folder: Path, tokenizer: PreTrainedTokenizerBase, family: Family,
         )
 
 
-def fetch_teacher(spec: TeacherSpec, into: Path) -> Path:
+def fetch_teacher(spec: TeacherSpec, into: Path, kind: KindName | None = "encoder") -> Path:
     """Copy a teacher's files to a local folder and check them.
 
-    Only the configuration, safetensors, tokenizer, model card and pooling settings are copied.
+    Only the configuration, safetensors, tokenizer, model card and the files of its head are copied.
 
     Args:
         spec: A folder (local, ``s3://``, ``gs://``) or a hub id.
         into: The local folder, created if need be.
+        kind: The kind that it is taken as; None for the one that its folder says.
 
     Returns:
         ``into``.
@@ -131,10 +212,9 @@ def fetch_teacher(spec: TeacherSpec, into: Path) -> Path:
     if not teacher_files.is_path(spec.model):
         places.require_hub(spec.model, teacher_files.FIELD)
         spec, places = TeacherSpec(model=str(_download(spec))), EVERYWHERE
-    teacher_files.check_teacher(spec, places)
-    folder = TeacherFolder.open(spec.model, places, spec.revision)
+    files = teacher_files.open_files(spec, places, kind)
     try:
-        _copy(folder.storage, teacher_files.files_to_copy(folder), into)
+        _copy(files.root.storage, files.to_copy(), into)
     except OutsideError as error:
         raise InputError.of(teacher_files.FIELD, f"{error}.", "Put the file itself there, not a link.") from error
     return into

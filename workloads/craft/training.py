@@ -188,7 +188,7 @@ class GroupTrainer:
     ) -> None:
         """Add the losses of some rows, and their gradients."""
         with torch.no_grad(), fast_models(), self._autocast():
-            signals = self.teacher.family.read(self.teacher.model, part, self.objective.teacher_wants)
+            signals = self.teacher.read(part, self.objective.teacher_wants)
         for names in self._sharing:
             names = [name for name in names if name in subnets]
             if not names:

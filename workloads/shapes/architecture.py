@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from workloads.shapes.heads import Head, head_from_json, head_to_json, kind_of
+
 if TYPE_CHECKING:
     from workloads.spec.autodistil import LayerRule
+    from workloads.spec.request import KindName
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +188,7 @@ class Vocabulary:
         relative_buckets: Rows of the relative attention bias table; 0 where the family has none.
         pooler: Whether the checkpoint carries a pooler (a dense layer over the first token).
         reserved_positions: Rows of the position table before that of the first token.
+        head: What the model computes from the encoder's output; None for an encoder alone.
     """
 
     family: str
@@ -194,11 +198,13 @@ class Vocabulary:
     relative_buckets: int = 0
     pooler: bool = True
     reserved_positions: int = 0
+    head: Head | None = None
 
     @property
     def longest(self) -> int:
-        """Longest input, in tokens."""
-        return self.positions - self.reserved_positions
+        """Longest input, in tokens: all positions, or fewer if the model's own library cuts texts earlier."""
+        positions = self.positions - self.reserved_positions
+        return positions if self.head is None or self.head.longest is None else min(positions, self.head.longest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,9 +254,31 @@ class TeacherShape:
         """Longest input of the teacher and of its students, in tokens."""
         return self.vocabulary.longest
 
+    @property
+    def head(self) -> Head | None:
+        """The head of its students; None for an encoder alone."""
+        return self.vocabulary.head
+
+    @property
+    def kind(self) -> KindName:
+        """Kind of the teacher, and of its students."""
+        return kind_of(self.head)
+
+    @property
+    def of_teacher(self) -> TeacherShape:
+        """The shape with the head as the teacher has it, which may lack a projection of its students."""
+        return self if self.head is None else self.with_head(self.head.of_teacher)
+
+    def with_head(self, head: Head | None) -> TeacherShape:
+        """Return the shape with another head."""
+        return replace(self, vocabulary=replace(self.vocabulary, head=head))
+
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form, flat: a size is a number where all layers agree, a list where they differ."""
-        facts, shape = asdict(self.vocabulary), self.architecture.to_json()
+        facts, shape = asdict(replace(self.vocabulary, head=None)), self.architecture.to_json()
+        del facts["head"]
+        if self.head is not None:
+            facts["head"] = head_to_json(self.head)
         document = {"family": facts.pop("family")}
         document |= {name: shape[name] for name in ("layers", "hidden_size", "heads", "intermediate_size")}
         document |= facts
@@ -268,7 +296,8 @@ class TeacherShape:
             head_width=facts.pop("head_width") if "head_width" in facts else hidden // heads,
             intermediate_size=facts.pop("intermediate_size"),
         )
-        return cls(architecture, Vocabulary(**facts))
+        head = facts.pop("head", None)
+        return cls(architecture, Vocabulary(**facts, head=None if head is None else head_from_json(head)))
 
 
 def spread_layers(depth: int, teacher_layers: int, rule: LayerRule = "to-last") -> list[int]:

@@ -97,8 +97,9 @@ def student_cost(shape: TeacherShape, architecture: Architecture, sequence_lengt
 
 def cost_by_length(shape: TeacherShape, architecture: Architecture) -> CostByLength:
     """Count the costs of :func:`student_cost` for all sequence lengths at once."""
-    embeddings, params, once = _shared_counts(shape.vocabulary, architecture.hidden_size, architecture.most_heads)
-    per_token = per_pair = 0
+    shared = _shared_counts(shape.vocabulary, architecture.hidden_size, architecture.most_heads)
+    embeddings, params, once, per_token = shared
+    per_pair = 0
     for layer in architecture.layers:
         numbers, macs = _layer_counts(architecture.hidden_size, layer.heads, layer.head_width, layer.intermediate_size)
         params += numbers
@@ -110,13 +111,19 @@ def cost_by_length(shape: TeacherShape, architecture: Architecture) -> CostByLen
 
 # A search counts thousands of students, and these have few distinct widths.
 @functools.lru_cache(maxsize=4096)
-def _shared_counts(vocabulary: Vocabulary, hidden_size: int, heads: int) -> tuple[int, int, int]:
-    """Count the parameters of the embedding tables, of the other shared parts, and the latter's MACs a sequence."""
+def _shared_counts(vocabulary: Vocabulary, hidden_size: int, heads: int) -> tuple[int, int, int, int]:
+    """Count the parameters of the embedding tables, of the other shared parts, and the latter's MACs.
+
+    The MACs are those of a sequence, and those of each token in a head with an output for every token.
+    """
     extents = parameters.shared_extents(vocabulary, hidden_size, heads)
     parts = parameters.shared_parts(vocabulary, extents)
     embeddings = [part for part in parts if part in parameters.EMBEDDINGS and part.kind == "table"]
     count = parameters.parameter_count(embeddings, extents)
-    return count, parameters.parameter_count(parts, extents) - count, parameters.macs(parts, extents)
+    head = vocabulary.head
+    of_tokens = parameters.head_parts(head) if head is not None and head.every_token else []
+    each = parameters.macs(of_tokens, extents)
+    return count, parameters.parameter_count(parts, extents) - count, parameters.macs(parts, extents) - each, each
 
 
 @functools.lru_cache(maxsize=4096)

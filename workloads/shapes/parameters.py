@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from workloads.shapes.architecture import Layer, TeacherShape, Vocabulary
+from workloads.shapes.heads import MOST_DENSE, Head, dense_name
 
 Axis = Literal[
     "hidden",
@@ -27,6 +28,10 @@ Axis = Literal[
     "buckets",
     "teacher_hidden",
     "targets",
+    "labels",
+    "vector_0",
+    "vector_1",
+    "vector_2",
 ]
 Axes = tuple[Axis, ...]
 Extents = Mapping[Axis, int]
@@ -80,13 +85,23 @@ LAYER = (
 )
 RELATIVE_BIAS = Part("relative_bias", "table", ("buckets", "heads"))
 POOLER = Part("pooler", "linear", ("hidden", "hidden"))
+CLASSIFIER = Part("classifier", "linear", ("labels", "hidden"))
+DENSE = (
+    Part(dense_name(0), "linear", ("vector_0", "hidden")),
+    Part(dense_name(1), "linear", ("vector_1", "vector_0")),
+    Part(dense_name(2), "linear", ("vector_2", "vector_1")),
+)
+HEAD = (CLASSIFIER, *DENSE)
+"""Parts of heads; a :class:`~workloads.shapes.heads.LogitsHead` of rows also uses the pooler."""
 PROJECTION = Part("projection", "linear", ("teacher_hidden", "hidden"))
 """A learned map of the output to the teacher's width, saved beside the student."""
 HIDDEN_PROJECTION = Part("hidden_projection", "linear", ("targets", "hidden"))
 """A learned map of all layers' hidden states to their training targets; not saved with the student."""
 LEARNED_MAPS = (PROJECTION, HIDDEN_PROJECTION)
 
-SHARED = (*EMBEDDINGS, RELATIVE_BIAS, POOLER, *LEARNED_MAPS)
+assert len(DENSE) == MOST_DENSE
+
+SHARED = (*EMBEDDINGS, RELATIVE_BIAS, POOLER, *HEAD, *LEARNED_MAPS)
 """Parts that all layers share."""
 
 
@@ -145,8 +160,14 @@ def parameter_sizes(shape: TeacherShape) -> dict[str, tuple[int, ...]]:
 
 def shared_parts(vocabulary: Vocabulary, extents: Extents) -> list[Part]:
     """Return the parts that the layers of a model share."""
-    possible = (*EMBEDDINGS, RELATIVE_BIAS, POOLER) if vocabulary.pooler else (*EMBEDDINGS, RELATIVE_BIAS)
+    pooler = [POOLER] if vocabulary.pooler else []
+    possible = (*EMBEDDINGS, RELATIVE_BIAS, *pooler, *head_parts(vocabulary.head))
     return [part for part in possible if part.exists_in(extents)]
+
+
+def head_parts(head: Head | None) -> list[Part]:
+    """Return the parts of a head."""
+    return [] if head is None else [part for part in HEAD if part.name in head.parts]
 
 
 def shared_extents(vocabulary: Vocabulary, hidden_size: int, heads: int) -> Extents:
@@ -158,6 +179,7 @@ def shared_extents(vocabulary: Vocabulary, hidden_size: int, heads: int) -> Exte
         "buckets": vocabulary.relative_buckets,
         "hidden": hidden_size,
         "heads": heads,
+        **(vocabulary.head.extents if vocabulary.head is not None else {}),
     }
 
 

@@ -46,7 +46,7 @@ ENCODER = (
 """Settings of what an encoder computes, of its fine-tuning, and of its vocabulary."""
 OWN_SETTINGS = ("family", "head_width", "position_counting", "relative_attention_max_distance", "has_pooler")
 """Additional settings of our own class."""
-HEAD = ("num_labels", "id2label", "label2id")
+HEAD = ("num_labels", "id2label", "label2id", "problem_type")
 """Settings of a classification head."""
 RESERVED = {"roberta": 1, "xlm-roberta": 1, "mpnet": 1}
 """The usual padding id of the families that count positions from the id after it; MPNet's code fixes it."""
@@ -139,6 +139,7 @@ _KINDS: dict[str, _Kind] = {
     "chunk_size_feed_forward": _whole(0, 1 << 24),
     "tokenizer_class": _or_null(_Kind(lambda value: isinstance(value, str), "the name of a class")),
     "architectures": _or_null(_Kind(_texts, "a list of texts")),
+    "problem_type": _or_null(_one_of("regression", "single_label_classification", "multi_label_classification")),
     "num_labels": _or_null(_whole(0, 1 << 20)),
     "id2label": _or_null(_Kind(_labels, 'an object such as {"0": "name"}')),
     "label2id": _or_null(_Kind(_label_numbers, 'an object such as {"name": 0}')),

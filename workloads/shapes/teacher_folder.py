@@ -54,10 +54,12 @@ class TeacherFolder:
     Attributes:
         storage: A storage whose root is the folder.
         names: Names of its regular files.
+        outer: The folder around it whose ``modules.json`` names it; None if there is none.
     """
 
     storage: Storage
     names: frozenset[str]
+    outer: TeacherFolder | None = None
 
     @classmethod
     def open(cls, model: str, places: Places = EVERYWHERE, revision: str | None = None) -> TeacherFolder:
@@ -78,7 +80,8 @@ class TeacherFolder:
         if inner is not None:
             below = _below(storage, inner)
             places.require(below.url, FIELD)
-            folder = cls(below, _file_names(below, below.url))
+            outer = folder if MODULES in folder.names else None
+            folder = cls(below, _file_names(below, below.url), outer)
         if CONFIG not in folder.names:
             raise folder._without_config(inner is not None)
         return folder
@@ -88,20 +91,44 @@ class TeacherFolder:
         """Path or URL of the folder."""
         return self.storage.url
 
+    @property
+    def around(self) -> TeacherFolder:
+        """The folder of ``modules.json``, if there is one: this folder, or the one around it."""
+        return self.outer or self
+
     def json(self, name: str) -> dict[str, Any]:
         """Read a JSON object.
 
         Raises:
             InputError: The file cannot be read, is over 8 MiB, or is not a JSON object.
         """
-        data = self.read(name, _MAX_JSON_BYTES)
-        try:
-            document = parse_json(data)
-        except JsonError as error:
-            raise InputError.of(FIELD, f"{self.url}/{name} is {error}.", "Copy it again.") from error
+        document = self._parsed(name)
         if not isinstance(document, dict):
             raise InputError.of(FIELD, f"{self.url}/{name} is not a JSON object.", "Copy it again.")
         return document
+
+    def json_list(self, name: str) -> list[Any]:
+        """Read a JSON array.
+
+        Raises:
+            InputError: The file cannot be read, is over 8 MiB, or is not a JSON array.
+        """
+        document = self._parsed(name)
+        if not isinstance(document, list):
+            raise InputError.of(FIELD, f"{self.url}/{name} is not a JSON array.", "Copy it again.")
+        return document
+
+    def may_hold(self, path: str) -> bool:
+        """Whether a path is that of a folder below this one, which requests may read."""
+        if not _MODULE_PATH.fullmatch(path):
+            return False
+        return not self.storage.local or self.storage.places.holds(self.storage.path(path))
+
+    def _parsed(self, name: str) -> Any:
+        try:
+            return parse_json(self.read(name, _MAX_JSON_BYTES))
+        except JsonError as error:
+            raise InputError.of(FIELD, f"{self.url}/{name} is {error}.", "Copy it again.") from error
 
     def read(self, name: str, most: int) -> bytes:
         """Read a small file.
@@ -166,10 +193,7 @@ class TeacherFolder:
         found: dict[str, StoredTensor] = {}
         left = MAX_HEADER_BYTES
         for file in self.weight_files():
-            try:
-                length, tensors = self._header(file)
-            except HeaderError as error:
-                raise InputError.of(FIELD, f"{self.url}/{file} {error}.", "Copy or download it again, whole.") from None
+            length, tensors = self._checked_header(file)
             left -= length
             if left < 0 or len(found) + len(tensors) > _MAX_TENSORS:
                 problem = f"The headers of {self.url} name more than {_MAX_TENSORS:,} tensors."
@@ -179,6 +203,20 @@ class TeacherFolder:
                 raise InputError.of(FIELD, problem, "Keep each tensor in one file.")
             found |= tensors
         return found
+
+    def tensors_of(self, file: str) -> dict[str, StoredTensor]:
+        """Read the header of one safetensors file.
+
+        Raises:
+            InputError: The header does not fit the file.
+        """
+        return self._checked_header(file)[1]
+
+    def _checked_header(self, file: str) -> tuple[int, dict[str, StoredTensor]]:
+        try:
+            return self._header(file)
+        except HeaderError as error:
+            raise InputError.of(FIELD, f"{self.url}/{file} {error}.", "Copy or download it again, whole.") from None
 
     def _header(self, name: str) -> tuple[int, dict[str, StoredTensor]]:
         try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
+from workloads.shapes.heads import Head
 from workloads.shapes.layouts import LAYOUTS
 from workloads.shapes.parameters import Axis, parameter_sizes, place_of
 from workloads.shapes.safetensors_header import StoredTensor
@@ -23,7 +24,7 @@ WRAPPERS = ("_orig_mod.", "module.", "model.")
 """Prefixes that wrappers put before every name: torch.compile, DataParallel, a class around the model."""
 _BASES = {"bert": "bert.", "roberta": "roberta.", "xlm-roberta": "roberta.", "mpnet": "mpnet.", OWN: "stillroom."}
 """Prefixes of the encoder's names in a model with a head."""
-_DTYPES = ("F16", "BF16", "F32", "F64")
+FLOATS = ("F16", "BF16", "F32", "F64")
 _OLD_NORMS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 """Names in early TensorFlow checkpoints, which transformers renames on loading."""
 _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
@@ -80,7 +81,7 @@ def check_weights(where: str, tensors: Mapping[str, StoredTensor], config: Mappi
                 FIELD, f"{where} lacks some weights: {root}{name}.", "Use a checkpoint with all weights."
             )
         keys = [_KEYS[axis] for axis in place_of(canonical).axes]
-        _check_tensor(where, root + name, own[name], keys, sizes[canonical])
+        check_tensor(where, root + name, own[name], keys, sizes[canonical])
     known = set(expected.values())
     inside = ("embeddings.", "encoder.", "pooler.", "layers.", "relative_bias.")
     for name in own:
@@ -91,8 +92,14 @@ def check_weights(where: str, tensors: Mapping[str, StoredTensor], config: Mappi
     return found
 
 
-def shape_from(config: Mapping[str, Any], *, pooler: bool) -> TeacherShape:
-    """Return the shape that a checked configuration describes; ``pooler`` tells whether the checkpoint has one."""
+def shape_from(config: Mapping[str, Any], *, pooler: bool, head: Head | None = None) -> TeacherShape:
+    """Return the shape that a checked configuration describes.
+
+    Args:
+        config: The configuration.
+        pooler: Whether the model has a pooler.
+        head: Its head, if it is more than an encoder.
+    """
     family, own = stock_family(config), config["model_type"] == OWN
     heads = config["num_attention_heads"]
     architecture = Architecture.of_columns(
@@ -110,6 +117,7 @@ def shape_from(config: Mapping[str, Any], *, pooler: bool) -> TeacherShape:
         relative_buckets=BUCKETS if family == "mpnet" else 0,
         pooler=pooler,
         reserved_positions=reserved_positions(config),
+        head=head,
     )
     return TeacherShape(architecture, vocabulary)
 
@@ -135,8 +143,20 @@ def _root(where: str, tensors: Mapping[str, StoredTensor], family: str) -> tuple
     return root, wrapper
 
 
-def _check_tensor(where: str, name: str, tensor: StoredTensor, keys: Sequence[str], expected: tuple[int, ...]) -> None:
-    if tensor.dtype not in _DTYPES:
+def check_tensor(where: str, name: str, tensor: StoredTensor, keys: Sequence[str], expected: tuple[int, ...]) -> None:
+    """Refuse a stored tensor that is not of floats, or of another shape than the configuration says.
+
+    Args:
+        where: The folder, for messages.
+        name: Name of the tensor.
+        tensor: The tensor.
+        keys: For each axis, the setting that gives its width.
+        expected: The shape.
+
+    Raises:
+        InputError: The tensor is refused.
+    """
+    if tensor.dtype not in FLOATS:
         raise InputError.of(
             FIELD, f"{where} holds {shown(name)} in {tensor.dtype}, not in floats.", "Save it in floats."
         )

@@ -44,6 +44,10 @@ _Groups = Annotated[
 ]
 
 
+KindName = Literal["encoder", "embedding", "classification", "token-classification"]
+"""Kinds of teachers; see :mod:`workloads.shapes.kinds`."""
+
+
 class TeacherSpec(Part):
     """The model to compress."""
 

@@ -72,7 +72,7 @@ def test_reading_gives_what_the_layers_give(teacher: Teacher) -> None:
     assert torch.equal(signals.hidden[0], states[0]) and torch.equal(signals.hidden[1], states[1])
     assert signals.output_BLH is not None
     assert torch.equal(signals.output_BLH, states[2])
-    assert signals.logits is None
+    assert signals.head is None
 
 
 @torch.inference_mode()
@@ -165,12 +165,12 @@ def test_logits_come_from_the_head(make_teacher: Make, tmp_path: Path, family: s
     folder = make_teacher(tmp_path, family, layers=2, head=head)
     teacher = open_teacher(folder, head)  # type: ignore[arg-type]
     batch = encode(teacher)
-    signals = teacher.family.read(teacher.model, batch, Wants(relations=frozenset({2}), logits=True))
+    signals = teacher.family.read(teacher.model, batch, Wants(relations=frozenset({2}), head=True))
     stock = (AutoModelForMaskedLM if head == "masked-lm" else AutoModelForSequenceClassification).from_pretrained(
         folder
     )
-    assert signals.logits is not None
-    torch.testing.assert_close(signals.logits, stock(**inputs(batch)).logits)
+    assert signals.head is not None
+    torch.testing.assert_close(signals.head, stock(**inputs(batch)).logits)
     assert signals.queries[2].shape[-1] == 64
     assert len(teacher.weights) > 20
 

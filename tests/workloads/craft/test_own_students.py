@@ -195,7 +195,7 @@ def test_a_head_over_the_vocabulary_can_be_put_on_and_gives_logits(first: Teache
     first.tokenizer.save_pretrained(tmp_path / "tuned")
     again = open_teacher(tmp_path / "tuned", "masked-lm")
     assert isinstance(again.model, StillroomForMaskedLM)
-    logits = STILLROOM.read(again.model, batch, Wants(logits=True)).logits
+    logits = STILLROOM.read(again.model, batch, Wants(head=True)).head
     assert logits is not None
     with torch.no_grad():
         torch.testing.assert_close(logits, tuned.eval()(batch.input_ids_BL, batch.mask_BL, batch.token_types_BL).logits)

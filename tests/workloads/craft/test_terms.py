@@ -77,8 +77,8 @@ def test_logits_are_compared_as_a_hand_reckons(temperature: float) -> None:
     expected = {"soft-cross-entropy": cross, "kl": cross - temperature**2 * math.log(2), "mse": 0.5}
     for form, value in expected.items():
         term = Logits(form, temperature)  # type: ignore[arg-type]
-        targets = term.targets(Signals(logits=teacher), Batch(torch.zeros(1, 3)), None)
-        got = term.loss_rows(Signals(logits=student), targets, Batch(torch.zeros(1, 3)), Counts(1, 3, 9), doubled)
+        targets = term.targets(Signals(head=teacher), Batch(torch.zeros(1, 3)), None)
+        got = term.loss_rows(Signals(head=student), targets, Batch(torch.zeros(1, 3)), Counts(1, 3, 9), doubled)
         assert got.tolist() == pytest.approx([value], rel=1e-5), form
 
 
@@ -87,15 +87,15 @@ def test_logits_of_tokens_are_compared_at_real_tokens() -> None:
     teacher, student = (torch.randn(3, 5, 7, generator=generator) for _ in range(2))
     for form in ("kl", "soft-cross-entropy", "mse"):
         term = Logits(form, 2.0)  # type: ignore[arg-type]
-        got = loss_rows(term, Signals(logits=teacher), Signals(logits=student))
+        got = loss_rows(term, Signals(head=teacher), Signals(head=student))
         for row in range(3):
             real = int(MASK[row].sum())
             alone = Batch(torch.zeros(real, 1))
             one = term.loss_rows(
-                Signals(logits=student[row, :real]), teacher[row, :real], alone, Counts(10, 10, 0), doubled
+                Signals(head=student[row, :real]), teacher[row, :real], alone, Counts(10, 10, 0), doubled
             )
             torch.testing.assert_close(got[row], one.sum())
-        equal = loss_rows(term, Signals(logits=teacher), Signals(logits=teacher))
+        equal = loss_rows(term, Signals(head=teacher), Signals(head=teacher))
         assert form == "soft-cross-entropy" or equal.abs().max() < 1e-6
 
 
@@ -116,17 +116,17 @@ def test_the_rows_of_a_term_add_up_however_a_batch_is_cut(term: Term) -> None:
     def signals(layers: int) -> Signals:
         x = [torch.randn(3, 5, 6, generator=generator) for _ in range(3)]
         return Signals(
-            keys={layers: x[0]}, hidden=hidden(layers, 6, layers).hidden, output_BLH=x[1], logits=x[2], layers=layers
+            keys={layers: x[0]}, hidden=hidden(layers, 6, layers).hidden, output_BLH=x[1], head=x[2], layers=layers
         )
 
     def rows(given: Signals, part: range) -> Signals:
         cut = slice(part.start, part.stop)
-        assert given.output_BLH is not None and given.logits is not None
+        assert given.output_BLH is not None and given.head is not None
         return Signals(
             keys={layer: x[cut] for layer, x in given.keys.items()},
             hidden={layer: x[cut] for layer, x in given.hidden.items()},
             output_BLH=given.output_BLH[cut],
-            logits=given.logits[cut],
+            head=given.head[cut],
             layers=given.layers,
         )
 
@@ -174,7 +174,7 @@ def test_an_objective_is_the_sum_of_its_terms_and_wants_what_they_want() -> None
     made = Objective(terms)
     assert made.group == 12 and made.layout == "packed"
     assert made.maps == (HIDDEN_PROJECTION, PROJECTION)
-    assert made.teacher_wants == Wants(hidden=frozenset([2, 3, 4]), output=True, logits=True)
+    assert made.teacher_wants == Wants(hidden=frozenset([2, 3, 4]), output=True, head=True)
     assert Objective((*terms, PooledOutput())).layout == "documents"
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from transformers import BertForMaskedLM, BertForSequenceClassification, BertModel
+from transformers import BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification, BertModel
 
 from workloads.craft.families.encoder import Encoder
 from workloads.shapes.layouts import BERT_LAYOUT
 
 BERT = Encoder(
     name="bert",
-    classes={None: BertModel, "masked-lm": BertForMaskedLM, "classification": BertForSequenceClassification},
+    classes={
+        None: BertModel,
+        "masked-lm": BertForMaskedLM,
+        "classification": BertForSequenceClassification,
+        "token-classification": BertForTokenClassification,
+    },
     layout=BERT_LAYOUT,
     position_counting="from-zero",
 )

@@ -35,3 +35,11 @@ def opened_config(
         raise InputError.of(
             teacher_files.FIELD, f"{files.folder}/{teacher_files.CONFIG} cannot be read: {reason}.", SAVE
         ) from error
+
+
+def without_labels(config: PreTrainedConfig) -> None:
+    """Reset the labels of a configuration: a model without a head has none."""
+    if config.problem_type is not None:
+        config.problem_type = None
+    if config.id2label != type(config)().id2label:
+        config.num_labels = type(config)().num_labels

@@ -14,24 +14,27 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from workloads.craft.families.configuration import opened_config
+from workloads.craft.families.configuration import opened_config, without_labels
 from workloads.craft.families.family import Facts, Head, PositionCounting
 from workloads.craft.signals import Batch, Signals, Wants
 from workloads.shapes import teacher_files
 from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
+from workloads.shapes.heads import LogitsHead
 from workloads.shapes.layouts import Layout
 from workloads.shapes.parameters import parameter_names
-from workloads.shapes.teacher_config import ENCODER
+from workloads.shapes.teacher_config import ENCODER, HEAD
 from workloads.spec.errors import InputError
 
 _RELATIONS = ("query", "key", "value")
 _INSIDES = ("attention_output", "intermediate")
+CLASSIFIERS: tuple[Literal["classification", "token-classification"], ...] = ("classification", "token-classification")
+"""Heads that give labels or numbers."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Encoder:
         extra: dict[str, Any] = {"add_pooling_layer": files.tensors.pooler} if head is None else {}
         if files.tensors.wrapper:
             extra["key_mapping"] = {f"^{re.escape(files.tensors.wrapper)}": ""}
-        config = opened_config(files, self.classes[None].config_class, head=head == "classification")
+        config = opened_config(files, self.classes[None].config_class, head=head in self.layout.heads)
         try:
             model, info = self.classes[head].from_pretrained(
                 files.folder,
@@ -108,7 +111,7 @@ class Encoder:
             if kind in _INSIDES and _part(layers[index - 1], self.layout.layer[kind]) is None
         }
         with ExitStack() as hooks:
-            for kind, index in hooked.waiting - {("logits", 0)}:
+            for kind, index in hooked.waiting - {("head", 0)}:
                 at = self.layout.layer.get(kind)
                 whole = layers[index - 1] if index else _base(model).get_submodule("embeddings")
                 module = whole if at is None else whole.get_submodule(at)
@@ -117,22 +120,33 @@ class Encoder:
                 output = model(**self._inputs(batch))
             except _StopForward:
                 return hooked.signals(wants)
-        if wants.logits:
-            hooked.found["logits"][0] = output.logits
+        if wants.head:
+            hooked.found["head"][0] = output.logits
         return hooked.signals(wants)
 
     def weights(self, model: PreTrainedModel) -> dict[str, Tensor]:
-        """Return the encoder's weights by canonical name; they share the model's memory."""
-        base = _base(model)
-        state = dict(base.named_parameters())
-        names = self.layout.parameters(parameter_names(self.shape(model)))
+        """Return the weights of encoder and classifier by canonical name; they share the model's memory."""
+        canonical, kind = parameter_names(self.shape(model)), self._kind(model)
+        if kind is None:
+            state, names = dict(_base(model).named_parameters()), self.layout.parameters(canonical)
+        else:
+            state = dict(model.named_parameters())
+            names = self.layout.parameters_with_head(canonical, kind, model.base_model_prefix)
         assert set(names.values()) == set(state), set(names.values()) ^ set(state)
         return {name: state[stock].detach() for name, stock in names.items()}
 
     def shape(self, model: PreTrainedModel) -> TeacherShape:
         """Return the dimensions of a loaded model."""
+        kind = self._kind(model)
         pooler = getattr(_base(model), "pooler", None) is not None
-        return TeacherShape(self.architecture(model.config), self.vocabulary(model.config, pooler=pooler))
+        if kind is not None:
+            pooler = "pooler" in self.layout.heads[kind]
+        shape = TeacherShape(self.architecture(model.config), self.vocabulary(model.config, pooler=pooler))
+        return shape if kind is None else shape.with_head(LogitsHead(kind, model.config.num_labels))
+
+    def _kind(self, model: PreTrainedModel) -> Literal["classification", "token-classification"] | None:
+        """Return the kind of classifier that a model is; None for an encoder, or one with another head."""
+        return next((kind for kind in CLASSIFIERS if type(model) is self.classes[kind]), None)
 
     def architecture(self, config: PreTrainedConfig) -> Architecture:
         """Return the architecture that a configuration describes."""
@@ -164,11 +178,17 @@ class Encoder:
         return model
 
     def student(
-        self, teacher_config: PreTrainedConfig, architecture: Architecture, weights: dict[str, Tensor]
+        self,
+        teacher_config: PreTrainedConfig,
+        architecture: Architecture,
+        weights: dict[str, Tensor],
+        head: Head | None = None,
     ) -> PreTrainedModel:
         """Build a model of the stock class with a student's shape and weights, in evaluation mode."""
         assert architecture.stock, architecture
         config = self._own_config(teacher_config)
+        if head is None:
+            without_labels(config)
         config.hidden_size = architecture.hidden_size
         config.num_hidden_layers = len(architecture.layers)
         config.num_attention_heads = architecture.layers[0].heads
@@ -177,8 +197,15 @@ class Encoder:
         config.architectures = None  # save_pretrained writes the student's own
         pooler = "pooler.weight" in weights
         with torch.random.fork_rng(devices=[]):  # the initial values are random, and replaced below
-            model = self.classes[None](config, add_pooling_layer=pooler)
-        names = self.layout.parameters(weights)
+            model = self.classes[head](config, **({"add_pooling_layer": pooler} if head is None else {}))
+        return self._filled(model, weights, head)
+
+    def _filled(self, model: PreTrainedModel, weights: dict[str, Tensor], head: Head | None) -> PreTrainedModel:
+        """Load all canonical weights into a model, and return it in evaluation mode."""
+        if head is None:
+            names = self.layout.parameters(weights)
+        else:
+            names = self.layout.parameters_with_head(weights, head, model.base_model_prefix)
         model.load_state_dict({names[name]: tensor for name, tensor in weights.items()}, strict=True)
         return model.eval()
 
@@ -189,7 +216,9 @@ class Encoder:
             return copy.deepcopy(teacher_config)
         known = own().to_dict().keys() | {"tokenizer_class"}
         theirs = teacher_config.to_dict()
-        config: PreTrainedConfig = own(**{name: theirs[name] for name in ENCODER if name in known & theirs.keys()})
+        config: PreTrainedConfig = own(
+            **{name: theirs[name] for name in (*ENCODER, *HEAD) if name in known & theirs.keys()}
+        )
         return config
 
     def _inputs(self, batch: Batch) -> dict[str, Tensor]:
@@ -216,8 +245,8 @@ class _SignalHooks:
         self.waiting |= {(kind, index) for kind in _INSIDES for index in wants.insides}
         if wants.output:
             self.waiting.add(("layer", layers))
-        if wants.logits:
-            self.waiting.add(("logits", 0))
+        if wants.head:
+            self.waiting.add(("head", 0))
 
     def hook(self, kind: str, index: int) -> Callable[[nn.Module, Any, Any], None]:
         def take(module: nn.Module, arguments: Any, output: Any) -> None:
@@ -239,7 +268,7 @@ class _SignalHooks:
             contexts=self.found["attention_output"],
             inner=self.found["intermediate"],
             output_BLH=layers[self.layers] if wants.output else None,
-            logits=self.found["logits"].get(0),
+            head=self.found["head"].get(0),
             layers=self.layers,
         )
 

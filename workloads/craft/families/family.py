@@ -14,7 +14,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from workloads.craft.signals import Batch, Signals, Wants
 from workloads.shapes.architecture import Architecture, TeacherShape
 
-Head = Literal["masked-lm", "classification"]
+Head = Literal["masked-lm", "classification", "token-classification"]
+"""Heads of the stock classes."""
 PositionCounting = Literal["from-zero", "after-padding"]
 
 
@@ -90,7 +91,7 @@ class Family(Protocol):
         ...
 
     def weights(self, model: PreTrainedModel) -> dict[str, Tensor]:
-        """Return the encoder's weights by canonical name; they share the model's memory."""
+        """Return the weights of encoder and classifier by canonical name; they share the model's memory."""
         ...
 
     def shape(self, model: PreTrainedModel) -> TeacherShape:
@@ -106,7 +107,11 @@ class Family(Protocol):
         ...
 
     def student(
-        self, teacher_config: PreTrainedConfig, architecture: Architecture, weights: dict[str, Tensor]
+        self,
+        teacher_config: PreTrainedConfig,
+        architecture: Architecture,
+        weights: dict[str, Tensor],
+        head: Head | None = None,
     ) -> PreTrainedModel:
         """Build a model of the family with a student's shape, in evaluation mode.
 
@@ -114,5 +119,6 @@ class Family(Protocol):
             teacher_config: The configuration that the student's is derived from; it may be another family's.
             architecture: The student's shape.
             weights: Canonical weights of the student, layers numbered from 0; all of them are used.
+            head: The head of its class, whose weights are among them; labels are those of the teacher's configuration.
         """
         ...

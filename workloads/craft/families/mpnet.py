@@ -6,7 +6,7 @@ import functools
 
 import torch
 from torch import Tensor
-from transformers import MPNetForMaskedLM, MPNetForSequenceClassification, MPNetModel
+from transformers import MPNetForMaskedLM, MPNetForSequenceClassification, MPNetForTokenClassification, MPNetModel
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
 from workloads.craft.families.encoder import Encoder
@@ -23,7 +23,12 @@ def _buckets(length: int) -> Tensor:
 
 MPNET = Encoder(
     name="mpnet",
-    classes={None: MPNetModel, "masked-lm": MPNetForMaskedLM, "classification": MPNetForSequenceClassification},
+    classes={
+        None: MPNetModel,
+        "masked-lm": MPNetForMaskedLM,
+        "classification": MPNetForSequenceClassification,
+        "token-classification": MPNetForTokenClassification,
+    },
     layout=MPNET_LAYOUT,
     position_counting="after-padding",
     attention="eager",  # the stock model has no other

@@ -5,19 +5,26 @@ from __future__ import annotations
 from transformers import (
     RobertaForMaskedLM,
     RobertaForSequenceClassification,
+    RobertaForTokenClassification,
     RobertaModel,
     XLMRobertaForMaskedLM,
     XLMRobertaForSequenceClassification,
+    XLMRobertaForTokenClassification,
     XLMRobertaModel,
 )
 
 from workloads.craft.families.encoder import Encoder
-from workloads.shapes.layouts import BERT_LAYOUT
+from workloads.shapes.layouts import ROBERTA_LAYOUT
 
 ROBERTA = Encoder(
     name="roberta",
-    classes={None: RobertaModel, "masked-lm": RobertaForMaskedLM, "classification": RobertaForSequenceClassification},
-    layout=BERT_LAYOUT,
+    classes={
+        None: RobertaModel,
+        "masked-lm": RobertaForMaskedLM,
+        "classification": RobertaForSequenceClassification,
+        "token-classification": RobertaForTokenClassification,
+    },
+    layout=ROBERTA_LAYOUT,
     position_counting="after-padding",
 )
 
@@ -27,7 +34,8 @@ XLM_ROBERTA = Encoder(
         None: XLMRobertaModel,
         "masked-lm": XLMRobertaForMaskedLM,
         "classification": XLMRobertaForSequenceClassification,
+        "token-classification": XLMRobertaForTokenClassification,
     },
-    layout=BERT_LAYOUT,
+    layout=ROBERTA_LAYOUT,
     position_counting="after-padding",
 )

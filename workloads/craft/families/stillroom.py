@@ -15,23 +15,25 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from typing_extensions import override
 
 from workloads.craft.families.encoder import Encoder
-from workloads.craft.families.family import Facts
+from workloads.craft.families.family import Facts, Head
 from workloads.craft.families.stock import STOCK
 from workloads.craft.stillroom_model.configuration_stillroom import StillroomConfig
 from workloads.craft.stillroom_model.modeling_stillroom import (
     StillroomForMaskedLM,
     StillroomForSequenceClassification,
+    StillroomForTokenClassification,
     StillroomModel,
 )
 from workloads.shapes.architecture import Architecture, Vocabulary
 from workloads.shapes.layouts import OWN_LAYOUT
-from workloads.shapes.teacher_config import stock_family
+from workloads.shapes.teacher_config import HEAD, stock_family
 
 AUTO_MAP = {
     "AutoConfig": "configuration_stillroom.StillroomConfig",
     "AutoModel": "modeling_stillroom.StillroomModel",
     "AutoModelForMaskedLM": "modeling_stillroom.StillroomForMaskedLM",
     "AutoModelForSequenceClassification": "modeling_stillroom.StillroomForSequenceClassification",
+    "AutoModelForTokenClassification": "modeling_stillroom.StillroomForTokenClassification",
 }
 _TOKENIZERS = {
     "bert": "BertTokenizer",
@@ -52,10 +54,15 @@ class Stillroom(Encoder):
 
     @override
     def student(
-        self, teacher_config: PreTrainedConfig, architecture: Architecture, weights: dict[str, Tensor]
+        self,
+        teacher_config: PreTrainedConfig,
+        architecture: Architecture,
+        weights: dict[str, Tensor],
+        head: Head | None = None,
     ) -> PreTrainedModel:
         stock, layers = _stock(teacher_config), architecture.layers
         facts, vocabulary = stock.facts(teacher_config), stock.vocabulary(teacher_config, pooler=True)
+        labels = {} if head is None else {name: getattr(teacher_config, name) for name in HEAD if name != "num_labels"}
         config = StillroomConfig(
             family=vocabulary.family,
             vocab_size=vocabulary.vocab_size,
@@ -77,12 +84,11 @@ class Stillroom(Encoder):
             pad_token_id=facts.pad_token_id,
             tokenizer_class=getattr(teacher_config, "tokenizer_class", None) or _TOKENIZERS[vocabulary.family],
             auto_map=dict(AUTO_MAP),
+            **labels,
         )
         with torch.random.fork_rng(devices=[]):  # the initial values are random, and replaced below
-            model = StillroomModel(config)
-        names = self.layout.parameters(weights)
-        model.load_state_dict({names[name]: tensor for name, tensor in weights.items()}, strict=True)
-        return model.eval()
+            model = self.classes[head](config)
+        return self._filled(model, weights, head)
 
     @override
     def architecture(self, config: PreTrainedConfig) -> Architecture:
@@ -105,6 +111,7 @@ STILLROOM = Stillroom(
         None: StillroomModel,
         "masked-lm": StillroomForMaskedLM,
         "classification": StillroomForSequenceClassification,
+        "token-classification": StillroomForTokenClassification,
     },
     layout=OWN_LAYOUT,
 )

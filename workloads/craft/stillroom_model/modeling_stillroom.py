@@ -14,7 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
-from transformers.modeling_outputs import BaseModelOutputWithPooling, MaskedLMOutput, SequenceClassifierOutput
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPooling,
+    MaskedLMOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
 
 from .configuration_stillroom import StillroomConfig
 
@@ -222,6 +227,40 @@ class StillroomForSequenceClassification(StillroomPreTrainedModel):
         return output if as_dict else output.to_tuple()
 
 
+class StillroomForTokenClassification(StillroomPreTrainedModel):
+    """The encoder with a classifier over every token."""
+
+    def __init__(self, config: StillroomConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.stillroom = StillroomModel(config, add_pooling_layer=False)
+        drop = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
+        self.dropout = nn.Dropout(drop)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **kwargs: object,
+    ) -> TokenClassifierOutput | tuple[Tensor, ...]:
+        """Classify the tokens of `[B, L]` ids; `labels` are classes, -100 where there is nothing to predict."""
+        encoded = self.stillroom(
+            input_ids, attention_mask, token_type_ids, position_ids, output_hidden_states, return_dict=True
+        )
+        logits = self.classifier(self.dropout(encoded.last_hidden_state))
+        loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        output = TokenClassifierOutput(loss=loss, logits=logits, hidden_states=encoded.hidden_states)
+        as_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if as_dict else output.to_tuple()
+
+
 class StillroomMaskedLMHead(nn.Module):
     """A dense layer, an activation, a LayerNorm, and the word embeddings as the map to the vocabulary."""
 
@@ -278,4 +317,10 @@ class StillroomForMaskedLM(StillroomPreTrainedModel):
         return output if as_dict else output.to_tuple()
 
 
-__all__ = ["StillroomForMaskedLM", "StillroomForSequenceClassification", "StillroomModel", "StillroomPreTrainedModel"]
+__all__ = [
+    "StillroomForMaskedLM",
+    "StillroomForSequenceClassification",
+    "StillroomForTokenClassification",
+    "StillroomModel",
+    "StillroomPreTrainedModel",
+]
