@@ -58,11 +58,13 @@ def lists_of(texts: Sequence[tuple[Hashable, ...]]) -> npt.NDArray[np.int64] | N
     Args:
         texts: The texts of each row.
     """
-    if not texts or len(texts[0]) < 2:
+    sides = max(map(len, texts), default=0)
+    if sides < 2:
         return None
-    for side in range(len(texts[0])):
+    for side in range(sides):
         numbers: dict[Hashable, int] = {}
-        found = np.array([numbers.setdefault(one[side], len(numbers)) for one in texts], np.int64)
+        # A text of a pair may be empty, and so missing.
+        found = np.array([numbers.setdefault(one[side : side + 1], len(numbers)) for one in texts], np.int64)
         if len(numbers) < len(texts):
             return found
     return None

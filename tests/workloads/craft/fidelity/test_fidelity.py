@@ -160,6 +160,7 @@ def test_lists_are_rows_that_share_a_text() -> None:
     assert lists_of([("a", "q"), ("b", "q"), ("c", "r")]).tolist() == [0, 0, 1]  # type: ignore[union-attr]
     assert lists_of([("a", "b"), ("c", "d")]) is None
     assert lists_of([("a",), ("a",)]) is None
+    assert lists_of([("q",), ("q", "b"), ("r", "a")]).tolist() == [0, 0, 1]  # type: ignore[union-attr]
     assert lists_of([]) is None
 
 
