@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from workloads.craft.latency.cores import held_to_cores
-from workloads.runs import evaluation, proxy, student_score
+from workloads.runs import evaluation_seeds, proxy, student_score
 from workloads.runs.plans import planning
 from workloads.runs.search import trial
 from workloads.runs.training import train_group
@@ -22,7 +22,7 @@ WORKERS: dict[str, Callable[[], object]] = {
     "training and polish": lambda: train_group._worker({"job": _Anything}),
     "search": lambda: trial.Scorer(_Anything, torch.device("cpu")),
     "proxy task": lambda: proxy._FineTuneCandidate.setup(_Anything, {"candidate": 0}, _Anything),
-    "evaluation": lambda: evaluation._evaluate_seed(_Anything, {}, _Anything, 0, _Anything),
+    "evaluation": lambda: evaluation_seeds._evaluate_seed(_Anything, {}, _Anything, 0, _Anything),
     "calibration": lambda: planning._take({"CPU": 1.0, "GPU": 1.0}),
 }
 
