@@ -56,7 +56,13 @@ class Work(Protocol):
 
 
 class Room(Protocol):
-    """A reservation; see :class:`cluster.room.Reservation`."""
+    """A reservation; see :class:`cluster.room.Reservation`.
+
+    Attributes:
+        group: Ray's placement group.
+    """
+
+    group: Any
 
     def granted(self, seconds: float) -> bool:
         """Whether the room is granted."""
@@ -86,7 +92,7 @@ class Launcher(Protocol):
         """Request the room of the work's workers."""
 
     def start(self, work: Any, room: Room) -> Handle:
-        """Start the work; the launcher releases the room."""
+        """Start the work; the launcher releases the room, at the latest when the work has ended."""
 
 
 OnWait = Callable[[Sequence[str], str | None], None]

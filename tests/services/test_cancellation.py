@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 STEPS, EVERY, TOKENS_A_STEP = 160, 20, 4 * 32
 CPUS = 2
-WORK = ("ray::RayTrainWorker", "ray::TrainController", "ray::run_group")
+WORK = ("ray::TrainingWorker", "ray::RayTrainWorker", "ray::TrainController", "ray::run_group")
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_cancelled_in_mid_training_it_frees_all_within_ten_seconds_and_resumed_i
     request = house.longer_request(STEPS, checkpoint_every_steps=EVERY)
     job = service.submit(request)
     wait_until(lambda: last_checkpoint(service.storage), 180, "the first checkpoint")
-    assert any("RayTrainWorker" in told for told in _workers(service))
+    assert any("TrainingWorker" in told for told in _workers(service))
 
     begun = time.monotonic()
     assert service.cancel(job.id).status is JobStatus.CANCELLING

@@ -255,12 +255,16 @@ def until(condition: Callable[[], Any], what: str, seconds: float = 30) -> None:
         time.sleep(0.1)
 
 
+_TRAINING = ("ray::TrainingWorker", "ray::RayTrainWorker")
+"""Titles of a lone worker's process, and of one of several."""
+
+
 def training_workers() -> list[psutil.Process]:
-    """Find the processes of Ray Train's workers of this test's Ray."""
+    """Find the processes of the training's workers of this test's Ray."""
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
-            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::RayTrainWorker"):
+            if process.cmdline()[:1] and process.cmdline()[0].startswith(_TRAINING):
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import ray
 from ray.util.queue import Empty, Queue
 
-from cluster.launching import Launches, Room
+from cluster.launching import Launcher, Launches, Room
 from cluster.room import Reservation
 from cluster.sizing import Share, read_cluster
 from workloads.answers.trained import TeacherStage
@@ -20,8 +20,9 @@ from workloads.methods.steps import train_step
 from workloads.runs.attempt.progress import Progress as StepProgress
 from workloads.runs.attempt.room import share_for
 from workloads.runs.attempt.run import Run
+from workloads.runs.training.lone_worker import LoneWorkers
 from workloads.runs.training.placement import plan_placement
-from workloads.runs.training.train_group import GroupJob, Loss, Progress, Started, run_group
+from workloads.runs.training.train_group import GroupJob, Loss, Message, Started, run_group
 from workloads.shapes.search_space import Space
 from workloads.spec.request import CompressionRequest
 from workloads.storage.artifacts import Artifact, Key, build_folder, commit, find
@@ -36,7 +37,8 @@ NOT_IN_FINGERPRINT = {
     "max_failures",
 }
 """Settings of the training that change no weight; ``tokens_per_superlm`` is in the key as steps."""
-_POLL_SECONDS = 0.5
+_POLL_SECONDS, _START_POLL_SECONDS = 0.5, 0.1
+"""Longest seconds between two looks at the groups, and those while none has started."""
 
 
 @dataclass(frozen=True)
@@ -202,58 +204,92 @@ def _group_job(run: Run, inputs: TrainingInputs, group: Sequence[PendingSuperLM]
     )
 
 
-class _OnRay:
-    """Launcher of groups on Ray Train, one task per group, so that each group has a Train controller of its own.
+class _Launcher(Launcher, Protocol):
+    """Launcher of groups that also brings their messages."""
 
-    Args:
-        queue: The queue for the workers' progress.
-    """
+    def wait(self, seconds: float) -> None:
+        """Wait until one of the groups has ended, at most this long."""
 
-    def __init__(self, queue: Any) -> None:
-        self._queue = queue
+    def messages(self) -> Sequence[Message]:
+        """Return the messages that have come since the last call."""
+
+    def close(self) -> None:
+        """Release what the groups shared."""
+
+
+class _OnRayTrain:
+    """Launcher of groups on Ray Train, one task per group, so that each group has a Train controller of its own."""
+
+    def __init__(self) -> None:
+        self._queue = Queue(actor_options={"num_cpus": 0})
         self._task = ray.remote(num_cpus=0, max_retries=0)(run_group)
+        self._running: list[_Running] = []
 
     def reserve(self, work: GroupJob) -> Reservation:
         return Reservation([work.needs] * work.request.training.workers)
 
     def start(self, work: GroupJob, room: Room) -> _Running:
         room.release()  # Ray Train makes a placement group of its own
-        return _Running(self._task.remote(work, self._queue))
+        self._running.append(_Running(self._task.remote(work, self._queue)))
+        return self._running[-1]
+
+    def wait(self, seconds: float) -> None:
+        if going := [one.reference for one in self._running if not one.is_over]:
+            ray.wait(going, timeout=seconds)
+
+    def messages(self) -> list[Message]:
+        found: list[Message] = []
+        while True:
+            try:
+                found.append(self._queue.get_nowait())
+            except Empty:
+                return found
+
+    def close(self) -> None:
+        self._queue.shutdown(force=True)
 
 
 class _Running:
-    """A running group."""
+    """A running group.
+
+    Attributes:
+        reference: Reference to its failure.
+        is_over: Whether it has ended.
+    """
 
     def __init__(self, reference: Any) -> None:
-        self._reference = reference
+        self.reference, self.is_over = reference, False
 
     def ended(self) -> tuple[bool, BaseException | None]:
-        ended, _ = ray.wait([self._reference], timeout=0)
-        return (True, ray.get(self._reference)) if ended else (False, None)
+        self.is_over = bool(ray.wait([self.reference], timeout=0)[0])
+        return (True, ray.get(self.reference)) if self.is_over else (False, None)
 
     def cancel(self) -> None:
-        ray.cancel(self._reference, force=True)
+        ray.cancel(self.reference, force=True)
 
 
 def _run_all(jobs: Sequence[GroupJob], at_once: int, news: TrainingNews) -> None:
-    queue = Queue(actor_options={"num_cpus": 0})
-    runs = Launches(jobs, at_once, _OnRay(queue), news.waiting)
+    launcher: _Launcher = LoneWorkers() if jobs[0].request.training.workers == 1 else _OnRayTrain()
+    runs = Launches(jobs, at_once, launcher, news.waiting)
     try:
         while not runs.go_on():
-            _drain(queue, runs, news)
-            time.sleep(_POLL_SECONDS)
-        _drain(queue, runs, news)
+            _tell(launcher, runs, news)
+            _pause(launcher)
+        _tell(launcher, runs, news)
     finally:
         runs.close()
-        queue.shutdown(force=True)
+        launcher.close()
 
 
-def _drain(queue: Any, runs: Launches, news: TrainingNews) -> None:
-    while True:
-        try:
-            message: Started | Progress = queue.get_nowait()
-        except Empty:
-            return
+def _pause(launcher: _Launcher) -> None:
+    """Wait for a poll's length; shorter if a group ends or is yet to be started."""
+    began = time.monotonic()
+    launcher.wait(_POLL_SECONDS)
+    time.sleep(max(0.0, _START_POLL_SECONDS - (time.monotonic() - began)))
+
+
+def _tell(launcher: _Launcher, runs: Launches, news: TrainingNews) -> None:
+    for message in launcher.messages():
         if isinstance(message, Started):
             runs.works(message.names)
             continue

@@ -14,6 +14,7 @@ from typing import Any
 
 import ray.train
 import ray.train.torch
+import structlog
 import torch
 import torch.distributed as dist
 from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -43,6 +44,7 @@ from workloads.storage.storage import Storage
 
 _REPORT_EVERY = 5  # steps between two checks of the losses; all workers check at the same steps
 _CALIBRATION_BATCHES = 8
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,28 @@ class Progress:
     tokens: dict[str, int]
     totals: dict[str, int]
     losses: dict[str, Loss]
+
+
+Message = Started | Progress
+"""A message of a training to its driver."""
+
+
+def run_alone(job: GroupJob, queue: Any) -> BaseException | None:
+    """Run a group of one worker in this process from its last checkpoint; see :func:`run_group`."""
+    assert job.request.training.workers == 1, job.request.training.workers
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"job": job, "queue": queue},
+        scaling_config=ScalingConfig(num_workers=0, use_gpu=job.gpu),  # Ray Train's local mode
+    )
+    try:
+        trainer.fit()
+    except OSError as error:
+        return LostError(error)
+    except Exception as error:
+        _log.exception("training_failed", names=job.names)
+        return LostError(RuntimeError(f"{type(error).__name__}: {error}"))
+    return _read_failure(Storage.open(job.storage), job)
 
 
 def run_group(job: GroupJob, queue: Any) -> BaseException | None:
@@ -185,13 +209,27 @@ def _worker(config: dict[str, Any]) -> None:
     worker = Worker(ray.train.torch.get_device(), context.get_world_rank(), context.get_world_size())
     if worker.rank == 0:
         config["queue"].put_nowait(Started(job.names))
+    train_group(job, worker, config["queue"])
+
+
+def train_group(job: GroupJob, worker: Worker, queue: Any) -> None:
+    """Train a group in this process, one of ``worker.world``; the first process writes the SuperLMs.
+
+    Args:
+        job: The group's settings.
+        worker: This process.
+        queue: A queue for messages :class:`Progress`.
+
+    Raises:
+        OSError: A checkpoint could not be written.
+    """
     storage = Storage.open(job.storage)
     checkpoints = Checkpoints(storage, job.checkpoints, job.builder)
     try:
         with tempfile.TemporaryDirectory() as temporary:
             teacher = open_teacher(storage.fetch(job.teacher_files, Path(temporary)))
             begun = _start(job, teacher, storage, checkpoints, worker)
-            losses = _train(job, begun, storage, checkpoints, config["queue"])
+            losses = _train(job, begun, storage, checkpoints, queue)
     except InputError as error:  # all workers compute the same losses and raise it together, so none waits for another
         _write_failure(job, worker.rank, storage, error)
         return
