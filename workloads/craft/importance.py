@@ -16,14 +16,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers.activations import ACT2FN
 
+from workloads.craft.activations import activation_of
 from workloads.craft.signals import Batch, Wants
-from workloads.craft.teacher import Teacher
 from workloads.shapes.parameters import Axis, place_of
+
+if TYPE_CHECKING:
+    from workloads.craft.teacher import Teacher
 
 ROWS_AT_ONCE = 32
 """Most rows whose signals of all layers are in memory together."""
@@ -143,7 +146,7 @@ def _add_rows(
     neurons: Sequence[Tensor],
 ) -> None:
     """Add the sums over some rows: squares of the hidden dimensions, norms by head, activations by neuron."""
-    activation = ACT2FN[teacher.facts.activation]
+    activation = activation_of(teacher.facts.activation)
     numbers = frozenset(range(1, len(heads) + 1))
     signals = teacher.family.read(teacher.model, part, Wants(hidden=numbers, insides=numbers))
     mask_BL = part.mask_BL if part.mask_BL is not None else torch.ones_like(part.input_ids_BL, dtype=torch.bool)

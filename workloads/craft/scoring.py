@@ -15,7 +15,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +29,10 @@ from workloads.craft.objectives.term import LearnedMaps
 from workloads.craft.products import fast_models
 from workloads.craft.signals import Batch, Signals
 from workloads.craft.superlm import SuperLM
-from workloads.craft.teacher import Teacher
 from workloads.shapes.architecture import Architecture
+
+if TYPE_CHECKING:
+    from workloads.craft.teacher import Teacher
 
 Losses = npt.NDArray[np.float64]
 """One loss for each held-out row; their mean is the score."""

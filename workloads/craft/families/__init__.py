@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from workloads.craft.families.family import Facts, Family, Head
+from workloads.craft.facts import Facts
+from workloads.craft.families.family import Family, Head
 from workloads.craft.families.stillroom import STILLROOM
 from workloads.craft.families.stock import STOCK
 from workloads.spec.errors import InputError

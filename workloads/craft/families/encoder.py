@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from workloads.craft.facts import Facts, PositionCounting
 from workloads.craft.families.configuration import opened_config, without_labels
-from workloads.craft.families.family import Facts, Head, PositionCounting
+from workloads.craft.families.family import Head
 from workloads.craft.signals import Batch, Signals, Wants
 from workloads.shapes import teacher_files
 from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary

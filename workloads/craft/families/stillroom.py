@@ -14,8 +14,9 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 from typing_extensions import override
 
+from workloads.craft.facts import Facts
 from workloads.craft.families.encoder import Encoder
-from workloads.craft.families.family import Facts, Head
+from workloads.craft.families.family import Head
 from workloads.craft.families.stock import STOCK
 from workloads.craft.stillroom_model.configuration_stillroom import StillroomConfig
 from workloads.craft.stillroom_model.modeling_stillroom import (

@@ -27,10 +27,7 @@ from workloads.runs.latency.latency import (
     read_samples,
 )
 from workloads.runs.latency.places import Asked, find_place
-from workloads.runs.proxy import Entrants, read_task_scores, score_on_task
 from workloads.runs.students import Origin, build_student
-from workloads.runs.training.polish import PolishJob, polish_students, score_polished
-from workloads.runs.training.train import TrainingInputs
 from workloads.spec.budgets import Budget, LatencyTarget
 from workloads.storage.artifacts import Artifact
 
@@ -108,7 +105,7 @@ class StoredAnswering(AnsweringStages):
         self._progress.start(PROXY_TASK, len(candidates), "candidates")
         superlms = [trained.weights(one) for one in candidates]
         news = News.of_step(self._progress, PROXY_TASK)
-        found, artifact = self._score_on_task(trained, Entrants(candidates, superlms), news)
+        found, artifact = self._score_on_task(trained, candidates, superlms, news)
         self._cache.record(PROXY_TASK, artifact)
         return found
 
@@ -120,6 +117,10 @@ class StoredAnswering(AnsweringStages):
             InputError: ``polish.tokens`` is less than one step takes, the training diverged, or the proxy task's
                 files cannot be used.
         """
+        # Ray Train takes a second to import; most selections polish nothing.
+        from workloads.runs.training.polish import PolishJob, polish_students, score_polished
+        from workloads.runs.training.train import TrainingInputs
+
         assert self._request.polish is not None
         tokens = self._request.polish.tokens
         self._progress.start(POLISH, tokens * len(candidates), "tokens")
@@ -136,7 +137,7 @@ class StoredAnswering(AnsweringStages):
                 self._progress.note(POLISH, f"on the proxy task once more: {done} of {total}")
 
             news = News(tell, functools.partial(self._progress.wait, POLISH))
-            after, scores = self._score_on_task(trained, Entrants(after, superlms), news)
+            after, scores = self._score_on_task(trained, after, superlms, news)
             made.append(scores)
         self._cache.record(POLISH, *made)
         return [Polished(*one) for one in zip(after, superlms, strict=True)]
@@ -183,6 +184,11 @@ class StoredAnswering(AnsweringStages):
         self._measured |= artifact.builder == self._builder
         return read_measure(artifact)
 
-    def _score_on_task(self, trained: Trained, entrants: Entrants, news: News) -> tuple[list[Scored], Artifact]:
+    def _score_on_task(
+        self, trained: Trained, candidates: Sequence[Scored], superlms: Sequence[Artifact], news: News
+    ) -> tuple[list[Scored], Artifact]:
+        from workloads.runs.proxy import Entrants, read_task_scores, score_on_task  # Ray Tune, as Ray Train above
+
+        entrants = Entrants(candidates, superlms)
         artifact = score_on_task(self._attempt.run, self._request, trained.teacher, entrants, news)
-        return read_task_scores(self._storage, artifact, entrants.candidates), artifact
+        return read_task_scores(self._storage, artifact, candidates), artifact
