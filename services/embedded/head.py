@@ -191,6 +191,7 @@ def _command(options: HeadOptions, ports: dict[str, int]) -> list[str]:
     command = [
         str(Path(sys.executable).parent / "ray"),
         *("start", "--head", "--block", "--disable-usage-stats", "--log-color=false"),
+        "--include-log-monitor=false",  # it sends workers' output to drivers, which do not want it
         "--node-ip-address=127.0.0.1",
         "--dashboard-host=127.0.0.1",
         *(f"{option}={port}" for option, port in ports.items()),

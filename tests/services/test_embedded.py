@@ -8,6 +8,7 @@ import time
 
 import psutil
 
+from services.embedded import head
 from services.embedded.head import HeadOptions, end_head, read_token
 from services.embedded.processes import MARKER_VARIABLE, end_marked, marked_processes
 from services.embedded.record import HeadRecord
@@ -90,3 +91,7 @@ def test_what_runs_put_aside_lies_in_a_folder_that_goes_with_the_head(tmp_path, 
     (work / "stillroom-run-killed").mkdir(parents=True)
     end_head(options.state, dataclasses.replace(RECORD, marker=f"nobody-{os.getpid()}"))
     assert not work.exists()
+
+
+def test_no_process_sends_workers_output_to_drivers_that_drop_it(tmp_path):
+    assert "--include-log-monitor=false" in head._command(HeadOptions(tmp_path), {})
