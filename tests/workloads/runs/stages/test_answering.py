@@ -15,6 +15,7 @@ from workloads.answers.student_key import student_key
 from workloads.answers.trained import TeacherStage, Trained
 from workloads.documents.job_folder import JobFolder, StepDocument
 from workloads.methods.steps import step_names
+from workloads.runs import proxy
 from workloads.runs.attempt.attempt import Attempt
 from workloads.runs.attempt.progress import Progress
 from workloads.runs.attempt.run import JobAttempt, News, Run
@@ -25,6 +26,7 @@ from workloads.runs.latency.places import Asked
 from workloads.runs.proxy import Entrants
 from workloads.runs.stages import answering as answering_stages
 from workloads.runs.stages.answering import StoredAnswering
+from workloads.runs.training import polish
 from workloads.runs.training.polish import PolishJob
 from workloads.runs.training.train import TrainingInputs
 from workloads.shapes import teacher_files
@@ -82,9 +84,10 @@ def test_the_polished_are_scored_on_the_proxy_task_by_their_own_weights(
     def read_task_scores(_: Storage, __: Artifact, candidates: Sequence[Scored]) -> list[Scored]:
         return [replace(one, task_score=0.1 * number) for number, one in enumerate(candidates)]
 
-    for stand_in in (polish_students, score_on_task, read_task_scores):
-        monkeypatch.setattr(answering_stages, stand_in.__name__, stand_in)
-    monkeypatch.setattr(answering_stages, "score_polished", lambda run, inputs, polished: dict.fromkeys(polished, 0.25))
+    monkeypatch.setattr(polish, "polish_students", polish_students)
+    monkeypatch.setattr(polish, "score_polished", lambda run, inputs, polished: dict.fromkeys(polished, 0.25))
+    for stand_in in (score_on_task, read_task_scores):
+        monkeypatch.setattr(proxy, stand_in.__name__, stand_in)
     polished = scene.stages.polish(scene.trained, scene.candidates)
 
     assert [one.scored.heldout_loss for one in polished] == [0.25, 0.25]
