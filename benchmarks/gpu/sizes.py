@@ -54,6 +54,7 @@ TINY = Sizes(
         grouped=True,
         sharing=None,
         predicting=None,
+        shapes=None,
         recipes=None,
     ),
     larger=Architecture.of_teacher(3, 48, 3, 96),

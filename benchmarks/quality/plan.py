@@ -64,6 +64,7 @@ class Plan:
         entries: Models of the report.
         sharing: For question 1: by sub-space and length, the shapes, the piece of the losses inside and of those alone.
         predicting: For question 2: by band, the models with the pieces of their losses inside and alone.
+        shapes: For question 3: by budget, the losses alone.
         recipes: For question 4: by sub-space, recipe and seed, the losses inside.
     """
 
@@ -72,6 +73,7 @@ class Plan:
     entries: list[Entry] = field(default_factory=list)
     sharing: list[Sharing] = field(default_factory=list)
     predicting: list[Predicted] = field(default_factory=list)
+    shapes: list[ShapeLosses] = field(default_factory=list)
     recipes: list[RecipeLosses] = field(default_factory=list)
 
 
@@ -102,6 +104,21 @@ class Predicted:
     entry: Entry
     inside: Piece
     place: int
+    alone: Piece
+
+
+@dataclass(frozen=True, eq=False)
+class ShapeLosses:
+    """Losses of some shapes of equal cost, each distilled alone.
+
+    Attributes:
+        fraction: Their share of the teacher's multiply-accumulates.
+        shapes: The shapes.
+        alone: Piece of their distillation.
+    """
+
+    fraction: float
+    shapes: tuple[Architecture, ...]
     alone: Piece
 
 

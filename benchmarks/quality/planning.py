@@ -8,7 +8,7 @@ from benchmarks.quality.grouping import GroupedPlanner
 from benchmarks.quality.pieces import Piece
 from benchmarks.quality.plan import Plan, Planner
 from benchmarks.quality.profiles import Profile
-from benchmarks.quality.questions import add_predicting, add_recipes, add_sharing
+from benchmarks.quality.questions import add_predicting, add_recipes, add_shapes, add_sharing
 from benchmarks.quality.rows import Rows
 from benchmarks.quality.students import add_students
 
@@ -22,6 +22,7 @@ def plan_of(profile: Profile, rows: Rows) -> Plan:
     add_students(planner)
     add_sharing(planner)
     add_predicting(planner)
+    add_shapes(planner)
     add_recipes(planner)
     return planner.plan
 

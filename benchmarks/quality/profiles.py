@@ -64,15 +64,25 @@ class Recipes:
 
     Attributes:
         variants: The recipes; the others are compared with the first.
-        subspaces: Names of the sub-spaces that are trained.
-        shapes: Shapes of a sub-space that are scored, at most.
+        shapes: Shapes of the sub-space that are scored, at most.
         seeds: Seeds of distillation.
     """
 
     variants: tuple[Variant, ...]
-    subspaces: tuple[str, ...]
     shapes: int = 48
     seeds: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Question 3: which shapes of equal cost have the lowest loss when they are distilled alone.
+
+    Attributes:
+        grids: By share of the teacher's multiply-accumulates, depths and heads; the feed-forward width makes the cost
+            equal. Shapes that the teacher has no room for are left out.
+    """
+
+    grids: tuple[tuple[float, tuple[tuple[int, int], ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,7 @@ class Profile:
         bills: Numbers of budgets that the SuperLMs' and the search's CPU-seconds are divided by, for equal bills.
         sharing: Settings of question 1, if it is asked.
         predicting: Settings of question 2, if it is asked.
+        shapes: Settings of question 3, if it is asked.
         recipes: Settings of question 4, if it is asked.
         grouped: Whether the students that are distilled alone are trained side by side, with one teacher forward.
     """
@@ -137,6 +148,7 @@ class Profile:
     bills: tuple[int, ...] = (3, 27)
     sharing: Sharing | None = None
     predicting: Predicting | None = None
+    shapes: Shapes | None = None
     recipes: Recipes | None = None
     grouped: bool = False
 
@@ -167,7 +179,8 @@ _SMOKE = Profile(
     seeds=(0,),
     sharing=Sharing(((128, 1), (256, 2)), decay=0.25),
     predicting=Predicting(256, (1 / 2,), width=0.3, per_band=2),
-    recipes=Recipes(_VARIANTS[:2], ("small",), shapes=3),
+    shapes=Shapes(((1 / 2, ((1, 2), (2, 1))),)),
+    recipes=Recipes(_VARIANTS[:2], shapes=3),
 )
 PROFILES = {
     one.name: one
@@ -192,10 +205,22 @@ PROFILES = {
         ),
         replace(
             _TWO_CORES,
-            name="recipes",
-            what="what parts of the recipe bring: held-out losses of the sub-space 'small', two seeds",
+            name="shapes",
+            what="which shapes of equal cost have the lowest held-out loss, each distilled alone",
             roles=(),
-            recipes=Recipes(_VARIANTS, ("small",), seeds=(0, 1)),
+            shapes=Shapes(
+                (
+                    (1 / 4, ((2, 12), (2, 10), (3, 12), (3, 10), (3, 9), (4, 10), (4, 8), (5, 8), (6, 6))),
+                    (1 / 8, ((1, 12), (1, 10), (2, 10), (2, 9), (2, 8), (3, 8), (3, 6), (4, 6), (6, 4))),
+                )
+            ),
+        ),
+        replace(
+            _TWO_CORES,
+            name="recipes",
+            what="what parts of the recipe bring: held-out losses of a middle sub-space, two seeds",
+            roles=(),
+            recipes=Recipes(_VARIANTS, seeds=(0, 1)),
         ),
         replace(
             _TWO_CORES,
@@ -205,7 +230,7 @@ PROFILES = {
             tokens=50_000,
             training={"learning_rate": 5e-4, "dropout": 0.0},  # at 2e-3 most shapes fall to one loss, 2.18
             roles=(),
-            recipes=Recipes(_VARIANTS[:3], ("small",), shapes=24),
+            recipes=Recipes(_VARIANTS[:3], shapes=24),
         ),
         replace(
             _TWO_CORES,

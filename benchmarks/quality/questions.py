@@ -1,16 +1,16 @@
-"""The questions about sharing, the score and the recipe, as lists of pieces. Light to import."""
+"""The questions about sharing, the score, shapes and the recipe, as lists of pieces. Light to import."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from fractions import Fraction
 
 from benchmarks.quality.pieces import Piece
-from benchmarks.quality.plan import Entry, Planner, Predicted, RecipeLosses, Sharing
-from benchmarks.quality.shapes import evenly, in_band, macs_of, spread
-from workloads.shapes.architecture import Architecture
-from workloads.shapes.search_space import ListedSpace, Space
-from workloads.shapes.spaces import relative_spaces
+from benchmarks.quality.plan import Entry, Planner, Predicted, RecipeLosses, ShapeLosses, Sharing
+from benchmarks.quality.shapes import evenly, fitted_to, in_band, macs_of, spread
+from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.shapes.search_space import ListedSpace, ProductSpace, Space
+from workloads.spec.autodistil import LayerRule
 
 _TOGETHER = 4
 """Shapes that are distilled alone over one teacher's forward, so that a piece stays short."""
@@ -61,25 +61,54 @@ def add_predicting(planner: Planner) -> None:
                 planner.plan.predicting.append(Predicted(fraction, entry, inside, place, alone))
 
 
+def add_shapes(planner: Planner) -> None:
+    """Add the pieces of question 3, which shapes of equal cost are best: the losses of each, distilled alone."""
+    question = planner.profile.shapes
+    if question is None:
+        return
+    whole = macs_of(planner.shape, planner.shape.architecture)
+    for fraction, grid in question.grids:
+        fitted = [fitted_to(planner.shape, layers, heads, round(fraction * whole)) for layers, heads in grid]
+        found = [one for one in fitted if one is not None]
+        for start in range(0, len(found), _TOGETHER):
+            part = tuple(found[start : start + _TOGETHER])
+            title = f"shapes at {fraction:.3g}, {start + 1} to {start + len(part)}"
+            alone = _alone(planner, part, planner.profile.tokens, title)
+            planner.plan.shapes.append(ShapeLosses(fraction, part, alone))
+
+
 def add_recipes(planner: Planner) -> None:
     """Add the pieces of question 4, what each part of the recipe brings: losses of the same shapes by each recipe."""
     question = planner.profile.recipes
     if question is None:
         return
     for variant in question.variants:
-        spaces = relative_spaces(planner.shape, planner.profile.subspaces)
-        chosen = [replace(one, layer_rule=variant.layer_rule) for one in spaces if one.name in question.subspaces]
+        space = _middle_space(planner.shape, variant.layer_rule)
+        shapes = spread(planner.shape, space, question.shapes)
         for seed in question.seeds:
             title = f"{variant.name}, seed {seed}"
-            tokens = planner.profile.tokens
-            superlms = planner.distil(f"recipe: {title}", chosen, tokens, seed=seed, training=variant.training)
-            for space in chosen:
-                shapes = spread(planner.shape, space, question.shapes)
-                inside = planner.inside(
-                    superlms, [(space.name, one) for one in shapes], f"inside {space.name}: {title}"
-                )
-                found = RecipeLosses(space.name, variant.name, seed, tuple(shapes), superlms, inside)
-                planner.plan.recipes.append(found)
+            superlm = planner.distil(
+                f"recipe: {title}", [space], planner.profile.tokens, seed=seed, training=variant.training
+            )
+            inside = planner.inside(superlm, [(space.name, one) for one in shapes], f"inside {space.name}: {title}")
+            found = RecipeLosses(space.name, variant.name, seed, tuple(shapes), superlm, inside)
+            planner.plan.recipes.append(found)
+
+
+def _middle_space(shape: TeacherShape, layer_rule: LayerRule) -> ProductSpace:
+    """Lay out the sub-space on which recipes are compared: half of the teacher's layers to all, half of its width."""
+    return ProductSpace(
+        name="small",
+        layers=tuple(sorted({max(1, round(shape.layers * sixths / 6)) for sixths in range(3, 7)})),
+        hidden_sizes=tuple(
+            sorted({max(1, round(shape.heads * twelfths / 12)) * shape.head_width for twelfths in range(5, 8)})
+        ),
+        mlp_ratios=tuple(Fraction(shape.intermediate_size * eighths, shape.hidden_size * 8) for eighths in range(5, 9)),
+        heads=None,
+        head_width=shape.head_width,
+        teacher_layers=shape.layers,
+        layer_rule=layer_rule,
+    )
 
 
 def _parts(planner: Planner, space: Space, count: int) -> list[list[Architecture]]:

@@ -19,7 +19,7 @@ from benchmarks.quality.rows import Row, Rows
 from benchmarks.quality.shapes import EQUAL, cost_of, is_equal
 from benchmarks.quality.statistics import AVERAGED, Answers, average, difference, plain, points, tau_in_bands
 from workloads.craft.pictures import Picture
-from workloads.shapes.architecture import TeacherShape
+from workloads.shapes.architecture import Architecture, TeacherShape
 
 NOTE = (
     f"Multiply-accumulates (MACs) of 128 tokens; ≠ marks those that differ from the chosen student's by more than "
@@ -50,7 +50,7 @@ def write_report(rows: Rows, out: Path, profiles: Iterable[Profile] = tuple(PROF
                 path.write_bytes(data)
                 written.append(path)
             text += ["", f"![{picture.alt}]({profile.name}-{name}.png)"]
-        text += report.students() + report.sharing() + report.predicting() + report.recipes()
+        text += report.students() + report.sharing() + report.predicting() + report.shapes() + report.recipes()
     path = out / "report.md"
     path.write_text("\n".join(text) + "\n", encoding="utf-8")
     return [path, *written]
@@ -146,6 +146,23 @@ class _Report:
             loss = tau_in_bands(scores, [-row[2] for row in table], bands)
             task = tau_in_bands(scores, [row[3] for row in table], bands)
             lines.append(_line([name, *("–" if tau is None else f"{tau:.2f}" for tau in (loss, task))]))
+        return lines
+
+    def shapes(self) -> list[str]:
+        """Return the held-out losses of shapes of equal cost, the lowest first."""
+        lines: list[str] = []
+        for fraction in dict.fromkeys(one.fraction for one in self._plan.shapes):
+            losses: dict[Architecture, float] = {}
+            for part in self._plan.shapes:
+                row = self._rows.get(part.alone.fingerprint)
+                if part.fraction == fraction and row is not None:
+                    losses |= {one: row.result["losses"][member_of(one)] for one in part.shapes}
+            lines += ["", f"### Shapes at {fraction:.3g} of the teacher's MACs, alone", ""]
+            lines += _header(["shape", "MACs, M", "params, M", "feed-forward / hidden", "held-out loss"])
+            for one in sorted(losses, key=losses.__getitem__):
+                cost, ratio = cost_of(self._shape, one), one.layers[0].intermediate_size / one.hidden_size
+                sizes = [f"{cost.flops / 1e6:,.0f}", f"{cost.params / 1e6:.1f}", f"{ratio:.2f}"]
+                lines.append(_line([one.describe(), *sizes, _short(losses[one])]))
         return lines
 
     def recipes(self) -> list[str]:

@@ -72,8 +72,8 @@ def fitted(shape: TeacherShape, layers: int, target: int) -> Architecture | None
     ratio = shape.intermediate_size / shape.hidden_size
     best: tuple[float, Architecture] | None = None
     for heads in range(1, min(shape.heads, shape.hidden_size // shape.head_width) + 1):
-        one = _with_neurons(shape, layers, heads, target)
-        if one is not None and is_equal(macs_of(shape, one), target):
+        one = fitted_to(shape, layers, heads, target)
+        if one is not None:
             away = abs(math.log(one.layers[0].intermediate_size / one.hidden_size / ratio))
             best = min([best, (away, one)] if best else [(away, one)], key=lambda item: item[0])
     return None if best is None else best[1]
@@ -127,7 +127,12 @@ def _apart(shape: TeacherShape, one: Architecture, target: int) -> float:
     return 0.0 if is_equal(macs_of(shape, one), target) else away
 
 
-def _with_neurons(shape: TeacherShape, layers: int, heads: int, target: int) -> Architecture | None:
+def fitted_to(shape: TeacherShape, layers: int, heads: int, target: int) -> Architecture | None:
+    """Stock shape of so many layers and heads, equal in size to ``target`` by its feed-forward width.
+
+    None where the teacher's own feed-forward width is not enough, or none at all would be too much.
+    """
+
     def make(neurons: int) -> Architecture:
         return Architecture.alike(
             layers=layers,
@@ -141,4 +146,5 @@ def _with_neurons(shape: TeacherShape, layers: int, heads: int, target: int) -> 
     least = macs_of(shape, make(1))
     each = macs_of(shape, make(2)) - least
     neurons = round((target - least) / each / 4) * 4  # a multiple of 4 keeps rows of matrices aligned
-    return make(neurons) if 1 <= neurons <= shape.intermediate_size else None
+    one = make(neurons) if 1 <= neurons <= shape.intermediate_size else None
+    return one if one is not None and is_equal(macs_of(shape, one), target) else None

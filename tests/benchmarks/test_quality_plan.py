@@ -11,9 +11,11 @@ from benchmarks.quality.pieces import Piece
 from benchmarks.quality.plan import Plan
 from benchmarks.quality.planning import deciding, only_named, plan_of
 from benchmarks.quality.profiles import PROFILES, Profile
+from benchmarks.quality.questions import member_of
 from benchmarks.quality.rows import Row
 from tests.benchmarks.test_quality_rows import made_row
 from tests.benchmarks.test_quality_shapes import TEACHERS
+from workloads.shapes.architecture import Architecture
 from workloads.shapes.spaces import relative_spaces
 
 SHAPE = TEACHERS["minilm"]
@@ -190,3 +192,17 @@ def test_estimates_are_positive(name):
     if PROFILES[name].teacher == "minilm":
         plan, _ = _filled(PROFILES[name])
         assert all(piece.seconds > 0 for piece in plan.pieces.values())
+
+
+def test_shapes_are_compared_at_equal_cost_from_short_and_wide_to_thin_and_deep():
+    plan, _ = _filled(PROFILES["shapes"])
+    whole = shapes.macs_of(SHAPE, SHAPE.architecture)
+    by_budget: dict[float, list[Architecture]] = {}
+    for part in plan.shapes:
+        by_budget.setdefault(part.fraction, []).extend(part.shapes)
+        assert list(part.alone.inputs["members"]) == [member_of(one) for one in part.shapes]
+    assert set(by_budget) == {1 / 4, 1 / 8}
+    for fraction, found in by_budget.items():
+        assert len(found) == len(set(found)) >= 7
+        assert all(shapes.is_equal(shapes.macs_of(SHAPE, one), fraction * whole) for one in found)
+        assert {SHAPE.hidden_size, SHAPE.hidden_size // 2} & {one.hidden_size for one in found}

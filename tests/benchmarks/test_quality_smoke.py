@@ -21,8 +21,15 @@ from benchmarks.quality.rows import Row, append_rows, read_rows
 from benchmarks.quality.running import Limits, run
 
 FEW = replace(
-    PROFILES["smoke"], name="few", roles=("chosen",), tasks=("rte", "stsb"), sharing=None, predicting=None, recipes=None
-)  # fmt: skip
+    PROFILES["smoke"],
+    name="few",
+    roles=("chosen",),
+    tasks=("rte", "stsb"),
+    sharing=None,
+    predicting=None,
+    shapes=None,
+    recipes=None,
+)
 
 
 @pytest.fixture(autouse=True)

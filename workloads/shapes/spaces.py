@@ -6,7 +6,7 @@ The layers of a student are alike and start from evenly spread teacher layers.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -17,6 +17,13 @@ from workloads.spec.errors import FieldError, InputError
 
 _HALVES = tuple(Fraction(halves, 2) for halves in range(4, 9))
 _LOW_RATIOS, _HIGH_RATIOS = _HALVES[:-1], _HALVES[1:]
+_RATIOS = (
+    tuple(Fraction(quarters, 4) for quarters in (2, 3, 4)),
+    tuple(Fraction(quarters, 4) for quarters in (1, 2, 3, 4)),
+    (Fraction(1, 8), *(Fraction(quarters, 4) for quarters in (1, 2, 3))),
+)
+"""Feed-forward ratios over the teacher's own: of the narrowest sub-space, of those between, of the widest."""
+_MOST_WIDTHS = 4
 
 
 def paper_spaces() -> list[ProductSpace]:
@@ -33,18 +40,19 @@ def paper_spaces() -> list[ProductSpace]:
 def relative_spaces(shape: TeacherShape, count: int) -> list[ProductSpace]:
     """Lay out ``count`` compact sub-spaces of stock-loadable shapes relative to a teacher.
 
-    Widths are whole numbers of teacher heads, from a sixth to five sixths of the teacher's. Each sub-space gets a
-    run of neighbouring widths, so that the step from one sub-space to the next is one head. Depths grow from one
-    sub-space to the next: the first covers a third to two thirds of the teacher's layers, the last two thirds to
-    all of them. Feed-forward ratios are those of the paper, scaled to the teacher's own.
+    Widths are whole numbers of teacher heads, from a sixth of the teacher's to its own. Each sub-space gets a run of
+    neighbouring widths, so that the step from one sub-space to the next is one head. All begin at a third of the
+    teacher's layers; the first reaches two thirds of them, the last all. So neighbours overlap in cost, and a budget
+    has short-and-wide candidates as well as thin-and-deep ones. Feed-forward ratios are relative to the teacher's own;
+    the wider a sub-space, the lower they start, since a student that keeps the teacher's width and few neurons has a
+    lower loss than one of equal cost that keeps the ratio (benchmarks/results/quality/report.md).
 
     Raises:
         InputError: The teacher has too few heads for that many sub-spaces.
     """
     # A saved student that serves as the teacher may have more heads than fit in its hidden size.
     heads = min(shape.heads, shape.hidden_size // shape.head_width)
-    low, high = max(1, round(heads / 6)), max(1, round(heads * 5 / 6))
-    units = list(range(low, high + 1))
+    units = list(range(max(1, round(heads / 6)), heads + 1))
     if count > len(units):
         raise InputError.of(
             "subspaces.count",
@@ -56,14 +64,13 @@ def relative_spaces(shape: TeacherShape, count: int) -> list[ProductSpace]:
     spaces = []
     for index, name in enumerate(names):
         widths = units[index * len(units) // count : (index + 1) * len(units) // count]
-        place = index / (count - 1) if count > 1 else 0.0
-        ratios = _LOW_RATIOS if index == 0 and count > 1 else _HIGH_RATIOS
+        place = Fraction(index, count - 1) if count > 1 else Fraction(1)
         spaces.append(
             ProductSpace(
                 name=name,
-                layers=_depths(shape.layers, place, alone=count == 1),
-                hidden_sizes=tuple(unit * shape.head_width for unit in widths),
-                mlp_ratios=tuple(ratio * own_ratio / 4 for ratio in ratios),
+                layers=_depths(shape.layers, place),
+                hidden_sizes=tuple(unit * shape.head_width for unit in _evenly(widths, _MOST_WIDTHS)),
+                mlp_ratios=tuple(ratio * own_ratio for ratio in _ratios(place)),
                 heads=None,
                 head_width=shape.head_width,
                 teacher_layers=shape.layers,
@@ -117,11 +124,20 @@ def spaces_for(spec: SubspacesSpec, shape: TeacherShape) -> list[ProductSpace]:
     return spaces
 
 
-def _depths(teacher_layers: int, place: float, *, alone: bool) -> tuple[int, ...]:
-    low = max(1, round(teacher_layers * (1 / 3 + place / 3)))
-    high = teacher_layers if alone else min(teacher_layers, round(teacher_layers * (2 / 3 + place * 2 / 3)))
+def _depths(teacher_layers: int, place: Fraction) -> tuple[int, ...]:
+    low, high = max(1, round(teacher_layers / 3)), round(teacher_layers * (2 + place) / 3)
     step = max(1, math.ceil((high - low) / 4))
     return tuple(range(high, low - 1, -step))[::-1]
+
+
+def _ratios(place: Fraction) -> tuple[Fraction, ...]:
+    return _RATIOS[0 if place == 0 else 2 if place == 1 else 1]
+
+
+def _evenly(values: Sequence[int], most: int) -> list[int]:
+    """Take at most so many of the values, evenly, the first and the last among them."""
+    count = min(most, len(values))
+    return [values[round(i * (len(values) - 1) / max(1, count - 1))] for i in range(count)]
 
 
 def _misfits(space: ProductSpace, shape: TeacherShape) -> Iterator[tuple[str, str, str]]:

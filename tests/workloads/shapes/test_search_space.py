@@ -102,7 +102,7 @@ def test_a_kind_of_space_that_is_not_known_is_refused() -> None:
 def test_feed_forward_widths_are_exact_for_teachers_of_any_ratio(inner: int) -> None:
     for space in relative_spaces(replace(SHAPE, architecture=Architecture.of_teacher(12, 768, 12, inner * 4)), 3):
         for one in space:
-            exact = [one.hidden_size * halves * inner * 4 // (8 * 768) for halves in range(4, 9)]
+            exact = [one.hidden_size * eighths * inner * 4 // (8 * 768) for eighths in range(1, 9)]
             assert one.layers[0].intermediate_size in exact
         assert list(space_from_json(space.to_json())) == list(space)
 

@@ -9,6 +9,7 @@ import pytest
 
 from workloads.methods.method import training_tokens
 from workloads.shapes.architecture import Architecture, TeacherShape, spread_layers
+from workloads.shapes.costs import student_cost
 from workloads.shapes.search_space import ProductSpace
 from workloads.shapes.spaces import paper_spaces, relative_spaces, spaces_for
 from workloads.shapes.teacher_files import named_shape
@@ -55,7 +56,7 @@ def test_relative_spaces_are_as_many_as_asked_and_stock_and_fit_the_teacher(shap
         architectures = list(space)
         assert len(architectures) == len(set(architectures)) == len(space)
         for one in architectures:
-            assert one.stock and one.hidden_size < shape.hidden_size and 1 <= len(one.layers) <= shape.layers
+            assert one.stock and one.hidden_size <= shape.hidden_size and 1 <= len(one.layers) <= shape.layers
             assert one.layers[0].intermediate_size <= shape.intermediate_size
 
 
@@ -64,7 +65,11 @@ def test_relative_spaces_are_as_many_as_asked_and_stock_and_fit_the_teacher(shap
 def test_relative_spaces_leave_no_hole_larger_than_a_step(shape: TeacherShape, count: int) -> None:
     spaces = relative_spaces(shape, count)
     widths = [width for space in spaces for width in space.hidden_sizes]
-    assert {after - before for before, after in itertools.pairwise(widths)} <= {shape.head_width}
+    assert widths[-1] == shape.hidden_size, "a student may be as wide as its teacher"
+    step = {1: 4, 2: 2}.get(count, 1)  # a sub-space has four widths at most
+    assert {after - before for before, after in itertools.pairwise(widths)} <= {
+        heads * shape.head_width for heads in range(1, step + 1)
+    }
     depths = sorted({depth for space in spaces for depth in space.layers})
     steps = [after - before for before, after in itertools.pairwise(depths)]
     assert max(steps, default=0) <= max(1, -(-shape.layers // 6))
@@ -77,13 +82,27 @@ def test_relative_spaces_leave_no_hole_larger_than_a_step(shape: TeacherShape, c
 def test_relative_spaces_go_from_thin_to_deep(shape: TeacherShape) -> None:
     tiny, small, base = relative_spaces(shape, 3)
     assert [tiny.name, small.name, base.name] == ["tiny", "small", "base"]
-    assert max(base.layers) == shape.layers and min(tiny.layers) == shape.layers // 3
-    assert min(tiny.layers) < min(small.layers) < min(base.layers)
+    assert max(tiny.layers) < max(small.layers) < max(base.layers) == shape.layers
+    assert {min(space.layers) for space in (tiny, small, base)} == {shape.layers // 3}
+
+
+@TEACHERS
+def test_a_quarter_of_the_teacher_is_short_and_wide_or_thin_and_deep(shape: TeacherShape) -> None:
+    whole = student_cost(shape, shape.architecture, 128).flops
+    near = [
+        one
+        for space in relative_spaces(shape, 3)
+        for one in space
+        if abs(student_cost(shape, one, 128).flops / whole * 4 - 1) < 0.1
+    ]
+    assert len(near) >= 8
+    assert any(one.hidden_size == shape.hidden_size and len(one.layers) <= shape.layers / 2 for one in near)
+    assert any(len(one.layers) >= shape.layers * 0.8 for one in near)
 
 
 def test_more_spaces_than_the_teachers_heads_allow_are_refused() -> None:
-    with pytest.raises(InputError, match=r"subspaces.count: .* at most 9"):
-        relative_spaces(SIX, 10)
+    with pytest.raises(InputError, match=r"subspaces.count: .* at most 11"):
+        relative_spaces(SIX, 12)
 
 
 def test_the_ends_and_every_draw_lie_in_the_space() -> None:

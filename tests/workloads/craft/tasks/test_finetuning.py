@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tests.teachers import FAMILIES
 from workloads.craft.cutting import cut_student
 from workloads.craft.export import build_student
 from workloads.craft.tasks.data import LabelledRows, TaskData
-from workloads.craft.tasks.encoding import EncodedTask, encode_task
+from workloads.craft.tasks.encoding import EncodedRows, EncodedTask, encode_task
 from workloads.craft.tasks.finetuning import FineTuning, classifier
 from workloads.craft.teacher import Teacher, open_teacher
 from workloads.shapes.architecture import Architecture
@@ -119,6 +120,23 @@ def test_a_similarity_of_pairs_is_learned_as_a_regression(open_one: Callable[...
     tuning = FineTuning(classifier(student_of(teacher), task, seed=0), task, spec, seed=0, device=CPU)
     scores = [tuning.run_epoch().score for _ in range(spec.epochs)]
     assert scores[-1] > 0.9
+
+
+def test_labels_far_from_zero_are_learned_as_well(open_one: Callable[..., Teacher]) -> None:
+    teacher = open_one()
+    spec = make_spec(metric="spearman", text_columns=["a", "b"], epochs=6)
+    task = encode(teacher, similarity_task(), spec)
+    far = replace(task, train=_shifted(task.train), validation=_shifted(task.validation))
+    tuning = FineTuning(classifier(student_of(teacher), far, seed=0), far, spec, seed=0, device=CPU)
+    labels, first = far.train.labels_N, tuning.predict(far.train)
+    assert abs(first.mean() - labels.mean()) < 2 * labels.std()
+    scores = [tuning.run_epoch().score for _ in range(spec.epochs)]
+    assert scores[-1] > 0.9
+    assert np.abs(tuning.predict(far.validation) - far.validation.labels_N).mean() < labels.std()
+
+
+def _shifted(rows: EncodedRows) -> EncodedRows:
+    return replace(rows, labels_N=(1000 + 50 * rows.labels_N).astype(rows.labels_N.dtype))
 
 
 def test_the_same_seed_gives_the_same_scores_and_another_others(open_one: Callable[..., Teacher]) -> None:
