@@ -6,7 +6,7 @@ The layers of a student are alike and start from evenly spread teacher layers.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
@@ -17,13 +17,9 @@ from workloads.spec.errors import FieldError, InputError
 
 _HALVES = tuple(Fraction(halves, 2) for halves in range(4, 9))
 _LOW_RATIOS, _HIGH_RATIOS = _HALVES[:-1], _HALVES[1:]
-_RATIOS = (
-    tuple(Fraction(quarters, 4) for quarters in (2, 3, 4)),
-    tuple(Fraction(quarters, 4) for quarters in (1, 2, 3, 4)),
-    (Fraction(1, 8), *(Fraction(quarters, 4) for quarters in (1, 2, 3))),
-)
-"""Feed-forward ratios over the teacher's own: of the narrowest sub-space, of those between, of the widest."""
-_MOST_WIDTHS = 4
+_WIDE_RATIOS = (Fraction(1, 8), Fraction(1, 4), Fraction(3, 8), Fraction(1, 2), Fraction(3, 4))
+_NARROW_RATIOS = tuple(Fraction(quarters, 4) for quarters in range(1, 5))
+"""Feed-forward ratios over the teacher's own, of students as wide as the teacher and of narrower ones."""
 
 
 def paper_spaces() -> list[ProductSpace]:
@@ -40,37 +36,45 @@ def paper_spaces() -> list[ProductSpace]:
 def relative_spaces(shape: TeacherShape, count: int) -> list[ProductSpace]:
     """Lay out ``count`` compact sub-spaces of stock-loadable shapes relative to a teacher.
 
-    Widths are whole numbers of teacher heads, from a sixth of the teacher's to its own. Each sub-space gets a run of
-    neighbouring widths, so that the step from one sub-space to the next is one head. All begin at a third of the
-    teacher's layers; the first reaches two thirds of them, the last all. So neighbours overlap in cost, and a budget
-    has short-and-wide candidates as well as thin-and-deep ones. Feed-forward ratios are relative to the teacher's own;
-    the wider a sub-space, the lower they start, since a student that keeps the teacher's width and few neurons has a
-    lower loss than one of equal cost that keeps the ratio (benchmarks/results/quality/report.md).
+    The last sub-space has the teacher's own width, and differs in depth and neurons alone: students that keep the
+    width keep the teacher's embeddings, and have the lowest loss of all that cost as much, even with few neurons; and
+    a SuperLM of one width loses the least by sharing (docs/results.md). The others are for budgets that it does not
+    reach, such as few parameters: each has two widths, whole numbers of heads up to two thirds of the teacher's. A
+    single sub-space has the teacher's width and half of it.
+
+    Depths start at a third of the teacher's layers (a sixth in the last sub-space); those of the first sub-space reach
+    two thirds, those of the last all. Feed-forward ratios are relative to the teacher's own.
 
     Raises:
         InputError: The teacher has too few heads for that many sub-spaces.
     """
     # A saved student that serves as the teacher may have more heads than fit in its hidden size.
     heads = min(shape.heads, shape.hidden_size // shape.head_width)
-    units = list(range(max(1, round(heads / 6)), heads + 1))
-    if count > len(units):
+    units = list(range(max(1, round(heads / 6)), max(1, round(heads * 2 / 3)) + 1))
+    if count > len(units) + 1:
         raise InputError.of(
             "subspaces.count",
-            f"A teacher of {heads} heads leaves room for at most {len(units)} sub-spaces, not {count}.",
-            f"Use a count of at most {len(units)}.",
+            f"A teacher of {heads} heads leaves room for at most {len(units) + 1} sub-spaces, not {count}.",
+            f"Use a count of at most {len(units) + 1}.",
         )
-    names = SubspacesSpec(count=count).names
     own_ratio = Fraction(shape.intermediate_size, shape.hidden_size)
     spaces = []
-    for index, name in enumerate(names):
-        widths = units[index * len(units) // count : (index + 1) * len(units) // count]
+    for index, name in enumerate(SubspacesSpec(count=count).names):
+        last = index == count - 1
+        if count == 1:
+            widths = sorted({max(1, heads // 2), heads})
+        elif last:
+            widths = [heads]
+        else:
+            run = units[index * len(units) // (count - 1) : (index + 1) * len(units) // (count - 1)]
+            widths = sorted({run[len(run) // 2], run[-1]})
         place = Fraction(index, count - 1) if count > 1 else Fraction(1)
         spaces.append(
             ProductSpace(
                 name=name,
-                layers=_depths(shape.layers, place),
-                hidden_sizes=tuple(unit * shape.head_width for unit in _evenly(widths, _MOST_WIDTHS)),
-                mlp_ratios=tuple(ratio * own_ratio for ratio in _ratios(place)),
+                layers=_depths(shape.layers, place, last=last),
+                hidden_sizes=tuple(unit * shape.head_width for unit in widths),
+                mlp_ratios=tuple(ratio * own_ratio for ratio in (_WIDE_RATIOS if last else _NARROW_RATIOS)),
                 heads=None,
                 head_width=shape.head_width,
                 teacher_layers=shape.layers,
@@ -124,20 +128,10 @@ def spaces_for(spec: SubspacesSpec, shape: TeacherShape) -> list[ProductSpace]:
     return spaces
 
 
-def _depths(teacher_layers: int, place: Fraction) -> tuple[int, ...]:
-    low, high = max(1, round(teacher_layers / 3)), round(teacher_layers * (2 + place) / 3)
-    step = max(1, math.ceil((high - low) / 4))
+def _depths(teacher_layers: int, place: Fraction, *, last: bool) -> tuple[int, ...]:
+    low, high = max(1, round(teacher_layers / (6 if last else 3))), round(teacher_layers * (2 + place) / 3)
+    step = max(1, math.ceil((high - low) / 5))
     return tuple(range(high, low - 1, -step))[::-1]
-
-
-def _ratios(place: Fraction) -> tuple[Fraction, ...]:
-    return _RATIOS[0 if place == 0 else 2 if place == 1 else 1]
-
-
-def _evenly(values: Sequence[int], most: int) -> list[int]:
-    """Take at most so many of the values, evenly, the first and the last among them."""
-    count = min(most, len(values))
-    return [values[round(i * (len(values) - 1) / max(1, count - 1))] for i in range(count)]
 
 
 def _misfits(space: ProductSpace, shape: TeacherShape) -> Iterator[tuple[str, str, str]]:

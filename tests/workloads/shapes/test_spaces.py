@@ -20,7 +20,7 @@ from workloads.spec.request import parse_request
 TWELVE = named_shape("bert-base")
 SIX = replace(TWELVE, architecture=Architecture.of_teacher(6, 384, 12, 1536))
 TEACHERS = pytest.mark.parametrize("shape", [SIX, TWELVE], ids=["six", "twelve"])
-COUNTS = pytest.mark.parametrize("count", range(1, 10))
+COUNTS = pytest.mark.parametrize("count", range(1, 9))
 
 
 def by_hand(**changes: object) -> SubspacesSpec:
@@ -62,47 +62,44 @@ def test_relative_spaces_are_as_many_as_asked_and_stock_and_fit_the_teacher(shap
 
 @TEACHERS
 @COUNTS
-def test_relative_spaces_leave_no_hole_larger_than_a_step(shape: TeacherShape, count: int) -> None:
-    spaces = relative_spaces(shape, count)
-    widths = [width for space in spaces for width in space.hidden_sizes]
-    assert widths[-1] == shape.hidden_size, "a student may be as wide as its teacher"
-    step = {1: 4, 2: 2}.get(count, 1)  # a sub-space has four widths at most
-    assert {after - before for before, after in itertools.pairwise(widths)} <= {
-        heads * shape.head_width for heads in range(1, step + 1)
-    }
-    depths = sorted({depth for space in spaces for depth in space.layers})
-    steps = [after - before for before, after in itertools.pairwise(depths)]
-    assert max(steps, default=0) <= max(1, -(-shape.layers // 6))
-    for thinner, wider in itertools.pairwise(spaces):
-        assert min(wider.layers) <= max(thinner.layers), "neighbours share a depth, or touch"
-        assert min(wider.mlp_ratios) <= max(thinner.mlp_ratios)
+def test_relative_spaces_leave_no_large_hole_between_costs(shape: TeacherShape, count: int) -> None:
+    whole = student_cost(shape, shape.architecture, 128).flops
+    costs = sorted(
+        student_cost(shape, one, 128).flops / whole for space in relative_spaces(shape, count) for one in space
+    )
+    assert costs[-1] > 0.8
+    largest = max(after / before for before, after in itertools.pairwise(costs) if before > 0.05)
+    assert largest < (1.6 if count == 1 else 1.4)
 
 
 @TEACHERS
 def test_relative_spaces_go_from_thin_to_deep(shape: TeacherShape) -> None:
     tiny, small, base = relative_spaces(shape, 3)
+    layers = shape.layers
     assert [tiny.name, small.name, base.name] == ["tiny", "small", "base"]
     assert max(tiny.layers) < max(small.layers) < max(base.layers) == shape.layers
-    assert {min(space.layers) for space in (tiny, small, base)} == {shape.layers // 3}
+    assert [min(space.layers) for space in (tiny, small, base)] == [layers // 3, layers // 3, layers // 6]
+    assert max(tiny.hidden_sizes) < min(small.hidden_sizes) < max(small.hidden_sizes) < shape.hidden_size
+    assert base.hidden_sizes == (shape.hidden_size,)
 
 
 @TEACHERS
-def test_a_quarter_of_the_teacher_is_short_and_wide_or_thin_and_deep(shape: TeacherShape) -> None:
+def test_small_budgets_have_candidates_of_the_teachers_width_and_narrower_ones(shape: TeacherShape) -> None:
     whole = student_cost(shape, shape.architecture, 128).flops
-    near = [
-        one
-        for space in relative_spaces(shape, 3)
-        for one in space
-        if abs(student_cost(shape, one, 128).flops / whole * 4 - 1) < 0.1
-    ]
-    assert len(near) >= 8
-    assert any(one.hidden_size == shape.hidden_size and len(one.layers) <= shape.layers / 2 for one in near)
-    assert any(len(one.layers) >= shape.layers * 0.8 for one in near)
+    for share in (1 / 4, 1 / 8):
+        near = [
+            one
+            for space in relative_spaces(shape, 3)
+            for one in space
+            if 0.75 < student_cost(shape, one, 128).flops / whole / share <= 1
+        ]
+        assert {one.hidden_size == shape.hidden_size for one in near} == {True, False}
+        assert any(len(one.layers) >= shape.layers / 2 for one in near)
 
 
 def test_more_spaces_than_the_teachers_heads_allow_are_refused() -> None:
-    with pytest.raises(InputError, match=r"subspaces.count: .* at most 11"):
-        relative_spaces(SIX, 12)
+    with pytest.raises(InputError, match=r"subspaces.count: .* at most 8"):
+        relative_spaces(SIX, 9)
 
 
 def test_the_ends_and_every_draw_lie_in_the_space() -> None:
