@@ -17,9 +17,8 @@ from workloads.spec.errors import FieldError, InputError
 
 _HALVES = tuple(Fraction(halves, 2) for halves in range(4, 9))
 _LOW_RATIOS, _HIGH_RATIOS = _HALVES[:-1], _HALVES[1:]
-_WIDE_RATIOS = (Fraction(1, 8), Fraction(1, 4), Fraction(3, 8), Fraction(1, 2), Fraction(3, 4))
-_NARROW_RATIOS = tuple(Fraction(quarters, 4) for quarters in range(1, 5))
-"""Feed-forward ratios over the teacher's own, of students as wide as the teacher and of narrower ones."""
+_EIGHTHS = {"own width": (1, 2, 3, 4, 5, 6), "narrower": (2, 3, 4, 6, 8)}
+"""Feed-forward ratios in eighths of the teacher's own, of students as wide as the teacher and of narrower ones."""
 
 
 def paper_spaces() -> list[ProductSpace]:
@@ -34,53 +33,58 @@ def paper_spaces() -> list[ProductSpace]:
 
 
 def relative_spaces(shape: TeacherShape, count: int) -> list[ProductSpace]:
-    """Lay out ``count`` compact sub-spaces of stock-loadable shapes relative to a teacher.
+    """Lay out ``count`` compact sub-spaces of stock-loadable shapes relative to a teacher, each of one width.
 
-    The last sub-space has the teacher's own width, and differs in depth and neurons alone: students that keep the
-    width keep the teacher's embeddings, and have the lowest loss of all that cost as much, even with few neurons; and
-    a SuperLM of one width loses the least by sharing (docs/results.md). The others are for budgets that it does not
-    reach, such as few parameters: each has two widths, whole numbers of heads up to two thirds of the teacher's. A
-    single sub-space has the teacher's width and half of it.
+    The members of a sub-space differ in depth and neurons: a SuperLM of one width loses the least by sharing. The last
+    has the teacher's own width, since students that keep the teacher's embeddings have the lowest loss of all that
+    cost as much, even with few layers and neurons (docs/results.md). The others are for budgets that it does not
+    reach, such as few parameters: their widths are evenly spaced by ratio, from a quarter of the teacher's (half, of
+    two sub-spaces), in whole heads.
 
-    Depths start at a third of the teacher's layers (a sixth in the last sub-space); those of the first sub-space reach
-    two thirds, those of the last all. Feed-forward ratios are relative to the teacher's own.
+    Depths start at a third of the teacher's layers (a sixth in the last sub-space); those of the first reach two
+    thirds, those of the last all. Feed-forward ratios are relative to the teacher's own.
 
     Raises:
         InputError: The teacher has too few heads for that many sub-spaces.
     """
     # A saved student that serves as the teacher may have more heads than fit in its hidden size.
     heads = min(shape.heads, shape.hidden_size // shape.head_width)
-    units = list(range(max(1, round(heads / 6)), max(1, round(heads * 2 / 3)) + 1))
-    if count > len(units) + 1:
-        raise InputError.of(
-            "subspaces.count",
-            f"A teacher of {heads} heads leaves room for at most {len(units) + 1} sub-spaces, not {count}.",
-            f"Use a count of at most {len(units) + 1}.",
-        )
+    widths = _widths(heads, count)
     own_ratio = Fraction(shape.intermediate_size, shape.hidden_size)
     spaces = []
-    for index, name in enumerate(SubspacesSpec(count=count).names):
+    for index, (name, width) in enumerate(zip(SubspacesSpec(count=count).names, widths, strict=True)):
         last = index == count - 1
-        if count == 1:
-            widths = sorted({max(1, heads // 2), heads})
-        elif last:
-            widths = [heads]
-        else:
-            run = units[index * len(units) // (count - 1) : (index + 1) * len(units) // (count - 1)]
-            widths = sorted({run[len(run) // 2], run[-1]})
-        place = Fraction(index, count - 1) if count > 1 else Fraction(1)
+        eighths = _EIGHTHS["own width" if last else "narrower"]
         spaces.append(
             ProductSpace(
                 name=name,
-                layers=_depths(shape.layers, place, last=last),
-                hidden_sizes=tuple(unit * shape.head_width for unit in widths),
-                mlp_ratios=tuple(ratio * own_ratio for ratio in (_WIDE_RATIOS if last else _NARROW_RATIOS)),
+                layers=_depths(shape.layers, Fraction(index, count - 1) if count > 1 else Fraction(1), last=last),
+                hidden_sizes=(width * shape.head_width,),
+                mlp_ratios=tuple(own_ratio * each / 8 for each in eighths),
                 heads=None,
                 head_width=shape.head_width,
                 teacher_layers=shape.layers,
             )
         )
     return spaces
+
+
+def _widths(heads: int, count: int) -> list[int]:
+    """Space widths evenly by ratio, in heads, each wider than the one before, up to the teacher's own."""
+    least = 1 if count == 1 else 1 / 2 if count == 2 else 1 / 4
+    widths: list[int] = []
+    for index in range(count):
+        wanted = round(heads * least ** ((count - 1 - index) / max(1, count - 1)))
+        widths.append(max(wanted, widths[-1] + 1 if widths else 1))
+    if widths[-1] > heads:  # too many to be even: all there are
+        widths = list(range(heads - count + 1, heads + 1))
+    if widths[0] < 1:
+        raise InputError.of(
+            "subspaces.count",
+            f"A teacher of {heads} heads leaves room for at most {heads} sub-spaces, not {count}.",
+            f"Use a count of at most {heads}.",
+        )
+    return widths
 
 
 def spaces_for(spec: SubspacesSpec, shape: TeacherShape) -> list[ProductSpace]:
