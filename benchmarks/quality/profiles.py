@@ -50,11 +50,13 @@ class Variant:
     Attributes:
         name: Name in the report.
         layer_rule: Rule that spreads a student's layers over the teacher's.
+        widths: Widths of the sub-space, in twelfths of the teacher's; those of the question if empty.
         training: Fields of :class:`TrainingSpec`, over those of the profile.
     """
 
     name: str
     layer_rule: LayerRule = "to-last"
+    widths: tuple[int, ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -62,13 +64,21 @@ class Variant:
 class Recipes:
     """Question 4: what each part of the recipe brings, by the held-out losses of the same shapes.
 
+    The sub-space that the recipes train is the same; its ranges are relative to the teacher's own shape.
+
     Attributes:
         variants: The recipes; the others are compared with the first.
+        depths: Depths in sixths of the teacher's.
+        widths: Widths in twelfths of the teacher's; all shapes that are scored have one of them.
+        ratios: Feed-forward ratios in eighths of the teacher's.
         shapes: Shapes of the sub-space that are scored, at most.
         seeds: Seeds of distillation.
     """
 
     variants: tuple[Variant, ...]
+    depths: tuple[int, ...] = (3, 4, 5, 6)
+    widths: tuple[int, ...] = (5, 6, 7)
+    ratios: tuple[int, ...] = (5, 6, 7, 8)
     shapes: int = 48
     seeds: tuple[int, ...] = (0,)
 
@@ -153,12 +163,17 @@ class Profile:
     grouped: bool = False
 
 
-_PAPER = Variant("the paper's: layers by floor, the smallest in every step", "floor", {"smallest_every": 1})
+_PAPER = Variant("the paper's: layers by floor, the smallest in every step", "floor", training={"smallest_every": 1})
 _VARIANTS = (
     _PAPER,
     Variant("layers to the last", training={"smallest_every": 1}),
     Variant("layers to the last, the smallest in every 4th step", training={"smallest_every": 4}),
     Variant("layers to the last, the smallest in every 16th step", training={"smallest_every": 16}),
+)
+_WIDTHS = (
+    Variant("one width"),
+    Variant("two widths", widths=(9, 12)),
+    Variant("four widths", widths=(9, 10, 11, 12)),
 )
 _TWO_CORES = Profile("two-cores", "the chosen student against its baselines, within 2 hours on two idle cores")
 _SMOKE = Profile(
@@ -217,6 +232,23 @@ PROFILES = {
         ),
         replace(
             _TWO_CORES,
+            name="shapes-second-teacher",
+            what="the same with a larger teacher of another family, shorter",
+            teacher="mpnet",
+            tokens=50_000,
+            training={"learning_rate": 5e-4, "dropout": 0.0},
+            roles=(),
+            shapes=Shapes(((1 / 4, ((4, 12), (6, 12), (6, 9), (8, 8))),)),
+        ),
+        replace(
+            _TWO_CORES,
+            name="widths",
+            what="what further widths in a SuperLM cost the shapes of the teacher's own width",
+            roles=(),
+            recipes=Recipes(_WIDTHS, depths=(2, 3, 4, 5, 6), widths=(12,), ratios=(1, 2, 4, 6)),
+        ),
+        replace(
+            _TWO_CORES,
             name="recipes",
             what="what parts of the recipe bring: held-out losses of a middle sub-space, two seeds",
             roles=(),
@@ -239,7 +271,7 @@ PROFILES = {
             roles=(),
             seeds=(0,),
             sharing=Sharing(((50_000, 8), (200_000, 8), (800_000, 3))),
-            predicting=Predicting(200_000, (1 / 8, 1 / 6, 1 / 4, 3 / 8)),
+            predicting=Predicting(200_000, (1 / 12, 1 / 8, 1 / 6, 1 / 4, 3 / 8, 1 / 2)),
         ),
         replace(
             _TWO_CORES,

@@ -7,10 +7,10 @@ from fractions import Fraction
 
 from benchmarks.quality.pieces import Piece
 from benchmarks.quality.plan import Entry, Planner, Predicted, RecipeLosses, ShapeLosses, Sharing
+from benchmarks.quality.profiles import Recipes, Variant
 from benchmarks.quality.shapes import evenly, fitted_to, in_band, macs_of, spread
 from workloads.shapes.architecture import Architecture, TeacherShape
 from workloads.shapes.search_space import ListedSpace, ProductSpace, Space
-from workloads.spec.autodistil import LayerRule
 
 _TOGETHER = 4
 """Shapes that are distilled alone over one teacher's forward, so that a piece stays short."""
@@ -83,31 +83,33 @@ def add_recipes(planner: Planner) -> None:
     if question is None:
         return
     for variant in question.variants:
-        space = _middle_space(planner.shape, variant.layer_rule)
-        shapes = spread(planner.shape, space, question.shapes)
+        space = _space_of(planner.shape, question, variant, variant.widths or question.widths)
+        scored = spread(planner.shape, _space_of(planner.shape, question, variant, question.widths), question.shapes)
         for seed in question.seeds:
             title = f"{variant.name}, seed {seed}"
             superlm = planner.distil(
                 f"recipe: {title}", [space], planner.profile.tokens, seed=seed, training=variant.training
             )
-            inside = planner.inside(superlm, [(space.name, one) for one in shapes], f"inside {space.name}: {title}")
-            found = RecipeLosses(space.name, variant.name, seed, tuple(shapes), superlm, inside)
+            inside = planner.inside(superlm, [(space.name, one) for one in scored], f"inside {space.name}: {title}")
+            found = RecipeLosses(space.name, variant.name, seed, tuple(scored), superlm, inside)
             planner.plan.recipes.append(found)
 
 
-def _middle_space(shape: TeacherShape, layer_rule: LayerRule) -> ProductSpace:
-    """Lay out the sub-space on which recipes are compared: half of the teacher's layers to all, half of its width."""
+def _space_of(shape: TeacherShape, question: Recipes, variant: Variant, widths: Sequence[int]) -> ProductSpace:
+    """Lay out the sub-space that a recipe trains."""
+
+    def share(whole: int, parts: Sequence[int], of: int) -> list[int]:
+        return sorted({max(1, round(whole * part / of)) for part in parts})
+
     return ProductSpace(
         name="small",
-        layers=tuple(sorted({max(1, round(shape.layers * sixths / 6)) for sixths in range(3, 7)})),
-        hidden_sizes=tuple(
-            sorted({max(1, round(shape.heads * twelfths / 12)) * shape.head_width for twelfths in range(5, 8)})
-        ),
-        mlp_ratios=tuple(Fraction(shape.intermediate_size * eighths, shape.hidden_size * 8) for eighths in range(5, 9)),
+        layers=tuple(share(shape.layers, question.depths, 6)),
+        hidden_sizes=tuple(heads * shape.head_width for heads in share(shape.heads, widths, 12)),
+        mlp_ratios=tuple(Fraction(shape.intermediate_size * part, shape.hidden_size * 8) for part in question.ratios),
         heads=None,
         head_width=shape.head_width,
         teacher_layers=shape.layers,
-        layer_rule=layer_rule,
+        layer_rule=variant.layer_rule,
     )
 
 

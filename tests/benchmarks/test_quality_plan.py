@@ -206,3 +206,11 @@ def test_shapes_are_compared_at_equal_cost_from_short_and_wide_to_thin_and_deep(
         assert len(found) == len(set(found)) >= 7
         assert all(shapes.is_equal(shapes.macs_of(SHAPE, one), fraction * whole) for one in found)
         assert {SHAPE.hidden_size, SHAPE.hidden_size // 2} & {one.hidden_size for one in found}
+
+
+def test_widths_are_compared_on_the_shapes_that_all_have():
+    plan, _ = _filled(PROFILES["widths"])
+    assert len({row.shapes for row in plan.recipes}) == 1
+    assert {one.hidden_size for one in plan.recipes[0].shapes} == {SHAPE.hidden_size}
+    widths = [row.distil.inputs["members"]["small"]["hidden_sizes"] for row in plan.recipes]
+    assert widths == [[384], [288, 384], [288, 320, 352, 384]]
