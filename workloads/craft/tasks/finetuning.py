@@ -56,7 +56,7 @@ def classifier(base: PreTrainedModel, task: EncodedTask, seed: int) -> PreTraine
     odd = [name for name in (*lacking, *left) if not name.startswith("pooler.")]
     assert not odd, odd
     if task.regression:
-        _start_at_the_labels(model, task.train.labels_N)
+        _start_at_the_labels(model, task.train.labels_N.astype(np.float64))
     return model
 
 
@@ -112,7 +112,7 @@ class FineTuning:
         self.task, self.spec, self.seed, self.device = task, spec, seed, device
         self.epoch = 0
         self._stepped = stepped
-        self._spread = _spread(task.train.labels_N) if task.regression else 1.0
+        self._spread = _spread(task.train.labels_N.astype(np.float64)) if task.regression else 1.0
         decays = [one for one in model.parameters() if one.ndim > 1]
         plain = [one for one in model.parameters() if one.ndim <= 1]
         groups = [{"params": decays, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
