@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +28,12 @@ class TokenRows(NamedTuple):
     Attributes:
         input_ids: int64 ``[B, L]``.
         mask: bool ``[B, L]``, True at real tokens; None if no row has padding.
+        token_types: int64 ``[B, L]``; None if all are 0.
     """
 
     input_ids: npt.NDArray[np.int64]
     mask: npt.NDArray[np.bool_] | None
+    token_types: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,17 +68,14 @@ class Blocks:
         """Read rows into memory by index, in the order of ``indices``; by default all rows."""
         wanted = np.arange(self.rows) if indices is None else np.asarray(indices, np.int64)
         assert not len(wanted) or (wanted.min() >= 0 and wanted.max() < self.rows), "row out of range"
-        ids_BL = np.empty((len(wanted), self.sequence_length), np.int32)
-        lengths_B = np.empty(len(wanted), np.int32)
+        read = _Filling(len(wanted), self.sequence_length)
         start = 0
         for shard in self.shards:
             here = np.flatnonzero((start <= wanted) & (wanted < start + shard.rows))
             if len(here):
-                rows = self._load(shard)
-                ids_BL[here] = rows.ids_NL[wanted[here] - start]
-                lengths_B[here] = rows.lengths_N[wanted[here] - start]
+                read.put(here, self._load(shard), wanted[here] - start)
             start += shard.rows
-        return _token_rows(ids_BL, lengths_B)
+        return read.token_rows()
 
     def batches(self, seed: int, batch_size: int, start_step: int = 0) -> Generator[TokenRows, None, None]:
         """Yield training batches without end; batch n depends on ``seed`` and n alone.
@@ -92,18 +91,16 @@ class Blocks:
             start_step: Number of the first batch.
         """
         assert self.rows, "an empty side has no batches"
-        ids_BL = np.empty((batch_size, self.sequence_length), np.int32)
-        lengths_B = np.empty(batch_size, np.int32)
+        batch = _Filling(batch_size, self.sequence_length)
         filled = 0
         for rows in self._shuffled(seed, start_step * batch_size):
             taken = 0
             while taken < len(rows.lengths_N):
                 count = min(batch_size - filled, len(rows.lengths_N) - taken)
-                ids_BL[filled : filled + count] = rows.ids_NL[taken : taken + count]
-                lengths_B[filled : filled + count] = rows.lengths_N[taken : taken + count]
+                batch.put(slice(filled, filled + count), rows, slice(taken, taken + count))
                 filled, taken = filled + count, taken + count
                 if filled == batch_size:
-                    yield _token_rows(ids_BL, lengths_B)
+                    yield batch.token_rows()
                     filled = 0
 
     def _shuffled(self, seed: int, start_row: int) -> Iterator[Rows]:
@@ -138,15 +135,11 @@ class Blocks:
         count = sum(shard.rows for shard in window.shards)
         # Rows are written straight to their shuffled positions, so that memory holds a window once.
         places = np.random.default_rng(window.seed).permutation(count)
-        ids_NL = np.empty((count, self.sequence_length), np.int32)
-        lengths_N = np.empty(count, np.int32)
-        start = 0
+        read, start = _Filling(count, self.sequence_length), 0
         for shard in window.shards:
-            rows = self._load(shard)
-            ids_NL[places[start : start + shard.rows]] = rows.ids_NL
-            lengths_N[places[start : start + shard.rows]] = rows.lengths_N
+            read.put(places[start : start + shard.rows], self._load(shard), slice(None))
             start += shard.rows
-        return Rows(ids_NL[window.skip :], lengths_N[window.skip :])
+        return read.rows.between(window.skip, None)
 
     def _load(self, shard: Shard) -> Rows:
         return read_shard(self.storage, f"{self.folder}/{shard.name}", self.sequence_length)
@@ -167,7 +160,28 @@ class _Window:
     skip: int
 
 
-def _token_rows(ids_BL: npt.NDArray[np.int32], lengths_B: npt.NDArray[np.int32]) -> TokenRows:
-    length = ids_BL.shape[1]
-    padded = bool((lengths_B < length).any())
-    return TokenRows(ids_BL.astype(np.int64), np.arange(length) < lengths_B[:, None] if padded else None)
+class _Filling:
+    """Rows that are filled in from shards; all shards of a corpus have token types, or none has."""
+
+    def __init__(self, count: int, length: int) -> None:
+        self.rows = Rows(np.empty((count, length), np.int32), np.empty(count, np.int32))
+
+    def put(self, at: Any, rows: Rows, of: Any) -> None:
+        """Copy the rows ``of`` some to the places ``at``."""
+        if rows.seconds_N is not None and self.rows.seconds_N is None:
+            self.rows = replace(self.rows, seconds_N=np.empty_like(self.rows.lengths_N))
+        self.rows.ids_NL[at] = rows.ids_NL[of]
+        self.rows.lengths_N[at] = rows.lengths_N[of]
+        if rows.seconds_N is not None and self.rows.seconds_N is not None:
+            self.rows.seconds_N[at] = rows.seconds_N[of]
+
+    def token_rows(self) -> TokenRows:
+        """Return a copy of the rows as input of a model."""
+        ids_BL, lengths_B, seconds_B = self.rows.ids_NL, self.rows.lengths_N, self.rows.seconds_N
+        length = ids_BL.shape[1]
+        real_BL = np.arange(length) < lengths_B[:, None]
+        types_BL = None
+        if seconds_B is not None and (seconds_B < lengths_B).any():
+            types_BL = (real_BL & (np.arange(length) >= seconds_B[:, None])).astype(np.int64)
+        padded = bool((lengths_B < length).any())
+        return TokenRows(ids_BL.astype(np.int64), real_BL if padded else None, types_BL)

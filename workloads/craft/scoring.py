@@ -167,8 +167,8 @@ def heldout_batches(rows: TokenRows, batch_size: int, ends: Sequence[int] = ()) 
         batch_size: Most rows of a batch.
         ends: Row numbers at which a batch must end: the rungs of a search.
     """
-    ids_BL = torch.from_numpy(rows.input_ids)
-    mask_BL = None if rows.mask is None else torch.from_numpy(rows.mask)
+    ids_BL, mask_BL, types_BL = (None if part is None else torch.from_numpy(part) for part in rows)
+    assert ids_BL is not None
     stops = sorted({*(end for end in ends if end < len(ids_BL)), len(ids_BL)})
     batches = []
     start = 0
@@ -176,7 +176,7 @@ def heldout_batches(rows: TokenRows, batch_size: int, ends: Sequence[int] = ()) 
         stop = min(start + batch_size, stops[bisect.bisect_right(stops, start)])
         part = slice(start, stop)
         mask = None if mask_BL is None or bool(mask_BL[part].all()) else mask_BL[part]
-        batches.append(Batch(ids_BL[part], mask))
+        batches.append(Batch(ids_BL[part], mask, None if types_BL is None else types_BL[part]))
         start = stop
     return tuple(batches)
 

@@ -15,7 +15,8 @@ from typing import Any
 import structlog
 
 from workloads.craft.text import hub
-from workloads.craft.text.fingerprint import corpus_fingerprint, order_by_content
+from workloads.craft.text.fingerprint import columns_key, corpus_fingerprint, order_by_content
+from workloads.craft.text.forms import TextForm
 from workloads.craft.text.packing import Layout
 from workloads.craft.text.shards import SIDES
 from workloads.craft.text.sources import list_sources
@@ -60,7 +61,9 @@ class CorpusPlan:
         return sum(split.size for split in self.splits) if known else None
 
 
-def plan_corpus(spec: CorpusSpec, tokenizer: Tokenizer, sequence_length: int, layout: Layout) -> CorpusPlan:
+def plan_corpus(
+    spec: CorpusSpec, tokenizer: Tokenizer, sequence_length: int, layout: Layout, form: TextForm | None = None
+) -> CorpusPlan:
     """List and hash the files of a corpus, and divide them into splits; reads each file once, writes nothing.
 
     Args:
@@ -68,6 +71,7 @@ def plan_corpus(spec: CorpusSpec, tokenizer: Tokenizer, sequence_length: int, la
         tokenizer: The teacher's.
         sequence_length: Tokens of a row, special ones included.
         layout: ``packed`` rows, or ``documents``: one a row, padded.
+        form: How a document becomes a row as its teacher reads it; None for the bare text of it.
 
     Raises:
         InputError: A file or dataset cannot be found or read.
@@ -77,7 +81,7 @@ def plan_corpus(spec: CorpusSpec, tokenizer: Tokenizer, sequence_length: int, la
         revision = hub.resolve_revision(spec.dataset)
         inputs: dict[str, Any] = {
             "dataset": [spec.dataset, spec.dataset_config, spec.split, revision],
-            "text_column": spec.text_column,
+            **columns_key(spec),
             "heldout_fraction": spec.heldout_fraction,
         }
         splits = hub.plan_hub_splits(spec, revision)
@@ -87,7 +91,9 @@ def plan_corpus(spec: CorpusSpec, tokenizer: Tokenizer, sequence_length: int, la
         inputs = corpus_fingerprint([digest for digest, _ in ordered], sources, spec)
         splits = plan_splits(sources, spec)
     inputs |= {"tokenizer": tokenizer.fingerprint, "sequence_length": sequence_length, "layout": layout}
-    recipe = Recipe(spec, sequence_length, layout, round(spec.heldout_fraction * HASHES))
+    if form is not None:
+        inputs["form"] = asdict(form)
+    recipe = Recipe(spec, sequence_length, layout, round(spec.heldout_fraction * HASHES), form)
     return CorpusPlan(Key("corpus", inputs), splits, recipe, tokenizer)
 
 

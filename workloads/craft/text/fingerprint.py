@@ -52,7 +52,14 @@ def corpus_fingerprint(digests: Sequence[str], sources: Sequence[Source], spec: 
     kinds = {source.kind for source in sources}
     return {
         "content": hashlib.sha256("\n".join(digests).encode()).hexdigest(),
-        "text_column": spec.text_column if kinds - {"text"} else None,
+        **columns_key(spec, named=bool(kinds - {"text"})),
         "documents": spec.documents if "text" in kinds else None,
         "heldout_fraction": spec.heldout_fraction,
     }
+
+
+def columns_key(spec: CorpusSpec, *, named: bool = True) -> dict[str, Any]:
+    """Return the columns of the texts, for a stage's key; ``named`` tells whether the corpus has columns."""
+    if len(spec.columns) == 1:
+        return {"text_column": spec.columns[0] if named else None}
+    return {"text_columns": list(spec.columns)}

@@ -6,7 +6,7 @@ libraries is reported as an error of the dataset, since the classes of their exc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from workloads.craft.text.splits import HubPiece, Split
@@ -52,8 +52,13 @@ def plan_hub_splits(spec: CorpusSpec, revision: str | None) -> list[Split]:
     ]
 
 
-def read(piece: HubPiece, column: str) -> Iterator[str]:
-    """Yield the texts of a shard.
+def read(piece: HubPiece, columns: Sequence[str], field: str) -> Iterator[tuple[str, ...]]:
+    """Yield the texts of each row of a shard; rows that lack one are left out.
+
+    Args:
+        piece: The shard.
+        columns: The columns of the texts.
+        field: The field of the request that names them.
 
     Raises:
         InputError: The shard cannot be read, has no such column, or the column holds other values than text.
@@ -67,27 +72,28 @@ def read(piece: HubPiece, column: str) -> Iterator[str]:
             raise _not_found(piece.name, error) from error
         if row is None:
             return
-        if column not in row:
-            raise InputError.of(
-                "corpus.text_column", f"{piece.name} has no {column!r}.", f"Use one of: {', '.join(row)}."
-            )
-        value = row[column]
-        if isinstance(value, bytes):
-            value = _decoded(value, piece, column)
-        if value is not None and not isinstance(value, str):
-            raise InputError.of(
-                "corpus.text_column", f"{column!r} of {piece.name} does not hold text.", "Name the column of the text."
-            )
-        if value:
-            yield value
+        texts = tuple(_text(row, piece, column, field) for column in columns)
+        if all(texts):
+            yield texts
 
 
-def _decoded(value: bytes, piece: HubPiece, column: str) -> str:
+def _text(row: Mapping[str, Any], piece: HubPiece, column: str, field: str) -> str:
+    if column not in row:
+        raise InputError.of(field, f"{piece.name} has no {column!r}.", f"Use one of: {', '.join(row)}.")
+    value = row[column]
+    if isinstance(value, bytes):
+        return _decoded(value, piece, column, field)
+    if value is not None and not isinstance(value, str):
+        raise InputError.of(field, f"{column!r} of {piece.name} does not hold text.", "Name the column of the text.")
+    return value or ""
+
+
+def _decoded(value: bytes, piece: HubPiece, column: str, field: str) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError as error:
         problem = f"{column!r} of {piece.name} is not UTF-8 (byte {error.start} of a value)."
-        raise InputError.of("corpus.text_column", problem, "Name a column that holds text.") from None
+        raise InputError.of(field, problem, "Name a column that holds text.") from None
 
 
 def _open(piece: HubPiece) -> Any:

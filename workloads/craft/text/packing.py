@@ -23,10 +23,18 @@ class Rows:
     Attributes:
         ids_NL: Token ids, filled up with the padding token.
         lengths_N: Real tokens of each row, special ones included.
+        seconds_N: Place of the first token of type 1 in each row, its length if there is none; None if no row of the
+            corpus has any.
     """
 
     ids_NL: Ids
     lengths_N: Ids
+    seconds_N: Ids | None = None
+
+    def between(self, start: int, stop: int | None) -> Rows:
+        """Return some consecutive rows."""
+        part = slice(start, stop)
+        return Rows(self.ids_NL[part], self.lengths_N[part], None if self.seconds_N is None else self.seconds_N[part])
 
 
 class Packer(Protocol):
@@ -116,6 +124,34 @@ class DocumentRows:
             row[: len(ids)] = ids
         self._held = []
         return Rows(ids_NL, lengths_N)
+
+
+class TextRows:
+    """Rows that a tokenizer has made whole, padded.
+
+    Args:
+        length: L, the longest row.
+        pad_id: Id of the token that fills up a row.
+    """
+
+    def __init__(self, length: int, pad_id: int) -> None:
+        self._length, self._pad = length, pad_id
+        self._held: list[tuple[list[int], int]] = []
+
+    def add(self, ids: list[int], second: int) -> None:
+        """Add a row of at most L tokens, of which those from ``second`` on have the type 1."""
+        assert len(ids) <= self._length
+        self._held.append((ids, second))
+
+    def take(self) -> Rows:
+        """Remove and return all rows."""
+        ids_NL = np.full((len(self._held), self._length), self._pad, np.int32)
+        for row, (ids, _) in zip(ids_NL, self._held, strict=True):
+            row[: len(ids)] = ids
+        lengths_N = np.array([len(ids) for ids, _ in self._held], np.int32)
+        seconds_N = np.array([second for _, second in self._held], np.int32)
+        self._held = []
+        return Rows(ids_NL, lengths_N, seconds_N)
 
 
 def make_packer(layout: Layout, length: int, cls_id: int, sep_id: int, pad_id: int) -> Packer:

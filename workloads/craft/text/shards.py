@@ -1,6 +1,7 @@
 """Shards: token rows in Parquet files, written per split and side.
 
 A shard has a fixed-size list column ``input_ids`` (int32, zstd) and ``length`` (int32, the real tokens of the row).
+Rows that a teacher with a head reads also have ``second`` (int32, the place of the first token of type 1).
 """
 
 from __future__ import annotations
@@ -61,9 +62,9 @@ class ShardWriter:
         """
         while len(rows.lengths_N):
             room = self._full - self._rows
-            self._held.append(Rows(rows.ids_NL[:room], rows.lengths_N[:room]))
+            self._held.append(rows.between(0, room))
             self._rows += len(self._held[-1].lengths_N)
-            rows = Rows(rows.ids_NL[room:], rows.lengths_N[room:])
+            rows = rows.between(room, None)
             if self._rows == self._full:
                 self.flush()
 
@@ -78,7 +79,11 @@ class ShardWriter:
         ids_NL = np.concatenate([rows.ids_NL for rows in self._held])
         lengths_N = np.concatenate([rows.lengths_N for rows in self._held])
         column = pa.FixedSizeListArray.from_arrays(pa.array(ids_NL.reshape(-1)), ids_NL.shape[1])
-        table = pa.table({"input_ids": column, "length": pa.array(lengths_N)})
+        columns = {"input_ids": column, "length": pa.array(lengths_N)}
+        seconds = [rows.seconds_N for rows in self._held if rows.seconds_N is not None]
+        if seconds:
+            columns["second"] = pa.array(np.concatenate(seconds))
+        table = pa.table(columns)
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd", use_dictionary=False, write_statistics=False)
         path = f"{self._prefix}-{len(self.shards):04d}.parquet"
@@ -101,4 +106,5 @@ def read_shard(storage: Storage, path: str, length: int) -> Rows:
     if isinstance(values, pa.ChunkedArray):
         values = values.chunk(0)
     ids_NL = values.flatten().to_numpy().reshape(-1, length)
-    return Rows(ids_NL, table["length"].to_numpy())
+    seconds_N = table["second"].to_numpy() if "second" in table.column_names else None
+    return Rows(ids_NL, table["length"].to_numpy(), seconds_N)

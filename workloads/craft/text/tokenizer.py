@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ _PIECE = 64 << 10
 
 _FIELD = "teacher.model"
 _REMEDY = "Write it again with AutoTokenizer.from_pretrained(...).save_pretrained(folder)."
-_BACKENDS: dict[str, Backend] = {}  # by fingerprint; a worker process runs many tasks
+_BACKENDS: dict[tuple[str, int | None], Backend] = {}  # by fingerprint and length; a worker process runs many tasks
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,14 @@ class Tokenizer:
         cls_id: Id of the token that starts a row (``[CLS]``, ``<s>``).
         sep_id: Id of the token that ends a row and separates documents (``[SEP]``, ``</s>``).
         pad_id: Id of the token that fills a row.
+        cuts_left: Whether texts that are too long lose their first tokens, not their last.
     """
 
     backend_json: str
     cls_id: int
     sep_id: int
     pad_id: int
+    cuts_left: bool = False
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
@@ -66,20 +68,52 @@ class Tokenizer:
         # A tokenizer.json may set truncation (such as 128 tokens), which would silently drop most of a document.
         backend.no_truncation()
         backend.no_padding()
-        return cls(backend.to_str(), ids["cls"], ids["sep"], ids["pad"])
+        cuts_left = loaded.truncation_side == "left"
+        return cls(backend.to_str(), ids["cls"], ids["sep"], ids["pad"], cuts_left)
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of everything that decides the tokens: 24 hexadecimal digits."""
-        text = json.dumps([self.backend_json, self.cls_id, self.sep_id, self.pad_id])
+        parts = [self.backend_json, self.cls_id, self.sep_id, self.pad_id, *(["left"] if self.cuts_left else [])]
+        text = json.dumps(parts)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
     def encode(self, text: str) -> Iterator[list[int]]:
         """Yield the token ids of a text piece by piece, without special tokens; pieces end at line ends if possible."""
-        if (backend := _BACKENDS.get(self.fingerprint)) is None:
-            backend = _BACKENDS[self.fingerprint] = Backend.from_str(self.backend_json)
+        backend = self._backend(None)
         for part in parts_of(text, _PIECE):
             yield backend.encode_batch_fast([part], add_special_tokens=False)[0].ids
+
+    def encode_whole(self, texts: Sequence[str], length: int) -> tuple[list[int], int]:
+        """Encode a text, or a pair of them, with special tokens, as the teacher's own tokenizer does.
+
+        Args:
+            texts: One or two texts.
+            length: Most tokens; of a pair, the longer text is cut first.
+
+        Returns:
+            The ids, and the place of the first token of type 1; their number if there is none.
+        """
+        # Cutting drops tokens at one end only, so a very long text need not be tokenised whole.
+        keep = slice(-_PIECE, None) if self.cuts_left else slice(_PIECE)
+        first, second_text = texts[0][keep], texts[1][keep] if len(texts) > 1 else None
+        found = self._backend(length).encode(first, second_text)
+        types = found.type_ids
+        second = types.index(1) if 1 in types else len(types)
+        if set(types[:second]) - {0} or set(types[second:]) - {1}:
+            raise InputError.of(
+                _FIELD, "Its tokenizer gives types other than 0 for a text and 1 for the second.", _REMEDY
+            )
+        return found.ids, second
+
+    def _backend(self, length: int | None) -> Backend:
+        """Return the library's tokenizer that cuts to a length; this process makes each once."""
+        key = self.fingerprint, length
+        if (backend := _BACKENDS.get(key)) is None:
+            backend = _BACKENDS[key] = Backend.from_str(self.backend_json)
+            if length is not None:
+                backend.enable_truncation(length, direction="left" if self.cuts_left else "right")
+        return backend
 
 
 def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -339,8 +339,7 @@ def _full_state(trainer: GroupTrainer, last: dict[str, Loss]) -> dict[str, Tenso
 def _batches(job: GroupJob, storage: Storage, start: int) -> Any:
     blocks = Blocks.open(storage, job.corpus, "train")
     for rows in blocks.batches(job.request.seed, job.request.training.batch_size, job.first_batch + start):
-        mask = None if rows.mask is None else torch.as_tensor(rows.mask)
-        yield Batch(torch.as_tensor(rows.input_ids), mask)
+        yield Batch(*(None if part is None else torch.as_tensor(part) for part in rows))  # type: ignore[arg-type]
 
 
 def _losses(

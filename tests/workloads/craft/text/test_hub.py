@@ -25,7 +25,12 @@ def test_a_dataset_is_streamed_by_its_shards(tmp_path: Path) -> None:
         (tmp_path / f"part-{shard}.jsonl").write_text("\n".join(rows))
     splits = hub.plan_hub_splits(CorpusSpec(dataset=str(tmp_path)), None)
     assert len(splits) == 3
-    texts = [text for split in splits for piece in split.pieces for text in hub.read(piece, "text")]
+    texts = [
+        text
+        for split in splits
+        for piece in split.pieces
+        for (text,) in hub.read(piece, ["text"], "corpus.text_column")
+    ]
     assert sorted(texts) == [f"{shard} {row}" for shard in range(3) for row in range(4)]
 
 
@@ -33,7 +38,7 @@ def test_a_missing_column_is_answered_with_those_that_are_there(tmp_path: Path) 
     (tmp_path / "a.jsonl").write_text('{"body": "x"}')
     (split,) = hub.plan_hub_splits(CorpusSpec(dataset=str(tmp_path)), None)
     with pytest.raises(InputError, match="body") as caught:
-        list(hub.read(split.pieces[0], "text"))
+        list(hub.read(split.pieces[0], ["text"], "corpus.text_column"))
     assert caught.value.errors[0].field == "corpus.text_column"
 
 

@@ -24,7 +24,7 @@ TEXTS = [f"Document {number} says é, and \u2028 more." for number in range(40)]
 def _read(spec: CorpusSpec) -> list[str]:
     found = plan_splits(list_sources(spec), spec)
     found = [Split.from_json(split.to_json()) for split in found]
-    return [text for split in found for piece in split.pieces for text in read_documents(piece, spec)]
+    return [text for split in found for piece in split.pieces for (text,) in read_documents(piece, spec)]
 
 
 def _error(spec: CorpusSpec) -> FieldError:
@@ -206,7 +206,7 @@ def test_text_of_every_type_is_read(tmp_path: Path, kind: pa.DataType) -> None:
     source = Source(str(tmp_path / "a.arrow"), str(tmp_path / "a.arrow"), "arrow", 0)
     with pa.OSFile(source.path, "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    assert list(read_documents(FilePiece(source, 0, None, 0), CorpusSpec(paths=["x"]))) == ["é", "b"]
+    assert list(read_documents(FilePiece(source, 0, None, 0), CorpusSpec(paths=["x"]))) == [("é",), ("b",)]
 
 
 def test_a_column_of_nothing_but_null_gives_no_document(tmp_path: Path) -> None:
