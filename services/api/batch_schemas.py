@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.jobs.documents import current_step, with_place
 from services.jobs.states import BatchStatus, JobStatus
 from workloads.documents.job_folder import InfeasibleDocument, ResultDocument, StepDocument, StudentDocument
+from workloads.spec.request import KindName
 
 if TYPE_CHECKING:  # the client imports these models, and must load neither SQLAlchemy nor pyarrow
     from services.jobs.batches import Batch, Member
@@ -47,6 +48,7 @@ class BatchedCompression(_Document):
 
     id: str
     teacher: str
+    teacher_kind: KindName | None = Field(None, description="Kind of the teacher, if it was known on acceptance.")
     status: JobStatus
     reason: str | None = Field(None, description="Why it is in this state, if that is not obvious.")
     attempt: int
@@ -119,6 +121,7 @@ def batch_document(batch: Batch, members: Iterable[Member], storage: Storage) ->
         BatchedCompression(
             id=member.id,
             teacher=member.teacher,
+            teacher_kind=member.teacher_kind,
             status=member.status,
             reason=member.reason,
             attempt=member.attempt,

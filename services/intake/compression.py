@@ -9,12 +9,12 @@ from pathlib import Path
 
 from services.intake.files import absolute, missing_files, outside_files
 from workloads.answers.latency import known_targets
-from workloads.methods.fitting import fitting_spaces
+from workloads.methods.fitting import fitting_spaces, settled
 from workloads.methods.method import training_tokens
+from workloads.shapes.heads import sized_head
 from workloads.shapes.teacher_files import check_teacher, is_path
 from workloads.spec.budgets import LatencyTarget
 from workloads.spec.errors import FieldError, InputError
-from workloads.spec.lengths import with_lengths
 from workloads.spec.request import ENDINGS, OTHER_ENDING, CompressionRequest
 from workloads.storage.globs import is_wild, parse_glob
 from workloads.storage.places import EVERYWHERE, Places
@@ -55,10 +55,11 @@ def accept_compression(
     """
     request, findings = with_targets(_with_absolute_paths(asked), targets)
     try:
-        shape = check_teacher(request.teacher, places)
+        shape = check_teacher(request.teacher, places, request.teacher.kind)
         if shape is not None:
-            request = with_lengths(request, shape.longest)
+            shape = shape.with_head(sized_head(shape.head, request.teacher.embedding_size))
             fitting_spaces(request, shape)
+            request = settled(request, shape)
     except InputError as error:
         findings.extend(error.errors)
     outside = _outside(request, places)

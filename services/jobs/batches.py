@@ -21,6 +21,7 @@ from services.jobs.states import LOCAL_TENANT, BatchStatus, JobStatus
 from services.jobs.store import MAX_PAGE, find_keyed_row, forget, make_once, new_id, new_row
 from services.jobs.tables import BatchRow, BatchTagRow, JobRow
 from workloads.documents.job_folder import ResultDocument
+from workloads.spec.request import KindName
 
 
 class UnknownBatchError(LookupError):
@@ -61,11 +62,13 @@ class Member:
 
     Attributes:
         teacher: The teacher's model as in the request.
+        teacher_kind: Its kind, if it was known on acceptance.
         attempt: Number of the latest attempt; 0 before the first.
     """
 
     id: str
     teacher: str
+    teacher_kind: KindName | None
     status: JobStatus
     reason: str | None
     attempt: int
@@ -203,7 +206,8 @@ class BatchStore:
         with self._sessions.reading() as session:
             found = session.execute(query.where(JobRow.batch == batch_id).order_by(JobRow.number))
             return [
-                Member(one, shown.get("teacher") or "", JobStatus(state), *rest) for one, shown, state, *rest in found
+                Member(one, shown.get("teacher") or "", shown.get("teacher_kind"), JobStatus(state), *rest)
+                for one, shown, state, *rest in found
             ]
 
     def results(self, batch_id: str) -> Iterator[tuple[Member, ResultDocument | None]]:

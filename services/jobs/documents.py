@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,12 +14,14 @@ from workloads.documents.job_folder import (
     ErrorDocument,
     InfeasibleDocument,
     JobFolder,
+    KnownTeacherDocument,
     PlanDocument,
     StepDocument,
     StudentDocument,
     TeacherDocument,
 )
 from workloads.spec.evaluation import EvaluatedModel, EvaluationResult
+from workloads.spec.request import KindName
 
 if TYPE_CHECKING:  # the client imports these models, and must load neither pyarrow nor the service
     from services.embedded.cluster import Readiness
@@ -72,7 +74,9 @@ class JobDocument(_Document):
     error: ErrorDocument | None = None
     artifacts: dict[str, list[str]] = Field(default_factory=dict, description="Fingerprints by stage.")
     seconds: float | None = Field(None, description="Run time of the attempt that succeeded.")
-    teacher: TeacherDocument | None = None
+    teacher: TeacherDocument | KnownTeacherDocument | None = Field(
+        None, description="In full with the result; before it, what its folder tells."
+    )
     pictures: dict[str, str] = Field(default_factory=dict, description="Files by the name of the picture.")
     planned: PlannedDocument | None = Field(None, description="Estimates of a plan of this request.")
     created_at: datetime
@@ -102,6 +106,7 @@ class CompressionSummary(_Document):
     reason: str | None = Field(None, description="Why it is in this state, if that is not obvious.")
     attempt: int = Field(description="Number of the latest attempt; 0 before the first.")
     teacher: str | None = Field(description="The teacher's model as in the request.")
+    teacher_kind: KindName | None = Field(None, description="Kind of the teacher, if it was known on acceptance.")
     labels: dict[str, str]
     budgets: list[str] = Field(description="Names of the request's budgets.")
     students: list[StudentSummary]
@@ -203,7 +208,7 @@ def job_document(job: Job, storage: Storage, ray: Readiness, plan: Job | None = 
         error=result.error if result else None,
         artifacts=result.artifacts if result else {},
         seconds=result.seconds if result and result.status == "succeeded" else None,
-        teacher=result.teacher if result else None,
+        teacher=result.teacher if result and result.teacher else _known_teacher(job.request),
         pictures={name: placed(path, storage) for name, path in result.pictures.items()} if result else {},
         planned=_planned(job, plan),
         created_at=job.created_at,
@@ -213,6 +218,13 @@ def job_document(job: Job, storage: Storage, ray: Readiness, plan: Job | None = 
         attempts=[_attempt_document(attempt) for attempt in job.attempts],
         ray=RayDocument(state=ray.state, note=ray.note),
     )
+
+
+def _known_teacher(request: Mapping[str, Any]) -> KnownTeacherDocument | None:
+    """Return what a request tells of its teacher's kind; it is known on acceptance for a folder of this machine."""
+    teacher = request.get("teacher")
+    kind = teacher.get("kind") if isinstance(teacher, dict) else None
+    return None if kind is None else KnownTeacherDocument(kind=kind)
 
 
 def compression_summary(job: JobSummary, storage: Storage) -> CompressionSummary:

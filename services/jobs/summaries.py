@@ -12,6 +12,7 @@ def of_request(request: Mapping[str, Any]) -> dict[str, Any]:
     budgets = request.get("budgets")
     return {
         "teacher": teacher.get("model") if isinstance(teacher, dict) else None,
+        "teacher_kind": teacher.get("kind") if isinstance(teacher, dict) else None,
         "labels": labels if isinstance(labels, dict) else {},
         "budgets": [one.get("name") for one in budgets if isinstance(one, dict)] if isinstance(budgets, list) else [],
         "students": [],

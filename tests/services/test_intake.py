@@ -9,6 +9,7 @@ from services.intake import compression
 from services.intake.compression import accept_compression
 from services.intake.evaluation import task_findings
 from tests.teacher_files import write_teacher
+from tests.teachers import add_modules
 from workloads.spec.errors import InputError
 from workloads.spec.evaluation import EvaluationTask
 from workloads.spec.request import parse_request
@@ -146,3 +147,54 @@ def test_a_labelled_file_that_cannot_be_read_is_a_finding(tmp_path, name, conten
     findings = task_findings(task, EVERYWHERE)
     assert time.monotonic() - started < 5  # a pipe that nobody writes would hold it for ever
     assert findings and all(name in finding.problem for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("head", "changes", "field"),
+    [
+        ("classification", {"teacher": {"kind": "embedding"}}, "teacher.kind"),
+        ("classification", {"objective": {"embedding": {}}}, "objective.embedding"),
+        (None, {"objective": {"logits": {}}}, "objective.logits"),
+        (None, {"corpus": {"text_columns": ["a", "b"]}}, "corpus.text_columns"),
+        ("token-classification", {"corpus": {"text_columns": ["a", "b"]}}, "corpus.text_columns"),
+        ("classification", {"training": {"sequence_length": 129}}, "training.sequence_length"),
+        ("classification", {"teacher": {"embedding_size": 8}}, "teacher.embedding_size"),
+        (None, {"teacher": {"kind": "embedding", "embedding_size": 65}}, "teacher.embedding_size"),
+    ],
+)
+def test_what_does_not_go_with_the_kind_of_teacher_is_refused(
+    make_request, make_teacher, tmp_path, head, changes, field
+):
+    request = make_request()
+    request["teacher"] = {"model": str(make_teacher(tmp_path / "teacher", head=head))}
+    for name, change in changes.items():
+        request[name] = request.get(name, {}) | change
+    found = _findings(request)
+    assert list(found) == [field] and found[field].remedy
+
+
+def test_a_cross_encoder_needs_pairs(make_request, make_teacher, tmp_path):
+    folder = make_teacher(tmp_path / "teacher", head="classification", labels=1, sentence_transformers={"version": "5"})
+    request = make_request() | {"teacher": {"model": str(folder)}}
+    assert list(_findings(request)) == ["corpus.text_columns"]
+    request["corpus"]["text_columns"] = ["question", "answer"]
+    kept = accept_compression(parse_request(request)).request
+    assert (kept.teacher.kind, kept.corpus.columns) == ("classification", ("question", "answer"))
+
+
+def test_the_kind_and_its_terms_are_told_once_accepted(make_request, make_teacher, tmp_path):
+    kinds = {
+        "encoder": make_teacher(tmp_path / "plain"),
+        "classification": make_teacher(tmp_path / "classifier", head="classification"),
+        "embedding": add_modules(make_teacher(tmp_path / "vectors"), max_seq_length=16),
+    }
+    for kind, folder in kinds.items():
+        request = make_request() | {"teacher": {"model": str(folder)}, "training": {"tokens_per_superlm": 10**6}}
+        kept = accept_compression(parse_request(request)).request
+        assert kept.teacher.kind == kind
+        terms = {name for name in ("logits", "embedding") if getattr(kept.objective, name) is not None}
+        assert terms == {"encoder": set(), "classification": {"logits"}, "embedding": {"embedding"}}[kind]
+        assert kept.training.sequence_length == (16 if kind == "embedding" else 128)
+        assert accept_compression(kept).request == kept
+        plain = request | {"teacher": {"model": str(folder), "kind": "encoder"}}
+        assert accept_compression(parse_request(plain)).request.objective == parse_request(request).objective

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from workloads.spec.errors import InputError
 from workloads.spec.json_text import JsonError, parse_json
-from workloads.spec.request import ObjectiveSpec
+from workloads.spec.request import KindName, ObjectiveSpec
 
 FILE = "heldout_loss.json"
 FIELD = "FOLDER"
@@ -31,12 +31,16 @@ class TeacherRecord(_Record):
     Attributes:
         model: The request's hub id or folder.
         revision: The request's revision of a hub id.
-        fingerprint: See :func:`workloads.shapes.teacher_files.fingerprint`.
+        fingerprint: See :meth:`workloads.shapes.teacher_files.TeacherFiles.fingerprint`.
+        kind: The kind that it was taken as.
+        embedding_size: Dimensions of its students' vectors, if they are fewer.
     """
 
     model: str
     revision: str | None = None
     fingerprint: str
+    kind: KindName = "encoder"
+    embedding_size: int | None = None
 
 
 class TextRecord(_Record):
@@ -51,6 +55,7 @@ class TextRecord(_Record):
         layout: ``packed`` rows, or ``documents``: one a row, padded.
         documents: What one document was in a .txt file.
         text_column: Column or key that held the text.
+        text_columns: The columns in its place, if they were given.
     """
 
     corpus: str
@@ -60,6 +65,7 @@ class TextRecord(_Record):
     layout: Literal["packed", "documents"]
     documents: Literal["file", "paragraph", "line"]
     text_column: str
+    text_columns: tuple[str, ...] | None = None
 
 
 class RelationLayers(_Record):

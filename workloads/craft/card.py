@@ -12,9 +12,11 @@ import yaml
 
 from workloads.answers.exports import QuantisationReport
 from workloads.answers.latency import LatencyMeasure
+from workloads.craft.card_lines import use_lines
 from workloads.shapes import teacher_files
 from workloads.shapes.architecture import Architecture
 from workloads.shapes.costs import Cost
+from workloads.shapes.heads import Head, describe_head
 
 RUNTIMES = {"eager": "PyTorch", "compiled": "torch.compile", "onnx": "ONNX Runtime"}
 _CARD_CHARACTERS = 64 << 10
@@ -46,6 +48,7 @@ class CardFacts:
         picture_alt: Alternative text of the picture.
         latency: Latency on the target of the student's budget, if that has one.
         onnx: Whether ``model.onnx`` is saved beside it.
+        head: Its head; None for an encoder.
         int8: Loss of ``model.int8.onnx``, if that is saved beside it.
         tried_with: Versions of the libraries that the saved student was loaded with.
     """
@@ -72,6 +75,7 @@ class CardFacts:
     picture_alt: str = ""
     latency: LatencyMeasure | None = None
     onnx: bool = False
+    head: Head | None = None
     int8: QuantisationReport | None = None
     tried_with: dict[str, str] = field(default_factory=dict)
 
@@ -132,13 +136,19 @@ def embedding_lines(folder: str) -> list[str]:
     ]
 
 
-def onnx_lines(folder: str) -> list[str]:
-    """Return the lines that run a student's ONNX file with a loaded tokenizer."""
+def onnx_lines(folder: str, head: Head | None = None) -> list[str]:
+    """Return the lines that run a student's ONNX file; its tokenizer is loaded already if it has no head."""
+    output = "last_hidden_state" if head is None else head.output_name
+    tokenizer = [
+        "from transformers import AutoTokenizer",
+        f"tokenizer = AutoTokenizer.from_pretrained({folder!r})",
+    ]
     return [
+        *(tokenizer if head is not None else []),
         "import onnxruntime",
         f"session = onnxruntime.InferenceSession({f'{folder}/model.onnx'!r})",
         'batch = tokenizer(["A sentence."], padding=True, return_tensors="np")',
-        'output = session.run(["last_hidden_state"], dict(batch))[0]',
+        f'output = session.run(["{output}"], dict(batch))[0]',
     ]
 
 
@@ -155,6 +165,7 @@ def render(facts: CardFacts, folder: str = _FOLDER) -> str:
         "Teacher": facts.teacher,
         "Text": _text(facts),
         "Method": facts.method,
+        **({"Kind": f"{facts.head.kind}: {describe_head(facts.head)}"} if facts.head is not None else {}),
         "Layers": shape["layers"],
         "Hidden size": shape["hidden_size"],
         "Heads": f"{shape['heads']} of width {shape['head_width']}",
@@ -174,7 +185,10 @@ def render(facts: CardFacts, folder: str = _FOLDER) -> str:
         "A small model distilled by stillroom from a larger one.",
         _table(("", ""), rows.items()),
         "## How to load it",
-        _code(load_lines(facts.architecture, folder, pooler=facts.pooler)),
+        _code(
+            use_lines(facts.head, folder, stock=facts.architecture.stock)
+            or load_lines(facts.architecture, folder, pooler=facts.pooler)
+        ),
     ]
     if facts.projection:
         parts += [
@@ -235,20 +249,20 @@ def _onnx(facts: CardFacts, folder: str) -> list[str]:
     parts = [
         "## ONNX",
         "`model.onnx` takes any number of rows and tokens, and was checked against PyTorch.",
-        _code(onnx_lines(folder)),
+        _code(onnx_lines(folder, facts.head)),
     ]
     if facts.int8 is not None:
         report = facts.int8
         smaller = report.float32_bytes / report.int8_bytes
-        rows = (
-            ("Last hidden states", f"{report.hidden_cosine:.4f}", f"{report.hidden_error:.2%}"),
-            ("Mean-pooled", f"{report.pooled_cosine:.4f}", f"{report.pooled_error:.2%}"),
-        )
+        rows = [
+            (name, "" if cosine is None else f"{cosine:.4f}", f"{error:.2%}") for name, cosine, error in report.outputs
+        ]
+        worst = report.pooled_cosine_worst
+        lowest = "" if worst is None else f"; the lowest mean-pooled cosine of a row is {worst:.4f}"
         parts += [
             f"`model.int8.onnx` is used in the same way and is {smaller:.1f} times smaller "
             f"({report.int8_bytes:,} instead of {report.float32_bytes:,} bytes). It was compared with `model.onnx` on "
-            f"{report.rows:,} held-out rows ({report.tokens:,} tokens); the lowest mean-pooled cosine of a row is "
-            f"{report.pooled_cosine_worst:.4f}:",
+            f"{report.rows:,} held-out rows ({report.tokens:,} tokens){lowest}:",
             _table(("Output", "Cosine", "Relative error"), rows),
         ]
     return parts
@@ -260,7 +274,8 @@ def _table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _front_matter(facts: CardFacts) -> dict[str, Any]:
-    header: dict[str, Any] = {"library_name": "transformers", "tags": [_TAG, "distillation", facts.family]}
+    library = "transformers" if facts.head is None else facts.head.library
+    header: dict[str, Any] = {"library_name": library, "tags": [_TAG, "distillation", facts.family]}
     if facts.teacher_license is not None:
         header["license"] = facts.teacher_license
     if not teacher_files.is_path(facts.teacher):  # the hub accepts only its own ids here
@@ -273,14 +288,16 @@ def _limits(facts: CardFacts) -> list[str]:
         "It was trained on the text named above only. The held-out loss is measured on text of the same source; it is "
         "not the score of a task."
     ]
-    if not facts.output_trained:
+    if facts.head is not None:
+        limits.append("It gives what its teacher gives, right or wrong; it was never compared with labels.")
+    elif not facts.output_trained:
         limits.append(
             "It was trained on attention relations only, which do not train the attention output and the feed-forward "
             "network of the last layer. Fine-tune it before use: its output is not an embedding."
         )
     elif facts.projection:
         limits.append("Its output matches the teacher's only after the projection that is saved beside it.")
-    if not facts.pooler:
+    if not facts.pooler and facts.head is None:
         limits.append("It has no pooler, neither in the file nor in the parameter count; use `last_hidden_state`.")
         if facts.architecture.stock:
             limits.append(

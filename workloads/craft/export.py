@@ -1,7 +1,8 @@
-"""A student's folder, as plain ``transformers`` loads it: configuration, weights, tokenizer, card.
+"""A student's folder, as its library loads it: configuration, weights, head, tokenizer, card.
 
 A shape that a stock class expresses is saved as that class. The others (an attention width other than the hidden
-size, layers that differ) are saved with the modelling files of ``stillroom_model`` and an ``auto_map``.
+size, layers that differ) are saved with the modelling files of ``stillroom_model`` and an ``auto_map``. Encoders and
+classifiers are folders of ``transformers``, embedding models are folders of sentence-transformers.
 """
 
 from __future__ import annotations
@@ -17,24 +18,27 @@ from transformers import PreTrainedModel
 from workloads.craft import stillroom_model
 from workloads.craft.card import CardFacts, render
 from workloads.craft.families import STILLROOM, family_of
+from workloads.craft.sentence_files import write_modules
 from workloads.craft.teacher import Teacher
 from workloads.craft.text.tokenizer import open_tokenizer
+from workloads.craft.whole import EmbeddingModel, build_whole
 from workloads.shapes import teacher_files
 from workloads.shapes.architecture import Architecture
-from workloads.shapes.parameters import LEARNED_MAPS, place_of
+from workloads.shapes.heads import Head, LogitsHead
+from workloads.shapes.parameters import HEAD, LEARNED_MAPS, place_of
 
 MODEL_FILES = ("configuration_stillroom.py", "modeling_stillroom.py")
 
 
 def build_student(teacher: Teacher, architecture: Architecture, weights: dict[str, Tensor]) -> PreTrainedModel:
-    """Build the module that a student is saved as, of a stock class if the shape allows it, in evaluation mode.
+    """Build the encoder of a student, of a stock class if the shape allows it, in evaluation mode.
 
     Args:
         teacher: The teacher, whose configuration the student's is derived from.
         architecture: The student's shape.
-        weights: Canonical weights of the student, layers numbered from 0; learned maps among them are left out.
+        weights: Canonical weights of the student, layers numbered from 0; head and learned maps are left out.
     """
-    own = {name: tensor for name, tensor in weights.items() if place_of(name).part not in LEARNED_MAPS}
+    own = {name: tensor for name, tensor in weights.items() if place_of(name).part not in (*HEAD, *LEARNED_MAPS)}
     family = family_of(teacher.shape.vocabulary.family) if architecture.stock else STILLROOM
     return family.student(teacher.config, architecture, own)
 
@@ -61,8 +65,13 @@ def export_student(
         OSError: The folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    student = build_student(teacher, architecture, weights)
-    student.save_pretrained(folder)
+    student, head = build_whole(teacher, architecture, weights), teacher.shape.head
+    model = student.encoder if isinstance(student, EmbeddingModel) else student
+    if isinstance(head, LogitsHead) and head.pairs:
+        model.config.sentence_transformers = _cross_encoder(head)
+    model.save_pretrained(folder)
+    if isinstance(student, EmbeddingModel):
+        write_modules(folder, student, teacher.shape.longest)
     if not architecture.stock:
         for name in MODEL_FILES:
             shutil.copyfile(Path(stillroom_model.__file__).parent / name, folder / name)
@@ -74,7 +83,7 @@ def export_student(
         if own:
             tensors = {kind: tensor.detach().cpu().contiguous() for kind, tensor in own.items()}
             save_file(tensors, folder / map_file(part.name))
-    _check_loading(folder, student)
+    _check_loading(folder, model, head)
     (folder / "README.md").write_text(render(card), encoding="utf-8")
 
 
@@ -88,10 +97,14 @@ def library_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("transformers", "tokenizers", "torch")}
 
 
-def _check_loading(folder: Path, student: PreTrainedModel) -> None:
+def _cross_encoder(head: LogitsHead) -> dict[str, str]:
+    """Return the setting by which sentence-transformers knows a cross-encoder, and the activation of its scores."""
+    return {} if head.activation is None else {"activation_fn": head.activation}
+
+
+def _check_loading(folder: Path, student: PreTrainedModel, head: Head | None) -> None:
     """Check that the saved student loads, since its card names the versions that it was loaded with."""
-    _, info = type(student).from_pretrained(
-        folder, add_pooling_layer=student.pooler is not None, local_files_only=True, output_loading_info=True
-    )
+    options = {} if isinstance(head, LogitsHead) else {"add_pooling_layer": student.pooler is not None}
+    _, info = type(student).from_pretrained(folder, local_files_only=True, output_loading_info=True, **options)
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")), info
     open_tokenizer(folder)

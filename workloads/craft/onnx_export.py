@@ -14,18 +14,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnxruntime
 import torch
 import torch.nn.functional as F
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from workloads.answers.exports import QuantisationReport
 from workloads.craft.signals import Batch
+from workloads.craft.whole import EmbeddingModel, WholeModel
 
 FILE = "model.onnx"
 INT8_FILE = "model.int8.onnx"
+_HEADS = ("logits", "sentence_embedding")
+"""Outputs of heads."""
 TOLERANCE = 1e-4
 """Largest difference of ONNX Runtime from PyTorch, relative to the largest output value."""
 
@@ -37,11 +40,11 @@ class OnnxMismatch(RuntimeError):
     """Outputs of the ONNX file differ from those of its model."""
 
 
-def export_onnx(model: PreTrainedModel, folder: Path, *, has_token_types: bool) -> Path:
+def export_onnx(model: WholeModel, folder: Path, *, has_token_types: bool) -> Path:
     """Write ``model.onnx`` with dynamic numbers of rows and tokens, and check it against PyTorch.
 
     Its inputs are ``input_ids``, ``attention_mask`` and optionally ``token_type_ids`` (int64 ``[B, L]``). Its outputs
-    are ``last_hidden_state`` and, if the student has a pooler, ``pooler_output``. Weights over protobuf's limit of 2 GB
+    are :func:`outputs_of`. Weights over protobuf's limit of 2 GB
     are written to ``model.onnx.data`` beside it.
 
     Args:
@@ -58,13 +61,25 @@ def export_onnx(model: PreTrainedModel, folder: Path, *, has_token_types: bool) 
     """
     assert not model.training
     inputs = ("input_ids", "attention_mask", "token_type_ids")[: 3 if has_token_types else 2]
-    outputs = ("last_hidden_state", "pooler_output")[: 1 if model.pooler is None else 2]
-    module = _Flat(model, inputs, outputs).eval()
+    module = _Flat(model, inputs, outputs_of(model)).eval()
     with tempfile.TemporaryDirectory(dir=folder) as work, _eager_attention(model):
         _write(module, Path(work) / FILE, longest=model.config.max_position_embeddings)
         _check(module, Path(work) / FILE)
         _move(Path(work), folder)
     return folder / FILE
+
+
+def outputs_of(model: WholeModel) -> tuple[str, ...]:
+    """Return the names of a model's outputs.
+
+    An embedding model has ``sentence_embedding`` and ``last_hidden_state``, a classifier ``logits``, an encoder
+    ``last_hidden_state`` and, if it has a pooler, ``pooler_output``.
+    """
+    if isinstance(model, EmbeddingModel):
+        return ("sentence_embedding", "last_hidden_state")
+    if model.base_model is not model:
+        return ("logits",)
+    return ("last_hidden_state", "pooler_output")[: 1 if model.pooler is None else 2]
 
 
 def quantise_onnx(folder: Path) -> Path:
@@ -102,22 +117,30 @@ def measure_quantisation(folder: Path, batches: Iterable[Batch]) -> Quantisation
         batches: Held-out rows; at least one batch.
     """
     float32, int8 = session(folder / FILE), session(folder / INT8_FILE)
-    hidden, pooled = _Comparison(), _Comparison()
+    names = {value.name for value in float32.get_outputs()}
+    hidden, pooled, head, rows, tokens = _Comparison(), _Comparison(), _Comparison(), 0, 0
+    of_head = next((name for name in _HEADS if name in names), None)
     for batch in batches:
         given, real_BL = _inputs_of(batch, {value.name for value in float32.get_inputs()})
-        theirs_BLH, ours_BLH = (torch.from_numpy(one.run(["last_hidden_state"], given)[0]) for one in (float32, int8))
-        hidden.add(theirs_BLH[real_BL], ours_BLH[real_BL])
-        pooled.add(_mean(theirs_BLH, real_BL), _mean(ours_BLH, real_BL))
+        rows, tokens = rows + len(real_BL), tokens + int(real_BL.sum())
+        if "last_hidden_state" in names:
+            theirs, ours = (torch.from_numpy(one.run(["last_hidden_state"], given)[0]) for one in (float32, int8))
+            hidden.add(theirs[real_BL], ours[real_BL])
+            pooled.add(_mean(theirs, real_BL), _mean(ours, real_BL))
+        if of_head is not None:
+            theirs, ours = (torch.from_numpy(one.run([of_head], given)[0]) for one in (float32, int8))
+            head.add(*((x[real_BL] if x.ndim == 3 else x) for x in (theirs, ours)))
     return QuantisationReport(
         float32_bytes=_bytes(folder / FILE),
         int8_bytes=_bytes(folder / INT8_FILE),
-        rows=pooled.count,
-        tokens=hidden.count,
+        rows=rows,
+        tokens=tokens,
         hidden_cosine=hidden.cosine,
         hidden_error=hidden.error,
         pooled_cosine=pooled.cosine,
-        pooled_cosine_worst=pooled.worst,
+        pooled_cosine_worst=pooled.worst if pooled.count else None,
         pooled_error=pooled.error,
+        head_error=head.error,
     )
 
 
@@ -144,12 +167,12 @@ class _Comparison:
         self.difference += (theirs_NH - ours_NH).square().sum().item()
 
     @property
-    def cosine(self) -> float:
-        return self.cosines / self.count
+    def cosine(self) -> float | None:
+        return self.cosines / self.count if self.count else None
 
     @property
-    def error(self) -> float:
-        return math.sqrt(self.difference / self.norm)
+    def error(self) -> float | None:
+        return math.sqrt(self.difference / self.norm) if self.count else None
 
 
 def _inputs_of(batch: Batch, names: set[str]) -> tuple[dict[str, Any], Tensor]:
@@ -182,7 +205,7 @@ def _move(work: Path, folder: Path) -> None:
 class _Flat(nn.Module):
     """A student with positional input and output tensors."""
 
-    def __init__(self, model: PreTrainedModel, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
+    def __init__(self, model: WholeModel, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
         super().__init__()
         self.model, self.inputs, self.outputs = model, inputs, outputs
 
@@ -192,7 +215,7 @@ class _Flat(nn.Module):
 
 
 @contextmanager
-def _eager_attention(model: PreTrainedModel) -> Iterator[None]:
+def _eager_attention(model: WholeModel) -> Iterator[None]:
     # The exporter cannot decompose fused attention with a relative bias. Eager attention works in all families.
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")
@@ -221,6 +244,17 @@ def _write(module: _Flat, file: Path, longest: int) -> None:
         node.metadata_props.clear()  # stack traces with paths of this machine
     weight_bytes = sum(parameter.nbytes for parameter in module.parameters())
     program.save(file, external_data=weight_bytes > _ONE_FILE_BYTES)
+    _without_types_of_weights(file)
+
+
+def _without_types_of_weights(file: Path) -> None:
+    """Remove the entries of weights' shapes: quantising transposes some weights and leaves the entries as they are."""
+    model = onnx.load(file, load_external_data=False)
+    weights = {weight.name for weight in model.graph.initializer}
+    kept = [one for one in model.graph.value_info if one.name not in weights]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(kept)
+    onnx.save(model, file)
 
 
 @torch.inference_mode()
@@ -234,7 +268,7 @@ def _check(module: _Flat, file: Path) -> None:
         real_BL = given[1].bool()
         found = onnx.run(module.outputs, {name: part.numpy() for name, part in zip(module.inputs, given, strict=True)})
         for name, ours, theirs in zip(module.outputs, module(*given), map(torch.from_numpy, found), strict=True):
-            if name == "last_hidden_state":  # values at padding are meaningless
+            if ours.ndim == 3:  # values at padding are meaningless
                 ours, theirs = ours[real_BL], theirs[real_BL]
             difference = ((ours - theirs).abs().max() / ours.abs().max()).item()
             if not difference <= TOLERANCE:

@@ -14,9 +14,12 @@ from torch import Tensor
 
 from workloads.craft.export import map_file
 from workloads.craft.objectives.objective import Objective
+from workloads.craft.objectives.term import LearnedMap
+from workloads.craft.objectives.vectors import VECTOR_PROJECTION
 from workloads.craft.scoring import Heldout, Losses, Subject, score_subject
 from workloads.craft.signals import Batch, Signals
 from workloads.craft.teacher import Teacher, open_teacher
+from workloads.shapes.heads import VectorHead
 from workloads.spec.errors import InputError
 
 
@@ -41,12 +44,12 @@ class SavedStudent:
             rows: Which; a batch must begin at the first and one must end with the last.
             device: Where to score.
         """
-        model, family = self.opened.model.to(device), self.opened.family
+        self.opened.model.to(device)
         wants = objective.student_wants(self.opened.shape.architecture)
         maps = {name: {kind: x.to(device) for kind, x in own.items()} for name, own in self.maps.items()}
 
         def read(batch: Batch) -> Signals:
-            return family.read(model, batch, wants)
+            return self.opened.read(batch, wants)
 
         def learned_map(name: str, x_BH: Tensor) -> Tensor:
             return F.linear(x_BH, maps[name]["weight"], maps[name]["bias"])
@@ -66,7 +69,7 @@ def open_student(folder: Path, teacher: Teacher, objective: Objective, field: st
     Raises:
         InputError: The model cannot be loaded, or a learned map of the objective is missing or does not fit.
     """
-    opened = open_teacher(folder)
+    opened = open_teacher(folder, teacher.shape.kind)
     maps = {}
     for one in objective.maps:
         file = folder / map_file(one.name)
@@ -77,10 +80,18 @@ def open_student(folder: Path, teacher: Teacher, objective: Objective, field: st
             found = load_file(file)
         except (SafetensorError, OSError) as error:
             raise InputError.of(field, f"{file} cannot be read: {error}.", remedy) from error
-        outputs = one.copies * teacher.shape.hidden_size
+        outputs, inputs = _map_sizes(one, teacher, opened)
         sizes = {name: tuple(tensor.shape) for name, tensor in found.items()}
-        if sizes != {"weight": (outputs, opened.shape.hidden_size), "bias": (outputs,)}:
-            problem = f"{file} is not a map of {opened.shape.hidden_size} dimensions to {outputs}."
+        if sizes != {"weight": (outputs, inputs), "bias": (outputs,)}:
+            problem = f"{file} is not a map of {inputs} dimensions to {outputs}."
             raise InputError.of(field, problem, remedy)
         maps[one.name] = found
     return SavedStudent(opened, maps)
+
+
+def _map_sizes(one: LearnedMap, teacher: Teacher, student: Teacher) -> tuple[int, int]:
+    """Return the numbers of outputs and inputs of a learned map."""
+    head = teacher.shape.head
+    if one == VECTOR_PROJECTION and isinstance(head, VectorHead):
+        return head.teacher_width or head.width, head.width
+    return one.copies * teacher.shape.hidden_size, student.shape.hidden_size

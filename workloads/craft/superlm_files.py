@@ -13,7 +13,9 @@ from torch import Tensor
 
 from workloads.craft.importance import Order, apply_order
 from workloads.craft.objectives.term import LearnedMap
+from workloads.craft.objectives.vectors import VECTOR_PROJECTION
 from workloads.craft.superlm import SuperLM, Wiring
+from workloads.shapes.heads import VectorHead
 from workloads.shapes.parameters import head_parts
 from workloads.shapes.search_space import Space
 
@@ -52,14 +54,22 @@ def build_superlm(teacher: Teacher, space: Space, *, order: Order | None, maps: 
     weights = {name: tensor.cpu() for name, tensor in teacher.weights.items()}
     if order is not None:
         weights = apply_order(weights, order)
-    hidden = teacher.shape.hidden_size
+    maps, hidden = tuple(maps), teacher.shape.hidden_size
     places = torch.arange(hidden) if order is None else order.hidden
-    added = {one.name: one.copies for one in maps}
+    head = teacher.shape.head
+    added = {one.name: one.copies for one in maps if one != VECTOR_PROJECTION}
     # The projection of an embedding model's students, which the teacher does not have.
-    added |= {part.name: 1 for part in head_parts(teacher.shape.head) if f"{part.name}.weight" not in weights}
+    added |= {part.name: 1 for part in head_parts(head) if f"{part.name}.weight" not in weights}
     for name, copies in added.items():
         weights[f"{name}.weight"] = torch.eye(hidden)[:, places].repeat(copies, 1)
         weights[f"{name}.bias"] = torch.zeros(copies * hidden)
+    if isinstance(head, VectorHead) and head.teacher_width is not None:
+        last = head.parts[-1]
+        for kind in ("weight", "bias"):  # smaller vectors start as the first dimensions of the teacher's
+            weights[f"{last}.{kind}"] = weights[f"{last}.{kind}"][: head.width]
+        if VECTOR_PROJECTION in maps:
+            weights[f"{VECTOR_PROJECTION.name}.weight"] = torch.eye(head.teacher_width)[:, : head.width]
+            weights[f"{VECTOR_PROJECTION.name}.bias"] = torch.zeros(head.teacher_width)
     superlm = SuperLM.from_teacher(weights, space, wiring_of(teacher))
     return Built(superlm, None if order is None else order.width_order(teacher.shape.layers - 1))
 

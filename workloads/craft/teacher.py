@@ -132,21 +132,24 @@ class HeadModules:
         return run_head(self.head, x_BLH, mask_BL, linear)
 
 
-def open_teacher(folder: Path, kind: KindName | Literal["masked-lm"] | None = None) -> Teacher:
+def open_teacher(
+    folder: Path, kind: KindName | Literal["masked-lm"] | None = None, embedding_size: int | None = None
+) -> Teacher:
     """Load the teacher in a local folder.
 
     Args:
         folder: The folder, such as the result of :func:`fetch_teacher`.
         kind: The kind that it is taken as; None for the one that its folder was saved as by :func:`mark_kind`, or else
             for an encoder alone. ``masked-lm`` is an encoder with its head over the vocabulary.
+        embedding_size: Dimensions of its students' vectors; None for the teacher's, or those of the mark.
 
     Raises:
         InputError: The teacher cannot be used; see :func:`workloads.shapes.teacher_files.check_teacher`.
     """
     if kind is None:
-        kind = _marked_kind(folder)
+        kind, embedding_size = _marked_kind(folder)
     spec = TeacherSpec(model=str(folder.resolve()))
-    files = teacher_files.open_files(spec, kind="encoder" if kind == "masked-lm" else kind)
+    files = teacher_files.open_files(spec, kind="encoder" if kind == "masked-lm" else kind).sized(embedding_size)
     folder = Path(files.folder.url)
     family, head = family_of(str(files.encoder.config["model_type"])), files.head
     of_class: Head | None = "masked-lm" if kind == "masked-lm" else head.kind if isinstance(head, LogitsHead) else None
@@ -158,18 +161,18 @@ def open_teacher(folder: Path, kind: KindName | Literal["masked-lm"] | None = No
     return Teacher(folder, family, model, shape, config, tokenizer, files.fingerprint(), modules)
 
 
-def mark_kind(folder: Path, kind: KindName) -> None:
+def mark_kind(folder: Path, kind: KindName, embedding_size: int | None = None) -> None:
     """Note in a local copy of a teacher the kind that it is taken as; an encoder needs no note."""
     if kind != "encoder":
-        (folder / KIND_FILE).write_text(json.dumps({"kind": kind}), encoding="utf-8")
+        (folder / KIND_FILE).write_text(json.dumps({"kind": kind, "embedding_size": embedding_size}), encoding="utf-8")
 
 
-def _marked_kind(folder: Path) -> KindName:
+def _marked_kind(folder: Path) -> tuple[KindName, int | None]:
     try:
-        kind: KindName = json.loads((folder / KIND_FILE).read_text(encoding="utf-8"))["kind"]
-        return kind
+        mark = json.loads((folder / KIND_FILE).read_text(encoding="utf-8"))
+        return mark["kind"], mark["embedding_size"]
     except FileNotFoundError:
-        return "encoder"
+        return "encoder", None
 
 
 def _check_ids(folder: Path, tokenizer: PreTrainedTokenizerBase, family: Family, config: PreTrainedConfig) -> None:

@@ -21,6 +21,7 @@ from workloads.answers.latency import LatencyMeasure
 from workloads.documents.pace import at_present
 from workloads.shapes.costs import BYTES, Cost
 from workloads.spec.evaluation import EvaluationResult
+from workloads.spec.request import KindName
 
 if TYPE_CHECKING:  # clients read the documents alone, without the storage's library
     from workloads.storage.storage import Storage
@@ -145,8 +146,16 @@ class NearestDocument(CostDocument):
 class TeacherDocument(CostDocument):
     """The teacher of a compression."""
 
+    kind: KindName = Field("encoder", description="Kind that it was taken as.")
     fingerprint: str
     shape: dict[str, Any]
+
+
+class KnownTeacherDocument(_Document):
+    """What is known of a teacher from its folder."""
+
+    kind: KindName = Field(description="Kind that it is taken as.")
+    gives: str | None = Field(None, description="What it gives for a text, in words.")
 
 
 class InfeasibleDocument(_Document):
@@ -204,6 +213,7 @@ class PlanDocument(_Document):
     )
     device: str
     calibration_seconds: float = Field(description="Seconds that the calibration took.")
+    teacher: KnownTeacherDocument | None = Field(None, description="The teacher; null in older plans.")
 
 
 class ResultDocument(_Document):

@@ -6,10 +6,22 @@ from collections.abc import Sequence
 
 from workloads.methods.method import method_of
 from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.shapes.kinds import settled_objective, text_finding
 from workloads.shapes.search_space import Space, members_or_draws
 from workloads.spec.errors import FieldError, InputError
 from workloads.spec.lengths import length_findings, too_long, with_lengths
 from workloads.spec.request import CompressionRequest
+
+
+def settled(request: CompressionRequest, shape: TeacherShape) -> CompressionRequest:
+    """Set what the request leaves to the teacher: its kind, open lengths, and the default terms of the kind.
+
+    Raises:
+        InputError: A term of the objective goes with another kind of teacher.
+    """
+    objective = settled_objective(request.objective, shape.head)
+    teacher = request.teacher.model_copy(update={"kind": shape.kind})
+    return with_lengths(request, shape.longest).model_copy(update={"teacher": teacher, "objective": objective})
 
 
 def fitting_spaces(request: CompressionRequest, shape: TeacherShape) -> list[Space]:
@@ -34,9 +46,21 @@ def fitting_spaces(request: CompressionRequest, shape: TeacherShape) -> list[Spa
     except InputError as error:
         findings += error.errors
     findings += _relation_findings(request, shape, spaces)
+    findings += _kind_findings(request, shape)
     if findings:
         raise InputError(findings)
     return spaces
+
+
+def _kind_findings(request: CompressionRequest, shape: TeacherShape) -> list[FieldError]:
+    """Return the findings about text and terms that the teacher's kind does not have."""
+    found = text_finding(request.corpus, shape.head)
+    findings = [] if found is None else [found]
+    try:
+        settled_objective(request.objective, shape.head)
+    except InputError as error:
+        findings += error.errors
+    return findings
 
 
 def _relation_findings(request: CompressionRequest, shape: TeacherShape, spaces: Sequence[Space]) -> list[FieldError]:

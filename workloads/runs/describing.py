@@ -9,6 +9,7 @@ from workloads.documents.job_folder import CostDocument, JobFolder, ResultDocume
 from workloads.methods.answering import Answer
 from workloads.methods.stages import Student
 from workloads.runs.drawing import draw_answer
+from workloads.shapes.costs import student_cost
 from workloads.spec.part import default_length
 from workloads.spec.request import CompressionRequest
 from workloads.storage.storage import Storage
@@ -53,7 +54,8 @@ def _student(job: str, request: CompressionRequest, found: Answer, student: Stud
 
 
 def _teacher(teacher: TeacherStage) -> TeacherDocument:
-    cost = teacher.cost(teacher.shape.architecture, default_length(teacher.shape.longest))
+    own = teacher.shape.of_teacher
+    cost = student_cost(own, own.architecture, default_length(own.longest))
     return TeacherDocument(
-        fingerprint=teacher.fingerprint, shape=teacher.shape.to_json(), **CostDocument.fields_of(cost)
+        kind=own.kind, fingerprint=teacher.fingerprint, shape=teacher.shape.to_json(), **CostDocument.fields_of(cost)
     )

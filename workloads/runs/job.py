@@ -135,7 +135,7 @@ def _compress(order: OrderDocument, request: CompressionRequest, attempt: JobAtt
             trained = load_trained(this.storage, order.scores)
         else:
             trained = road.to_scores(this)
-        this.set_lengths(trained.teacher.shape.longest)
+        this.settle(trained.teacher.shape)
         found = answer(this.request, StoredAnswering(this), trained)
         result = describe(this.storage, attempt.folder, attempt.number, this.request, found)
     progress.event("succeeded", f"{len(result.students)} of {len(request.budgets)} budgets are met.")

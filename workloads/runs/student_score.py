@@ -26,6 +26,7 @@ from workloads.craft.precision import set_up_torch
 from workloads.craft.saved_student import SavedStudent, open_student
 from workloads.craft.scoring import Heldout, Losses, heldout_batches, rows_at_once
 from workloads.craft.teacher import Teacher, fetch_teacher, open_teacher
+from workloads.craft.text.forms import form_of
 from workloads.craft.text.shards import Shard
 from workloads.craft.text.sources import list_sources
 from workloads.craft.text.splits import plan_splits
@@ -134,13 +135,13 @@ def _find_teacher(record: HeldoutRecord, options: ScoreOptions, work: Path) -> t
     with _named(TEACHER):
         if options.teacher is not None:
             spec = parse_as(TeacherSpec, {"model": options.teacher}, "a folder or hub id")
-            teacher, place = _open_teacher(spec, work), options.teacher
+            teacher, place = _open_teacher(spec, record, work), options.teacher
         elif (stored := _stored_teacher(record, options, work)) is not None:
             teacher, place = open_teacher(stored), str(stored)
         else:
             spec = TeacherSpec(model=record.teacher.model, revision=record.teacher.revision)
             try:
-                teacher, place = _open_teacher(spec, work), record.teacher.model
+                teacher, place = _open_teacher(spec, record, work), record.teacher.model
             except InputError as error:
                 found = [
                     replace(one, remedy=f"{one.remedy} Or name the teacher with {TEACHER}.") for one in error.errors
@@ -164,10 +165,11 @@ def _stored_teacher(record: HeldoutRecord, options: ScoreOptions, work: Path) ->
     return None if stored is None else options.storage.fetch(stored.files, work)
 
 
-def _open_teacher(spec: TeacherSpec, work: Path) -> Teacher:
+def _open_teacher(spec: TeacherSpec, record: HeldoutRecord, work: Path) -> Teacher:
+    kind, size = record.teacher.kind, record.teacher.embedding_size
     if teacher_files.is_path(spec.model) and "://" not in spec.model:
-        return open_teacher(Path(spec.model).expanduser())
-    return open_teacher(fetch_teacher(spec, work / "teacher"))
+        return open_teacher(Path(spec.model).expanduser(), kind, size)
+    return open_teacher(fetch_teacher(spec, work / "teacher", kind), kind, size)
 
 
 def _objective(folder: Path, record: HeldoutRecord, teacher: Teacher) -> Objective:
@@ -215,8 +217,10 @@ def _given_text(record: HeldoutRecord, options: ScoreOptions, teacher: Teacher, 
     text = record.text
     with _named(TEXT):
         paths = {"paths": list(options.text), "documents": text.documents, "text_column": text.text_column}
+        if text.text_columns is not None:
+            paths["text_columns"] = list(text.text_columns)
         spec = parse_as(CorpusSpec, paths, "paths")
-        recipe = Recipe(spec, text.sequence_length, text.layout, threshold=HASHES)
+        recipe = Recipe(spec, text.sequence_length, text.layout, HASHES, form_of(teacher.shape.head))
         tokenizer = Tokenizer.load(teacher.folder)
         storage = Storage.open(str(work))
         shards: list[Shard] = []

@@ -16,11 +16,11 @@ from workloads.answers.latency import LatencyMeasure
 from workloads.answers.scores_table import ScoredRow
 from workloads.craft.blocks import Blocks
 from workloads.craft.card import CardFacts, license_of, render
-from workloads.craft.export import build_student as build_module
 from workloads.craft.export import export_student, library_versions
 from workloads.craft.scoring import heldout_batches
 from workloads.craft.superlm import SuperLM
 from workloads.craft.teacher import Teacher
+from workloads.craft.whole import build_whole
 from workloads.runs.attempt.run import Run
 from workloads.runs.drawing import PICTURE, draw_student
 from workloads.shapes.architecture import Architecture
@@ -116,7 +116,7 @@ def _export(
         return {}, None
     from workloads.craft import onnx_export  # of ONNX Runtime, which most runs do not need
 
-    model = build_module(origin.teacher, architecture, weights)
+    model = build_whole(origin.teacher, architecture, weights)
     has_token_types = "token_type_ids" in origin.teacher.tokenizer.model_input_names
     onnx_export.export_onnx(model, work, has_token_types=has_token_types)
     exports: dict[str, Any] = {"onnx": onnx_export.FILE}
@@ -143,7 +143,11 @@ def _record(origin: Origin, chosen: Scored) -> HeldoutRecord:
         objective=spec.model_copy(update={"relation_heads": heads}),
         relation_layers=None if spec.relation is None else layers,
         teacher=TeacherRecord(
-            model=request.teacher.model, revision=request.teacher.revision, fingerprint=teacher.fingerprint
+            model=request.teacher.model,
+            revision=request.teacher.revision,
+            fingerprint=teacher.fingerprint,
+            kind=teacher.shape.kind,
+            embedding_size=request.teacher.embedding_size,
         ),
         text=TextRecord(
             corpus=corpus.fingerprint,
@@ -153,6 +157,7 @@ def _record(origin: Origin, chosen: Scored) -> HeldoutRecord:
             layout=corpus.summary["layout"],
             documents=request.corpus.documents,
             text_column=request.corpus.text_column,
+            text_columns=None if request.corpus.text_columns is None else tuple(request.corpus.text_columns),
         ),
         head_order=origin.stages["superlm"].summary["head_order"],
     )
@@ -185,7 +190,7 @@ def _card(origin: Origin, chosen: Scored, quantised: QuantisationReport | None, 
         cost=student_cost(shape, chosen.architecture),
         objective=_objective(origin),
         heldout_loss=chosen.heldout_loss,
-        output_trained=request.objective.output is not None,
+        output_trained=request.objective.output is not None or shape.head is not None,
         seed=request.seed,
         pooler=shape.vocabulary.pooler,
         projection=origin.superlm.projects,
@@ -194,6 +199,7 @@ def _card(origin: Origin, chosen: Scored, quantised: QuantisationReport | None, 
         picture=PICTURE,
         picture_alt=alt,
         onnx=origin.request.export.onnx,
+        head=shape.head,
         int8=quantised,
         tried_with=library_versions(),
         fingerprints={stage: artifact.fingerprint for stage, artifact in origin.stages.items()},
@@ -207,4 +213,12 @@ def _objective(origin: Origin) -> str:
         terms.append(f"{spec.relation} relations ({spec.relation_heads or origin.teacher.shape.last_heads} heads)")
     if spec.output is not None:
         terms.append(f"{spec.output.weight:g} x {spec.output.kind} output")
+    if spec.logits is not None:
+        terms.append(f"{spec.logits.weight:g} x logits (temperature {spec.logits.temperature:g})")
+    if spec.embedding is not None:
+        one = spec.embedding
+        terms.append(
+            f"{one.weight:g} x distance of vectors + {one.similarity_weight:g} x similarities of {one.similarity_rows} "
+            f"texts (temperature {one.similarity_temperature:g})"
+        )
     return " + ".join(terms)

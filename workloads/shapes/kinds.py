@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from workloads.shapes.heads import Head, LogitsHead
+from workloads.shapes.heads import Head, LogitsHead, kind_of
 from workloads.shapes.layouts import LAYOUTS
 from workloads.shapes.parameters import shared_extents, shared_parts
 from workloads.shapes.safetensors_header import StoredTensor
@@ -18,8 +18,9 @@ from workloads.shapes.teacher_config import FIELD
 from workloads.shapes.teacher_folder import TeacherFolder
 from workloads.shapes.teacher_modules import MODEL_CONFIG, module_files, module_list, plain_vector_head, vector_head
 from workloads.shapes.teacher_weights import EncoderTensors, check_tensor, shape_from
-from workloads.spec.errors import InputError
-from workloads.spec.request import KindName
+from workloads.spec.errors import FieldError, InputError
+from workloads.spec.part import Part
+from workloads.spec.request import CorpusSpec, EmbeddingSpec, KindName, LogitsSpec, ObjectiveSpec
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,15 @@ class Kind(Protocol):
         """Return the paths of the files that decide its head, from the folder around the Transformer."""
         ...
 
+    @property
+    def term(self) -> tuple[str, type[Part]] | None:
+        """The field of an objective with its own term, and that term's class, whose defaults are the kind's."""
+        ...
+
+    def reads(self, head: Head | None, texts: int) -> str | None:
+        """Return why the teacher does not read documents of so many texts; None if it does."""
+        ...
+
 
 class _Encoder:
     """An encoder, without what stands on it."""
@@ -89,6 +99,11 @@ class _Encoder:
 
     def files(self, folder: TeacherFolder) -> list[str]:
         return []
+
+    term = None
+
+    def reads(self, head: Head | None, texts: int) -> str | None:
+        return None if texts == 1 else "An encoder reads single texts, and 'text_columns' names a pair."
 
 
 class _Embedding:
@@ -110,6 +125,11 @@ class _Embedding:
 
     def files(self, folder: TeacherFolder) -> list[str]:
         return module_files(folder) if module_list(folder) else []
+
+    term = ("embedding", EmbeddingSpec)
+
+    def reads(self, head: Head | None, texts: int) -> str | None:
+        return None if texts == 1 else "An embedding model reads single texts, and 'text_columns' names a pair."
 
 
 @dataclass(frozen=True)
@@ -135,6 +155,15 @@ class _Classifier:
     def files(self, folder: TeacherFolder) -> list[str]:
         return sorted({MODEL_CONFIG, "sentence_bert_config.json"} & folder.names)
 
+    term = ("logits", LogitsSpec)
+
+    def reads(self, head: Head | None, texts: int) -> str | None:
+        if isinstance(head, LogitsHead) and head.pairs and texts == 1:
+            return "The teacher is a cross-encoder, which reads pairs of texts, and the corpus gives single ones."
+        if self.name == "token-classification" and texts > 1:
+            return "A token classifier reads single texts, and 'text_columns' names a pair."
+        return None
+
 
 KINDS: dict[KindName, Kind] = {
     one.name: one
@@ -146,6 +175,34 @@ KINDS: dict[KindName, Kind] = {
     )
 }
 """All kinds; a folder is of the first that recognises it."""
+
+
+def settled_objective(spec: ObjectiveSpec, head: Head | None) -> ObjectiveSpec:
+    """Fill in the default of the term that a teacher's kind has.
+
+    Raises:
+        InputError: A term goes with another kind of teacher.
+    """
+    own = KINDS[kind_of(head)].term
+    for kind in KINDS.values():
+        if kind.term is not None and kind.term != own and getattr(spec, kind.term[0]) is not None:
+            raise InputError.of(
+                f"objective.{kind.term[0]}",
+                f"It goes with a teacher of the kind {kind.name!r}, and this one is of the kind {kind_of(head)!r}.",
+                "Leave it out, or set teacher.kind.",
+            )
+    if own is None or getattr(spec, own[0]) is not None:
+        return spec
+    return spec.model_copy(update={own[0]: own[1]()})
+
+
+def text_finding(corpus: CorpusSpec, head: Head | None) -> FieldError | None:
+    """Return the finding that a teacher does not read single texts, or pairs, as the corpus gives them."""
+    problem = KINDS[kind_of(head)].reads(head, len(corpus.columns))
+    if problem is None:
+        return None
+    remedy = "Name two columns." if len(corpus.columns) == 1 else "Name one column."
+    return FieldError("corpus.text_columns", problem, remedy)
 
 
 def kind_in(found: Checkpoint, asked: KindName | None) -> Kind:

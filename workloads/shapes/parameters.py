@@ -32,6 +32,8 @@ Axis = Literal[
     "vector_0",
     "vector_1",
     "vector_2",
+    "vector",
+    "teacher_vector",
 ]
 Axes = tuple[Axis, ...]
 Extents = Mapping[Axis, int]
@@ -97,7 +99,9 @@ PROJECTION = Part("projection", "linear", ("teacher_hidden", "hidden"))
 """A learned map of the output to the teacher's width, saved beside the student."""
 HIDDEN_PROJECTION = Part("hidden_projection", "linear", ("targets", "hidden"))
 """A learned map of all layers' hidden states to their training targets; not saved with the student."""
-LEARNED_MAPS = (PROJECTION, HIDDEN_PROJECTION)
+VECTOR_PROJECTION = Part("vector_projection", "linear", ("teacher_vector", "vector"))
+"""A learned map of smaller vectors to the teacher's, saved beside the student."""
+LEARNED_MAPS = (PROJECTION, HIDDEN_PROJECTION, VECTOR_PROJECTION)
 
 assert len(DENSE) == MOST_DENSE
 

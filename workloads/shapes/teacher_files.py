@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from workloads.shapes.architecture import Architecture, TeacherShape, Vocabulary
-from workloads.shapes.heads import Head, head_to_json, kind_of
+from workloads.shapes.heads import Head, head_to_json, kind_of, sized_head
 from workloads.shapes.kinds import KINDS, Checkpoint, kind_in
 from workloads.shapes.teacher_config import FAMILIES, FIELD, check_config
 from workloads.shapes.teacher_folder import CONFIG, MODULES, WEIGHTS, WEIGHTS_INDEX, TeacherFolder
@@ -77,6 +77,14 @@ class TeacherFiles:
     def head(self) -> Head | None:
         """The head of its students."""
         return self.shape.head
+
+    def sized(self, embedding_size: int | None) -> TeacherFiles:
+        """Return the same files, for students with vectors of so many dimensions.
+
+        Raises:
+            InputError: See :func:`workloads.shapes.heads.sized_head`.
+        """
+        return replace(self, shape=self.shape.with_head(sized_head(self.head, embedding_size)))
 
     @property
     def root(self) -> TeacherFolder:
@@ -203,7 +211,7 @@ def _shape(folder: TeacherFolder, files: EncoderFiles, asked: KindName | None) -
 
 
 def named_shape(name_or_folder: str) -> TeacherShape:
-    """Return the shape of a well-known teacher by name, or of the teacher in a folder.
+    """Return the shape of a well-known teacher by name, or of the teacher in a folder, with its head.
 
     Raises:
         InputError: ``name_or_folder`` is neither a known name nor a usable folder.
@@ -216,7 +224,7 @@ def named_shape(name_or_folder: str) -> TeacherShape:
             f"{name_or_folder!r} is neither a known teacher nor a folder.",
             f"Use {', '.join(_NAMED)}, or a folder.",
         )
-    return shape_of(local_path(name_or_folder, FIELD))
+    return shape_of(local_path(name_or_folder, FIELD), None)
 
 
 def fingerprint(folder: Path) -> str:

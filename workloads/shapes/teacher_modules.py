@@ -30,7 +30,7 @@ LONGEST_PROMPT, MOST_PROMPTS = 4096, 64
 _ORDER = ("Transformer", "Pooling", "Dense", "Normalize")
 _READ = "read are a Transformer, a Pooling, Dense modules and a Normalize, in this order"
 _AS_ENCODER = "Set teacher.kind to 'encoder' to compress its encoder alone."
-_OLD_POOLINGS: dict[str, Pooling] = {
+OLD_POOLINGS: dict[str, Pooling] = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_tokens": "mean",
@@ -182,7 +182,7 @@ def _pooling(folder: TeacherFolder, module: Module, hidden_size: int) -> _Pooled
     asked = settings.get("pooling_mode")
     kinds = [asked] if isinstance(asked, str) else asked
     if kinds is None:
-        kinds = [kind for flag, kind in _OLD_POOLINGS.items() if settings.get(flag) is True]
+        kinds = [kind for flag, kind in OLD_POOLINGS.items() if settings.get(flag) is True]
     if not isinstance(kinds, list) or not all(kind in get_args(Pooling) for kind in kinds) or not kinds:
         problem = f"{where} has a pooling of unknown kind: {shown(asked if asked is not None else settings)}."
         raise InputError.of(FIELD, problem, f"Use one of {', '.join(get_args(Pooling))}. Or: {_AS_ENCODER}")

@@ -35,6 +35,7 @@ ENDINGS = (".txt", ".jsonl", ".json", ".parquet")
 OTHER_ENDING = "Convert or rename it, or pick the other files by a glob such as folder/**/*.txt."
 RelationForm = Literal["softmax-mse", "raw-mse", "kl"]
 _Weight = Annotated[float, Field(le=1e6)]
+_EACH_ONCE: dict[str, Any] = {"uniqueItems": True}
 _Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
 MOST_SPACES = 16
 """Most sub-spaces of a request."""
@@ -49,10 +50,26 @@ KindName = Literal["encoder", "embedding", "classification", "token-classificati
 
 
 class TeacherSpec(Part):
-    """The model to compress."""
+    """A model that is read."""
 
     model: Location = Field(description="A folder (local, s3://, gs://) or a hub id.")
     revision: Word | None = Field(None, description="Branch, tag or commit of a hub id.")
+
+
+class CompressedTeacherSpec(TeacherSpec):
+    """The model to compress."""
+
+    kind: KindName | None = Field(
+        None,
+        description="Kind of the teacher; null: as its folder says. encoder takes any folder without its head, "
+        "embedding a plain encoder with mean pooling.",
+    )
+    embedding_size: int | None = Field(
+        None,
+        ge=2,
+        le=2**16,
+        description="Dimensions of the students' vectors, for an embedding model; null: the teacher's, in its space.",
+    )
 
 
 class CorpusSpec(Part):
@@ -67,6 +84,10 @@ class CorpusSpec(Part):
     dataset_config: Word | None = Field(None, description="Configuration name of a hub dataset.")
     split: Word = Field("train", description="Split of the dataset.")
     text_column: Word = Field("text", description="Column (Parquet, dataset) or key (JSONL) that holds the text.")
+    text_columns: Annotated[list[Word], Field(min_length=1, max_length=2, json_schema_extra=_EACH_ONCE)] | None = Field(
+        None,
+        description="In place of text_column, one column or key, or the two of a pair that the teacher reads together.",
+    )
     documents: Literal["file", "paragraph", "line"] = Field(
         "file",
         description="Extent of a document in a .txt file: the whole file, a paragraph (they are separated by empty "
@@ -75,6 +96,22 @@ class CorpusSpec(Part):
     heldout_fraction: float = Field(
         0.02, gt=0, lt=0.5, description="Share of the documents that is held out from training, for the search."
     )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns or keys of a document's texts: one, or two for pairs."""
+        return tuple(self.text_columns) if self.text_columns else (self.text_column,)
+
+    @property
+    def columns_field(self) -> str:
+        """The field that names :attr:`columns`."""
+        return "corpus.text_columns" if self.text_columns else "corpus.text_column"
+
+    @model_validator(mode="after")
+    def _different_columns(self) -> CorpusSpec:
+        if self.text_columns is not None and len(set(self.text_columns)) < len(self.text_columns):
+            raise ValueError("'text_columns' names one column twice. Name the two columns of a pair.")
+        return self
 
     @model_validator(mode="after")
     def _one_source(self) -> CorpusSpec:
@@ -88,6 +125,28 @@ class OutputSpec(Part):
 
     kind: Literal["pooled", "token"] = Field(description="Mean-pooled output of a document, or every token's output.")
     weight: float = Field(1.0, gt=0, le=1e6, description="Weight of the term beside the relation loss.")
+
+
+class LogitsSpec(Part):
+    """The term on the logits of a classifier: KL, binary KL for independent labels, squared error for numbers."""
+
+    weight: float = Field(1.0, ge=0, le=1e6, description="Weight of the term beside the others; 0 leaves it out.")
+    temperature: float = Field(1.0, ge=0.01, le=100, description="Divisor of the logits; no effect on numbers.")
+
+
+class EmbeddingSpec(Part):
+    """The terms on the vectors of an embedding model: each beside its teacher's, and the texts beside one another."""
+
+    weight: float = Field(
+        1.0, ge=0, le=1e6, description="Weight of the distance (1 - cosine) to the teacher's vector; 0 leaves it out."
+    )
+    similarity_weight: float = Field(
+        1.0, ge=0, le=1e6, description="Weight of the KL of the softmaxed similarities between texts; 0 leaves it out."
+    )
+    similarity_rows: int = Field(
+        32, ge=2, le=4096, description="Texts of a group; each is compared with the others of its group."
+    )
+    similarity_temperature: float = Field(0.05, ge=0.001, le=100, description="Divisor of the similarities.")
 
 
 class ObjectiveSpec(Part):
@@ -108,11 +167,29 @@ class ObjectiveSpec(Part):
         (1.0, 1.0, 1.0), description="Weights of the query, key and value relations."
     )
     output: OutputSpec | None = Field(None, description="An output term beside, or instead of, the relations.")
+    logits: LogitsSpec | None = Field(
+        None, description="The term on logits; null: the default where the teacher is a classifier, else none."
+    )
+    embedding: EmbeddingSpec | None = Field(
+        None, description="The terms on vectors; null: the default where the teacher is an embedding model, else none."
+    )
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """Everything that decides the losses, for a stage's key; terms that a kind of teacher has not are left out."""
+        return {
+            name: value
+            for name, value in self.model_dump(mode="json").items()
+            if value is not None or name not in ("logits", "embedding")
+        }
 
     @model_validator(mode="after")
     def _something_to_match(self) -> ObjectiveSpec:
-        if self.relation is None and self.output is None:
-            raise ValueError("There is nothing to train on. Set 'relation' or 'output'.")
+        if self.relation is None and not any((self.output, self.logits, self.embedding)):
+            raise ValueError(
+                "There is nothing to train on. Set 'relation' or 'output', or the term of the teacher's kind: "
+                "'logits' or 'embedding'."
+            )
         if min(self.relation_weights) < 0 or sum(self.relation_weights) <= 0:
             raise ValueError("'relation_weights' must not be negative nor all zero. Use 1 for a plain sum.")
         return self
@@ -212,7 +289,7 @@ class CompressionRequest(Part):
     Validated as this class, data becomes the request of the method that it names; see :func:`register_request`.
     """
 
-    teacher: TeacherSpec
+    teacher: CompressedTeacherSpec
     corpus: CorpusSpec
     method: str
     objective: ObjectiveSpec = ObjectiveSpec()

@@ -4,11 +4,14 @@ export const MAIN = {
   Teacher: [
     { pointer: "/teacher/model", label: "Model", hint: "A folder on the server, s3:// or gs://, or a hub id.", required: true },
     { pointer: "/teacher/revision", label: "Revision", hint: "Branch, tag or commit of a hub id." },
+    { pointer: "/teacher/kind", label: "Kind", choices: [["", "as its folder says"], ["encoder", "an encoder, without its head"], ["embedding", "an embedding model"], ["classification", "a classifier or reranker"], ["token-classification", "a token classifier"]] },
+    { pointer: "/teacher/embedding_size", label: "Dimensions of students’ vectors", hint: "Of an embedding model; left empty: the teacher’s, in its space.", kind: "number" },
   ],
   Corpus: [
     { pointer: "/corpus/paths", label: "Files", hint: "One a line: files, folders or globs of .txt, .jsonl, .json or .parquet on the server, s3:// or gs://.", kind: "lines" },
     { pointer: "/corpus/dataset", label: "Or a dataset", hint: "A saved folder or a hub id, instead of files." },
     { pointer: "/corpus/text_column", label: "Text column", hint: "Left empty: text." },
+    { pointer: "/corpus/text_columns", label: "Or the columns of a pair", hint: "One a line: two columns that the teacher reads together.", kind: "lines" },
     { pointer: "/corpus/dataset_config", label: "Configuration", hint: "Of a hub dataset." },
     { pointer: "/corpus/split", label: "Split", hint: "Of a dataset; left empty: train." },
     { pointer: "/corpus/documents", label: "One document of a .txt is", choices: [["", "the file"], ["paragraph", "a paragraph"], ["line", "a line"]] },
@@ -31,6 +34,12 @@ export const MORE = {
     { pointer: "/objective/relation_weights", label: "Weights of the relations", hint: "Of queries, keys and values; left empty: 1, 1, 1.", kind: "numbers" },
     { pointer: "/objective/output/kind", label: "Output term", choices: [["", "none"], ["pooled", "mean-pooled"], ["token", "every token’s"]] },
     { pointer: "/objective/output/weight", label: "Weight of the output term", hint: "Left empty: 1.", kind: "number" },
+    { pointer: "/objective/logits/weight", label: "Weight of a classifier’s logits", hint: "Left empty: 1.", kind: "number" },
+    { pointer: "/objective/logits/temperature", label: "Temperature of the logits", hint: "Left empty: 1.", kind: "number" },
+    { pointer: "/objective/embedding/weight", label: "Weight of the distance of vectors", hint: "Of an embedding model; left empty: 1.", kind: "number" },
+    { pointer: "/objective/embedding/similarity_weight", label: "Weight of the similarities between texts", hint: "Left empty: 1.", kind: "number" },
+    { pointer: "/objective/embedding/similarity_rows", label: "Texts that are compared with one another", hint: "Left empty: 32.", kind: "number" },
+    { pointer: "/objective/embedding/similarity_temperature", label: "Temperature of the similarities", hint: "Left empty: 0.05.", kind: "number" },
   ],
   "More of the training": [
     { pointer: "/subspaces/spaces", label: "Ranges of one’s own", hint: "A JSON list of objects with name, layers, hidden_sizes, mlp_ratios and, if wanted, heads.", kind: "json" },

@@ -67,7 +67,7 @@ function parts(batch, wake) {
         batch.compressions.map((one) => [
           h("a", { href: `#/compressions/${encodeURIComponent(one.id)}` }, one.id),
           [badge(one.status), one.reason && h("span", { class: "small reason" }, one.reason)],
-          h("span", { title: one.teacher }, teacherName(one)),
+          [h("span", { title: one.teacher }, teacherName(one)), one.teacher_kind && h("span", { class: "small block" }, one.teacher_kind)],
           progressCell(one),
         ]),
         "It has no compression.",

@@ -22,7 +22,8 @@ export function head(job, wake) {
     !hasEnded(job.status) && job.ray.state !== "ready" && h("p", { class: "note" }, `Ray is ${job.ray.state}: ${job.ray.note}`),
     facts([
       ["Teacher", h("span", { class: "wraps" }, job.request?.teacher?.model ?? "–")],
-      ["Its size", job.teacher && `${short(job.teacher.params)} parameters, ${short(job.teacher.flops)} FLOPs at ${job.teacher.sequence_length} tokens`],
+      ["Its kind", job.teacher?.kind],
+      ["Its size", job.teacher?.params && `${short(job.teacher.params)} parameters, ${short(job.teacher.flops)} FLOPs at ${job.teacher.sequence_length} tokens`],
       ["Submitted", when(job.created_at)],
       [job.finished_at ? "Took" : "So far", job.started_at ? took(job) : null],
       ["Planned", job.planned && planned(job.planned)],

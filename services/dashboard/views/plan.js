@@ -64,6 +64,7 @@ function found(plan) {
   const spaces = Object.keys(plan.candidates);
   return [
     facts([
+      ["Teacher", plan.teacher && `${plan.teacher.kind}: ${plan.teacher.gives}`],
       ["Time", duration(plan.seconds)],
       ["Device-hours", `${trimmed(plan.device_hours, 3)} on ${plan.device}`],
       ["Measured in", duration(plan.calibration_seconds)],

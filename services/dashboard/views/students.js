@@ -73,9 +73,13 @@ function predicted(prediction) {
   return times.length ? `predicted: ${times.map(([name, value]) => `${name.replaceAll("_", " ")} ${trimmed(value, 3)}`).join(", ")}` : null;
 }
 
+function int8Quality({ pooled_cosine: cosine, head_error: error }) {
+  return cosine === null ? `relative error ${trimmed(error, 4)}` : `cosine ${trimmed(cosine, 4)}`;
+}
+
 function exported({ onnx, int8, int8_report: report } = {}) {
   if (!onnx) return null;
-  const small = int8 && (report ? `${int8}: ${bytes(report.float32_bytes)} become ${bytes(report.int8_bytes)}, cosine ${trimmed(report.pooled_cosine, 4)}` : int8);
+  const small = int8 && (report ? `${int8}: ${bytes(report.float32_bytes)} become ${bytes(report.int8_bytes)}, ${int8Quality(report)}` : int8);
   return small ? `${onnx}; ${small}` : onnx;
 }
 
@@ -84,11 +88,21 @@ function isStock({ hidden_size: hidden, heads, head_width: width, intermediate_s
   return ![heads, width, ffn].some(Array.isArray) && heads * width === hidden;
 }
 
+/** Lines that load students of the kinds with a head. */
+const LINES = {
+  classification: (folder, trust) => ["from transformers import pipeline", "", `classify = pipeline("text-classification", ${folder}${trust})`],
+  "token-classification": (folder, trust) => ["from transformers import pipeline", "", `classify = pipeline("token-classification", ${folder}${trust})`],
+  pairs: (folder, trust) => ["from sentence_transformers import CrossEncoder", "", `model = CrossEncoder(${folder}${trust})`],
+  embedding: (folder, trust) => ["from sentence_transformers import SentenceTransformer", "", `model = SentenceTransformer(${folder}${trust})`],
+};
+
 function loadLines(one, teacher) {
   const folder = JSON.stringify(one.id);
   const stock = isStock(one.architecture);
   const trust = stock ? "" : ", trust_remote_code=True";
   const bare = stock && teacher?.shape?.pooler === false ? ", add_pooling_layer=False" : "";
+  const lines = LINES[teacher?.shape?.head?.pairs ? "pairs" : teacher?.kind];
+  if (lines) return [`# in a terminal: tar -xf ${one.id}.tar`, ...lines(folder, trust)].join("\n");
   return [
     `# in a terminal: tar -xf ${one.id}.tar`,
     "from transformers import AutoModel, AutoTokenizer",

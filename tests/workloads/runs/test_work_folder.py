@@ -64,7 +64,7 @@ def test_the_teacher_that_was_fetched_is_not_kept_beside_its_artefact(
         builder="cmp_a-1",
         cache=cache,
         progress=SimpleNamespace(start=lambda step: None, note=lambda step, text: None),
-        set_lengths=lambda longest: None,
+        settle=lambda shape: None,
         work=tmp_path / "work",
     )
     stage = StoredTraining(attempt).teacher()

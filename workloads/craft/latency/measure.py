@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel
 
 from workloads.answers.latency import LatencyMeasure, summarise
 from workloads.craft.latency.cores import device_name, held_to_cores
 from workloads.craft.latency.runtimes import Forward, forget_compiled, make_ready
+from workloads.craft.whole import WholeModel
 from workloads.spec.budgets import LatencyTarget
 
-Opener = Callable[[], PreTrainedModel]
+Opener = Callable[[], WholeModel]
 """Callable that loads a fresh model."""
 
 REPEATS = 2

@@ -18,6 +18,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from workloads.craft.families import family_of
+from workloads.craft.teacher import open_teacher
+from workloads.craft.whole import WholeModel, whole_of
 from workloads.shapes import teacher_files
 from workloads.spec.budgets import LatencyTarget
 from workloads.spec.errors import InputError
@@ -27,11 +29,21 @@ Forward = Callable[[], None]
 
 
 def load_model(folder: Path) -> PreTrainedModel:
-    """Load a teacher or a student as its users do, in float32 and evaluation mode."""
+    """Load the encoder of a teacher or a student as its users do, in float32 and evaluation mode."""
     return family_of(teacher_files.encoder_of(folder).config["model_type"]).load(folder)
 
 
-def make_ready(model: PreTrainedModel, target: LatencyTarget, folder: Path) -> Forward:
+def load_teacher(folder: Path) -> WholeModel:
+    """Load a teacher with its head, of the kind that its folder is marked with."""
+    return whole_of(open_teacher(folder))
+
+
+def load_student(folder: Path) -> WholeModel:
+    """Load a saved student with its head."""
+    return whole_of(open_teacher(folder, teacher_files.shape_of(folder, None).kind))
+
+
+def make_ready(model: WholeModel, target: LatencyTarget, folder: Path) -> Forward:
     """Return a function that runs the model once on full rows (no padding) of the target's batch and length.
 
     Compiled models share PyTorch's cache of compiled code; :func:`forget_compiled` empties it.
@@ -78,7 +90,7 @@ def check_compiler(target: LatencyTarget, field: str) -> None:
         )
 
 
-def _onnx(model: PreTrainedModel, target: LatencyTarget, folder: Path) -> Forward:
+def _onnx(model: WholeModel, target: LatencyTarget, folder: Path) -> Forward:
     from workloads.craft import onnx_export  # of onnxruntime, which machines that only train need not have
 
     inputs = _inputs(model, target)
@@ -94,7 +106,7 @@ def _onnx(model: PreTrainedModel, target: LatencyTarget, folder: Path) -> Forwar
     return forward
 
 
-def _inputs(model: PreTrainedModel, target: LatencyTarget) -> dict[str, Tensor]:
+def _inputs(model: WholeModel, target: LatencyTarget) -> dict[str, Tensor]:
     config, shape_BL = model.config, (target.batch_size, target.sequence_length)
     ids_BL = torch.randint(config.vocab_size, shape_BL, generator=torch.Generator().manual_seed(0))
     # Some families count positions over real tokens only, so padding ids are replaced.

@@ -11,11 +11,13 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from workloads.craft.objectives.of_heads import head_terms
 from workloads.craft.objectives.output import PooledOutput, TokenOutput
 from workloads.craft.objectives.relation import RELATIONS, Relation, RelationLoss
 from workloads.craft.objectives.term import Counts, LearnedMap, LearnedMaps, Term
 from workloads.craft.signals import Batch, Signals, Wants
 from workloads.shapes.architecture import Architecture, TeacherShape
+from workloads.shapes.kinds import settled_objective
 from workloads.spec.errors import InputError
 from workloads.spec.request import ObjectiveSpec
 
@@ -118,7 +120,8 @@ def objective_for(spec: ObjectiveSpec, shape: TeacherShape) -> Objective:
     """Build the objective that a request asks for.
 
     Raises:
-        InputError: There are more relation heads than the teacher's attention is wide, or its last layer has no heads.
+        InputError: There are more relation heads than the teacher's attention is wide, its last layer has no heads, or
+            a term does not go with the teacher's kind.
     """
     heads, last = spec.relation_heads or shape.last_heads, shape.architecture.layers[-1]
     width = last.heads * last.head_width
@@ -142,4 +145,9 @@ def objective_for(spec: ObjectiveSpec, shape: TeacherShape) -> Objective:
     if spec.output is not None:
         output = PooledOutput if spec.output.kind == "pooled" else TokenOutput
         terms.append(output(spec.output.weight))
+    terms += head_terms(shape.head, settled_objective(spec, shape.head))
+    if not terms:
+        raise InputError.of(
+            "objective", "All its terms have the weight 0, so there is nothing to train on.", "Give one a weight."
+        )
     return Objective(tuple(terms))

@@ -8,9 +8,10 @@ from workloads.answers.trained import TeacherStage
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import load_superlm, wiring_of
 from workloads.craft.teacher import Teacher, open_teacher
+from workloads.methods.fitting import settled
 from workloads.runs.attempt.run import JobAttempt
 from workloads.runs.attempt.stage_cache import StageCache
-from workloads.spec.lengths import with_lengths
+from workloads.shapes.architecture import TeacherShape
 from workloads.spec.request import CompressionRequest
 from workloads.storage.artifacts import Artifact
 
@@ -32,9 +33,13 @@ class Attempt:
         self.cache = StageCache(self.run, job.log, work)
         self._teachers: dict[Path, Teacher] = {}
 
-    def set_lengths(self, longest: int) -> None:
-        """Set the lengths that the request left open, for a teacher with inputs of up to ``longest`` tokens."""
-        self.request = with_lengths(self.request, longest)
+    def settle(self, shape: TeacherShape) -> None:
+        """Set what the request left to the teacher, now that its shape is known.
+
+        Raises:
+            InputError: A term of the objective goes with another kind of teacher.
+        """
+        self.request = settled(self.request, shape)
 
     def teacher(self, stage: TeacherStage) -> Teacher:
         """Open the teacher, once."""

@@ -24,13 +24,13 @@ from cluster.room import reserved, start_in
 from workloads.answers.latency import LatencyMeasure, LatencySample, LatencySamples, settled, summarise_closest
 from workloads.answers.latency_model import CANDIDATES, candidates_to_measure
 from workloads.answers.trained import TeacherStage
-from workloads.craft.export import build_student
 from workloads.craft.latency import measure as craft
 from workloads.craft.latency.cores import device_name
-from workloads.craft.latency.runtimes import load_model
+from workloads.craft.latency.runtimes import load_student, load_teacher
 from workloads.craft.superlm import SuperLM
-from workloads.craft.superlm_files import wiring_of
+from workloads.craft.superlm_files import build_superlm
 from workloads.craft.teacher import Teacher, open_teacher
+from workloads.craft.whole import build_whole
 from workloads.runs.attempt.leases import lease
 from workloads.runs.attempt.run import Run
 from workloads.runs.latency.places import Asked, Place, find_place, needs_of, result_of
@@ -328,22 +328,23 @@ class _Meter:
 
     def measure(self, student_files: str) -> LatencyMeasure:
         """Measure a student beside the teacher, again if the repeats disagree."""
-        models = [functools.partial(load_model, one) for one in (self._teacher_folder, self._fetch(student_files))]
-        return settled(lambda: craft.measure(self._target, *models))
+        teacher = functools.partial(load_teacher, self._teacher_folder)
+        student = functools.partial(load_student, self._fetch(student_files))
+        return settled(lambda: craft.measure(self._target, teacher, student))
 
     def time(self, space: Space, candidate: Architecture, number: int) -> list[float]:
         """Time an untrained candidate alone."""
         teacher, superlm = self._cut(space)
         return craft.time_alone(
             self._target,
-            lambda: build_student(teacher, candidate, superlm.extract(candidate)),
+            lambda: build_whole(teacher, candidate, superlm.extract(candidate)),
             Path(self._work.name) / f"candidate-{number}",
         )
 
     def time_teacher(self) -> list[float]:
         """Time the teacher alone."""
         folder = Path(self._work.name) / "teacher-alone"
-        return craft.time_alone(self._target, functools.partial(load_model, self._teacher_folder), folder)
+        return craft.time_alone(self._target, functools.partial(load_teacher, self._teacher_folder), folder)
 
     def about(self) -> tuple[str, dict[str, str]]:
         """Return the device's name and the libraries' versions."""
@@ -360,5 +361,5 @@ class _Meter:
         """Return the source of a sub-space's candidates; only the last one is cached."""
         if self._held is None or self._held[1] != space:
             teacher = open_teacher(self._teacher_folder) if self._held is None else self._held[0]
-            self._held = (teacher, space, SuperLM.from_teacher(teacher.weights, space, wiring_of(teacher)))
+            self._held = (teacher, space, build_superlm(teacher, space, order=None).superlm)
         return self._held[0], self._held[2]

@@ -13,7 +13,7 @@ from workloads.answers.trained import TeacherStage
 from workloads.craft.calibration import Calibration, ScoringCalibration, TaskCalibration
 from workloads.craft.latency.measure import REPEATS
 from workloads.craft.polishing import polish_training
-from workloads.documents.job_folder import PlanDocument, PlanStepDocument
+from workloads.documents.job_folder import KnownTeacherDocument, PlanDocument, PlanStepDocument
 from workloads.methods.steps import CORPUS, LATENCY, POLISH, PROXY_TASK, SEARCH, STUDENTS, TEACHER, train_step
 from workloads.runs import proxy
 from workloads.runs.attempt.room import share_for
@@ -24,6 +24,7 @@ from workloads.runs.search import trial
 from workloads.runs.training.placement import Placement, plan_placement
 from workloads.runs.training.train import WORKERS_FIELD
 from workloads.shapes.architecture import Architecture
+from workloads.shapes.heads import describe_head
 from workloads.shapes.search_space import Space
 from workloads.spec.autodistil import AutoDistilRequest
 
@@ -150,6 +151,7 @@ def make_plan(subject: Subject, measured: Measured) -> PlanDocument:
         device_hours=sum(one.device_seconds for one in (*trained, *others)) / 3600,
         device="GPU" if subject.cluster.gpus else "CPU core",
         calibration_seconds=measured.seconds,
+        teacher=KnownTeacherDocument(kind=subject.teacher.shape.kind, gives=describe_head(subject.teacher.shape.head)),
     )
 
 

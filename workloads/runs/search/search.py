@@ -69,7 +69,7 @@ def scores_key(
         "corpus": corpus_fingerprint,
         "superlms": {space.name: superlms[space.name].fingerprint for space in spaces},
         "spaces": {space.name: space.to_json() for space in spaces},
-        "objective": request.objective.model_dump(mode="json"),
+        "objective": request.objective.key,
         "aim": spec.aim,
         "rungs": list(spec.rungs),
         "searcher": spec.searcher,

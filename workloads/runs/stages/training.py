@@ -6,14 +6,14 @@ import contextlib
 import functools
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
 from typing_extensions import override
 
 from workloads.answers.latency import known_targets
 from workloads.answers.trained import TeacherStage
 from workloads.craft.objectives.objective import objective_for
-from workloads.craft.teacher import fetch_teacher, open_teacher
+from workloads.craft.teacher import fetch_teacher, mark_kind, open_teacher
+from workloads.craft.text.forms import form_of
 from workloads.craft.text.tokenizer import Tokenizer
 from workloads.methods.fitting import fitting_spaces
 from workloads.methods.stages import TrainingStages
@@ -29,6 +29,7 @@ from workloads.runs.training.train import WORKERS_FIELD, TrainingInputs, superlm
 from workloads.shapes import teacher_files
 from workloads.shapes.search_space import Space
 from workloads.spec.autodistil import AutoDistilRequest
+from workloads.spec.request import TeacherSpec
 from workloads.storage import artifacts
 from workloads.storage.artifacts import Artifact, Key
 from workloads.storage.places import confined
@@ -60,30 +61,30 @@ class StoredTraining(TrainingStages):
         spec = self.request.teacher
         fetched = self._attempt.work / "fetched"
         # With restricted roots, copy the teacher first and use only the copy: what was checked is what is used.
-        if teacher_files.is_path(spec.model) and "://" not in spec.model and confined().roots is None:
-            teacher_files.check_teacher(spec)
-            folder = Path(teacher_files.locate(spec))
-        else:
-            folder = fetch_teacher(spec, fetched)
-        fingerprint = teacher_files.fingerprint(folder)
+        in_place = teacher_files.is_path(spec.model) and "://" not in spec.model and confined().roots is None
+        found = spec if in_place else TeacherSpec(model=str(fetch_teacher(spec, fetched, spec.kind)))
+        files = teacher_files.open_files(found, kind=spec.kind).sized(spec.embedding_size)
+        fingerprint, shape = files.fingerprint(), files.shape
         key = Key("teacher", {"files": fingerprint})
 
         def build() -> Artifact:
-            if folder != fetched:
-                fetch_teacher(spec, fetched)
+            if in_place:
+                fetch_teacher(spec, fetched, spec.kind)
+            mark_kind(fetched, shape.kind, spec.embedding_size)
             open_teacher(fetched)  # some defects show only on loading; find them before any training
             self._storage.upload(fetched, artifacts.build_folder(key, self._builder))
-            shape = teacher_files.shape_of(folder).to_json()
-            summary = {"model": spec.model, "fingerprint": fingerprint, "shape": shape}
+            summary = {"model": spec.model, "fingerprint": fingerprint, "shape": shape.to_json()}
             return artifacts.commit(self._storage, key, self._builder, summary)
 
         artifact = self._cache.get_or_build(TEACHER, key, build)
-        if teacher_files.is_path(spec.model) and (found := teacher_files.locate(spec, confined())) != spec.model:
-            self._progress.note(TEACHER, f"The model was found in {found}.")
+        notes = [] if shape.kind == "encoder" else [f"The teacher is of the kind {shape.kind}."]
+        if teacher_files.is_path(spec.model) and (place := teacher_files.locate(spec, confined())) != spec.model:
+            notes.append(f"The model was found in {place}.")
+        if notes:
+            self._progress.note(TEACHER, " ".join(notes))
         shutil.rmtree(fetched, ignore_errors=True)  # the storage has the files, and training may take hours
         self._cache.record(TEACHER, artifact)
-        shape = teacher_files.shape_of(self._cache.local(artifact))
-        self._attempt.set_lengths(shape.longest)
+        self._attempt.settle(shape)
         return TeacherStage(artifact, fingerprint, shape)
 
     @override
@@ -136,7 +137,8 @@ class StoredTraining(TrainingStages):
         request = self.request
         layout = objective_for(request.objective, teacher.shape).layout
         tokenizer = Tokenizer.load(self._cache.local(teacher.artifact))
-        return plan_corpus(request.corpus, tokenizer, request.training.sequence_length, layout)
+        form = form_of(teacher.shape.head)
+        return plan_corpus(request.corpus, tokenizer, request.training.sequence_length, layout, form)
 
     @override
     def train(self, teacher: TeacherStage, corpus: Artifact, spaces: Sequence[Space]) -> dict[str, Artifact]:

@@ -65,7 +65,7 @@ def polished_key(request: CompressionRequest, job: PolishJob, teacher_fingerprin
             "corpus": corpus_fingerprint,
             "superlm": job.superlm.fingerprint,
             "architecture": job.architecture.to_json(),
-            "objective": request.objective.model_dump(mode="json"),
+            "objective": request.objective.key,
             "training": training.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT | _OF_SPACES),
             "steps": training.steps_for(job.single_space.name),
             "first_batch": first_batch(request.training),
@@ -149,7 +149,7 @@ def score_polished(run: Run, inputs: TrainingInputs, polished: Mapping[StudentId
         {
             "corpus": corpus.fingerprint,
             "polished": sorted(artifact.fingerprint for artifact in polished.values()),
-            "objective": request.objective.model_dump(mode="json"),
+            "objective": request.objective.key,
             "heldout_blocks": request.heldout_rows,
         },
     )

@@ -93,7 +93,7 @@ def superlm_key(request: CompressionRequest, space: Space, teacher_fingerprint: 
             "corpus": corpus_fingerprint,
             "space": space.to_json(),
             "importance": request.orders_by_importance,
-            "objective": request.objective.model_dump(mode="json"),
+            "objective": request.objective.key,
             "training": training.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),
             "steps": training.steps_for(space.name),
             "seed": request.seed,
