@@ -33,13 +33,14 @@ def paper_spaces() -> list[ProductSpace]:
 
 
 def relative_spaces(shape: TeacherShape, count: int) -> list[ProductSpace]:
-    """Lay out ``count`` compact sub-spaces of stock-loadable shapes relative to a teacher, each of one width.
+    """Lay out ``count`` compact sub-spaces of stock-loadable shapes relative to a teacher.
 
-    The members of a sub-space differ in depth and neurons: a SuperLM of one width loses the least by sharing. The last
-    has the teacher's own width, since students that keep the teacher's embeddings have the lowest loss of all that
-    cost as much, even with few layers and neurons (docs/results.md). The others are for budgets that it does not
-    reach, such as few parameters: their widths are evenly spaced by ratio, from a quarter of the teacher's (half, of
-    two sub-spaces), in whole heads.
+    The members of a sub-space differ in depth and neurons and have one width, since a SuperLM of one width loses the
+    least by sharing. The last has the teacher's own width, since students that keep the teacher's embeddings have the
+    lowest loss of all that cost as much, even with few layers and neurons (docs/results.md). The others are for
+    budgets that it does not reach, such as few parameters: their widths are evenly spaced by ratio, from a quarter of
+    the teacher's (half, of two sub-spaces), in whole heads. A single sub-space has half the teacher's width beside
+    its own.
 
     Depths start at a third of the teacher's layers (a sixth in the last sub-space); those of the first reach two
     thirds, those of the last all. Feed-forward ratios are relative to the teacher's own.
@@ -54,12 +55,13 @@ def relative_spaces(shape: TeacherShape, count: int) -> list[ProductSpace]:
     spaces = []
     for index, (name, width) in enumerate(zip(SubspacesSpec(count=count).names, widths, strict=True)):
         last = index == count - 1
+        some = sorted({max(1, width // 2), width}) if count == 1 else [width]
         eighths = _EIGHTHS["own width" if last else "narrower"]
         spaces.append(
             ProductSpace(
                 name=name,
                 layers=_depths(shape.layers, Fraction(index, count - 1) if count > 1 else Fraction(1), last=last),
-                hidden_sizes=(width * shape.head_width,),
+                hidden_sizes=tuple(one * shape.head_width for one in some),
                 mlp_ratios=tuple(own_ratio * each / 8 for each in eighths),
                 heads=None,
                 head_width=shape.head_width,

@@ -69,7 +69,7 @@ def test_relative_spaces_leave_no_large_hole_between_costs(shape: TeacherShape, 
     )
     assert costs[-1] > 0.8
     largest = max(after / before for before, after in itertools.pairwise(costs) if before > 0.05)
-    assert largest < (1.6 if count == 1 else 1.4)
+    assert largest < 1.4
 
 
 @TEACHERS
