@@ -117,6 +117,8 @@ def exit_code(found: Document) -> int:
 
 
 def _print_estimate(plan: PlanDocument) -> None:
+    if plan.teacher is not None:
+        _say(f"teacher: {plan.teacher.kind}, gives {plan.teacher.gives}")
     _say(f"candidates: {', '.join(f'{name} {count}' for name, count in plan.candidates.items())}")
     for budget in plan.budgets:
         counts = ", ".join(f"{name} {count}" for name, count in budget.candidates.items())

@@ -171,9 +171,10 @@ def print_results(results: Sequence[BatchResult]) -> None:
 
 
 def teacher_of(job: JobDocument) -> str:
-    """Return the teacher of the request."""
+    """Return the teacher of the request, and its kind if that is known."""
     teacher = job.request.get("teacher")
-    return str(teacher.get("model", "")) if isinstance(teacher, dict) else ""
+    model = str(teacher.get("model", "")) if isinstance(teacher, dict) else ""
+    return model if job.teacher is None else f"{model} ({job.teacher.kind})"
 
 
 def budgets_of(budgets: Any) -> str:

@@ -82,6 +82,12 @@ def plan_of(given: CompressionRequest, **measured: Any) -> dict[str, float]:
     return {step.name: step.seconds for step in found.steps}
 
 
+def test_a_plan_tells_the_kind_of_teacher_and_what_it_gives() -> None:
+    found = document_of(request(SMALL)).teacher
+    assert found is not None
+    assert (found.kind, found.gives) == ("encoder", "hidden states")
+
+
 def test_finalists_are_the_largest_within_each_budget() -> None:
     given = request(SMALL, QUICK | {"max_latency_ms": 50.0})
     by_params, by_latency = finalists(given, {"cpu-1": forwards()}, 3)
