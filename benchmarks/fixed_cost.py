@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,12 @@ import yaml
 from benchmarks.process_clock import ProcessClock
 from benchmarks.record import record
 from benchmarks.service_scene import ROOT, Served, package_folder, serving
+from services.jobs.documents import JobDocument
 from services.jobs.states import BatchStatus, JobStatus
 
 WALL_BAR, CPU_BAR = 1.25, 1.5
 IDLE_SECONDS, SETTLE_SECONDS, LOOK_SECONDS, CLI_REPEATS, TEACHERS = 10.0, 2.0, 0.2, 5, 5
+_PLAIN = "from benchmarks.plain_process import main; main()"
 _CLI = "from services.cli.main import app; app()"
 
 
@@ -55,7 +58,7 @@ def plain() -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         asked = Path(folder) / "request.json"
         asked.write_text(json.dumps(request()))
-        command = [sys.executable, "-m", "benchmarks.plain_process", str(asked), f"{folder}/storage"]
+        command = [sys.executable, "-c", _PLAIN, str(asked), f"{folder}/storage"]
         wall, cpu = time.monotonic(), _children()
         done = subprocess.run(command, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False)
         if done.returncode:
@@ -91,12 +94,25 @@ class Product:
 
     def compress(self) -> dict[str, Any]:
         """Compress, and give the losses by budget, with the seconds of each step."""
+        began = datetime.now(UTC)
         job = self._wait(self.served.client.submit(request()).id)
         self.job = job.id
+        first: dict[str, datetime] = {}
+        for event in self.served.client.events(job.id).events:
+            first.setdefault(event.type, datetime.fromisoformat(event.time))
+        moments = {
+            "the driver has its request": first["started"],
+            "the teacher is checked": _time(job, "teacher"),
+            "the corpus is tokenised": _time(job, "corpus"),
+            "the training is placed": first["placement"],
+            "its first losses are told": first["metrics"],
+            "the SuperLMs are trained": _time(job, "train-base"),
+            "the candidates are scored": _time(job, "search"),
+            "the students are saved": _time(job, "students"),
+        }
         return {
             "losses": {one.budget: one.heldout_loss for one in job.students},
-            "steps": {step.name: step.advanced_at for step in job.steps},
-            "started_at": str(job.attempts[-1].started_at if job.attempts else ""),
+            "seconds_until": {words: round((at - began).total_seconds(), 2) for words, at in moments.items()},
         }
 
     def select(self, most: int) -> dict[str, Any]:
@@ -124,7 +140,7 @@ class Product:
         assert found.status is BatchStatus.SUCCEEDED, found
         return {"compressions": TEACHERS}
 
-    def _wait(self, name: str) -> Any:
+    def _wait(self, name: str) -> JobDocument:
         while not (job := self.served.client.get(name)).status.is_terminal:
             time.sleep(LOOK_SECONDS)
         assert job.status is JobStatus.SUCCEEDED, job
@@ -163,6 +179,10 @@ def product(*, quick: bool = False) -> dict[str, Any]:
                 }.items()
             }
     return found
+
+
+def _time(job: JobDocument, step: str) -> datetime:
+    return next(datetime.fromisoformat(str(one.advanced_at)) for one in job.steps if one.name == step)
 
 
 def _nothing() -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """A whole compression in one process without Ray: the product's own stages, called one after the other.
 
-    python -m benchmarks.plain_process REQUEST FOLDER
+    python -c 'from benchmarks.plain_process import main; main()' REQUEST FOLDER
 
-REQUEST is a JSON file, FOLDER an empty folder. It prints a JSON object: the seconds from the start of `main` to the end
-of each step, and the losses of the students.
+REQUEST is a JSON file, FOLDER an empty folder. It prints a JSON object: its seconds and the losses of the students.
 """
 
 from __future__ import annotations
@@ -166,7 +165,3 @@ def main() -> None:
     assert isinstance(asked, AutoDistilRequest), asked.method
     losses = compress(asked, folder)
     sys.stdout.write(json.dumps({"seconds": time.monotonic() - began, "losses": losses}) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -335,22 +335,24 @@ def test_an_evaluation_counts_the_tokens_that_it_trains_on_at_most(service, requ
 def test_rows_that_cannot_be_counted_are_to_be_limited_where_tokens_are(service, request_of, task):
     elsewhere = task | {"train": ["s3://bucket/train.csv"]}
     before = service.standing("local")[1].tokens
-    service.evaluate(request_of(task=elsewhere))
+    service.evaluate(request_of(learning_rates=[1e-4], task=elsewhere))
     assert service.standing("local")[1].tokens == before
     TenantStore(service.engine).set("local", {"max_tokens": before + 10_000})
     with pytest.raises(InputError) as caught:
-        service.evaluate(request_of(task=elsewhere))
+        service.evaluate(request_of(learning_rates=[1e-4], task=elsewhere))
     assert caught.value.errors[0].field == "task.max_train_rows"
     with pytest.raises(QuotaExceededError, match="tokens"):
-        service.evaluate(request_of(task=elsewhere | {"max_train_rows": 100}))
-    service.evaluate(request_of(task=elsewhere | {"max_train_rows": 10}))
+        service.evaluate(request_of(learning_rates=[1e-4], task=elsewhere | {"max_train_rows": 100}))
+    service.evaluate(request_of(learning_rates=[1e-4], task=elsewhere | {"max_train_rows": 10}))
     assert service.standing("local")[1].tokens == before + 10 * 3 * 2 * 128
 
 
 def test_large_files_are_counted_no_further_than_is_needed(service, request_of, task, tmp_path, monkeypatch):
     def tokens(**changes):
         before = service.standing("local")[1].tokens
-        service.evaluate(request_of(task=task | changes, seeds=[0], epochs=1, sequence_length=16))
+        service.evaluate(
+            request_of(task=task | changes, seeds=[0], learning_rates=[1e-4], epochs=1, sequence_length=16)
+        )
         return service.standing("local")[1].tokens - before
 
     read = []

@@ -159,7 +159,7 @@ class EvaluationRequest(Part):
     )
     epochs: int = Field(3, ge=1, le=100, description="Epochs of fine-tuning; the best on the rows set aside is scored.")
     learning_rates: list[LearningRate] = Field(
-        [5e-5],
+        [1e-4, 5e-4],
         min_length=1,
         max_length=8,
         description="Learning rates that each seed tries; the best on the rows set aside is scored.",

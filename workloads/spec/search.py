@@ -96,7 +96,7 @@ class TaskSpec(Part):
     metric: Metric = Field("accuracy", description="Metric of the score.")
     epochs: int = Field(3, ge=1, le=100, description="Epochs of fine-tuning.")
     batch_size: int = Field(32, ge=1, le=4096, description="Rows of a step.")
-    learning_rate: float = Field(5e-5, gt=0, le=1, description="Highest learning rate of AdamW.")
+    learning_rate: float = Field(5e-4, gt=0, le=1, description="Highest learning rate of AdamW.")
     sequence_length: int = Field(
         DEFAULT_LENGTH,
         ge=LEAST_LENGTH,

@@ -82,7 +82,7 @@ export const MORE = {
     { pointer: "/proxy_task/candidates", label: "Candidates to fine-tune", hint: "Of each budget; left empty: 8.", kind: "number" },
     { pointer: "/proxy_task/epochs", label: "Epochs", hint: "Left empty: 3.", kind: "number" },
     { pointer: "/proxy_task/batch_size", label: "Rows of a step", hint: "Left empty: 32.", kind: "number" },
-    { pointer: "/proxy_task/learning_rate", label: "Learning rate of the task", hint: "Left empty: 0.00005.", kind: "number" },
+    { pointer: "/proxy_task/learning_rate", label: "Learning rate of the task", hint: "Left empty: 0.0005.", kind: "number" },
     { pointer: "/proxy_task/sequence_length", label: "Tokens of a text", hint: "Left empty: 128, or the teacher’s longest input if that is shorter.", kind: "number" },
     { pointer: "/proxy_task/max_train_rows", label: "Most rows to fine-tune on", kind: "number" },
   ],

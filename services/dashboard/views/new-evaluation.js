@@ -23,7 +23,7 @@ const TASK = [
 
 const MORE = [
   { pointer: "/epochs", label: "Epochs", hint: "Left empty: 3.", kind: "number" },
-  { pointer: "/learning_rates", label: "Learning rates", hint: "Left empty: 0.00005.", kind: "numbers" },
+  { pointer: "/learning_rates", label: "Learning rates", hint: "Each is tried; left empty: 0.0001 and 0.0005.", kind: "numbers" },
   { pointer: "/batch_size", label: "Rows of a step", hint: "Left empty: 32.", kind: "number" },
   { pointer: "/sequence_length", label: "Tokens of a text", hint: "Left empty: 128, or the model's longest input if that is shorter.", kind: "number" },
   { pointer: "/keep_model", label: "Keep the models", kind: "flag", choices: [["", "scores only"], ["true", "one of each seed, to load or to compress"]] },

@@ -17,7 +17,7 @@ def request(**task: Any) -> dict[str, Any]:
 
 def test_a_short_request_has_its_defaults() -> None:
     asked = parse_evaluation(request())
-    assert (asked.seeds, asked.epochs, asked.learning_rates) == ([0, 1, 2], 3, [5e-5])
+    assert (asked.seeds, asked.epochs, asked.learning_rates) == ([0, 1, 2], 3, [1e-4, 5e-4])
     assert (asked.task.metric, asked.task.scored_on) == ("accuracy", "validation")
     assert asked.task_spec().validation == ["validation.csv"]
     other = parse_evaluation(request(validation=None, test=["test.jsonl"]))

@@ -28,10 +28,10 @@ from workloads.shapes.heads import describe_head
 from workloads.shapes.search_space import Space
 from workloads.spec.autodistil import AutoDistilRequest
 
-# From the events of a run of the demo on an idle machine with two cores (2026-11-21).
-TRAIN_START_SECONDS = 26.0
-"""Start and end of a training run: 23 s from the placement to the first step (start of Ray Train, importance, building
-the SuperLMs), and about 3 s from the last step to the search."""
+# From the events of a run of the demo on an idle machine with two cores (2026-11-21), and of benchmarks.fixed_cost.
+TRAIN_START_SECONDS, RAY_TRAIN_START_SECONDS = 10.0, 26.0
+"""Start and end of a training run of one worker, from the placement to the first step (start of the worker, importance,
+building the SuperLMs), and from the last step to the search; and that of several workers, which Ray Train starts."""
 SEARCH_START_SECONDS = 6.5
 """Start and end of Ray Tune for a search or a proxy task: 120 candidates took 12.2 s, and their scoring took 11.5
 CPU-seconds of it on two cores."""
@@ -180,7 +180,7 @@ def _training(subject: Subject, calibration: Calibration) -> tuple[list[_Estimat
         lengths = {name: training.steps_for(name) for name in todo}
         run = sum(calibration.step_seconds[name] * count for name, count in lengths.items())
         run += calibration.teacher_seconds * max(lengths.values(), default=0)
-        run += TRAIN_START_SECONDS if todo else 0.0
+        run += _train_start(training.workers) if todo else 0.0
         runs.append(run)
         held = run * training.workers * (share.gpus or share.cpus)
         for name in group:
@@ -191,6 +191,10 @@ def _training(subject: Subject, calibration: Calibration) -> tuple[list[_Estimat
             step = _step(train_step(name), run, subject.reused, basis)
             by_name[name] = _Estimate(step, held if todo and name == todo[0] else 0.0)  # count a group's devices once
     return [by_name[space.name] for space in subject.spaces], _makespan(runs, share.runs_at_once)
+
+
+def _train_start(workers: int) -> float:
+    return TRAIN_START_SECONDS if workers == 1 else RAY_TRAIN_START_SECONDS
 
 
 def _makespan(runs: Sequence[float], at_once: int) -> float:
@@ -318,7 +322,7 @@ class _Answering:
             score += scoring.row_seconds[timed.name] * part
         steps = polish_training(request).steps_for(candidates[0][0].name)
         share, workers = self.subject.share(1), request.training.workers
-        trained = TRAIN_START_SECONDS + steps * step
+        trained = _train_start(workers) + steps * step
         held = trained * workers * (share.gpus or share.cpus)
         seconds = trained + request.search.heldout_blocks * score  # the driver scores one student after the other
         words = f"{len(candidates)} students side by side, {steps} steps, {step:.3g} s a step, "

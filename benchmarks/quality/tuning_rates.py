@@ -1,6 +1,6 @@
 """The learning rate of fine-tuning on tasks: a distilled student and its teacher on four tasks, at several rates.
 
-    python -m benchmarks.tuning_rates --data FOLDER [--work FOLDER] [--models student teacher] [--seeds 0 1]
+    python -m benchmarks.quality.tuning_rates --data FOLDER [--work FOLDER] [--models student teacher] [--seeds 0 1]
 
 The teacher is minilm; the student is a 4 x 256 one with 640 neurons, about a quarter of the teacher's
 multiply-accumulates, distilled alone for 0.2 M tokens of `corpus/en_train.parquet`. Each is fine-tuned by the product's
@@ -8,9 +8,9 @@ evaluation on the first 1,000 rows of SST-2, MRPC, RTE and STS-B for two epochs,
 is chosen on the training rows set aside. Points are those of `benchmarks.quality`: accuracy, for MRPC the mean of
 accuracy and F1, for STS-B Spearman's correlation, on the validation rows.
 
-The value is the task average of the best single rate, over both models. Beside it is the average of each set of rates
+The value is the single rate with the best task average, over both models. Beside it is the average of sets of rates,
 where each fine-tuning keeps the rate that is best on the rows set aside. Single results are kept in the work folder, so
-that an interrupted benchmark goes on; the record is written once all are there.
+that an interrupted benchmark goes on. Only tasks and seeds that a model was tried on at every rate are averaged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import argparse
 import itertools
 import json
 import statistics
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -117,21 +116,38 @@ class Bench:
         return member
 
 
+def complete(results: list[Result]) -> list[Result]:
+    """Keep the results of models, tasks and seeds that were tried at every rate."""
+    tried: dict[tuple[str, str, int], set[float]] = {}
+    for one in results:
+        tried.setdefault(_group(one), set()).add(one["rate"])
+    return [one for one in results if tried[_group(one)] >= set(RATES)]
+
+
 def average(results: list[Result], rates: tuple[float, ...]) -> float:
-    """Task average where each fine-tuning keeps the one of ``rates`` that is best on the rows set aside."""
-    by_task: dict[str, list[float]] = {}
-    for task, tried in _tried(results, rates):
-        by_task.setdefault(task, []).append(max(tried, key=lambda one: one["set_aside"])["points"])
-    return statistics.mean(statistics.mean(found) for found in by_task.values())
+    """Mean over models of the mean over their tasks, in points.
+
+    Each fine-tuning keeps the one of ``rates`` that is best on the rows set aside.
+    """
+    by_task: dict[tuple[str, str], list[float]] = {}
+    for (model, task, _), tried in _groups(results, rates).items():
+        by_task.setdefault((model, task), []).append(max(tried, key=lambda one: one["set_aside"])["points"])
+    by_model: dict[str, list[float]] = {}
+    for (model, _), found in by_task.items():
+        by_model.setdefault(model, []).append(statistics.mean(found))
+    return statistics.mean(statistics.mean(found) for found in by_model.values())
 
 
-def _tried(results: list[Result], rates: tuple[float, ...]) -> Iterator[tuple[str, list[Result]]]:
-    """Group the results of the rates by what else they have in common, each with its task."""
-    groups: dict[tuple[str, str, int], list[Result]] = {}
+def _group(one: Result) -> tuple[str, str, int]:
+    return one["model"], one["task"], one["seed"]
+
+
+def _groups(results: list[Result], rates: tuple[float, ...]) -> dict[tuple[str, str, int], list[Result]]:
+    found: dict[tuple[str, str, int], list[Result]] = {}
     for one in results:
         if one["rate"] in rates:
-            groups.setdefault((one["model"], one["task"], one["seed"]), []).append(one)
-    return ((task, found) for (_, task, _), found in groups.items())
+            found.setdefault(_group(one), []).append(one)
+    return found
 
 
 def main() -> None:
@@ -141,45 +157,39 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(".bench-quality"), help="Folder of intermediate results.")
     parser.add_argument("--models", nargs="+", choices=("student", "teacher"), default=["student", "teacher"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--record", action="store_true", help="Fine-tune nothing; record what is there.")
     given = parser.parse_args()
     torch.set_num_threads(1)
     bench = Bench(given.data, given.work)
-    for model, seed, task, rate in itertools.product(given.models, given.seeds, AVERAGED, RATES):
+    runs = itertools.product(given.models, given.seeds, AVERAGED, RATES)
+    for model, seed, task, rate in () if given.record else runs:
         bench.tune(model, task, seed, rate)
-    results = [one for one in bench.results() if one["model"] in given.models and one["seed"] in given.seeds]
+    results = complete(bench.results())
     single = {rate: average(results, (rate,)) for rate in RATES}
-    best = max(single, key=lambda rate: single[rate])
     record(
         "tuning_rates",
-        value=best,
-        unit="learning rate with the best task average of both models",
+        value=max(single, key=lambda rate: single[rate]),
+        unit="learning rate with the best mean of both models, over the tasks and seeds that were tried at every rate",
         bar=None,
         spread=None,
-        command="python -m benchmarks.tuning_rates --data FOLDER",
-        points_by_model_and_rate={
-            model: {
-                f"{rate:g}": {
-                    "average": round(average([one for one in results if one["model"] == model], (rate,)), 2),
-                    **{
-                        task: [
-                            one["points"]
-                            for one in results
-                            if (one["model"], one["task"], one["rate"]) == (model, task, rate)
-                        ]
-                        for task in AVERAGED
-                    },
-                }
-                for rate in RATES
-            }
-            for model in given.models
-        },
-        best_of_several_on_rows_set_aside={
+        command="python -m benchmarks.quality.tuning_rates --data FOLDER",
+        points_of_each_rate={f"{rate:g}": round(found, 2) for rate, found in single.items()},
+        points_of_each_rate_by_model={model: _by_rate(results, model) for model in given.models},
+        points_of_the_best_of_several_on_rows_set_aside={
             " ".join(f"{rate:g}" for rate in rates): round(average(results, rates), 2) for rates in SETS
         },
-        average_of_each_rate={f"{rate:g}": round(found, 2) for rate, found in single.items()},
-        seeds=given.seeds,
+        seeds_and_tasks={
+            model: sorted({(one["seed"], one["task"]) for one in results if one["model"] == model})
+            for model in given.models
+        },
         tuning=TUNING,
+        results=results,
     )
+
+
+def _by_rate(results: list[Result], model: str) -> dict[str, float]:
+    own = [one for one in results if one["model"] == model]
+    return {f"{rate:g}": round(average(own, (rate,)), 2) for rate in RATES} if own else {}
 
 
 if __name__ == "__main__":
