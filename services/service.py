@@ -204,8 +204,8 @@ class Service:
         if (sent := self._keyed(key)) is not None:
             return sent
         asked = _parsed(request, parse_selection)
-        longest = self.searches.known(compression).trained.teacher.shape.longest
-        accepted = accept_selection(asked, compression, longest, self.settings.latency_targets)
+        teacher = self.searches.known(compression).trained.teacher.shape
+        accepted = accept_selection(asked, compression, teacher, self.settings.latency_targets)
         answer = self.selections.answer(compression, accepted, self.with_selections(compression))
         made = self.store.create(
             NewJob(

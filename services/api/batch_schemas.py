@@ -85,8 +85,11 @@ class BatchResult(_Document):
     task_score: float | None = None
     latency_target: str | None = None
     latency_ms_p50: float | None = None
+    fidelity: dict[str, float] | None = Field(None, description="Figures of its fidelity to the teacher.")
     misses: dict[str, float] | None = Field(
-        None, description="Cost of the nearest candidate divided by the limit, for each limit that it exceeds."
+        None,
+        description="Cost of the nearest candidate divided by the limit, for each limit that it exceeds; for a floor, "
+        "1 plus what is missing.",
     )
     teacher_params: int | None = None
     teacher_flops: int | None = None
@@ -203,6 +206,7 @@ def _student_fields(student: StudentDocument) -> dict[str, Any]:
         "task_score": student.task_score,
         "latency_target": latency.target.name if latency else None,
         "latency_ms_p50": latency.p50_ms if latency else None,
+        "fidelity": dict(student.fidelity.figures) if student.fidelity else None,
         "files": student.files,
     }
 
@@ -211,7 +215,7 @@ def _infeasible_fields(infeasible: InfeasibleDocument) -> dict[str, Any]:
     fields: dict[str, Any] = {"outcome": "infeasible", "budget": infeasible.budget}
     if infeasible.nearest:
         nearest = infeasible.nearest[0]
-        names = ("subspace", "architecture", "params", "flops", "sequence_length", "heldout_loss", "misses")
+        names = ("subspace", "architecture", "params", "flops", "sequence_length", "heldout_loss", "misses", "fidelity")
         fields |= {name: getattr(nearest, name) for name in names}
     return fields
 

@@ -77,6 +77,9 @@ class ScoredPoint(CostDocument):
     subspace: str
     architecture: dict[str, Any]
     heldout_loss: float
+    fidelity: dict[str, float] | None = Field(
+        None, description="Figures of its fidelity to the teacher, in the SuperLM, if they were measured."
+    )
 
 
 class FrontierPoint(ScoredPoint):

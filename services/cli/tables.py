@@ -12,7 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from services.cli.numbers import OVER_BEST, Cell, clean, plain, shown
+from workloads.answers.fidelity import FIGURES
 from workloads.shapes.architecture import Architecture
+from workloads.spec.budgets import FLOORS
 
 if TYPE_CHECKING:
     from services.api.batch_schemas import BatchResult
@@ -21,6 +23,20 @@ if TYPE_CHECKING:
     from workloads.documents.job_folder import InfeasibleDocument, StudentDocument
 
 T = TypeVar("T")
+
+
+def _figure_cell(name: str) -> Callable[[StudentDocument], Cell]:
+    """Make the cell of a figure of fidelity, with its interval."""
+
+    def cell(one: StudentDocument) -> Cell:
+        value = None if one.fidelity is None else one.fidelity.figures.get(name)
+        if one.fidelity is None or value is None:
+            return None
+        ends = one.fidelity.interval.get(name)
+        return f"{value:.3f}" + (f" ({ends[0]:.3f} to {ends[1]:.3f})" if ends else "")
+
+    return cell
+
 
 _STUDENT: dict[str, Callable[[StudentDocument], Cell]] = {
     "budget": lambda one: one.budget,
@@ -38,6 +54,7 @@ _STUDENT: dict[str, Callable[[StudentDocument], Cell]] = {
     "repeats": lambda one: ("agree" if one.latency.agrees else "disagree") if one.latency else None,
     "predicted ms": lambda one: (one.latency_prediction or {}).get("predicted_ms"),
     "prediction error": lambda one: (one.latency_prediction or {}).get("median_error"),
+    **{name: _figure_cell(name) for name in FIGURES},
     "int8 error": lambda one: _int8_error(one.exports),
     "folder": lambda one: one.files or one.status,
 }
@@ -225,6 +242,9 @@ def _nearest(item: InfeasibleDocument) -> str:
     if not item.nearest:
         return ""
     nearest = item.nearest[0]
-    misses = ", ".join(f"{ratio:.2f} x {limit}" for limit, ratio in nearest.misses.items())
+    misses = ", ".join(
+        f"{ratio - 1:.3f} below {limit}" if limit in FLOORS else f"{ratio:.2f} x {limit}"
+        for limit, ratio in nearest.misses.items()
+    )
     latency = f", {nearest.latency_ms:.3f} ms {nearest.latency_source}" if nearest.latency_ms is not None else ""
     return f" The nearest: {shape(nearest.architecture)}, at {misses}{latency}."

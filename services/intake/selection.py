@@ -9,6 +9,8 @@ from pydantic import Field
 
 from services.intake.compression import with_targets
 from services.jobs.records import Job
+from workloads.methods.fidelity import floor_findings
+from workloads.shapes.architecture import TeacherShape
 from workloads.spec.budgets import Budget, LatencyTarget
 from workloads.spec.errors import InputError
 from workloads.spec.lengths import length_findings, with_lengths
@@ -36,19 +38,19 @@ def parse_selection(data: Any) -> SelectionRequest:
 
 
 def accept_selection(
-    asked: SelectionRequest, compression: Job, longest: int, targets: Sequence[LatencyTarget]
+    asked: SelectionRequest, compression: Job, teacher: TeacherShape, targets: Sequence[LatencyTarget]
 ) -> CompressionRequest:
     """Make the request of a compression with other budgets.
 
     Args:
         asked: A well-formed selection.
         compression: The compression that answers the budgets.
-        longest: Longest sequence of its teacher, in tokens.
+        teacher: Shape of its teacher.
         targets: The service's latency targets, beside the built-in ones.
 
     Raises:
-        InputError: The budgets contradict each other, or exceed the teacher's length; or an older version accepted the
-            compression's request, and this version does not.
+        InputError: The budgets contradict each other, exceed the teacher's length, or set a floor that its kind does
+            not have; or an older version accepted the compression's request, and this version does not.
     """
     try:
         whole = parse_request(compression.request)
@@ -60,8 +62,9 @@ def accept_selection(
         ) from error
     new = {name: getattr(asked, name) for name in asked.model_fields_set}
     request, findings = with_targets(parse_request({**dict(whole), **new}), targets)
-    request = with_lengths(request, longest)
-    findings += length_findings(request, longest)
+    request = with_lengths(request, teacher.longest)
+    findings += length_findings(request, teacher.longest)
+    findings += floor_findings(request, teacher)
     if findings:
         raise InputError(findings)
     return request

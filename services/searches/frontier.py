@@ -152,5 +152,6 @@ def _point(known: Known, scored: Scored, sequence_length: int) -> dict[str, Any]
         "subspace": scored.subspace,
         "architecture": scored.architecture.to_json(),
         "heldout_loss": scored.heldout_loss,
+        "fidelity": None if scored.fidelity is None else dict(scored.fidelity),
         **CostDocument.fields_of(known.cost_of(scored.architecture, sequence_length)),
     }

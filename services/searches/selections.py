@@ -13,11 +13,13 @@ from typing import Any
 from services.jobs.records import Job
 from services.searches.finished import Known, Searches
 from workloads.answers.choosing import Choice, Scored, choose, rank
+from workloads.answers.fidelity import Fidelity, shortfalls
 from workloads.answers.latency_model import LatencyModels
 from workloads.answers.scores_table import Candidate
 from workloads.answers.student_key import student_key
 from workloads.documents.answers import infeasible_documents, pending_documents, student_document
 from workloads.documents.job_folder import ResultDocument
+from workloads.methods.fidelity import fidelity_rows
 from workloads.shapes.architecture import Architecture
 from workloads.spec.budgets import Budget
 from workloads.spec.request import CompressionRequest
@@ -65,7 +67,13 @@ class Answer:
             status="succeeded",
             students=[
                 student_document(
-                    job, budget, chosen, cost_of, exports=folder.summary.get("exports", {}), files=folder.files
+                    job,
+                    budget,
+                    chosen,
+                    cost_of,
+                    exports=folder.summary.get("exports", {}),
+                    fidelity=folder.summary.get("fidelity"),
+                    files=folder.files,
                 )
                 for (budget, chosen), folder in zip(met, self.made, strict=True)
             ],
@@ -109,15 +117,18 @@ class Selections:
             )
             final = final and as_fine_tuned
         limits_latency = any(budget.latency_target is not None for budget in request.budgets)
-        chosen = [choice.chosen for choice in choices if choice.chosen is not None]
-        provisional = limits_latency or (bool(chosen) and not final)
+        met = [(choice.budget, choice.chosen) for choice in choices if choice.chosen is not None]
+        changes = limits_latency or (bool(met) and not final)
+        made = None if changes else self._made(known, request, met)
+        # A student that is not made yet may fail its floor once it is.
+        provisional = changes or (made is None and any(budget.floors for budget, _ in met))
         names = {choice.budget.name for choice in choices}
         return Answer(
             known,
             tuple(choices),
             unanswered=tuple(budget.name for budget in request.budgets if budget.name not in names),
             provisional=provisional,
-            made=None if provisional else self._made(known, request, chosen),
+            made=made,
         )
 
     def _models(self, request: CompressionRequest, measured: Iterable[Job]) -> dict[str, LatencyModels]:
@@ -133,16 +144,29 @@ class Selections:
                     break
         return found
 
-    def _made(self, known: Known, request: CompressionRequest, chosen: Sequence[Scored]) -> tuple[Artifact, ...] | None:
-        """Find the students' artefacts; None if one does not exist."""
+    def _made(
+        self, known: Known, request: CompressionRequest, met: Sequence[tuple[Budget, Scored]]
+    ) -> tuple[Artifact, ...] | None:
+        """Find the students' artefacts; None if one does not exist, or does not reach a floor of its budget."""
         folders = []
-        for one in chosen:
-            key = student_key(known.trained.scores, known.trained.weights(one), one.architecture, request.export)
+        for budget, one in met:
+            key = student_key(
+                known.trained.scores,
+                known.trained.weights(one),
+                one.architecture,
+                request.export,
+                fidelity_rows=fidelity_rows(request, known.trained.teacher.shape),
+            )
             folder = artifacts.find(self._storage, key)
-            if folder is None:
+            if folder is None or (budget.floors and _missing(folder, budget)):
                 return None
             folders.append(folder)
         return tuple(folders)
+
+
+def _missing(student: Artifact, budget: Budget) -> dict[str, float]:
+    """Return the floors of a budget that a saved student does not reach."""
+    return shortfalls(Fidelity.model_validate(student.summary["fidelity"]).figures, budget.floors)
 
 
 def _on_task(choices: Sequence[Choice], count: int, scores: Mapping[Candidate, float]) -> tuple[list[Choice], bool]:
@@ -167,7 +191,9 @@ def _on_task(choices: Sequence[Choice], count: int, scores: Mapping[Candidate, f
         scored = (
             replace(one, task_score=scores_of[_key(one)]) if _key(one) in scores_of else one for one in choice.ranked
         )
-        ranked.append(replace(choice, ranked=tuple(sorted(scored, key=rank))))
+        # A cost that is minimised does not depend on the scores.
+        ordered = scored if choice.budget.minimise is not None else sorted(scored, key=rank)
+        ranked.append(replace(choice, ranked=tuple(ordered)))
     return ranked, as_fine_tuned
 
 

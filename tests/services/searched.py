@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -41,6 +41,7 @@ def make_search(
     dropped: Sequence[Architecture] = (),
     shape: TeacherShape = SHAPE,
     spaces: Sequence[ProductSpace] = tuple(SPACES),
+    agreement: Callable[[Architecture], float] | None = None,
 ) -> Artifact:
     """Commit a teacher, a corpus, SuperLMs and the scores of all candidates, some of them dropped early."""
     builder, teacher = "cmp_x-1", f"{shape.layers} x {shape.hidden_size}"
@@ -67,6 +68,9 @@ def make_search(
             "rows": [64] * len(rows),
             "rung": [0] * len(rows),
             "dropped_by": pa.array(["the rule" if one in dropped else None for _, one in rows], pa.string()),
+            **(
+                {} if agreement is None else {"agreement": [agreement(one) for _, one in rows], "kl": [0.1] * len(rows)}
+            ),
         }
     )
     sink = io.BytesIO()
@@ -102,12 +106,15 @@ def make_task_scores(storage: Storage, scores: dict[tuple[str, Architecture], fl
     return commit(storage, key, "cmp_x-1", {})
 
 
-def make_student(storage: Storage, scores: str, subspace: str, architecture: Architecture) -> Artifact:
+def make_student(
+    storage: Storage, scores: str, subspace: str, architecture: Architecture, fidelity: dict[str, Any] | None = None
+) -> Artifact:
     """Commit the files of a student of a search."""
     trained = load_trained(storage, scores)
-    key = student_key(trained.scores, trained.superlms[subspace], architecture, ExportSpec())
+    rows = None if fidelity is None else 2000
+    key = student_key(trained.scores, trained.superlms[subspace], architecture, ExportSpec(), fidelity_rows=rows)
     storage.write_bytes(f"{build_folder(key, 'cmp_x-1')}/config.json", b"{}")
-    return commit(storage, key, "cmp_x-1", {"exports": {}})
+    return commit(storage, key, "cmp_x-1", {"exports": {}} | ({} if fidelity is None else {"fidelity": fidelity}))
 
 
 def finished(

@@ -16,8 +16,9 @@ from services.jobs.states import JobStatus
 from tests.services.searched import SPACES
 from workloads.answers.choosing import over_best
 from workloads.answers.exports import QuantisationReport
+from workloads.answers.fidelity import Fidelity
 from workloads.answers.latency import BUILT_IN_TARGETS, HeldOutError, LatencyMeasure
-from workloads.documents.job_folder import InfeasibleDocument
+from workloads.documents.job_folder import InfeasibleDocument, NearestDocument
 
 SHAPE = SPACES[0].smallest
 POINT = {
@@ -163,3 +164,14 @@ def test_an_architecture_that_is_none_and_a_time_beyond_the_calendar_are_told_an
     assert tables.shape({}) == "not understood"
     assert tables.budgets_of([{"name": "a"}, 3, {}]) == "a, "
     assert tables.when(datetime.max.replace(tzinfo=timezone(timedelta(hours=-12))))
+
+
+def test_fidelity_has_columns_with_intervals_and_a_missed_floor_tells_what_is_missing(capsys):
+    fidelity = Fidelity(rows=40, cosine=0.98, neighbours_at_10=0.7, interval={"cosine": (0.97, 0.99)})
+    nearest = NearestDocument(**POINT, misses={"min_cosine": 1.0215, "max_params": 1.5}, fidelity={"cosine": 0.9785})
+    print_students([_student("a", fidelity=fidelity)], [InfeasibleDocument(budget="b", nearest=[nearest])])
+    columns, row, missed = _lines(capsys)
+    found = dict(zip(columns, row, strict=True))
+    assert (found["cosine"], found["neighbours_at_10"]) == ("0.980 (0.970 to 0.990)", "0.700")
+    assert "agreement" not in columns
+    assert "at 0.022 below min_cosine, 1.50 x max_params." in missed[0]

@@ -41,6 +41,7 @@ def test_a_request_that_fits_its_teacher_is_kept(make_request, teacher):
         ({"subspaces": {"count": 12}}, "subspaces.count"),
         ({"training": {"sequence_length": 512}}, "training.sequence_length"),
         ({"objective": {"relation_heads": 4096}}, "objective.relation_heads"),
+        ({"budgets": [{"name": "safe", "min_agreement": 0.97}]}, "budgets.0.min_agreement"),
         (
             {"subspaces": {"spaces": [{"name": "a", "layers": [2], "hidden_sizes": [9999], "mlp_ratios": [0.1],
                                        "heads": [2]}]}},

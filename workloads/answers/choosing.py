@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from workloads.answers.fidelity import shortfalls
 from workloads.shapes.architecture import Architecture
 from workloads.shapes.costs import Cost
 from workloads.spec.budgets import Budget
@@ -26,6 +27,8 @@ class Scored:
         task_score: Score on the proxy task, higher is better; None if it was not fine-tuned on it.
         spread: Standard error of ``heldout_loss`` over the held-out rows; 0 if it was not measured.
         weights: Fingerprint of the artefact that holds its weights; None for the SuperLM of its sub-space.
+        fidelity: Figures of its fidelity to the teacher, by name: in the SuperLM, or as exported once it is; None if
+            it was not measured.
     """
 
     subspace: str
@@ -34,6 +37,7 @@ class Scored:
     task_score: float | None = None
     spread: float = 0.0
     weights: str | None = None
+    fidelity: Mapping[str, float] | None = field(default=None, hash=False)
 
 
 def over_best(losses: Sequence[float]) -> list[float | None]:
@@ -49,12 +53,12 @@ def _ratio(loss: float, least: float) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """A candidate over a budget.
+    """A candidate that misses a budget.
 
     Attributes:
         candidate: The candidate.
-        misses: Cost divided by limit, for each broken limit.
-        latency_ms: Measured or predicted latency, if the budget limits it.
+        misses: Cost divided by limit, for each broken limit; 1 plus what is missing, for each floor.
+        latency_ms: Measured or predicted latency, if the budget has a target.
     """
 
     candidate: Scored
@@ -101,32 +105,57 @@ def choose(
         candidates: Rows of the scores table.
         budget: The budget; all its limits must hold, and a cost equal to a limit meets it.
         cost_of: Returns a candidate's cost.
-        latency_of: Returns a candidate's latency; needed if the budget limits latency.
+        latency_of: Returns a candidate's latency; needed if the budget has a latency target.
         nearest: Number of candidates to return if none meets the budget.
 
     Returns:
-        The candidates within the budget: first those with a proxy-task score, best first; then the others by held-out
-        loss; of equal ones the cheaper first. If none is within it: the nearest, by their largest miss.
+        The candidates within the budget, in the order of :func:`preference`. If none is within it: the nearest, by
+        their largest miss. Candidates whose fidelity was not measured meet no floor and are never the nearest.
     """
     assert candidates
-    assert latency_of is not None or budget.max_latency_ms is None, budget
-    within: list[tuple[tuple[float, float, int], Scored]] = []
+    assert latency_of is not None or not budget.needs_latency, budget
+    preferred = preference(budget, cost_of, latency_of)
+    within: list[tuple[tuple[float, ...], Scored]] = []
     over: list[tuple[float, float, Miss]] = []
     limits, length = _limits(budget), budget.sequence_length
-    measured = None if budget.max_latency_ms is None else latency_of
+    floors = budget.floors
+    measured = latency_of if budget.needs_latency else None
     for candidate in candidates:
+        if floors and candidate.fidelity is None:
+            continue
         cost = cost_of(candidate.architecture, length)
         latency_ms = None if measured is None else measured(candidate.architecture, budget)
-        broken = _broken(cost, limits, latency_ms)
+        broken = _broken(cost, limits, latency_ms) | shortfalls(candidate.fidelity or {}, floors)
         if broken:
             over.append((max(broken.values()), candidate.heldout_loss, Miss(candidate, broken, latency_ms)))
         else:
-            within.append(((*rank(candidate), cost.flops), candidate))
+            within.append((preferred(candidate), candidate))
     if within:
         within.sort(key=lambda item: item[0])
         return Choice(budget, tuple(candidate for _, candidate in within))
     over.sort(key=lambda item: item[:2])
     return Choice(budget, (), tuple(miss for _, _, miss in over[:nearest]))
+
+
+def preference(
+    budget: Budget, cost_of: CostOf, latency_of: LatencyOf | None = None
+) -> Callable[[Scored], tuple[float, ...]]:
+    """Return the sort key of the candidates within a budget, least first.
+
+    With ``minimise`` it is that cost. Of equal ones, and without it: first the candidates with a proxy-task score, best
+    first; then the others by held-out loss; of equal ones the cheaper first.
+    """
+
+    def key(scored: Scored) -> tuple[float, ...]:
+        cost = cost_of(scored.architecture, budget.sequence_length)
+        if budget.minimise is None:
+            return (*rank(scored), cost.flops)
+        if budget.minimise == "latency":
+            assert latency_of is not None, budget
+            return (latency_of(scored.architecture, budget), *rank(scored))
+        return (getattr(cost, budget.minimise), *rank(scored), cost.flops)
+
+    return key
 
 
 def rank(scored: Scored) -> tuple[float, float]:

@@ -63,3 +63,31 @@ class Fidelity(BaseModel):
 
 FIGURES = ("agreement", "kl", "cosine", "similarity_spearman", "neighbours_at_10", "spearman", "kendall")
 """Names of the figures."""
+FIGURE_WORDS = {
+    "agreement": "Same label as the teacher",
+    "kl": "KL divergence of the probabilities, nats",
+    "cosine": "Cosine to the teacher's vector",
+    "similarity_spearman": "Spearman correlation of the similarities of pairs",
+    "neighbours_at_10": "Share of the teacher's ten nearest rows found",
+    "spearman": "Spearman correlation of the values",
+    "kendall": "Kendall's tau within lists",
+}
+"""What each figure is, in words."""
+_OF_FLOORS = {
+    "min_agreement": ("agreement",),
+    "min_cosine": ("cosine",),
+    "min_neighbours": ("neighbours_at_10",),
+    "min_spearman": ("spearman", "similarity_spearman"),
+}
+"""The figure that a floor of a budget sets, by the floor; of several, a kind of teachers has one."""
+
+
+def figure_of(floor: str, figures: Mapping[str, float]) -> float | None:
+    """Return the figure that a floor sets; None if it is not among ``figures``."""
+    return next((figures[name] for name in _OF_FLOORS[floor] if name in figures), None)
+
+
+def shortfalls(figures: Mapping[str, float], floors: Mapping[str, float]) -> dict[str, float]:
+    """Return 1 plus what is missing, for each floor that is not reached; a figure that is unknown counts as 0."""
+    found = {floor: figure_of(floor, figures) or 0.0 for floor in floors}
+    return {floor: 1 + least - found[floor] for floor, least in floors.items() if found[floor] < least}

@@ -11,6 +11,8 @@ Parquet, a row a candidate:
 | rows, rung | number of held-out rows, and last rung (from 0; -1 for none); null if a method scores without rungs |
 | dropped_by | the better candidate or the rule that dropped it; null for survivors |
 | params, params_without_embeddings, flops | its costs; flops at 128 tokens, or the teacher's longest input if shorter |
+| agreement, kl, cosine, ... | a survivor's fidelity in the SuperLM, a column for each of
+:data:`workloads.answers.fidelity.FIGURES`; null if a figure does not apply; no columns if the teacher has no output |
 
 Choose among the survivors: they were scored on all rows, so their losses can be compared. After a search with the aim
 ``frontier`` they answer every budget on costs that any candidate meets; with ``budgets`` those of the request.
@@ -20,12 +22,14 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow.parquet as pq
 
 from workloads.answers.choosing import Scored
+from workloads.answers.fidelity import FIGURES
 from workloads.answers.trained import Trained
 from workloads.shapes.architecture import Architecture
 from workloads.storage.artifacts import Artifact
@@ -86,6 +90,7 @@ def read_scores(storage: Storage, artifact: Artifact) -> list[ScoredRow]:
                 row["heldout_loss"],
                 spread=row["spread"] or 0.0,
                 weights=shared[row["subspace"]] if shared else row["weights"],
+                fidelity=_fidelity(row),
             ),
             row["rows"],
             row["rung"],
@@ -94,6 +99,11 @@ def read_scores(storage: Storage, artifact: Artifact) -> list[ScoredRow]:
         for row in table.to_pylist()
         if row["heldout_loss"] is not None
     ]
+
+
+def _fidelity(row: Mapping[str, Any]) -> dict[str, float] | None:
+    figures = {name: value for name in FIGURES if (value := row.get(name)) is not None}
+    return figures or None
 
 
 def read_task_table(storage: Storage, artifact: Artifact) -> dict[Candidate, float]:

@@ -17,6 +17,7 @@ def student_key(
     architecture: Architecture,
     export: ExportSpec,
     latency: tuple[LatencyTarget, str] | None = None,
+    fidelity_rows: int | None = None,
 ) -> Key:
     """Make the key of a student's folder.
 
@@ -27,6 +28,7 @@ def student_key(
         architecture: Shape of the student.
         export: Settings of the files saved beside the weights.
         latency: Target and device of the latency on its card.
+        fidelity_rows: Most rows that its fidelity is measured on; None if its teacher has no output to compare.
     """
     inputs = {
         "files": FILES_VERSION,
@@ -39,4 +41,6 @@ def student_key(
     if latency is not None:
         target, device = latency
         inputs["latency"] = {"target": target.model_dump(mode="json"), "device": device}
+    if fidelity_rows is not None:
+        inputs["fidelity_rows"] = fidelity_rows
     return Key("student", inputs)

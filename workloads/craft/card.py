@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from workloads.answers.exports import QuantisationReport
+from workloads.answers.fidelity import CONFIDENCE, FIGURE_WORDS, Fidelity
 from workloads.answers.latency import LatencyMeasure
 from workloads.craft.card_lines import use_lines
 from workloads.shapes import teacher_files
@@ -50,6 +51,7 @@ class CardFacts:
         onnx: Whether ``model.onnx`` is saved beside it.
         head: Its head; None for an encoder.
         int8: Loss of ``model.int8.onnx``, if that is saved beside it.
+        fidelity: Its fidelity to the teacher; None if that has no output to compare.
         tried_with: Versions of the libraries that the saved student was loaded with.
     """
 
@@ -77,6 +79,7 @@ class CardFacts:
     onnx: bool = False
     head: Head | None = None
     int8: QuantisationReport | None = None
+    fidelity: Fidelity | None = None
     tried_with: dict[str, str] = field(default_factory=dict)
 
 
@@ -195,7 +198,7 @@ def render(facts: CardFacts, folder: str = _FOLDER) -> str:
             "Mean-pool its output and apply the learned projection to come to the teacher's embedding space:",
             _code(embedding_lines(folder)),
         ]
-    parts += [*_frontier(facts), *_latency(facts), *_onnx(facts, folder)]
+    parts += [*_fidelity(facts), *_frontier(facts), *_latency(facts), *_onnx(facts, folder)]
     return "\n\n".join([*parts, "## Limits", "\n".join(f"- {limit}" for limit in _limits(facts)), ""])
 
 
@@ -213,6 +216,32 @@ def _memory(cost: Cost) -> str:
         f"{cost.weight_bytes('float32'):,} bytes of weights and at the peak {cost.activation_bytes:,} bytes of "
         "activations of such a sequence, in float32"
     )
+
+
+def _fidelity(facts: CardFacts) -> list[str]:
+    if facts.fidelity is None:
+        return []
+    found = facts.fidelity
+    rows = []
+    for name, value in found.figures.items():
+        ends = found.interval.get(name)
+        rows.append((FIGURE_WORDS[name], f"{value:.4f}", f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else "not measured"))
+    parts = [
+        "## Fidelity to the teacher",
+        f"Measured as exported, on {found.rows:,} held-out rows, with bootstrap intervals of {CONFIDENCE:.0%}.",
+        _table(("", "", "Interval"), rows),
+    ]
+    if found.per_class is not None:
+        of_classes = [
+            (_plain(name), f"{one.count:,}", "" if one.agreement is None else f"{one.agreement:.4f}")
+            for name, one in found.per_class.items()
+        ]
+        parts.append(_table(("Label of the teacher", "Count", "Share with the same label"), of_classes))
+    return parts
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"([\\\[\]|`*_<])", r"\\\1", " ".join(name.split()))
 
 
 def _frontier(facts: CardFacts) -> list[str]:

@@ -6,6 +6,7 @@ Shape letters: N rows, or real tokens for a head with an output for every token;
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,8 +14,10 @@ from torch import Tensor
 from workloads.craft.products import fast_models
 from workloads.craft.signals import Batch, Signals, Wants
 from workloads.craft.superlm import SuperLM
-from workloads.craft.teacher import Teacher
 from workloads.shapes.architecture import Architecture
+
+if TYPE_CHECKING:  # it imports models of transformers, which workers do not need
+    from workloads.craft.teacher import Teacher
 
 _WANTS = Wants(head=True)
 

@@ -73,6 +73,7 @@ def _nearest_document(miss: Miss, budget: Budget, cost_of: CostOf, measure_of: M
         subspace=miss.candidate.subspace,
         heldout_loss=miss.candidate.heldout_loss,
         misses=miss.misses,
+        fidelity=None if miss.candidate.fidelity is None else dict(miss.candidate.fidelity),
         **latency,
         **CostDocument.fields_of(cost_of(architecture, budget.sequence_length)),
     )

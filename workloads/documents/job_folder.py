@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from workloads.answers.fidelity import Fidelity
 from workloads.answers.latency import LatencyMeasure
 from workloads.documents.pace import at_present
 from workloads.shapes.costs import BYTES, Cost
@@ -125,11 +126,19 @@ class StudentDocument(CostDocument):
         "out of its fit; the number of its samples, and of doubtful ones, whose repeats disagreed.",
     )
     exports: dict[str, Any] = Field(default_factory=dict, description="ONNX files and the results of their checks.")
+    fidelity: Fidelity | None = Field(
+        None,
+        description="Fidelity to the teacher, as exported; null for a teacher without an output to compare, and until "
+        "its files are made.",
+    )
     files: str | None
 
 
 class NearestDocument(CostDocument):
-    """A candidate that misses a budget; ``misses`` maps each broken limit to cost divided by limit."""
+    """A candidate that misses a budget.
+
+    ``misses`` maps each broken limit to cost divided by limit, and each floor to 1 plus what is missing.
+    """
 
     architecture: dict[str, Any]
     subspace: str
@@ -140,6 +149,10 @@ class NearestDocument(CostDocument):
     latency_source: Literal["measured", "predicted"] | None = Field(None, description="Origin of latency_ms.")
     latency_agrees: bool | None = Field(
         None, description="Whether the repeats of the measurement agree; null if nothing was measured."
+    )
+    fidelity: dict[str, float] | None = Field(
+        None,
+        description="Figures of its fidelity to the teacher, in the SuperLM or as exported, if they were measured.",
     )
 
 

@@ -3,15 +3,19 @@
 A budget that limits latency is answered by predictions first. The chosen students are then measured as exported, and
 one that fails its budget is replaced by the next. Measurements also correct the predictions. A few more candidates are
 measured where the correction, or the predictor's error, may have ruled out better ones.
+
+A floor of fidelity is answered by the figures of the scores table. The chosen students are measured as exported, and
+one that fails its floor is replaced by the next.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from workloads.answers.choosing import Choice, CostOf, Scored, choose, rank
+from workloads.answers.choosing import Choice, CostOf, Scored, choose, preference, rank
+from workloads.answers.fidelity import shortfalls
 from workloads.answers.latency import LatencyMeasure
 from workloads.answers.trained import Trained
 from workloads.methods.latencies import LOOKS, Latencies, is_late
@@ -74,12 +78,28 @@ def answer(request: CompressionRequest, stages: AnsweringStages, trained: Traine
         choices = [_after_polish(choice, top, polished) for choice in choices]
         students = meter.save(choices, polished)
         late = [one for one in students if one.latency is not None and is_late(one.budget, one.latency)]
-        if not late:
+        unfaithful = [one for one in students if _missing(one)]
+        if not late and not unfaithful:
             return Answer(trained, choices, students, latencies)
         for student in late:
             assert student.latency is not None
             latencies.measures[student.latency.target.name, student.scored.architecture] = student.latency
             stages.report_late(student.budget, student.scored, student.latency)
+        for student in unfaithful:
+            stages.report_unfaithful(student.budget, student.scored, _missing(student))
+        as_exported = {_key(one.scored): one.fidelity.figures for one in unfaithful if one.fidelity is not None}
+        candidates = [
+            replace(one, fidelity=as_exported[_key(one)]) if _key(one) in as_exported else one for one in candidates
+        ]
+
+
+def _missing(student: Student) -> dict[str, float]:
+    """Return the floors that a student as exported does not reach."""
+    floors = student.budget.floors
+    if not floors:
+        return {}
+    assert student.fidelity is not None, student
+    return shortfalls(student.fidelity.figures, floors)
 
 
 def _closer_looks(
@@ -110,8 +130,9 @@ def _closer_looks(
         lenient = choose(candidates, budget, cost_of, functools.partial(latencies.at_best, slack=slack))
         unmeasured = [one for one in lenient.ranked if latencies.measure(one.architecture, budget) is None]
         if choice.chosen is not None:
-            best = rank(choice.chosen)
-            unmeasured = [one for one in unmeasured if rank(one) < best]
+            preferred = preference(budget, cost_of, latencies.at_best)
+            best = preference(budget, cost_of, latencies.of)(choice.chosen)
+            unmeasured = [one for one in unmeasured if preferred(one) < best]
         else:
             unmeasured.sort(key=lambda one: latencies.at_best(one.architecture, budget))
         if unmeasured:
@@ -172,7 +193,8 @@ class _Meter:
                 ready = (chosen, superlm, self._targets[budget.latency_target])
                 self._announce([ready])
                 saved, measure = self._measure(*ready)
-            students.append(Student(budget, chosen, saved, measure, polished=own is not None))
+            fidelity = self._stages.fidelity(saved)
+            students.append(Student(budget, chosen, saved, measure, fidelity, polished=own is not None))
             self._stages.report_saved(len(met), len(students))
         return students
 
@@ -197,10 +219,12 @@ class _Meter:
 
 
 def _after_polish(choice: Choice, top: int, polished: dict[tuple[str, Architecture], Polished]) -> Choice:
-    """Rank the finalists by their scores after polishing."""
+    """Rank the finalists by their scores after polishing; a cost that is minimised has not changed."""
     if not polished:
         return choice
-    finalists = sorted((polished[_key(one)].scored for one in choice.ranked[:top]), key=rank)
+    finalists = [polished[_key(one)].scored for one in choice.ranked[:top]]
+    if choice.budget.minimise is None:
+        finalists.sort(key=rank)
     return Choice(choice.budget, (*finalists, *choice.ranked[top:]), choice.nearest)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from workloads.methods.fidelity import floor_findings
 from workloads.methods.method import method_of
 from workloads.shapes.architecture import Architecture, TeacherShape
 from workloads.shapes.kinds import settled_objective, text_finding
@@ -47,6 +48,7 @@ def fitting_spaces(request: CompressionRequest, shape: TeacherShape) -> list[Spa
         findings += error.errors
     findings += _relation_findings(request, shape, spaces)
     findings += _kind_findings(request, shape)
+    findings += floor_findings(request, shape)
     if findings:
         raise InputError(findings)
     return spaces

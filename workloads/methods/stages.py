@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from workloads.answers.choosing import Scored
+from workloads.answers.fidelity import Fidelity
 from workloads.answers.latency import LatencyMeasure
 from workloads.answers.latency_model import LatencyModels
 from workloads.answers.trained import TeacherStage, Trained
@@ -37,6 +38,7 @@ class Student:
         scored: The candidate with its scores.
         artifact: Artefact with its files.
         latency: Latency measured on the budget's target; None without a target.
+        fidelity: Fidelity as exported; None if its teacher has no output to compare.
         polished: Whether it was distilled alone after the search.
     """
 
@@ -44,6 +46,7 @@ class Student:
     scored: Scored
     artifact: Artifact
     latency: LatencyMeasure | None = None
+    fidelity: Fidelity | None = None
     polished: bool = False
 
 
@@ -102,12 +105,20 @@ class AnsweringStages(Protocol):
         """Measure a saved student on a target, again where its repeats disagree."""
         ...
 
+    def fidelity(self, student: Artifact) -> Fidelity | None:
+        """Return the fidelity of a saved student; None if its teacher has no output to compare."""
+        ...
+
     def report_measured(self, total: int, done: int) -> None:
         """Report the number of students to measure, and of those measured so far."""
         ...
 
     def report_late(self, budget: Budget, scored: Scored, measure: LatencyMeasure) -> None:
         """Report a candidate that fails its latency budget when measured, so that another takes its place."""
+        ...
+
+    def report_unfaithful(self, budget: Budget, scored: Scored, missing: Mapping[str, float]) -> None:
+        """Report a candidate that does not reach a floor as exported, so that another takes its place."""
         ...
 
     def report_saved(self, total: int, done: int) -> None:

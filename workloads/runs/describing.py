@@ -49,6 +49,7 @@ def _student(job: str, request: CompressionRequest, found: Answer, student: Stud
         latency=student.latency,
         latency_prediction=found.latencies.prediction(student),
         exports=student.artifact.summary.get("exports", {}),
+        fidelity=student.fidelity,
         files=student.artifact.files,
     )
 

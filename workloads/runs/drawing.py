@@ -138,7 +138,7 @@ def _panel(axis: _Axis, rows: Sequence[ScoredRow], marks: Sequence[_Mark], misse
         if axis.limit in _broken(choice) and axis.applies(choice.budget):
             limit = _limit(axis, choice.budget)
             # With several limits, each may be met by some candidate, but not all by one.
-            alone = len(choice.budget.limits) == 1 or all(point.cost > limit for point in points)
+            alone = len(choice.budget.limits | choice.budget.floors) == 1 or all(point.cost > limit for point in points)
             limits.append(Limit(limit, choice.budget.name if alone else f"{choice.budget.name} with its other limits"))
     return Panel(axis.name, tuple(points), unit=axis.unit, teacher=axis.teacher, limits=tuple(limits))
 
@@ -164,7 +164,7 @@ def _asides(found: Answer, axes: Sequence[_Axis], missed: Sequence[Choice]) -> I
     """Return the missed limits on costs without a panel."""
     for choice in missed:
         budget = choice.budget
-        for name in sorted(_broken(choice)):
+        for name in sorted(_broken(choice) & budget.limits.keys()):  # a floor is no cost
             if not any(axis.limit == name and axis.applies(budget) for axis in axes):
                 what, unit = {
                     "max_params_without_embeddings": ("parameters without embeddings", ""),

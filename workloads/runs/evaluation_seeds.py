@@ -17,12 +17,13 @@ import structlog
 import torch
 from transformers import PreTrainedModel
 
-from cluster.launching import Launches, LostError
-from cluster.room import Reservation, options_in
+from cluster.launching import Launches
 from workloads.craft.precision import set_up_torch
-from workloads.craft.tasks.evaluating import EvaluationData, Reports, fine_tune
+from workloads.craft.tasks.evaluating import EvaluationData, fine_tune
+from workloads.craft.tasks.evaluating import Reports as Listeners
 from workloads.runs.attempt.progress import Progress
 from workloads.runs.attempt.room import share_for
+from workloads.runs.attempt.tasks import Reports, TaskLauncher
 from workloads.spec.evaluation import EvaluationRequest, SeedScore
 
 TELL_SECONDS = 0.5
@@ -78,51 +79,6 @@ class _Seed:
         return (seed_step(self.seed),)
 
 
-class _SeedTasks:
-    """Launcher of seeds on Ray, one task each.
-
-    Args:
-        arguments: Refs to the arguments of :func:`_evaluate_seed` before and after the seed.
-        keep: Called with each outcome.
-    """
-
-    def __init__(self, arguments: tuple[Sequence[Any], Sequence[Any]], keep: Callable[[Outcome], None]) -> None:
-        self._before, self._after = arguments
-        self._keep = keep
-
-    def reserve(self, work: _Seed) -> Reservation:
-        return Reservation([work.needs])
-
-    def start(self, work: _Seed, room: Any) -> _SeedTask:
-        task = ray.remote(max_retries=0)(_evaluate_seed).options(**options_in(room.group, work.needs))
-        return _SeedTask(task.remote(*self._before, work.seed, *self._after), room, self._keep)
-
-
-@dataclass(frozen=True)
-class _SeedTask:
-    """A running task of a seed, and the room that it runs in."""
-
-    reference: Any
-    room: Reservation
-    keep: Callable[[Outcome], None]
-
-    def ended(self) -> tuple[bool, BaseException | None]:
-        if not ray.wait([self.reference], timeout=0)[0]:
-            return False, None
-        self.room.release()
-        try:
-            self.keep(ray.get(self.reference))
-        except ray.exceptions.RayTaskError as error:  # raised by the task
-            return True, error
-        except ray.exceptions.RayError as error:  # a loss of its worker or node
-            return True, LostError(error)
-        return True, None
-
-    def cancel(self) -> None:
-        ray.cancel(self.reference, force=True)
-        self.room.release()
-
-
 def run_seeds(
     request: EvaluationRequest,
     model: PreTrainedModel,
@@ -159,8 +115,12 @@ def run_seeds(
             progress.wait(name, why)
 
     _log.info("fine_tuning", seeds=list(seeds), needs=share.needs)
-    reports = ray.remote(num_cpus=0)(_Reports).remote()
-    tasks = _SeedTasks(((shared, weights, ray.put(data)), (reports,)), ended)
+    reports = ray.remote(num_cpus=0)(Reports).remote()
+    rows = ray.put(data)
+    task = ray.remote(max_retries=0)(_evaluate_seed)
+    tasks = TaskLauncher(
+        lambda work, options: task.options(**options).remote(shared, weights, rows, work.seed, reports), ended
+    )
     launches = Launches([_Seed(seed, share.needs) for seed in seeds], share.runs_at_once, tasks, waiting)
     try:
         while not launches.go_on():
@@ -170,22 +130,6 @@ def run_seeds(
         launches.close()
         ray.kill(reports)
     return scores
-
-
-class _Reports:
-    """Actor that collects the workers' reports. Workers do not wait for it: a waiting task gives up its CPUs."""
-
-    def __init__(self) -> None:
-        self._reports: list[_Report] = []
-
-    def add(self, report: _Report) -> None:
-        """Add a report."""
-        self._reports.append(report)
-
-    def take(self) -> list[_Report]:
-        """Remove and return all reports, oldest first."""
-        taken, self._reports = self._reports, []
-        return taken
 
 
 def _show(report: _Report, progress: Progress) -> None:
@@ -214,7 +158,7 @@ def _evaluate_seed(shared: _Shared, weights: dict[str, Any], rows: EvaluationDat
         last = reports.add.remote(_Report(seed, done, total, metrics))
 
     device = torch.device("cuda" if shared.gpu else "cpu")
-    found = fine_tune(base, rows, shared.request, seed, device, Reports(report, epoch_report))
+    found = fine_tune(base, rows, shared.request, seed, device, Listeners(report, epoch_report))
     ray.get(last)  # so that no report arrives after the end of its seed
     state = found.model.state_dict() if shared.request.keep_model else None
     return Outcome(found.score, state and {name: tensor.cpu().numpy() for name, tensor in state.items()})

@@ -17,9 +17,10 @@ from workloads.answers.scores_table import ScoredRow
 from workloads.craft.blocks import Blocks
 from workloads.craft.card import CardFacts, license_of, render
 from workloads.craft.export import export_student, library_versions
+from workloads.craft.fidelity.probe import Probe
 from workloads.craft.scoring import heldout_batches
 from workloads.craft.superlm import SuperLM
-from workloads.craft.teacher import Teacher
+from workloads.craft.teacher import Teacher, open_teacher
 from workloads.craft.whole import build_whole
 from workloads.runs.attempt.run import Run
 from workloads.runs.drawing import PICTURE, draw_student
@@ -43,6 +44,7 @@ class Origin:
     Attributes:
         stages: Its finished source stages, by stage; at least ``corpus`` and ``superlm``.
         rows: The scores table, with the student's row.
+        probe: Rows to compare the student with its teacher on; None if that has no output to compare.
     """
 
     request: CompressionRequest
@@ -50,6 +52,7 @@ class Origin:
     superlm: SuperLM
     stages: Mapping[str, Artifact]
     rows: Sequence[ScoredRow]
+    probe: Probe | None = None
 
     @property
     def polished(self) -> bool:
@@ -92,6 +95,9 @@ def build_student(
     card = _card(origin, chosen, quantised, picture.alt)
     export_student(work, origin.teacher, chosen.architecture, weights, card)
     _record(origin, chosen).write(work)
+    if origin.probe is not None:  # measured as exported
+        card = replace(card, fidelity=origin.probe.of_saved(open_teacher(work, origin.teacher.shape.kind)))
+        (work / CARD_FILE).write_text(render(card), encoding="utf-8")
     storage.upload(work, folder)
     if measure is not None:  # measured as exported; the card is written last
         card = replace(card, latency=measure(folder))
@@ -103,6 +109,7 @@ def build_student(
         "flops": cost.flops,
         "sequence_length": cost.sequence_length,
         "exports": exports,
+        **({} if card.fidelity is None else {"fidelity": card.fidelity.model_dump(mode="json")}),
     }
     return artifacts.commit(storage, key, run.builder, summary)
 

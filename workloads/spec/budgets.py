@@ -1,4 +1,4 @@
-"""Budgets: limits on the cost of a student, and the targets that latency is measured on."""
+"""Budgets: limits on a student's cost, floors of its fidelity, and the targets that latency is measured on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ LIMITS = (
     "max_activation_bytes",
     "max_latency_ms",
 )
-"""The fields of a budget that limit something."""
+"""The fields of a budget that limit a cost."""
+FLOORS = ("min_agreement", "min_cosine", "min_neighbours", "min_spearman")
+"""The fields of a budget that a student's fidelity must reach."""
+Minimised = Literal["latency", "flops", "params"]
 
 
 class LatencyTarget(Part):
@@ -55,11 +58,11 @@ class LatencyTarget(Part):
 
 
 class Budget(Part):
-    """Limits on the cost of a student; all hold at once."""
+    """Limits on the cost of a student, and floors of its fidelity; all hold at once."""
 
     model_config = ConfigDict(
         json_schema_extra={
-            "anyOf": [{"required": [limit], "properties": {limit: {"not": {"type": "null"}}}} for limit in LIMITS]
+            "anyOf": [{"required": [one], "properties": {one: {"not": {"type": "null"}}}} for one in (*LIMITS, *FLOORS)]
         }
     )
 
@@ -89,23 +92,71 @@ class Budget(Part):
     max_latency_ms: float | None = Field(
         None, gt=0, le=10**7, description="Milliseconds of one forward pass, as measured on latency_target."
     )
-    latency_target: Name | None = Field(None, description="Name of the target that max_latency_ms is measured on.")
-    latency_percentile: Literal["p50", "p95"] = Field("p50", description="Percentile that max_latency_ms limits.")
+    latency_target: Name | None = Field(
+        None, description="Name of the target that latency is measured on: for max_latency_ms, and to minimise it."
+    )
+    latency_percentile: Literal["p50", "p95"] = Field(
+        "p50", description="Percentile that max_latency_ms limits, and that is minimised."
+    )
+    min_agreement: float | None = Field(
+        None, gt=0, le=1, description="Least share of rows (tokens) with the teacher's label."
+    )
+    min_cosine: float | None = Field(
+        None, gt=0, le=1, description="Least mean cosine of the student's vectors to the teacher's."
+    )
+    min_neighbours: float | None = Field(
+        None, gt=0, le=1, description="Least share of the teacher's ten nearest rows that the student finds too."
+    )
+    min_spearman: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Least Spearman correlation with the teacher: of the values, or of the similarities of pairs.",
+    )
+    minimise: Minimised | None = Field(
+        None, description="The cost to minimise among the candidates that reach the floors; null: the held-out loss."
+    )
 
     @model_validator(mode="after")
     def _some_limit(self) -> Budget:
-        if not self.limits:
-            raise ValueError(f"The budget limits nothing. Set one of {', '.join(map(repr, LIMITS))}.")
+        if not self.limits and not self.floors:
+            raise ValueError(
+                f"The budget limits nothing. Set one of {', '.join(map(repr, LIMITS))}, or a floor: one of "
+                f"{', '.join(map(repr, FLOORS))}."
+            )
+        if self.minimise is not None and not self.floors:
+            raise ValueError(
+                f"'minimise' without a floor would give the worst student. Set one of {', '.join(map(repr, FLOORS))}, "
+                "or leave it out."
+            )
+        if self.minimise == "latency" and self.latency_target is None:
+            raise ValueError(
+                "'minimise' latency means nothing without the place it is measured on. Set 'latency_target' to the "
+                "name of a target of the service or of the request's 'latency_targets'."
+            )
         if self.max_latency_ms is not None and self.latency_target is None:
             raise ValueError(
                 "'max_latency_ms' means nothing without the place it is measured on. Set 'latency_target' to the "
                 "name of a target of the service or of the request's 'latency_targets'."
             )
-        if self.latency_target is not None and self.max_latency_ms is None:
-            raise ValueError("'latency_target' limits nothing by itself. Set 'max_latency_ms', or leave it out.")
+        if self.latency_target is not None and not self.needs_latency:
+            raise ValueError(
+                "'latency_target' limits nothing by itself. Set 'max_latency_ms', or 'minimise' to latency, or leave "
+                "it out."
+            )
         return self
+
+    @property
+    def needs_latency(self) -> bool:
+        """Whether the answer depends on the latency on the target."""
+        return self.max_latency_ms is not None or self.minimise == "latency"
 
     @property
     def limits(self) -> dict[str, float]:
         """The limits that are set, by field name."""
         return {name: value for name in LIMITS if (value := getattr(self, name)) is not None}
+
+    @property
+    def floors(self) -> dict[str, float]:
+        """The floors that are set, by field name."""
+        return {name: value for name in FLOORS if (value := getattr(self, name)) is not None}

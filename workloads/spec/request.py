@@ -283,6 +283,10 @@ def _less_than_a_step(field: str, tokens: int, training: TrainingSpec) -> FieldE
     return FieldError(field, f"{tokens} is less than one step of {step} tokens.", f"Give at least {least}.")
 
 
+MOST_FIDELITY_ROWS = 20_000
+"""Most rows to measure fidelity on: the neighbours of each are sought among all."""
+
+
 class CompressionRequest(Part):
     """One teacher, one corpus, and the budgets to find students for: the common part of all methods' requests.
 
@@ -305,7 +309,16 @@ class CompressionRequest(Part):
         default_factory=list, max_length=64, description="Targets of this request, beside those of the service."
     )
     budgets: list[Budget] = Field(
-        min_length=1, max_length=64, description="Limits on cost; a student is chosen for each budget that can be met."
+        min_length=1,
+        max_length=64,
+        description="Limits on cost, and floors of fidelity; a student is chosen for each budget that can be met.",
+    )
+    fidelity_rows: int = Field(
+        2000,
+        ge=1,
+        le=MOST_FIDELITY_ROWS,
+        description="Most held-out rows that students are compared with their teacher on, if it gives labels, numbers "
+        "or vectors.",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of all random choices.")
     labels: Labels = Field(default_factory=dict, description="Free labels, to find the job by.")

@@ -13,7 +13,7 @@ export class BudgetRows {
       "fieldset",
       {},
       h("legend", {}, "Budgets"),
-      h("p", { class: "hint" }, "Each budget gives a student. All limits of a budget hold at once; fill in at least one. 8M stands for 8,000,000."),
+      h("p", { class: "hint" }, "Each budget gives a student. All limits and floors of a budget hold at once; fill in at least one. 8M stands for 8,000,000."),
       this.list,
       h("datalist", { id: this.targets }, targets.map((one) => h("option", { value: one.name }))),
       h("button", { type: "button", onclick: () => this.addByHand() }, "Add a budget"),
@@ -67,6 +67,11 @@ export class BudgetRows {
       new Field({ pointer: at("latency_target"), label: "… measured on", list: this.targets }),
     ];
     const more = [
+      new Field({ pointer: at("min_agreement"), label: "Least share with the teacher’s label", kind: "number" }),
+      new Field({ pointer: at("min_cosine"), label: "Least cosine to the teacher’s vectors", kind: "number" }),
+      new Field({ pointer: at("min_neighbours"), label: "Least share of the ten nearest", kind: "number" }),
+      new Field({ pointer: at("min_spearman"), label: "Least Spearman correlation", kind: "number" }),
+      new Field({ pointer: at("minimise"), label: "Minimise", choices: [["", "the held-out loss"], ["latency", "latency"], ["flops", "FLOPs"], ["params", "parameters"]] }),
       new Field({ pointer: at("latency_percentile"), label: "… at percentile", choices: [["", "p50"], ["p95", "p95"]] }),
       new Field({ pointer: at("max_params_without_embeddings"), label: "Parameters without embeddings", kind: "number" }),
       new Field({ pointer: at("max_weight_bytes"), label: "Bytes of weights", kind: "number" }),
@@ -76,7 +81,7 @@ export class BudgetRows {
     row.fields = [...main, ...more];
     for (const field of row.fields) field.show({ budgets: { [index]: row.base } });
     const away = h("button", { type: "button", class: "quiet", "aria-label": `Remove budget ${index + 1}`, onclick: () => this.remove(row) }, "Remove");
-    const others = moreFields(more, "More limits");
+    const others = moreFields(more, "More limits, and floors of fidelity");
     others.open = more.some((field) => field.input.value);
     row.list.replaceChildren(h("legend", { class: "unseen" }, `Budget ${index + 1}`), ...main.map((field) => field.node), away);
     row.others.replaceChildren(others);

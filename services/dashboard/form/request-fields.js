@@ -90,6 +90,7 @@ export const MORE = {
     { pointer: "/polish/tokens", label: "Polish the chosen for tokens", hint: "Left empty: not at all.", kind: "number" },
     { pointer: "/polish/top_k", label: "Students to polish for each budget", hint: "Left empty: 1.", kind: "number" },
     { pointer: "/polish/learning_rate", label: "Learning rate of the polish", hint: "Left empty: that of the training.", kind: "number" },
+    { pointer: "/fidelity_rows", label: "Rows to compare with the teacher on", hint: "For teachers with labels, numbers or vectors; left empty: 2,000.", kind: "number" },
     { pointer: "/export/onnx", label: "ONNX", choices: YES_NO, kind: "flag" },
     { pointer: "/export/int8", label: "ONNX in int8", choices: YES_NO, kind: "flag" },
   ],

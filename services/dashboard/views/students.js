@@ -3,7 +3,7 @@
 import { path } from "../api.js";
 import { download } from "../download.js";
 import { h } from "../dom.js";
-import { bytes, loss, overBest, overBestText, shape, short, times, trimmed } from "../format.js";
+import { bytes, loss, overBest, overBestText, shape, short, times, trimmed, whole } from "../format.js";
 import { link } from "../router.js";
 import { actionButton, badge, copyable, facts, opens, table } from "../widgets.js";
 import { scoreText } from "./evaluations.js";
@@ -33,6 +33,7 @@ function student(job, one, { teacher, over }, evaluations) {
       ["Weights", one.weight_bytes && Object.entries(one.weight_bytes).map(([dtype, size]) => `${bytes(size)} ${dtype}`).join(", ")],
       ["Task score", one.task_score === null ? null : trimmed(one.task_score, 4)],
       ["Polished for", one.polished_tokens ? `${short(one.polished_tokens)} tokens` : null],
+      ["Like the teacher", one.fidelity ? fidelity(one.fidelity) : null],
       ["Latency", one.latency ? latency(one.latency) : predicted(one.latency_prediction)],
       ["ONNX", exported(one.exports ?? {})],
       ["Evaluations", evaluations.length ? h("ul", {}, evaluations.map((found) => h("li", {}, evaluationLine(found)))) : null],
@@ -64,6 +65,37 @@ function latency(measured) {
   return [
     `${trimmed(p50, 3)} ms, 95 % within ${trimmed(p95, 3)} ms; ${times(speedUp)} as fast as the teacher`,
     h("span", { class: "small block" }, `on ${target.name}: ${device}, ${target.threads} ${target.threads === 1 ? "thread" : "threads"}, batch ${target.batch_size}, ${target.sequence_length} tokens, ${target.dtype}, ${target.runtime}${agrees ? "" : "; the repeats disagree"}`),
+  ];
+}
+
+const FIGURES = {
+  agreement: "same label",
+  kl: "KL divergence",
+  cosine: "cosine of the vectors",
+  similarity_spearman: "Spearman of similarities",
+  neighbours_at_10: "ten nearest found",
+  spearman: "Spearman of the values",
+  kendall: "Kendall’s tau within lists",
+};
+
+/** Figures of fidelity with their intervals, and those of each label to expand. */
+function fidelity({ rows, interval, per_class: perClass, ...figures }) {
+  const lines = Object.entries(FIGURES).filter(([name]) => typeof figures[name] === "number").map(([name, words]) => {
+    const ends = interval?.[name];
+    return h("li", {}, `${words} ${trimmed(figures[name], 4)}`, ends && h("span", { class: "small" }, ` (${trimmed(ends[0], 4)} to ${trimmed(ends[1], 4)})`));
+  });
+  return [
+    h("ul", {}, lines),
+    h("span", { class: "small block" }, `on ${whole(rows)} held-out rows, with 95 % intervals`),
+    perClass && opens(
+      "By label of the teacher",
+      table(
+        "Agreement by label",
+        ["Label", "Count", "Same label"],
+        Object.entries(perClass).map(([name, { count, agreement }]) => [name, whole(count), agreement === null ? "–" : trimmed(agreement, 4)]),
+        "No labels.",
+      ),
+    ),
   ];
 }
 
@@ -112,13 +144,13 @@ function loadLines(one, teacher) {
   ].join("\n");
 }
 
-const LIMITS = { max_params: "parameters", max_params_without_embeddings: "parameters without embeddings", max_flops: "FLOPs", max_weight_bytes: "weights", max_activation_bytes: "activations", max_latency_ms: "latency" };
+const LIMITS = { max_params: "parameters", max_params_without_embeddings: "parameters without embeddings", max_flops: "FLOPs", max_weight_bytes: "weights", max_activation_bytes: "activations", max_latency_ms: "latency", min_agreement: "same label", min_cosine: "cosine", min_neighbours: "ten nearest", min_spearman: "Spearman" };
 
 /** Budgets that no candidate meets, with the nearest candidate. */
 export function infeasibleTable(infeasible) {
   return table(
     "Budgets that nothing meets",
-    ["Budget", "Nearest", "Parameters", "Loss", "Over the limit"],
+    ["Budget", "Nearest", "Parameters", "Loss", "Misses"],
     infeasible.flatMap(({ budget, nearest }) =>
       nearest.length
         ? nearest.map((one) => [
@@ -126,7 +158,7 @@ export function infeasibleTable(infeasible) {
           `${one.subspace}: ${shape(one.architecture)}`,
           short(one.params),
           loss(one.heldout_loss),
-          Object.entries(one.misses).map(([name, ratio]) => `${LIMITS[name] ?? name} ${times(ratio)}`).join(", "),
+          Object.entries(one.misses).map(([name, ratio]) => `${LIMITS[name] ?? name} ${name.startsWith("min_") ? `${trimmed(ratio - 1, 3)} too low` : times(ratio)}`).join(", "),
         ])
         : [[budget, "nothing", "–", "–", "–"]],
     ),

@@ -9,6 +9,7 @@ from services.jobs.states import AttemptStatus, JobStatus
 from services.service import Service
 from tests.services.ending import succeed
 from tests.services.searched import SHAPE, SPACES, loss_of, make_search
+from workloads.answers.fidelity import ClassFidelity, Fidelity
 from workloads.answers.latency import BUILT_IN_TARGETS, LatencyMeasure
 from workloads.documents.job_folder import (
     CostDocument,
@@ -31,6 +32,10 @@ TOTAL = 1000
 LATENCY = LatencyMeasure(
     target=BUILT_IN_TARGETS["cpu-1"], p50_ms=4.2, p95_ms=5.1, spread=0.1, repeats_p50_ms=[4.2, 4.2], agrees=True,
     teacher_p50_ms=21, teacher_repeats_p50_ms=[21, 21], speed_up=5, device="Some CPU", versions={}, measured_at=now(),
+)  # fmt: skip
+FIDELITY = Fidelity(
+    rows=2000, agreement=0.9731, kl=0.0412, interval={"agreement": (0.966, 0.9802)},
+    per_class={"good": ClassFidelity(count=1200, agreement=0.98), "never": ClassFidelity(count=0, agreement=None)},
 )  # fmt: skip
 
 
@@ -74,7 +79,7 @@ def student(service: Service, name: str, budget: str, architecture: Architecture
     service.storage.write_bytes(f"{files}/config.json", b'{"model_type": "bert"}')
     return StudentDocument(
         id=f"stu_{name}", budget=budget, subspace=_space_of(architecture), architecture=architecture.to_json(),
-        heldout_loss=loss_of(architecture), files=files, latency=LATENCY,
+        heldout_loss=loss_of(architecture), files=files, latency=LATENCY, fidelity=FIDELITY if name == "one" else None,
         **CostDocument.fields_of(student_cost(SHAPE, architecture)),
     )  # fmt: skip
 

@@ -115,6 +115,9 @@ def test_a_budget_becomes_a_selection_and_its_student_a_download(page, client, s
 
 def test_students_show_costs_beside_the_teacher_s_how_to_load_them_and_what_was_out_of_reach(page):
     edge = page.locator("[data-student=stu_one]")
+    expect(edge).to_contain_text("same label 0.9731 (0.966 to 0.9802)")
+    edge.get_by_text("By label of the teacher").click()
+    expect(edge.get_by_role("row", name="good 1,200 0.98")).to_be_visible()
     expect(edge).to_contain_text("teacher: ")
     small, large = loss_of(SHAPES[3]), loss_of(SHAPES[-1])
     expect(edge).to_contain_text(f"{_told(small)} (+{float(f'{100 * (small / large - 1):.2g}'):,.0f} % over the best)")

@@ -133,8 +133,25 @@ def test_every_limit_of_a_budget_has_a_place_in_the_form(client, page, text):
         "Bytes of weights": "max_weight_bytes",
         "Bytes of activations": "max_activation_bytes",
     }
+    floors = {
+        "Least share with the teacher’s label": "min_agreement",
+        "Least cosine to the teacher’s vectors": "min_cosine",
+        "Least share of the ten nearest": "min_neighbours",
+        "Least Spearman correlation": "min_spearman",
+    }
     for number, label in enumerate(limits, start=1):
         page.get_by_label(label).fill(f"{number}G")
+    for number, label in enumerate(floors, start=1):
+        page.get_by_label(label).fill(f".{number}")
+    page.get_by_label("Minimise").select_option("params")
+    page.get_by_role("button", name="Write it as JSON").click()
+    (asked,) = json.loads(page.get_by_label("The request as JSON").input_value())["budgets"]
+    assert [asked[name] for name in floors.values()] == [0.1, 0.2, 0.3, 0.4]
+    assert asked["minimise"] == "params"
+    page.get_by_role("button", name="Back to the form").click()
+    for label in floors:  # the teacher is an encoder, which has no such figures
+        page.get_by_label(label).fill("")
+    page.get_by_label("Minimise").select_option("")
     page.get_by_role("button", name="Submit").click()
     expect(page.locator(".head .badge")).to_have_text("queued")
     (budget,) = client.get(client.page().compressions[0].id).request["budgets"]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from workloads.answers.choosing import Scored, choose, misses, over_best, rank
+from workloads.answers.fidelity import shortfalls
 from workloads.shapes.architecture import Architecture
 from workloads.shapes.costs import Cost
 from workloads.spec.budgets import Budget
@@ -89,3 +90,62 @@ def test_only_broken_limits_are_misses() -> None:
 )
 def test_distances_to_the_best_are_ratios_and_left_out_where_there_is_none(losses, over):
     assert over_best(losses) == over
+
+
+def faithful(params: int, agreement: float | None, loss: float = 0.1, flops: int = 10) -> Scored:
+    return replace(scored(params, loss, flops), fidelity=None if agreement is None else {"agreement": agreement})
+
+
+def floor(**fields: object) -> Budget:
+    return Budget.model_validate({"name": "safe", "min_agreement": 0.97} | fields)
+
+
+def test_the_cheapest_that_reaches_the_floor_is_chosen_whatever_its_loss() -> None:
+    candidates = [
+        faithful(90, 0.99, 0.1, flops=1), faithful(60, 0.97, 0.2, flops=3), faithful(40, 0.96, 0.3, flops=2),
+        faithful(70, 0.98, 0.1, flops=2),
+    ]  # fmt: skip
+    assert [one.architecture.hidden_size for one in choose(candidates, floor(minimise="params"), cost_of).ranked] == [
+        60, 70, 90,
+    ]  # fmt: skip
+    assert choose(candidates, floor(minimise="flops"), cost_of).chosen == candidates[0]
+    by_loss = choose(candidates, floor(), cost_of)
+    assert by_loss.chosen == candidates[0], "of equal losses, the one of fewer FLOPs"
+    slow = {90: 5.0, 70: 3.0, 60: 4.0, 40: 1.0}
+    fast = choose(
+        candidates, floor(minimise="latency", latency_target="cpu-1"), cost_of, lambda one, _: slow[one.hidden_size]
+    )
+    assert fast.chosen == candidates[3]
+
+
+def test_limits_and_floors_hold_together_and_the_nearest_is_told_by_what_it_misses() -> None:
+    candidates = [faithful(90, 0.99), faithful(60, 0.96), faithful(40, 0.5)]
+    assert choose(candidates, floor(max_params=90), cost_of).chosen == candidates[0]
+    choice = choose(candidates, floor(max_params=80), cost_of)
+    assert choice.chosen is None
+    assert [miss.candidate for miss in choice.nearest] == [candidates[1], candidates[0], candidates[2]]
+    assert choice.nearest[0].misses == {"min_agreement": pytest.approx(1.01)}
+    assert choice.nearest[1].misses == {"max_params": pytest.approx(1.125)}
+
+
+def test_a_candidate_without_measured_fidelity_meets_no_floor_and_is_no_nearest() -> None:
+    unknown = faithful(10, None)
+    assert choose([unknown, faithful(90, 0.99)], floor(), cost_of).ranked == (faithful(90, 0.99),)
+    assert choose([unknown], floor(), cost_of).nearest == ()
+    assert choose([unknown], budget(100), cost_of).chosen == unknown
+
+
+@pytest.mark.parametrize(
+    ("floor_name", "figures"),
+    [
+        ("min_agreement", {"agreement": 0.8, "kl": 3.0}),
+        ("min_cosine", {"cosine": 0.8}),
+        ("min_neighbours", {"neighbours_at_10": 0.8}),
+        ("min_spearman", {"spearman": 0.8, "kendall": 0.1}),
+        ("min_spearman", {"similarity_spearman": 0.8, "cosine": 0.1}),
+    ],
+)
+def test_each_floor_is_of_its_figure(floor_name: str, figures: dict[str, float]) -> None:
+    assert shortfalls(figures, {floor_name: 0.8}) == {}
+    assert shortfalls(figures, {floor_name: 0.9}) == {floor_name: pytest.approx(1.1)}
+    assert shortfalls({}, {floor_name: 0.9}) == {floor_name: pytest.approx(1.9)}

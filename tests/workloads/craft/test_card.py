@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from workloads.answers.exports import QuantisationReport
+from workloads.answers.fidelity import ClassFidelity, Fidelity
 from workloads.answers.latency import LatencyMeasure
 from workloads.craft.card import CardFacts, license_of, load_lines, render
 from workloads.shapes.architecture import Architecture
@@ -192,3 +193,23 @@ def test_the_card_says_which_versions_loaded_the_student() -> None:
 def test_a_card_of_the_teacher_that_says_nothing_is_no_error(tmp_path: Path, front: bytes) -> None:
     (tmp_path / "README.md").write_bytes(b"---\n" + front + b"\n---\n")
     assert license_of(tmp_path) in {None, "\ufffd\ufffd"}
+
+
+def test_the_card_tells_the_fidelity_with_its_interval_and_by_label() -> None:
+    assert "Fidelity" not in render(FACTS)
+    fidelity = Fidelity(
+        rows=2000,
+        agreement=0.9731,
+        kl=0.0412,
+        per_class={
+            "good | *very*": ClassFidelity(count=1200, agreement=0.98),
+            "never": ClassFidelity(count=0, agreement=None),
+        },
+        interval={"agreement": (0.966, 0.9802)},
+    )
+    text = render(replace(FACTS, fidelity=fidelity))
+    assert "on 2,000 held-out rows" in text
+    assert "| Same label as the teacher | 0.9731 | 0.9660 to 0.9802 |" in text
+    assert "| KL divergence of the probabilities, nats | 0.0412 | not measured |" in text
+    assert r"| good \| \*very\* | 1,200 | 0.9800 |" in text
+    assert "| never | 0 |  |" in text

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from workloads.answers.choosing import Scored
+from workloads.answers.fidelity import Fidelity
 from workloads.answers.latency import LatencyMeasure, LatencySample, LatencySamples, known_targets
 from workloads.answers.latency_model import LatencyModels
 from workloads.answers.trained import TeacherStage, Trained
@@ -53,6 +54,9 @@ class Formulas:
         self.late_ones: list[tuple[str, Architecture, float]] = []
         self.predicted_times, self.agreeing = 1.0, True
         self.best_task: Architecture | None = None
+        self.agreement_of: Callable[[Architecture], float] | None = None
+        self.worse_as_exported: dict[Architecture, float] = {}
+        self.unfaithful_ones: list[tuple[str, Architecture, dict[str, float]]] = []
 
     def trained(self) -> Trained:
         teacher = TeacherStage(artifact("teacher"), "t", SHAPE)
@@ -60,7 +64,10 @@ class Formulas:
         return Trained(teacher, artifact("corpus"), tuple(SPACES), superlms, artifact("scores"))
 
     def candidates(self, trained: Trained) -> list[Scored]:
-        return [Scored(space.name, one, 1e7 / student_cost(SHAPE, one).flops) for space in SPACES for one in space]
+        found = [Scored(space.name, one, 1e7 / student_cost(SHAPE, one).flops) for space in SPACES for one in space]
+        if self.agreement_of is None:
+            return found
+        return [replace(one, fidelity={"agreement": self.agreement_of(one.architecture)}) for one in found]
 
     def targets(self) -> Mapping[str, LatencyTarget]:
         return known_targets()
@@ -106,6 +113,15 @@ class Formulas:
             teacher_p50_ms=100.0, teacher_repeats_p50_ms=[100.0, 100.0], speed_up=100.0 / took, device="d",
             versions={}, measured_at="now",
         )  # fmt: skip
+
+    def fidelity(self, student: Artifact) -> Fidelity | None:
+        one = Architecture.from_json(student.inputs["shape"])
+        if self.agreement_of is None:
+            return None
+        return Fidelity(rows=10, agreement=self.worse_as_exported.get(one, self.agreement_of(one)))
+
+    def report_unfaithful(self, budget: Budget, scored: Scored, missing: Mapping[str, float]) -> None:
+        self.unfaithful_ones.append((budget.name, scored.architecture, dict(missing)))
 
     def report_measured(self, total: int, done: int) -> None:
         self.told_measured.append((total, done))
@@ -316,3 +332,86 @@ def test_budgets_at_the_ends_are_answered(limit: int) -> None:
     stages = Formulas()
     found = answer(request({"name": "b", "max_params": limit}), stages, stages.trained())
     assert bool(found.students) == (limit > 1)
+
+
+def agreement(architecture: Architecture) -> float:
+    """Grows with the FLOPs, from .8 to 1."""
+    return 1 - 0.2 * min(1.0, 2e7 / student_cost(SHAPE, architecture).flops)
+
+
+def faithful_stages(**more: Any) -> Formulas:
+    stages = Formulas(**more)
+    stages.agreement_of = agreement
+    return stages
+
+
+def fastest(stages: Formulas, least: float) -> list[Scored]:
+    found = stages.candidates(stages.trained())
+    within = [one for one in found if agreement(one.architecture) >= least]
+    return sorted(within, key=lambda one: student_cost(SHAPE, one.architecture).flops)
+
+
+SAFE = {"name": "safe", "min_agreement": 0.97, "minimise": "flops"}
+
+
+def test_the_cheapest_student_that_agrees_often_enough_is_chosen_and_its_fidelity_told() -> None:
+    stages = faithful_stages()
+    (student,) = answer(request(SAFE), stages, stages.trained()).students
+    assert (
+        student_cost(SHAPE, student.scored.architecture).flops
+        == student_cost(SHAPE, fastest(stages, 0.97)[0].architecture).flops
+    )
+    assert student.fidelity is not None and student.fidelity.agreement is not None
+    assert student.fidelity.agreement >= 0.97 and stages.unfaithful_ones == []
+
+
+def test_a_student_that_fails_its_floor_as_exported_is_replaced_by_the_next() -> None:
+    stages = faithful_stages()
+    first = answer(request(SAFE), stages, stages.trained()).students[0].scored
+    stages.worse_as_exported = {first.architecture: 0.96}
+    budgets = [
+        SAFE,
+        {"name": "other", "min_agreement": 0.95, "minimise": "flops"},
+        {"name": "any", "max_params": 10**9},
+    ]
+    found = answer(request(*budgets), stages, stages.trained())
+    assert [name for name, *_ in stages.unfaithful_ones] == ["safe"]
+    assert stages.unfaithful_ones[0][1:] == (first.architecture, {"min_agreement": pytest.approx(1.01)})
+    student = found.students[0]
+    assert student.scored.architecture != first.architecture
+    assert student.fidelity is not None and student.fidelity.figures["agreement"] >= 0.97
+    assert len(found.students) == 3
+
+
+def test_a_floor_that_none_reaches_as_exported_is_infeasible_with_the_figures_as_exported() -> None:
+    stages = faithful_stages()
+    reach = [one.architecture for one in fastest(stages, 0.97)]
+    stages.worse_as_exported = dict.fromkeys(reach, 0.9)
+    found = answer(request(SAFE), stages, stages.trained())
+    assert found.students == []
+    (document,) = infeasible_documents(found.choices, found.trained.teacher.cost)
+    nearest = document.nearest[0]
+    assert nearest.misses == {"min_agreement": pytest.approx(1.97 - nearest.fidelity["agreement"])}  # type: ignore[index]
+    assert nearest.fidelity is not None and 0.9 <= nearest.fidelity["agreement"] < 0.97
+
+
+def test_the_fastest_student_above_a_floor_is_measured_before_it_is_chosen() -> None:
+    quickest = fastest(faithful_stages(), 0.97)
+    stages = faithful_stages(slow=[one.architecture for one in quickest[:2]], factor=3.0)
+    fast = {"name": "fast", "min_agreement": 0.97, "minimise": "latency", "latency_target": "cpu-1"}
+    found = answer(request(fast), stages, stages.trained())
+    (student,) = found.students
+    assert student.latency is not None
+    took = {one: milliseconds(one) * (3.0 if one in stages.slow else 1.0) for one in stages.measured}
+    assert student.latency.p50_ms == min(took.values())
+    assert agreement(student.scored.architecture) >= 0.97
+    assert student.scored.architecture not in stages.slow
+
+
+def test_polishing_keeps_the_order_of_a_minimised_cost() -> None:
+    stages = faithful_stages(polish_gain=1.0)
+    polish = {"tokens": 10**6, "top_k": 3}
+    (student,) = answer(request(SAFE, polish=polish), stages, stages.trained()).students
+    flops = [student_cost(SHAPE, one.architecture).flops for one in stages.polished]
+    assert student_cost(SHAPE, student.scored.architecture).flops == min(flops)
+    assert len(stages.polished) == 3

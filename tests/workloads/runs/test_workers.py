@@ -14,7 +14,7 @@ import torch
 from workloads.craft.latency.cores import held_to_cores
 from workloads.runs import evaluation_seeds, proxy, student_score
 from workloads.runs.plans import planning
-from workloads.runs.search import trial
+from workloads.runs.search import fidelity, trial
 from workloads.runs.training import train_group
 
 _Anything: Any = SimpleNamespace(cpus=1, reset_config=lambda config: True)
@@ -23,6 +23,7 @@ WORKERS: dict[str, Callable[[], object]] = {
     "search": lambda: trial.Scorer(_Anything, torch.device("cpu")),
     "proxy task": lambda: proxy._FineTuneCandidate.setup(_Anything, {"candidate": 0}, _Anything),
     "evaluation": lambda: evaluation_seeds._evaluate_seed(_Anything, {}, _Anything, 0, _Anything),
+    "fidelity": lambda: fidelity._measure_lot(_Anything, _Anything, _Anything, _Anything),
     "calibration": lambda: planning._take({"CPU": 1.0, "GPU": 1.0}),
 }
 

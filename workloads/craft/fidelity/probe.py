@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +21,11 @@ from workloads.craft.fidelity.vectors import of_vectors
 from workloads.craft.outputs import subnet_outputs, teacher_outputs
 from workloads.craft.signals import Batch
 from workloads.craft.superlm import SuperLM
-from workloads.craft.teacher import Teacher
 from workloads.shapes.architecture import Architecture
 from workloads.shapes.heads import Head, VectorHead
+
+if TYPE_CHECKING:  # it imports models of transformers, which workers do not need
+    from workloads.craft.teacher import Teacher
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import kendalltau
 
 from workloads.answers.fidelity import Fidelity
 from workloads.craft.fidelity.bootstrap import Floats, RankCorrelation, draws, interval_of, ratio_interval
@@ -72,6 +71,8 @@ def lists_of(texts: Sequence[tuple[Hashable, ...]]) -> npt.NDArray[np.int64] | N
 
 def _taus(teacher_NC: Floats, student_NC: Floats, lists_N: npt.NDArray[np.int64]) -> Floats:
     """Return tau-b of each list in which the teacher's values differ; a student with equal values has 0 there."""
+    from scipy.stats import kendalltau  # slow to import, and only needed here
+
     order = np.argsort(lists_N, kind="stable")
     found = []
     for rows in np.split(order, np.flatnonzero(np.diff(lists_N[order])) + 1):

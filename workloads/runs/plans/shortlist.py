@@ -60,12 +60,14 @@ class Shortlist:
         return found
 
     def count(self, budget: Budget) -> PlanBudgetDocument:
-        """Count the candidates that meet a budget's limits, except the one on latency; an estimate for large spaces."""
-        counted = budget.model_copy(update={"max_latency_ms": None, "latency_target": None})
+        """Count the candidates that meet a budget's counted limits; an estimate for large spaces."""
+        counted = budget.model_copy(update={"max_latency_ms": None})
         counts = {space.name: self._within(space, counted) for space in self._spaces}
         notes = []
         if budget.max_latency_ms is not None:
             notes.append(f"max_latency_ms is measured on {budget.latency_target} by the run; the counts leave it out")
+        if budget.floors:
+            notes.append(f"{', '.join(budget.floors)}: fidelity is measured by the run; the counts leave it out")
         if drawn := [space.name for space in self._spaces if len(space) > LISTED]:
             notes.append(f"the counts of {', '.join(drawn)} are estimated from a sample")
         return PlanBudgetDocument(

@@ -120,8 +120,8 @@ class Feasible:
 
     Attributes:
         members: Numbers of the candidates.
-        halves: Whether the worse half may be dropped. False if the budget limits latency too, which is known only
-            after the search, or if no candidate meets the budget and these are the nearest ones.
+        halves: Whether the worse half may be dropped. False if the answer depends on latency or fidelity too, which
+            are known only after the search, or if no candidate meets the budget and these are the nearest ones.
     """
 
     members: frozenset[int]
@@ -137,7 +137,7 @@ def feasible_sets(
         broken = {number: budget_misses(one, shape, budget) for number, one in candidates.items()}
         within = frozenset(number for number, over in broken.items() if not over)
         if within:
-            sets.append(Feasible(within, halves=budget.max_latency_ms is None))
+            sets.append(Feasible(within, halves=not budget.needs_latency and not budget.floors))
         else:
             nearest = sorted(broken, key=lambda number: (max(broken[number].values()), number))[:NEAREST]
             sets.append(Feasible(frozenset(nearest), halves=False))
@@ -145,7 +145,7 @@ def feasible_sets(
 
 
 def budget_misses(candidate: Candidate, shape: TeacherShape, budget: Budget) -> dict[str, float]:
-    """Return the limits that a candidate exceeds, except that on latency, which cannot be counted.
+    """Return the limits that a candidate exceeds, except those on latency and fidelity, which cannot be counted.
 
     Latency is not predicted here either. A prediction may be wrong, and a candidate that it excludes could not replace
     one that later measures too slow.

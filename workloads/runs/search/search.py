@@ -31,11 +31,14 @@ from workloads.craft.blocks import Blocks
 from workloads.craft.objectives.objective import objective_for
 from workloads.craft.scoring import Heldout, heldout_batches, rows_at_once
 from workloads.craft.teacher import open_teacher
+from workloads.methods.fidelity import fidelity_rows
 from workloads.runs.attempt.room_watch import RoomWatch
 from workloads.runs.attempt.run import News, Run
 from workloads.runs.attempt.start_watch import StartWatch
 from workloads.runs.attempt.tuning import lean_tune
+from workloads.runs.probing import read_probe
 from workloads.runs.search.board import Aim, Board
+from workloads.runs.search.fidelity import measure_candidates
 from workloads.runs.search.proposals import Proposer, proposer_for
 from workloads.runs.search.results import Results
 from workloads.runs.search.rules import Candidate, budget_misses
@@ -45,6 +48,7 @@ from workloads.runs.search.trial import Actors, ScoreLots, Shared, actors_for, c
 from workloads.shapes.architecture import TeacherShape
 from workloads.shapes.search_space import Space
 from workloads.spec.autodistil import AutoDistilRequest
+from workloads.spec.budgets import FLOORS, Budget
 from workloads.spec.errors import InputError
 from workloads.storage import artifacts
 from workloads.storage.artifacts import Artifact, Key
@@ -61,6 +65,7 @@ def scores_key(
     superlms: Mapping[str, Artifact],
     teacher_fingerprint: str,
     corpus_fingerprint: str,
+    fidelity_rows: int | None = None,
 ) -> Key:
     """Make the key of the scores table, from all that decides the scores, the candidates and which are dropped."""
     spec = request.search
@@ -79,11 +84,16 @@ def scores_key(
     if spec.searcher == "evolutionary":
         inputs |= {"population": spec.population, "mutation": spec.mutation}
     if spec.aim == "budgets":
-        inputs |= {
-            "budgets": [budget.model_dump(mode="json", exclude={"name"}) for budget in request.budgets],
-            "keep": _keep(request),
-        }
+        inputs |= {"budgets": [_limits(budget) for budget in request.budgets], "keep": _keep(request)}
+    if fidelity_rows is not None:
+        inputs["fidelity_rows"] = fidelity_rows
     return Key("scores", inputs)
+
+
+def _limits(budget: Budget) -> dict[str, Any]:
+    """Return what a budget asks for; keys of budgets without floors stay as they were before there were any."""
+    unset = {name for name in (*FLOORS, "minimise") if getattr(budget, name) is None}
+    return budget.model_dump(mode="json", exclude={"name", *unset})
 
 
 @dataclass(frozen=True)
@@ -108,10 +118,22 @@ class SearchInputs:
     @property
     def key(self) -> Key:
         """Key of the scores table."""
-        return scores_key(self.request, self.spaces, self.superlms, self.teacher.fingerprint, self.corpus.fingerprint)
+        return scores_key(
+            self.request,
+            self.spaces,
+            self.superlms,
+            self.teacher.fingerprint,
+            self.corpus.fingerprint,
+            self.fidelity_rows,
+        )
+
+    @property
+    def fidelity_rows(self) -> int | None:
+        """Most rows to measure the survivors' fidelity on; None if the teacher has no output to compare."""
+        return fidelity_rows(self.request, self.teacher.shape)
 
 
-def search_candidates(run: Run, inputs: SearchInputs, news: News) -> Artifact:
+def search_candidates(run: Run, inputs: SearchInputs, news: News, fidelity_news: News | None = None) -> Artifact:
     """Return the scores table, built by this call or an earlier one (then its builder differs).
 
     Losses that an earlier attempt saved are not computed again; see :mod:`workloads.runs.search.results`.
@@ -120,6 +142,7 @@ def search_candidates(run: Run, inputs: SearchInputs, news: News) -> Artifact:
         run: The storage of artefacts, and the builder.
         inputs: The search's inputs.
         news: Receives the number of candidates done and in all, as far as known, and the reason of a wait.
+        fidelity_news: Receives the same of the survivors whose fidelity is measured; None: ``news``.
 
     Raises:
         InputError: A SuperLM's losses are not finite, or no live node has a CPU.
@@ -147,14 +170,28 @@ def search_candidates(run: Run, inputs: SearchInputs, news: News) -> Artifact:
     shared = share(storage, inputs, blocks, board.rungs)
     proposer = proposer_for(request.search, inputs.spaces, request.seed, _allowed(request, inputs.teacher.shape))
     cpu_seconds = run_on_tune(board, proposer, results, shared, actors, news.wait)
+    figures = _survivors_fidelity(storage, inputs, board, shared, fidelity_news or news)
     weights = {space.name: inputs.superlms[space.name].fingerprint for space in inputs.spaces}
-    table = write_table(inputs.teacher.shape, board.entries, weights)
+    table = write_table(inputs.teacher.shape, board.entries, weights, figures)
     storage.write_bytes(f"{artifacts.build_folder(key, run.builder)}/{FILE}", table)
     summary = summarise(board, request.search.aim, inputs.teacher.shape) | {"cpu_seconds": round(cpu_seconds, 3)}
     artifact = artifacts.commit(storage, key, run.builder, summary, device=actors.device)
     with contextlib.suppress(OSError):  # the table is committed; leftovers only cost space
         results.remove()
     return artifact
+
+
+def _survivors_fidelity(
+    storage: Storage, inputs: SearchInputs, board: Board, shared: Shared, news: News
+) -> dict[int, dict[str, float]] | None:
+    """Measure the fidelity of the candidates that were not dropped; None if the teacher has no output to compare."""
+    if inputs.fidelity_rows is None:
+        return None
+    with tempfile.TemporaryDirectory(prefix="stillroom-probe-") as folder:
+        teacher = open_teacher(storage.fetch(inputs.teacher.artifact.files, Path(folder)))
+        batch = inputs.request.training.batch_size
+        probe = read_probe(storage, teacher, inputs.corpus, inputs.fidelity_rows, batch)
+    return measure_candidates({one: board.entries[one].candidate for one in board.alive}, probe, shared, news)
 
 
 def _keep(request: AutoDistilRequest) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from workloads.answers.fidelity import FIGURES
 from workloads.runs.search.board import Board, Entry
 from workloads.runs.search.rules import standard_error
 from workloads.shapes.architecture import TeacherShape
@@ -18,17 +19,31 @@ from workloads.shapes.costs import student_cost
 from workloads.spec.part import default_length
 
 
-def write_table(shape: TeacherShape, entries: Sequence[Entry], weights: Mapping[str, str]) -> bytes:
+def write_table(
+    shape: TeacherShape,
+    entries: Sequence[Entry],
+    weights: Mapping[str, str],
+    fidelity: Mapping[int, Mapping[str, float]] | None = None,
+) -> bytes:
     """Make the table, as a Parquet file.
 
     Args:
         shape: The teacher's shape, to count costs.
         entries: The candidates.
         weights: Fingerprints of the SuperLMs by sub-space.
+        fidelity: Figures of the survivors' fidelity by number; None if the teacher has no output to compare.
     """
     length = default_length(shape.longest)
     costs = [student_cost(shape, entry.candidate.architecture, length) for entry in entries]
     spreads = [standard_error(entry.losses) for entry in entries]
+    figures = (
+        {
+            name: pa.array([fidelity.get(number, {}).get(name) for number in range(len(entries))], pa.float64())
+            for name in FIGURES
+        }
+        if fidelity is not None
+        else {}
+    )
     table = pa.table(
         {
             "subspace": [entry.candidate.subspace for entry in entries],
@@ -42,6 +57,7 @@ def write_table(shape: TeacherShape, entries: Sequence[Entry], weights: Mapping[
             "params": [cost.params for cost in costs],
             "params_without_embeddings": [cost.params_without_embeddings for cost in costs],
             "flops": [cost.flops for cost in costs],
+            **figures,
         }
     )
     sink = io.BytesIO()

@@ -108,13 +108,13 @@ class Scorer:
     def _superlm(self, subspace: str) -> SuperLM:
         if self._held is None or self._held[0] != subspace:
             self._held = None  # free the old one first, so that only one is in memory
-            weights = convert(self._get(self._shared.weights[subspace]), np.ndarray, _as_tensor)
+            weights = convert(self._get(self._shared.weights[subspace]), np.ndarray, as_tensor)
             self._held = (subspace, SuperLM(weights, self._shared.wiring).to(self._device))
         return self._held[1]
 
     def _read(self) -> Heldout:
         if self._heldout is None:
-            self._heldout = convert(self._get(self._shared.heldout), np.ndarray, _as_tensor)
+            self._heldout = convert(self._get(self._shared.heldout), np.ndarray, as_tensor)
         return self._heldout
 
 
@@ -180,7 +180,8 @@ def convert(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:
     return value
 
 
-def _as_tensor(array: np.ndarray[Any, Any]) -> Tensor:
+def as_tensor(array: np.ndarray[Any, Any]) -> Tensor:
+    """Return a tensor that shares an array's memory."""
     with warnings.catch_warnings():
         # Arrays of the object store are read-only, and nothing here writes to them.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

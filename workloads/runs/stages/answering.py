@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from typing_extensions import override
 
 from workloads.answers.choosing import Scored
+from workloads.answers.fidelity import Fidelity
 from workloads.answers.latency import LatencyMeasure, known_targets
 from workloads.answers.latency_model import LatencyModels
 from workloads.answers.scores_table import choosable, read_scores
 from workloads.answers.student_key import student_key
 from workloads.answers.trained import Trained
+from workloads.craft.fidelity.probe import Probe
+from workloads.methods.fidelity import fidelity_rows
 from workloads.methods.stages import AnsweringStages, Polished
 from workloads.methods.steps import LATENCY, POLISH, PROXY_TASK, STUDENTS
 from workloads.runs.attempt.attempt import Attempt
@@ -27,6 +30,7 @@ from workloads.runs.latency.latency import (
     read_samples,
 )
 from workloads.runs.latency.places import Asked, find_place
+from workloads.runs.probing import read_probe
 from workloads.runs.students import Origin, build_student
 from workloads.spec.budgets import Budget, LatencyTarget
 from workloads.storage.artifacts import Artifact
@@ -42,6 +46,7 @@ class StoredAnswering(AnsweringStages):
         self._saved: list[Artifact] = []
         self._sampled = 0  # measurements that the predictors took
         self._measured = False  # whether a student was measured by this attempt
+        self._read_probe: Probe | None = None
 
     @override
     def candidates(self, trained: Trained) -> list[Scored]:
@@ -73,6 +78,23 @@ class StoredAnswering(AnsweringStages):
     @override
     def measure(self, trained: Trained, student: Artifact, target: LatencyTarget) -> LatencyMeasure:
         return self._measure(trained, SavedStudent(student.files, student.fingerprint), target)
+
+    @override
+    def fidelity(self, student: Artifact) -> Fidelity | None:
+        found = student.summary.get("fidelity")
+        return None if found is None else Fidelity.model_validate(found)
+
+    @override
+    def report_unfaithful(self, budget: Budget, scored: Scored, missing: Mapping[str, float]) -> None:
+        words = ", ".join(f"{more - 1:.3g} below its {name}" for name, more in missing.items())
+        self._progress.event(
+            "unfaithful",
+            f"{scored.architecture.describe()} as exported is {words} of the budget {budget.name}; the next best "
+            "candidate replaces it.",
+            budget=budget.name,
+            architecture=scored.architecture.to_json(),
+            missing={name: more - 1 for name, more in missing.items()},
+        )
 
     @override
     def report_measured(self, total: int, done: int) -> None:
@@ -158,7 +180,14 @@ class StoredAnswering(AnsweringStages):
         stages = {"teacher": trained.teacher.artifact, "corpus": trained.corpus, "superlm": superlm}
         # A card names one target and device, so a student that is measured on another is a separate artefact.
         latency = (target, find_place(self._asked(target)).device) if target else None
-        key = student_key(trained.scores, superlm, scored.architecture, self._request.export, latency)
+        key = student_key(
+            trained.scores,
+            superlm,
+            scored.architecture,
+            self._request.export,
+            latency,
+            fidelity_rows(self._request, trained.teacher.shape),
+        )
 
         def measure(files: str) -> LatencyMeasure:
             assert target is not None
@@ -167,7 +196,7 @@ class StoredAnswering(AnsweringStages):
         def build() -> Artifact:
             teacher, opened = self._attempt.teacher(trained.teacher), self._attempt.superlm(trained.teacher, superlm)
             rows = read_scores(self._storage, trained.scores)
-            origin = Origin(self._request, teacher, opened, stages, rows)
+            origin = Origin(self._request, teacher, opened, stages, rows, self._probe(trained))
             work = self._attempt.work / "students" / key.fingerprint
             measured = measure if target else None
             return build_student(self._attempt.run, origin, scored, key, work, measured)
@@ -175,6 +204,14 @@ class StoredAnswering(AnsweringStages):
         artifact = self._cache.get_or_build(STUDENTS, key, build)
         self._saved.append(artifact)
         return artifact
+
+    def _probe(self, trained: Trained) -> Probe | None:
+        """Return the rows to compare students with their teacher on; they are read once."""
+        rows = fidelity_rows(self._request, trained.teacher.shape)
+        if rows is not None and self._read_probe is None:
+            teacher, batch = self._attempt.teacher(trained.teacher), self._request.training.batch_size
+            self._read_probe = read_probe(self._storage, teacher, trained.corpus, rows, batch)
+        return self._read_probe
 
     def _asked(self, target: LatencyTarget) -> Asked:
         return Asked.by(self._request, target, functools.partial(self._progress.wait, LATENCY))

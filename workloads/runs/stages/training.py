@@ -168,8 +168,14 @@ class StoredTraining(TrainingStages):
         inputs = SearchInputs(self.request, teacher, corpus, spaces, superlms)
 
         def build() -> Artifact:
-            return search_candidates(self._attempt.run, inputs, News.of_step(self._progress, SEARCH))
+            news = News.of_step(self._progress, SEARCH)
+
+            def tell(done: int, total: int | None) -> None:
+                self._progress.note(SEARCH, f"fidelity of the survivors: {done} of {total}")
+
+            return search_candidates(self._attempt.run, inputs, news, News(tell, news.wait))
 
         scores = self._cache.get_or_build(SEARCH, inputs.key, build)
+        self._progress.note(SEARCH, None)
         self._cache.record(SEARCH, scores)
         return scores

@@ -145,8 +145,12 @@ def test_a_budget_that_none_meets_keeps_those_that_come_nearest() -> None:
     assert one == Feasible(frozenset(by_params[:3]), halves=False)
 
 
-def test_a_budget_that_limits_latency_too_halves_nothing() -> None:
-    limits = {"max_params": 10**9, "max_latency_ms": 5, "latency_target": "cpu"}
+@pytest.mark.parametrize(
+    "more",
+    [{"max_latency_ms": 5, "latency_target": "cpu"}, {"min_agreement": 0.9}, {"min_cosine": 0.9, "minimise": "flops"}],
+)
+def test_a_budget_on_what_only_the_run_measures_halves_nothing(more: dict[str, object]) -> None:
+    limits = {"max_params": 10**9} | more
     (whole,) = feasible_sets(CANDIDATES, SHAPE, [Budget.model_validate({"name": "fast"} | limits)])
     assert whole == Feasible(frozenset(CANDIDATES), halves=False)
     # Candidates that are better and cheaper still replace others.

@@ -301,6 +301,12 @@ def test_a_search_is_known_by_what_decides_its_scores_and_by_nothing_else(stage:
         for name, limit in (("edge", 1000), ("edge", 1001), ("rim", 1000))
     )
     assert fingerprint(one) == fingerprint(renamed) != fingerprint(other)
+    asked = scores_key(one, SPACES, stage.superlms, "teacher", "corpus").inputs["budgets"]
+    assert not [name for name in asked[0] if name.startswith("min")], "keys of budgets without floors have changed"
+    floor = changed(search=aimed, budgets=[{"name": "edge", "max_params": 1000, "min_agreement": 0.9}])
+    assert fingerprint(floor) != fingerprint(one)
+    probed = scores_key(stage.request, SPACES, stage.superlms, "teacher", "corpus", fidelity_rows=10).fingerprint
+    assert probed != fingerprint()
     assert fingerprint(one) != fingerprint()
     assert fingerprint(changed(objective={"relation": "raw-mse"})) != fingerprint()
     fewer = [dataclasses.replace(SPACES[0], layers=(1,)), SPACES[1]]

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.workloads.runs.search.tables import SHAPE, SPACES, aim, play, spec
+from workloads.answers.fidelity import FIGURES
 from workloads.answers.scores_table import FILE, read_scores
 from workloads.answers.trained import TeacherStage, Trained
 from workloads.runs.search.proposals import Exhaustive
@@ -61,3 +62,13 @@ def test_rows_and_rungs_may_be_unknown(tmp_path: Path) -> None:
         table = table.set_column(table.column_names.index(name), name, nothing)
     rows = read_scores(storage, _commit(storage, _written(table)))
     assert rows and all(row.rows is None and row.rung is None for row in rows)
+
+
+def test_the_fidelity_of_survivors_is_kept_and_an_encoders_table_has_no_columns_for_it(tmp_path: Path) -> None:
+    storage = Storage.open(str(tmp_path))
+    board = play(Exhaustive(SPACES), aim(spec()))
+    assert not set(FIGURES) & set(_table().column_names)
+    figures = {number: {"cosine": 0.9, "neighbours_at_10": 0.01 * place} for place, number in enumerate(board.alive)}
+    rows = read_scores(storage, _commit(storage, write_table(SHAPE, board.entries, WEIGHTS, figures)))
+    assert all((row.scored.fidelity is not None) == row.survives for row in rows)
+    assert [row.scored.fidelity for row in rows if row.survives] == list(figures.values())
