@@ -38,7 +38,7 @@ def test_a_request_that_fits_its_teacher_is_kept(make_request, teacher):
     ("changes", "field"),
     [
         ({"subspaces": {"preset": "autodistil-paper"}}, "subspaces.preset"),
-        ({"subspaces": {"count": 12}}, "subspaces.count"),
+        ({"subspaces": {"count": 16}}, "subspaces.count"),
         ({"training": {"sequence_length": 512}}, "training.sequence_length"),
         ({"objective": {"relation_heads": 4096}}, "objective.relation_heads"),
         ({"budgets": [{"name": "safe", "min_agreement": 0.97}]}, "budgets.0.min_agreement"),
@@ -56,7 +56,7 @@ def test_what_the_teacher_cannot_give_is_refused_at_once(make_request, teacher, 
 
 def test_all_that_does_not_fit_is_told_together(make_request, teacher):
     wrong = {
-        "subspaces": {"count": 12},
+        "subspaces": {"count": 16},
         "training": {"sequence_length": 512},
         "corpus": {"paths": ["/nowhere/b.txt"]},
         "budgets": [{"name": "a", "max_flops": 1, "sequence_length": 129}],
