@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 LOOK_SECONDS = 0.1
+_FOLDERS = re.compile(r"(?:/[^/\s]+)+/")
 _TICK = os.sysconf("SC_CLK_TCK")
 _KINDS = {
     "gcs_server": "Ray's control store",
@@ -120,4 +121,5 @@ def _kind(number: int) -> str | None:
         return None
     if command.startswith("ray::"):
         return re.split(r"[.\s(]", command, maxsplit=1)[0]
-    return next((kind for part, kind in _KINDS.items() if part in command), command[:60])
+    found = next((kind for part, kind in _KINDS.items() if part in command), None)
+    return found or _FOLDERS.sub("", command)[:60]  # the folders are those of this machine

@@ -143,13 +143,15 @@ def _versions() -> tuple[tuple[str, str], ...]:
 
 @functools.cache
 def commit() -> str:
-    """The commit of the code, with ``+`` where files have changed since; ``unknown`` outside a repository."""
+    """The commit of the code, with ``+`` if it has changed since, results aside; ``unknown`` outside a repository."""
 
     def git(*words: str) -> str:
         found = subprocess.run(("git", *words), cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
         return found.stdout.strip()
 
     try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+        return git("rev-parse", "--short=12", "HEAD") + (
+            "+" if git("status", "--porcelain", "-uno", "--", ":/", ":(top,exclude)benchmarks/results") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
