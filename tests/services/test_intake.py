@@ -161,6 +161,7 @@ def test_a_labelled_file_that_cannot_be_read_is_a_finding(tmp_path, name, conten
         ("classification", {"training": {"sequence_length": 129}}, "training.sequence_length"),
         ("classification", {"teacher": {"embedding_size": 8}}, "teacher.embedding_size"),
         (None, {"teacher": {"kind": "embedding", "embedding_size": 65}}, "teacher.embedding_size"),
+        (None, {"teacher": {"kind": "embedding"}, "search": {"heldout_blocks": 16}}, "search.heldout_blocks"),
     ],
 )
 def test_what_does_not_go_with_the_kind_of_teacher_is_refused(

@@ -59,9 +59,19 @@ def _kind_findings(request: CompressionRequest, shape: TeacherShape) -> list[Fie
     found = text_finding(request.corpus, shape.head)
     findings = [] if found is None else [found]
     try:
-        settled_objective(request.objective, shape.head)
+        objective = settled_objective(request.objective, shape.head)
     except InputError as error:
-        findings += error.errors
+        return [*findings, *error.errors]
+    asked, rows = objective.embedding, request.heldout_rows
+    if asked is not None and asked.similarity_weight and asked.similarity_rows > rows:
+        findings.append(
+            FieldError(
+                "search.heldout_blocks",
+                f"{rows} held-out rows are fewer than the {asked.similarity_rows} of a group whose similarities are "
+                "compared.",
+                f"Use at least {asked.similarity_rows}, or set objective.embedding.similarity_rows to at most {rows}.",
+            )
+        )
     return findings
 
 

@@ -150,16 +150,28 @@ def prepare_corpus(storage: Storage, plan: CorpusPlan, batch_size: int, builder:
     return artifact
 
 
-def check_corpus(artifact: Artifact, spec: CorpusSpec, batch_size: int) -> None:
+def check_corpus(artifact: Artifact, spec: CorpusSpec, batch_size: int, group: int = 1) -> None:
     """Refuse a corpus that is too short to train and score on.
 
+    Args:
+        artifact: The corpus.
+        spec: Its settings.
+        batch_size: Rows of a training step.
+        group: Rows that the objective compares with one another.
+
     Raises:
-        InputError: It has no held-out rows, or fewer training rows than a step takes.
+        InputError: It has no held-out group of rows, or fewer training rows than a step takes.
     """
     rows, heldout = (artifact.summary["sides"][side]["rows"] for side in SIDES)
     if not heldout:  # the tokenizer drops all characters of its documents
         raise InputError.of(
             _field(spec), "The held-out documents give no tokens.", "Give more text, or raise corpus.heldout_fraction."
+        )
+    if heldout < group:
+        raise InputError.of(
+            _field(spec),
+            f"The corpus gives {heldout} held-out rows, and the objective compares groups of {group} rows.",
+            "Give more text, raise corpus.heldout_fraction, or lower objective.embedding.similarity_rows.",
         )
     if rows < batch_size:
         raise InputError.of(

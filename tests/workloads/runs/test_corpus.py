@@ -28,7 +28,7 @@ from workloads.craft.text.tokenizer import Tokenizer
 from workloads.runs import corpus
 from workloads.runs.attempt import room, room_watch
 from workloads.runs.attempt.run import News
-from workloads.runs.corpus import plan_corpus, prepare_corpus
+from workloads.runs.corpus import check_corpus, plan_corpus, prepare_corpus
 from workloads.spec.errors import InputError
 from workloads.spec.request import CorpusSpec
 from workloads.storage.artifacts import Artifact
@@ -206,6 +206,15 @@ def test_a_corpus_shorter_than_a_batch_says_how_short(tmp_path: Path, storage: S
         assert error.field == "corpus.paths"
         assert "1 training rows of 64 tokens" in error.problem
         assert "16" in error.problem
+
+
+def test_fewer_held_out_rows_than_a_group_are_refused(tmp_path: Path, storage: Storage) -> None:
+    spec = _speeches(tmp_path / "few", 3)
+    artifact = _prepare(storage, spec)
+    heldout = artifact.summary["sides"]["heldout"]["rows"]
+    check_corpus(artifact, spec, 4, group=heldout)
+    with pytest.raises(InputError, match=rf"corpus\.paths: .* {heldout} held-out .* groups of {heldout + 1} rows"):
+        check_corpus(artifact, spec, 4, group=heldout + 1)
 
 
 def test_a_missing_tokenizer_is_refused(tmp_path: Path, storage: Storage) -> None:

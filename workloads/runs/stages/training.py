@@ -124,7 +124,8 @@ class StoredTraining(TrainingStages):
             return build_corpus(self._storage, plan, self._builder, News.of_step(self._progress, CORPUS))
 
         artifact = self._cache.get_or_build(CORPUS, plan.key, build)
-        check_corpus(artifact, request.corpus, request.training.batch_size)
+        group = objective_for(request.objective, teacher.shape).group
+        check_corpus(artifact, request.corpus, request.training.batch_size, group)
         self._cache.record(CORPUS, artifact)
         return artifact
 
