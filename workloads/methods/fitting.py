@@ -62,8 +62,8 @@ def _kind_findings(request: CompressionRequest, shape: TeacherShape) -> list[Fie
         objective = settled_objective(request.objective, shape.head)
     except InputError as error:
         return [*findings, *error.errors]
-    asked, rows = objective.embedding, request.heldout_rows
-    if asked is not None and asked.similarity_weight and asked.similarity_rows > rows:
+    asked = objective.embedding
+    if asked is not None and asked.similarity_weight and asked.similarity_rows > (rows := request.heldout_rows):
         findings.append(
             FieldError(
                 "search.heldout_blocks",
