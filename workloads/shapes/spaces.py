@@ -17,7 +17,7 @@ from workloads.spec.errors import FieldError, InputError
 
 _HALVES = tuple(Fraction(halves, 2) for halves in range(4, 9))
 _LOW_RATIOS, _HIGH_RATIOS = _HALVES[:-1], _HALVES[1:]
-_EIGHTHS = {"own width": (1, 2, 3, 4, 5, 6), "narrower": (2, 3, 4, 6, 8)}
+_WIDE_EIGHTHS, _NARROW_EIGHTHS = (1, 2, 3, 4, 5, 6), (2, 3, 4, 6, 8)
 """Feed-forward ratios in eighths of the teacher's own, of students as wide as the teacher and of narrower ones."""
 
 
@@ -55,13 +55,13 @@ def relative_spaces(shape: TeacherShape, count: int) -> list[ProductSpace]:
     spaces = []
     for index, (name, width) in enumerate(zip(SubspacesSpec(count=count).names, widths, strict=True)):
         last = index == count - 1
-        some = sorted({max(1, width // 2), width}) if count == 1 else [width]
-        eighths = _EIGHTHS["own width" if last else "narrower"]
+        units = sorted({max(1, width // 2), width}) if count == 1 else [width]
+        eighths = _WIDE_EIGHTHS if last else _NARROW_EIGHTHS
         spaces.append(
             ProductSpace(
                 name=name,
                 layers=_depths(shape.layers, Fraction(index, count - 1) if count > 1 else Fraction(1), last=last),
-                hidden_sizes=tuple(one * shape.head_width for one in some),
+                hidden_sizes=tuple(unit * shape.head_width for unit in units),
                 mlp_ratios=tuple(own_ratio * each / 8 for each in eighths),
                 heads=None,
                 head_width=shape.head_width,

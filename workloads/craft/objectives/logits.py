@@ -14,14 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from workloads.craft.objectives.head_output import HeadOutput
 from workloads.craft.objectives.term import Counts, LearnedMap, LearnedMaps, real_tokens
-from workloads.craft.signals import Batch, Signals, Wants
+from workloads.craft.signals import Batch, Signals
 
 LogitsForm = Literal["kl", "soft-cross-entropy", "binary-kl", "mse"]
 
 
 @dataclass(frozen=True)
-class Logits:
+class Logits(HeadOutput):
     """A loss between logits, its mean over rows (``[B, C]``) or over real tokens (``[B, L, C]``).
 
     With ``p = softmax(t / T)`` and ``q = softmax(s / T)``, T the temperature, but the sigmoid for ``binary-kl``:
@@ -44,19 +45,6 @@ class Logits:
     group: int = 1
     maps: tuple[LearnedMap, ...] = ()
     pools: bool = False
-
-    def teacher_wants(self) -> Wants:
-        """Return the logits of the head."""
-        return Wants(head=True)
-
-    def student_wants(self, layers: int) -> Wants:
-        """Return the logits of the head."""
-        return Wants(head=True)
-
-    def targets(self, teacher: Signals, batch: Batch, head_order: Tensor | None) -> Tensor:
-        """Return the teacher's logits, ``[B, C]`` or ``[B, L, C]``."""
-        assert teacher.head is not None
-        return teacher.head.float()
 
     def loss_rows(self, student: Signals, targets: Tensor, batch: Batch, counts: Counts, maps: LearnedMaps) -> Tensor:
         """Return each row's share of the loss, ``[B]``, without the weight."""

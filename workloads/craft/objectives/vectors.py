@@ -15,30 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from workloads.craft.objectives.head_output import HeadOutput
 from workloads.craft.objectives.term import Counts, LearnedMap, LearnedMaps
-from workloads.craft.signals import Batch, Signals, Wants
+from workloads.craft.signals import Batch, Signals
 
 VECTOR_PROJECTION = LearnedMap("vector_projection")
 
 
 @dataclass(frozen=True)
-class _Vectors:
-    def teacher_wants(self) -> Wants:
-        """Return the vectors of the head."""
-        return Wants(head=True)
-
-    def student_wants(self, layers: int) -> Wants:
-        """Return the vectors of the head."""
-        return Wants(head=True)
-
-    def targets(self, teacher: Signals, batch: Batch, head_order: Tensor | None) -> Tensor:
-        """Return the teacher's vectors ``[B, V]``."""
-        assert teacher.head is not None
-        return teacher.head.float()
-
-
-@dataclass(frozen=True)
-class VectorDistance(_Vectors):
+class VectorDistance(HeadOutput):
     """The distance of a text's vector ``s`` to its teacher's ``t``, its mean over rows.
 
     It is ``1 - cos(s, t)``. Where vectors have lengths of their own (``normalized`` is false) it is
@@ -66,8 +51,8 @@ class VectorDistance(_Vectors):
 
 
 @dataclass(frozen=True)
-class Similarities(_Vectors):
-    """How near each text is to the other texts of its group (as in arXiv 2104.08821's negatives, with the teacher's).
+class Similarities(HeadOutput):
+    """The similarities of each text to the other texts of its group, compared with the teacher's.
 
     With cosines ``c`` and temperature T, ``p_i = softmax_j(c(t_i, t_j) / T)`` over the other rows j of the group, and
     ``q_i`` of the student likewise, the loss is the mean over rows of ``KL(p_i, q_i)``.

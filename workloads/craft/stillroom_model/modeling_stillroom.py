@@ -191,17 +191,23 @@ class StillroomModel(StillroomPreTrainedModel):
         return bucket + half * (distance > 0)
 
 
-class StillroomForSequenceClassification(StillroomPreTrainedModel):
-    """The encoder with a classifier over the pooled first token."""
+class _StillroomClassifier(StillroomPreTrainedModel):
+    """The encoder with a classifier, over its pooled first token or over every token."""
+
+    pools = True
 
     def __init__(self, config: StillroomConfig) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
-        self.stillroom = StillroomModel(config, add_pooling_layer=True)
+        self.stillroom = StillroomModel(config, add_pooling_layer=self.pools)
         drop = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
         self.dropout = nn.Dropout(drop)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
+
+
+class StillroomForSequenceClassification(_StillroomClassifier):
+    """The encoder with a classifier over the pooled first token."""
 
     def forward(
         self,
@@ -227,17 +233,10 @@ class StillroomForSequenceClassification(StillroomPreTrainedModel):
         return output if as_dict else output.to_tuple()
 
 
-class StillroomForTokenClassification(StillroomPreTrainedModel):
+class StillroomForTokenClassification(_StillroomClassifier):
     """The encoder with a classifier over every token."""
 
-    def __init__(self, config: StillroomConfig) -> None:
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.stillroom = StillroomModel(config, add_pooling_layer=False)
-        drop = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-        self.dropout = nn.Dropout(drop)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        self.post_init()
+    pools = False
 
     def forward(
         self,

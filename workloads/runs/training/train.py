@@ -1,4 +1,7 @@
-"""Training of the SuperLMs: one Ray Train run for each group of the placement, the groups in parallel."""
+"""Training of the SuperLMs: one run of Ray Train for each group of the placement, the groups in parallel.
+
+A group of one worker uses Ray Train's local mode: :mod:`workloads.runs.training.lone_worker`.
+"""
 
 from __future__ import annotations
 
