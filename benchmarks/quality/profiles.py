@@ -64,7 +64,7 @@ class Variant:
 class Recipes:
     """Question 4: what each part of the recipe brings, by the held-out losses of the same shapes.
 
-    The sub-space that the recipes train is the same; its ranges are relative to the teacher's own shape.
+    All recipes train the same sub-space, relative to the teacher's shape, unless a recipe has widths of its own.
 
     Attributes:
         variants: The recipes; the others are compared with the first.
