@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from workloads.craft.export import build_student
 from workloads.craft.objectives.objective import Objective, objective_for
 from workloads.craft.sandwich import sandwich, step_flops
 from workloads.craft.scoring import Heldout, score_rows
-from workloads.craft.signals import Batch
+from workloads.craft.signals import Batch, Signals, Wants
 from workloads.craft.superlm import SuperLM
 from workloads.craft.superlm_files import build_superlm, wiring_of
 from workloads.craft.tasks.encoding import EncodedRows, EncodedTask
@@ -90,13 +92,14 @@ def calibrate(
     objective = objective_for(request.objective, teacher.shape)
     batch = _batch(teacher, objective, request, rows)
     teacher_seconds = _teacher_seconds(teacher, objective, batch, device)
+    timed = _TimedTeacher(**{one.name: getattr(teacher, one.name) for one in dataclasses.fields(teacher)})
     steps: dict[str, float] = {}
     worker = Worker(device)
     for space in spaces:
         built = build_superlm(teacher, space, order=None, maps=objective.maps)
         member = Member(space, built.superlm.to(device), None, STEPS + 1)
-        trainer = GroupTrainer(teacher, {space.name: member}, objective, training, seed=request.seed, worker=worker)
-        steps[space.name] = _step_seconds(trainer, space, batch, request, teacher_seconds)
+        trainer = GroupTrainer(timed, {space.name: member}, objective, training, seed=request.seed, worker=worker)
+        steps[space.name] = _step_seconds(trainer, timed, space, batch, request)
     return Calibration(teacher_seconds, steps)
 
 
@@ -199,15 +202,38 @@ def _random_rows(rows: EncodedRows, count: int, draw: np.random.Generator) -> En
     )
 
 
+@dataclass(frozen=True)
+class _TimedTeacher(Teacher):
+    """A teacher that notes the seconds of each of its forwards.
+
+    On a busy machine a forward that was timed before may have taken longer than a whole step takes now. So the
+    forward of a step is timed in that step.
+    """
+
+    seconds: list[float] = field(default_factory=list, repr=False)
+
+    @override
+    def read(self, batch: Batch, wants: Wants) -> Signals:
+        device = self.model.device
+        _synchronise(device)
+        started = time.monotonic()
+        signals = super().read(batch, wants)
+        _synchronise(device)
+        self.seconds.append(time.monotonic() - started)
+        return signals
+
+
 def _step_seconds(
-    trainer: GroupTrainer, space: Space, batch: Batch, request: CompressionRequest, teacher_seconds: float
+    trainer: GroupTrainer, teacher: _TimedTeacher, space: Space, batch: Batch, request: CompressionRequest
 ) -> float:
-    shape = trainer.teacher.shape
+    """Time steps without the teacher's forward, and scale them by FLOPs to a step of mean draws."""
+    shape = teacher.shape
     trainer.step(0, batch)
     ratios = []
     for step in range(1, STEPS + 1):
+        teacher.seconds.clear()
         took = _seconds(functools.partial(trainer.step, step, batch), trainer.worker.device)
-        ratios.append(max(took - teacher_seconds, 0.0) / _drawn_flops(space, request, shape, step))
+        ratios.append((took - sum(teacher.seconds)) / _drawn_flops(space, request, shape, step))
     return sum(ratios) / len(ratios) * step_flops(space, shape, request.training)
 
 

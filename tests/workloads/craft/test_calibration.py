@@ -76,3 +76,16 @@ def test_a_candidate_alone_is_timed_as_it_would_be_polished(teacher: Teacher) ->
     assert set(found.step_seconds) == set(scoring.row_seconds) == {space.name, only.name}
     assert min(found.teacher_seconds, scoring.teacher_seconds) > 0
     assert min(*found.step_seconds.values(), *scoring.row_seconds.values()) > 0
+
+
+def test_a_slow_moment_of_the_teacher_makes_no_step_free(teacher: Teacher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "_teacher_seconds", lambda *given: 60.0)
+    request = parse_request(
+        {
+            "teacher": {"model": "t"}, "corpus": {"paths": ["c"]}, "budgets": [{"name": "b", "max_params": 1}],
+            "training": {"sequence_length": 16, "batch_size": 4},
+        }
+    )  # fmt: skip
+    found = calibrate(teacher, [relative_spaces(teacher.shape, 2)[0]], request, rows=4, device=CPU)
+    (step,) = found.step_seconds.values()
+    assert 0 < step < 60
